@@ -1,0 +1,43 @@
+"""The declarative base and the one way to declare a column: with a unit and a comment.
+
+`NULL` means unknown, never -999 and never NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
+
+__all__ = ["Base", "column", "key", "reference"]
+
+
+class Base(DeclarativeBase):
+    """Every table of the archive."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def column(kind: Any, unit: str, comment: str, *, null: bool = False, **options: Any) -> MappedColumn[Any]:
+    """A column with its unit ("" where it has none) and a comment; NOT NULL unless `null`."""
+    text = f"{comment} [{unit}]" if unit else comment
+    return mapped_column(kind, nullable=null, comment=text, info={"unit": unit}, **options)
+
+
+def key(kind: Any, comment: str, **options: Any) -> MappedColumn[Any]:
+    """A primary-key column."""
+    options.setdefault("autoincrement", False)
+    return mapped_column(kind, primary_key=True, comment=comment, info={"unit": ""}, **options)
+
+
+def reference(target: str, comment: str, *, null: bool = False, **options: Any) -> MappedColumn[Any]:
+    """A foreign key to `target` ("table.column"); use for small tables only, never on bulk rows."""
+    return mapped_column(sa.ForeignKey(target), nullable=null, comment=comment, info={"unit": ""}, **options)

@@ -1,0 +1,139 @@
+"""Bulk rows: COPY BINARY on PostgreSQL, executemany on SQLite, in the caller's transaction."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import ArrayLike, NDArray
+from sqlalchemy.engine import Connection
+
+from db.engine import is_sqlite
+
+__all__ = ["PARTITION_NIGHTS", "bulk_insert", "copy_binary"]
+
+#: Nights in one PostgreSQL partition of a bulk table.
+PARTITION_NIGHTS = 32
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_TRAILER = b"\xff\xff"
+
+
+def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, ArrayLike]) -> int:
+    """Insert rows given by columns; scalars are repeated, NaN becomes NULL.
+
+    Parameters
+    ----------
+    connection : sqlalchemy Connection
+        In a transaction, which the rows join.
+    table : sqlalchemy Table
+        Target. REAL columns are rounded to float32 on both engines.
+    columns : mapping of str to array
+        One entry per column to fill; all arrays of one length.
+
+    Returns
+    -------
+    int
+        Number of rows.
+    """
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    n = max((len(a) for a in arrays.values() if a.ndim), default=1)
+    arrays = {name: np.broadcast_to(a, (n,)) if a.ndim == 0 else a for name, a in arrays.items()}
+    if n == 0:
+        return 0
+    if is_sqlite(connection):
+        _insert_many(connection, table, arrays)
+        return n
+    if table.dialect_kwargs.get("postgresql_partition_by"):
+        _ensure_partitions(connection, table, arrays["night_id"])
+    if all(_pg_format(table.c[name]) for name in arrays):
+        _copy(connection, table, arrays)
+    else:
+        connection.execute(table.insert(), [dict(zip(arrays, row, strict=True)) for row in _python_rows(table, arrays)])
+    return n
+
+
+def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> list[tuple[Any, ...]]:
+    lists = []
+    for name, values in arrays.items():
+        if isinstance(table.c[name].type, sa.REAL):
+            values = values.astype(np.float32).astype(np.float64)
+        if values.dtype.kind == "f":
+            lists.append(np.where(np.isnan(values), None, values.astype(object)).tolist())
+        else:
+            lists.append(values.tolist())
+    return list(zip(*lists, strict=True))
+
+
+def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDArray[Any]]) -> None:
+    names = ", ".join(f'"{name}"' for name in arrays)
+    marks = ", ".join("?" * len(arrays))
+    raw = connection.connection.cursor()
+    try:
+        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _python_rows(table, arrays))  # noqa: S608
+    except raw.connection.IntegrityError as error:
+        raise sa.exc.IntegrityError(f"bulk insert into {table.name}", None, error) from error
+    except raw.connection.OperationalError as error:
+        raise sa.exc.OperationalError(f"bulk insert into {table.name}", None, error) from error
+    finally:
+        raw.close()
+
+
+def _pg_format(column: sa.Column[Any]) -> str | None:
+    """Big-endian numpy format of a fixed-width PostgreSQL type; None for others."""
+    kinds = ((sa.BigInteger, ">i8"), (sa.SmallInteger, ">i2"), (sa.Integer, ">i4"), (sa.REAL, ">f4"), (sa.Double, ">f8"))
+    return next((code for kind, code in kinds if isinstance(column.type, kind)), None)
+
+
+def copy_binary(arrays: Mapping[str, NDArray[Any]], formats: Mapping[str, str]) -> bytes:
+    """Encode columns as PostgreSQL's binary COPY format, NaN as NULL.
+
+    A row is the number of fields (int16), then for each field its length
+    (int32; -1 for NULL) and its bytes, all big-endian (PostgreSQL manual,
+    COPY, binary format). Rows are laid out at a fixed stride first; the
+    bytes of NULL values are then cut out.
+    """
+    names = list(arrays)
+    n = len(arrays[names[0]])
+    fields: list[tuple[str, str]] = [("n_field", ">i2")]
+    for name in names:
+        fields += [(f"len {name}", ">i4"), (name, formats[name])]
+    rows = np.zeros(n, dtype=np.dtype(fields))
+    rows["n_field"] = len(names)
+    keep: NDArray[np.bool_] | None = None
+    for name in names:
+        values = arrays[name]
+        width = rows.dtype[name].itemsize
+        null = np.isnan(values) if values.dtype.kind == "f" else np.zeros(n, dtype=bool)
+        rows[f"len {name}"] = np.where(null, -1, width)
+        rows[name] = np.where(null, 0, values)
+        if null.any():
+            if keep is None:
+                keep = np.ones((n, rows.dtype.itemsize), dtype=bool)
+            start = rows.dtype.fields[name][1]  # type: ignore[index]
+            keep[null, start : start + width] = False
+    flat = rows.view(np.uint8).reshape(n, rows.dtype.itemsize)
+    body = flat.tobytes() if keep is None else flat[keep].tobytes()
+    return _SIGNATURE + body + _TRAILER
+
+
+def _copy(connection: Connection, table: sa.Table, arrays: dict[str, NDArray[Any]]) -> None:
+    formats = {name: str(_pg_format(table.c[name])) for name in arrays}
+    names = ", ".join(f'"{name}"' for name in arrays)
+    cursor = connection.connection.cursor()
+    try:
+        cursor.copy_expert(f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)', io.BytesIO(copy_binary(arrays, formats)))  # type: ignore[attr-defined]
+    finally:
+        cursor.close()
+
+
+def _ensure_partitions(connection: Connection, table: sa.Table, night_id: NDArray[Any]) -> None:
+    for block in np.unique(np.floor_divide(night_id, PARTITION_NIGHTS)).tolist():
+        first, last = block * PARTITION_NIGHTS, (block + 1) * PARTITION_NIGHTS
+        name = f"{table.name}_n{first}" if first >= 0 else f"{table.name}_m{-first}"
+        connection.exec_driver_sql(
+            f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF "{table.name}" FOR VALUES FROM ({first}) TO ({last})'
+        )

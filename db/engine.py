@@ -1,0 +1,118 @@
+"""Engines for both databases: what a URL means, pragmas, and errors a user can read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from db.errors import ArchiveUnavailable, ConfigurationError
+
+__all__ = ["is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path"]
+
+#: Before WAL, or SQLite ignores it.
+PAGE_SIZE = 16384
+#: How long a writer waits for another one, in seconds.
+BUSY_TIMEOUT = 30.0
+
+
+def parse_url(text: str) -> URL:
+    """The archive's URL; a path stands for SQLite, a bare ``postgresql://`` for psycopg2.
+
+    Raises
+    ------
+    ConfigurationError
+        For other databases and for text that is no URL.
+    """
+    if "://" not in text:
+        return URL.create("sqlite", database=text)
+    try:
+        url = make_url(text)
+    except sa.exc.ArgumentError as error:
+        raise ConfigurationError(
+            "not a database URL", where=text, hint="give sqlite:///FILE or postgresql://USER@HOST/NAME", code="archive.url"
+        ) from error
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg2")
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigurationError(
+            f"no support for {url.get_backend_name()}", where=text, hint="use sqlite:/// or postgresql://", code="archive.url"
+        )
+    return url
+
+
+def is_sqlite(bind: Engine | Connection) -> bool:
+    """Whether `bind` speaks SQLite."""
+    return bind.dialect.name == "sqlite"
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The file of a SQLite URL; None for PostgreSQL and for a database in memory."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database)).expanduser().absolute()
+
+
+def make_engine(url: URL | str, *, writer: bool = False) -> Engine:
+    """An engine; a `writer` takes SQLite's write lock when its transaction begins.
+
+    Beginning with the lock is what makes a second writer wait instead of
+    failing half-way; readers never take it.
+    """
+    url = parse_url(url) if isinstance(url, str) else url
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(url, pool_pre_ping=True)
+    path = sqlite_path(url)
+    engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are ours: see the "begin" event
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA temp_store = MEMORY")
+    cursor.close()
+    _add_mathematics(connection)
+
+
+def _add_mathematics(connection: Any) -> None:
+    """SQLite is often built without mathematics: the views need these functions."""
+    try:
+        connection.execute("SELECT log10(1.0), power(1.0, 1.0), sqrt(1.0), sin(0.0), cos(0.0)")
+    except connection.OperationalError:
+        for name, function, count in (
+            ("log10", math.log10, 1),
+            ("power", math.pow, 2),
+            ("sqrt", math.sqrt, 1),
+            ("sin", math.sin, 1),
+            ("cos", math.cos, 1),
+        ):
+            connection.create_function(name, count, function, deterministic=True)
+
+
+@contextmanager
+def reachable(url: URL) -> Iterator[None]:
+    """Turn the driver's errors of connection and locks into `ArchiveUnavailable`."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+        locked = "locked" in reason or "busy" in reason
+        hint = "another program is writing; try again when it has finished" if locked else "check the URL and that the server runs"
+        if "disk is full" in reason or "No space left" in reason:
+            hint = "free some disk space and run again; nothing that was done is lost"
+        raise ArchiveUnavailable(
+            reason, where=url.render_as_string(hide_password=True), hint=hint, code="archive.locked" if locked else "archive.unreachable"
+        ) from error

@@ -1,0 +1,90 @@
+"""Errors of the whole project, classed by meaning.
+
+One root, four meanings: there is nothing to do; this frame is unusable; the
+algorithm failed on good data; the configuration (or the archive) is wrong.
+A message says what, where, the value met and allowed, and what to do.
+This module is a leaf: it imports the standard library only.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlgorithmFailed",
+    "ArchiveUnavailable",
+    "ConfigurationError",
+    "FrameUnusable",
+    "NothingToDo",
+    "StarledgerError",
+]
+
+
+class StarledgerError(Exception):
+    """Root of every error that a user is meant to read.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong, on one line, with the value met.
+    where : str
+        File, row or setting it happened in.
+    hint : str
+        What the user can do about it.
+    code : str, optional
+        Stable machine-readable code, e.g. ``frame.truncated``; the class's own when omitted.
+    """
+
+    code = "error"
+    exit_code = 2
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders in the frame pool: keep the keywords.
+        return (_rebuild, (type(self), self.message, self.where, self.hint, self.code))
+
+
+def _rebuild(kind: type[StarledgerError], message: str, where: str, hint: str, code: str) -> StarledgerError:
+    return kind(message, where=where, hint=hint, code=code)
+
+
+class NothingToDo(StarledgerError):
+    """There is no input, or all of it is done already."""
+
+    code = "nothing"
+
+
+class FrameUnusable(StarledgerError):
+    """The data of this frame cannot be used; the rest of the night can."""
+
+    code = "frame"
+    exit_code = 1
+
+
+class AlgorithmFailed(StarledgerError):
+    """Good data, and still no result."""
+
+    code = "algorithm"
+    exit_code = 1
+
+
+class ConfigurationError(StarledgerError):
+    """A setting, an option or a file given by the user is wrong."""
+
+    code = "configuration"
+
+
+class ArchiveUnavailable(StarledgerError):
+    """The archive cannot be reached, is locked, or has another schema."""
+
+    code = "archive"
+    exit_code = 3

@@ -1,0 +1,68 @@
+"""Bits of pixel masks and of measurement flags, said once.
+
+Constants, decoder and documentation all follow from the two enumerations.
+This module is a leaf: it imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+__all__ = ["MASK_TEXT", "FLAG_TEXT", "Flag", "Mask", "decode"]
+
+
+class Mask(IntFlag):
+    """Bits of a calibrated frame's pixel mask (uint8 image plane)."""
+
+    NO_DATA = 1
+    SATURATED = 2
+    HOT = 4
+    DEAD = 8
+    COSMIC = 16
+    BLEED = 32
+
+
+MASK_TEXT: dict[Mask, str] = {
+    Mask.NO_DATA: "pixel has no value: outside the trim section, NaN, or without a valid master pixel",
+    Mask.SATURATED: "raw value at or above the saturation level",
+    Mask.HOT: "hot in the master dark or bias",
+    Mask.DEAD: "response in the master flat too low to correct",
+    Mask.COSMIC: "hit by a cosmic ray",
+    Mask.BLEED: "charge trail next to a saturated pixel",
+}
+
+
+class Flag(IntFlag):
+    """Bits of ``measurement.flags`` (and of ``detection.flags``)."""
+
+    SATURATED = 1
+    EDGE = 2
+    BAD_PIXEL = 4
+    COSMIC = 8
+    BLENDED = 16
+    NEGATIVE_FLUX = 32
+    COLOUR_ASSUMED = 64
+    EXTRAPOLATED = 128
+    POOR_BACKGROUND = 256
+
+
+FLAG_TEXT: dict[Flag, str] = {
+    Flag.SATURATED: "a saturated pixel lies in the largest aperture",
+    Flag.EDGE: "the largest aperture is cut by the frame's edge",
+    Flag.BAD_PIXEL: "a masked pixel (no data, hot, dead, bleed) lies in the largest aperture",
+    Flag.COSMIC: "a cosmic-ray hit lies in the largest aperture",
+    Flag.BLENDED: "a neighbour within the largest aperture's radius is not fainter by 3 mag or more",
+    Flag.NEGATIVE_FLUX: "the flux in the best slot is not positive",
+    Flag.COLOUR_ASSUMED: "the colour used in the magnitude fit is assumed, not measured",
+    Flag.EXTRAPOLATED: "the position lies outside the stars that fixed the magnitude fit",
+    Flag.POOR_BACKGROUND: "too few sky pixels around the source for a local background",
+}
+
+
+def decode(bits: int, kind: type[Flag] | type[Mask] = Flag) -> list[str]:
+    """Names of the bits set in `bits`, lowest first.
+
+    >>> decode(5)
+    ['SATURATED', 'BAD_PIXEL']
+    """
+    return [flag.name for flag in kind if flag.name is not None and bits & flag]

@@ -1,0 +1,75 @@
+"""Backgrounds, photometry slots and measurements."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped
+
+from db.base import Base, column, key, reference
+
+__all__ = ["N_SLOT", "FrameBackground", "Measurement", "PhotometrySlot"]
+
+#: Slots of a measurement row: 0 is the PSF's, 1 to 7 are apertures.
+N_SLOT = 8
+
+
+class FrameBackground(Base):
+    """The background of one frame."""
+
+    __tablename__ = "frame_background"
+    __table_args__ = {"comment": "Backgrounds, frame by frame"}
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    level: Mapped[float] = column(sa.Double, "ADU", "Mean over the frame")
+    noise: Mapped[float] = column(sa.Double, "ADU", "Standard deviation of a sky pixel")
+    error: Mapped[float] = column(sa.Double, "ADU", "Typical error of the local background")
+    sky_fraction: Mapped[float] = column(sa.Double, "", "Fraction of pixels used as sky")
+    product_id: Mapped[int] = reference("product.product_id", "File with the planes of values and errors")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class PhotometrySlot(Base):
+    """What a slot of `measurement` holds, for one instrument."""
+
+    __tablename__ = "photometry_slot"
+    __table_args__ = {"comment": "What each flux of a measurement is"}
+
+    instrument_id: Mapped[int] = key(sa.ForeignKey("instrument.instrument_id"), "Instrument")
+    slot: Mapped[int] = key(sa.SmallInteger, "Number of the flux column")
+    kind: Mapped[str] = column(sa.String(12), "", "'aperture', 'psf' or 'prf'")
+    radius: Mapped[float | None] = column(sa.Double, "pixel", "Radius of the aperture", null=True)
+    description: Mapped[str] = column(sa.Text, "", "In words")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class Measurement(Base):
+    """Fluxes of one source on one frame (bulk, wide; no surrogate key, no foreign keys).
+
+    PostgreSQL: primary key (source_id, night_id, frame_id), partitioned by
+    night. SQLite: (night_id, source_id, frame_id) WITHOUT ROWID.
+    """
+
+    __tablename__ = "measurement"
+    __table_args__ = (
+        {
+            "comment": "Fluxes of each source on each frame, written once",
+            "postgresql_partition_by": "RANGE (night_id)",
+            "sqlite_with_rowid": False,
+        },
+    )
+
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    night_id: Mapped[int] = key(sa.SmallInteger, "Night")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    flags: Mapped[int] = column(sa.Integer, "", "Bits of db.flags.Flag")
+    x: Mapped[float] = column(sa.REAL, "pixel", "Projected position x, 0-based pixel centres")
+    y: Mapped[float] = column(sa.REAL, "pixel", "Projected position y, 0-based pixel centres")
+    background: Mapped[float | None] = column(sa.REAL, "ADU", "Background at the source, per pixel", null=True)
+    background_err: Mapped[float | None] = column(sa.REAL, "ADU", "Its error, fully correlated over an aperture", null=True)
+    psf_chi2: Mapped[float | None] = column(sa.REAL, "", "Reduced chi-square of the PSF fit", null=True)
+
+
+for _slot in range(N_SLOT):
+    _what = "PSF flux" if _slot == 0 else f"Flux of aperture slot {_slot}"
+    setattr(Measurement, f"flux_{_slot}", column(sa.REAL, "ADU", f"{_what}, per exposure", null=True))
+    setattr(Measurement, f"flux_err_{_slot}", column(sa.REAL, "ADU", f"Error of flux_{_slot}", null=True))

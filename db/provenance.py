@@ -1,0 +1,113 @@
+"""What was done, by which version, with which parameters, from what: `config`, `run`, `task`, `lineage`, `product`, `annotation`.
+
+A task is one unit of one step (one frame extracted, one field fitted). Its
+`input_hash` covers the step's version and parameters and the hashes of the
+tasks it builds on, so a change anywhere upstream gives another hash and
+makes exactly the affected work pending.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped
+
+from db.base import Base, column, key, reference
+
+__all__ = ["Annotation", "Config", "Lineage", "Product", "Run", "Task"]
+
+
+class Config(Base):
+    """A set of parameters, stored once per distinct content."""
+
+    __tablename__ = "config"
+    __table_args__ = (sa.UniqueConstraint("sha256"), {"comment": "Sets of parameters, each stored once"})
+
+    config_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    kind: Mapped[str] = column(sa.String(16), "", "'step' for one step's parameters, 'user' for a configuration file's content")
+    sha256: Mapped[str] = column(sa.String(64), "", "SHA-256 of kind and content")
+    content: Mapped[str] = column(sa.Text, "", "Canonical JSON of the parameters")
+
+
+class Run(Base):
+    """One call of the program that may have written to the archive."""
+
+    __tablename__ = "run"
+    __table_args__ = {"comment": "Calls of the program that reduce"}
+
+    run_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    command: Mapped[str] = column(sa.Text, "", "Command as given")
+    version: Mapped[str] = column(sa.String(64), "", "Software version")
+    git_commit: Mapped[str | None] = column(sa.String(40), "", "Git commit of the software, where it runs from a checkout", null=True)
+    host: Mapped[str] = column(sa.String(255), "", "Host name")
+    user_config_id: Mapped[int | None] = reference("config.config_id", "Configuration file in force", null=True)
+    started: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "Start of the run")
+    finished: Mapped[dt.datetime | None] = column(sa.DateTime, "UTC", "End of the run; NULL while running or when it was killed", null=True)
+    exit_code: Mapped[int | None] = column(sa.Integer, "", "Exit code; NULL while running or when it was killed", null=True)
+
+
+class Task(Base):
+    """One unit of work of one step, done or failed."""
+
+    __tablename__ = "task"
+    __table_args__ = (
+        sa.UniqueConstraint("step", "unit", "input_hash"),
+        sa.Index(None, "frame_id"),
+        {"comment": "Units of work: one step on one file, frame, night, instrument or field"},
+    )
+
+    task_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    step: Mapped[str] = column(sa.String(32), "", "Name of the step")
+    step_version: Mapped[int] = column(sa.Integer, "", "Version of the step's algorithm")
+    unit: Mapped[str] = column(sa.String(128), "", "What it worked on: a file's SHA-256, a frame_id, a field_id, instrument and night")
+    frame_id: Mapped[int | None] = column(sa.Integer, "", "The frame, where the step works on frames", null=True)
+    input_hash: Mapped[str] = column(sa.String(64), "", "SHA-256 over step, version, parameters and the input tasks' hashes")
+    config_id: Mapped[int] = reference("config.config_id", "Parameters it used")
+    run_id: Mapped[int] = reference("run.run_id", "Run that did it")
+    status: Mapped[str] = column(sa.String(12), "", "'done', 'failed', or 'superseded' by a newer task on the same unit")
+    attempts: Mapped[int] = column(sa.Integer, "", "How often it was tried")
+    finished: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When it was done or failed")
+    error_code: Mapped[str | None] = column(sa.String(64), "", "Stable code of the error, when failed", null=True)
+    message: Mapped[str | None] = column(sa.Text, "", "The error's one line, or a remark of the step", null=True)
+
+
+class Lineage(Base):
+    """Which task a task was made from, and in which role."""
+
+    __tablename__ = "lineage"
+    __table_args__ = (sa.Index(None, "input_task_id"), {"comment": "What each task was made from"})
+
+    task_id: Mapped[int] = key(sa.ForeignKey("task.task_id"), "The task")
+    input_task_id: Mapped[int] = key(sa.ForeignKey("task.task_id"), "A task whose result it read")
+    role: Mapped[str] = column(sa.String(32), "", "Step of the input, or its part: 'bias', 'dark', 'flat', 'catalogue'")
+
+
+class Product(Base):
+    """A file under the files root that a task made."""
+
+    __tablename__ = "product"
+    __table_args__ = (sa.UniqueConstraint("path"), sa.Index(None, "task_id"), {"comment": "Files made, under the files root"})
+
+    product_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+    kind: Mapped[str] = column(sa.String(32), "", "'bias', 'dark', 'flat', 'calibrated', 'background'")
+    path: Mapped[str | None] = column(sa.Text, "", "Path relative to the files root; NULL once the file was removed", null=True)
+    sha256: Mapped[str] = column(sa.String(64), "", "SHA-256 of the file")
+    size: Mapped[int] = column(sa.BigInteger, "byte", "Size of the file")
+    is_bad: Mapped[int] = column(sa.SmallInteger, "", "1 when a person or a check has rejected it, else 0", default=0)
+    superseded_by: Mapped[int | None] = reference("product.product_id", "The product that took its place", null=True)
+
+
+class Annotation(Base):
+    """A person's word on a frame or on one point of a light curve."""
+
+    __tablename__ = "annotation"
+    __table_args__ = (sa.Index(None, "frame_id", "source_id"), {"comment": "A person's maskings, with reasons"})
+
+    annotation_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    frame_id: Mapped[int] = column(sa.Integer, "", "The frame")
+    source_id: Mapped[int | None] = column(sa.BigInteger, "", "The source, or NULL for the whole frame", null=True)
+    reason: Mapped[str] = column(sa.Text, "", "Why it is masked")
+    author: Mapped[str] = column(sa.String(64), "", "Who masked it")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")

@@ -1,0 +1,78 @@
+"""The schema's version: bring it up to date, say what it is, check that it is what the code expects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection, Engine
+
+from db.errors import ArchiveUnavailable
+from db.migrations.names import include_name
+from db.tables import Base
+
+__all__ = ["current", "differences", "downgrade", "head", "require_current", "upgrade"]
+
+
+def _config(connection: Connection | None = None) -> Config:
+    # Built here, since no wheel carries alembic.ini.
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def head() -> str:
+    """The newest revision the code knows."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def current(engine: Engine) -> str | None:
+    """The archive's revision; None for an empty database."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema up to `revision`; all of it or nothing."""
+    with engine.begin() as connection:
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Take the schema back to `revision` ("base" for empty)."""
+    with engine.begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def differences(engine: Engine) -> list[Any]:
+    """What autogenerate would change; empty when tables and models agree."""
+    with engine.connect() as connection:
+        options = {"include_name": include_name, "compare_type": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
+
+
+def require_current(engine: Engine) -> None:
+    """Refuse an archive of another revision.
+
+    Raises
+    ------
+    ArchiveUnavailable
+        With what to do: initialise, upgrade, or install a newer version.
+    """
+    where = engine.url.render_as_string(hide_password=True)
+    found, wanted = current(engine), head()
+    if found == wanted:
+        return
+    if found is None:
+        empty = not sa.inspect(engine).get_table_names()
+        message, hint = "no starledger archive here", "run 'starledger init' first" if empty else "this database holds something else"
+        raise ArchiveUnavailable(message, where=where, hint=hint, code="archive.missing")
+    known = found in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    hint = "run 'starledger db upgrade'" if known else "install a newer starledger"
+    raise ArchiveUnavailable(f"schema revision {found}, this version needs {wanted}", where=where, hint=hint, code="archive.revision")

@@ -1,0 +1,158 @@
+"""The views people query; generated, and recreated whenever the schema is brought up to date."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+from db.engine import is_sqlite
+from db.flags import Flag
+from db.photometry import N_SLOT
+from db.terms import correction_sql
+
+__all__ = ["VIEWS", "VIEW_COLUMNS", "create_views", "drop_views"]
+
+#: 2.5 / ln(10): magnitudes per unit of relative flux error.
+_POGSON = "1.0857362047581296"
+
+_SUSPECT = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC)
+
+
+def _by_slot(stem: str) -> str:
+    cases = " ".join(f"WHEN {slot} THEN m.{stem}_{slot}" for slot in range(N_SLOT))
+    return f"CASE q.slot {cases} END"
+
+
+def _light_curve(best_only: bool) -> str:
+    best = "JOIN best_slot b ON b.reference_id = q.reference_id AND b.source_id = m.source_id AND b.slot = q.slot" if best_only else ""
+    # The logarithm of a negative number aborts a query on PostgreSQL: hence the CASE.
+    return f"""
+SELECT p.source_id, p.night_id, p.frame_id, p.jd_utc, p.bjd_tdb, p.passband, p.field_id, p.slot,
+       p.raw_flux * power(10.0, 0.4 * p.correction) AS flux,
+       p.raw_flux_err * power(10.0, 0.4 * p.correction) AS flux_err,
+       CASE WHEN p.raw_flux > 0 THEN 25.0 - 2.5 * log10(p.raw_flux / p.exptime) - p.correction ELSE NULL END AS mag,
+       CASE WHEN p.raw_flux > 0 THEN sqrt(power({_POGSON} * p.raw_flux_err / p.raw_flux, 2) + power(p.zero_point_err, 2))
+            ELSE NULL END AS mag_err,
+       CASE WHEN p.raw_flux > 0 THEN sqrt(power({_POGSON} * p.raw_flux_err / p.raw_flux, 2) + power(p.zero_point_err, 2)
+            + power(p.mag_floor, 2)) ELSE NULL END AS mag_err_total,
+       p.quality, p.flags, p.x, p.y, p.airmass, p.fwhm, p.background, p.ref_id, p.fit_rms, p.n_fit
+FROM (
+  SELECT m.source_id, m.night_id, m.frame_id, f.jd_utc,
+         f.jd_tdb + f.bx * s.ux + f.by * s.uy + f.bz * s.uz AS bjd_tdb,
+         pb.name AS passband, f.field_id, q.slot, f.exptime,
+         CAST({_by_slot("flux")} AS DOUBLE PRECISION) AS raw_flux,
+         CAST({_by_slot("flux_err")} AS DOUBLE PRECISION) AS raw_flux_err,
+         {correction_sql()} AS correction,
+         q.zero_point_err, q.mag_floor,
+         CASE WHEN EXISTS (SELECT 1 FROM annotation a WHERE a.frame_id = m.frame_id
+                           AND (a.source_id IS NULL OR a.source_id = m.source_id)) THEN 2
+              WHEN (m.flags & {_SUSPECT}) <> 0 THEN 1 ELSE 0 END AS quality,
+         m.flags, m.x, m.y, 1.0 / (f.zx * s.ux + f.zy * s.uy + f.zz * s.uz) AS airmass,
+         f.fwhm, m.background, q.reference_id AS ref_id, q.fit_rms, q.n_fit
+  FROM measurement m
+  JOIN source s ON s.source_id = m.source_id
+  JOIN frame f ON f.night_id = m.night_id AND f.frame_id = m.frame_id
+  JOIN passband pb ON pb.passband_id = f.passband_id
+  JOIN latest_reference r ON r.field_id = f.field_id
+  JOIN magfit_solution q ON q.frame_id = f.frame_id AND q.reference_id = r.reference_id
+       AND q.fold = s.fold AND q.measure_task = f.measure_task
+  {best}
+) p"""
+
+
+_LATEST_REFERENCE = """
+SELECT r.field_id, r.reference_id, r.created, r.n_frame, r.n_source, r.zero_band, r.task_id
+FROM magfit_reference r
+WHERE r.status = 'accepted'
+  AND NOT EXISTS (SELECT 1 FROM magfit_reference n
+                  WHERE n.field_id = r.field_id AND n.status = 'accepted' AND n.reference_id > r.reference_id)"""
+
+_GOOD_MASTER = """
+SELECT m.master_id, m.kind, m.instrument_id, m.night_id, m.channel, m.passband_id, m.exptime, m.ccd_temperature, m.jd_utc,
+       m.n_frame, m.level, m.noise, p.path, p.product_id, m.task_id, t.input_hash
+FROM master m
+JOIN product p ON p.product_id = m.product_id
+JOIN task t ON t.task_id = m.task_id
+WHERE p.is_bad = 0 AND p.superseded_by IS NULL AND t.status = 'done'"""
+
+_FRAME_QUALITY = """
+SELECT f.frame_id, f.night_id, n.evening, e.path, f.channel, f.type, f.type_reason, f.type_confidence, f.field_id,
+       f.jd_utc, f.exptime, f.fwhm, f.n_detection, f.n_measured, f.sky_level, f.sky_noise, f.zero_point, f.zero_point_scatter,
+       f.n_zero_point, f.limiting_mag, f.airmass, f.sun_altitude, f.moon_altitude, f.moon_illumination, f.moon_separation,
+       w.n_matched, w.rms_x, w.rms_y,
+       (SELECT max(q.fit_rms) FROM magfit_solution q JOIN latest_reference r ON r.reference_id = q.reference_id
+        WHERE q.frame_id = f.frame_id AND q.measure_task = f.measure_task
+          AND q.slot = (SELECT min(k.slot) FROM photometry_slot k
+                        WHERE k.instrument_id = f.instrument_id AND k.slot > 0)) AS fit_rms,
+       (SELECT min(t.step || ': ' || t.message) FROM task t WHERE t.frame_id = f.frame_id AND t.status = 'failed') AS failure
+FROM frame f
+JOIN exposure e ON e.exposure_id = f.exposure_id
+JOIN night n ON n.night_id = f.night_id
+LEFT JOIN wcs_solution w ON w.frame_id = f.frame_id"""
+
+#: A product is stale when a task behind it was superseded or made from a product that was marked bad.
+_STALE_PRODUCT = """
+WITH RECURSIVE stale (task_id) AS (
+  SELECT l.task_id FROM lineage l JOIN task i ON i.task_id = l.input_task_id WHERE i.status <> 'done'
+  UNION
+  SELECT l.task_id FROM lineage l JOIN product p ON p.task_id = l.input_task_id WHERE p.is_bad = 1
+  UNION
+  SELECT l.task_id FROM lineage l JOIN stale s ON s.task_id = l.input_task_id
+)
+SELECT p.product_id, p.kind, p.path, t.task_id, t.step, t.unit
+FROM stale s
+JOIN task t ON t.task_id = s.task_id AND t.status = 'done'
+LEFT JOIN product p ON p.task_id = t.task_id"""
+
+#: In the order of creation.
+VIEWS: dict[str, str] = {
+    "latest_reference": _LATEST_REFERENCE,
+    "good_master": _GOOD_MASTER,
+    "light_curve_all": _light_curve(best_only=False),
+    "light_curve": _light_curve(best_only=True),
+    "frame_quality": _FRAME_QUALITY,
+    "stale_product": _STALE_PRODUCT,
+}
+
+#: Columns of `light_curve` and `light_curve_all`: unit and meaning.
+VIEW_COLUMNS: dict[str, tuple[str, str]] = {
+    "source_id": ("", "Source"),
+    "night_id": ("", "Night: days from 2000-01-01"),
+    "frame_id": ("", "Frame"),
+    "jd_utc": ("d", "Mid-exposure, Julian date UTC"),
+    "bjd_tdb": ("d", "Mid-exposure at the barycentre for this source, Julian date TDB"),
+    "passband": ("", "Passband"),
+    "field_id": ("", "Field"),
+    "slot": ("", "Photometry slot"),
+    "flux": ("ADU", "Flux per exposure, brought to the reference by the fit"),
+    "flux_err": ("ADU", "Its error from photons, sky and detector"),
+    "mag": ("mag", "Fitted magnitude; NULL where the flux is not positive"),
+    "mag_err": ("mag", "Its error from photons, sky, detector and fit"),
+    "mag_err_total": ("mag", "The same with the scatter of bright stars beyond it"),
+    "quality": ("", "0 good, 1 flagged in the pixels, 2 masked by a person"),
+    "flags": ("", "Bits of the measurement's flags"),
+    "x": ("pixel", "Position on the frame"),
+    "y": ("pixel", "Position on the frame"),
+    "airmass": ("", "Airmass of the source"),
+    "fwhm": ("pixel", "Median FWHM of the frame"),
+    "background": ("ADU", "Background per pixel at the source"),
+    "ref_id": ("", "Reference it was fitted to"),
+    "fit_rms": ("mag", "Scatter of the frame's fit"),
+    "n_fit": ("", "Stars in the frame's fit"),
+}
+
+
+def create_views(connection: Connection) -> None:
+    """Create every view; they must not exist."""
+    for name, text in VIEWS.items():
+        connection.exec_driver_sql(f"CREATE VIEW {name} AS {text}")
+
+
+def drop_views(connection: Connection) -> None:
+    """Drop every view that exists."""
+    if is_sqlite(connection):
+        present = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'")}
+    else:
+        present = {row[0] for row in connection.exec_driver_sql("SELECT table_name FROM information_schema.views WHERE table_schema = current_schema()")}
+    for name in reversed(list(VIEWS)):
+        if name in present:
+            connection.exec_driver_sql(f"DROP VIEW {name}")
