@@ -67,7 +67,8 @@ class Field(Base):
     passband_id: Mapped[int] = reference("passband.passband_id", "Passband")
     ra: Mapped[float] = column(sa.Double, "deg", "Right ascension of the centre of the first frame, ICRS")
     dec: Mapped[float] = column(sa.Double, "deg", "Declination of the centre of the first frame, ICRS")
-    radius: Mapped[float] = column(sa.Double, "deg", "Half the diagonal of the first frame")
+    radius: Mapped[float] = column(sa.Double, "deg", "Distance of the first frame's farthest corner from its centre")
+    corners: Mapped[str] = column(sa.Text, "", "JSON list: RA and Dec in degrees of the first frame's corners")
 
 
 class Exposure(Base):
@@ -94,6 +95,10 @@ class Exposure(Base):
     read_noise: Mapped[float | None] = column(sa.Double, "electron", "Read noise that the header or the definition gives", null=True)
     saturation: Mapped[float | None] = column(sa.Double, "ADU", "Saturation level that the header or the definition gives", null=True)
     ccd_temperature: Mapped[float | None] = column(sa.Double, "deg C", "Detector temperature", null=True)
+    trim: Mapped[str | None] = column(sa.String(64), "", "JSON list x0, x1, y0, y1 (half-open) of the part with sky; NULL: all of it", null=True)
+    overscan: Mapped[str | None] = column(sa.String(64), "", "JSON list x0, x1, y0, y1 (half-open) of the overscan; NULL: none", null=True)
+    quantum: Mapped[float] = column(sa.Double, "ADU", "Step between raw values; 0 when they are continuous")
+    notes: Mapped[str | None] = column(sa.Text, "", "Doubts about the header", null=True)
     task_id: Mapped[int] = reference("task.task_id", "Task that took it in")
 
 
@@ -107,7 +112,7 @@ class Frame(Base):
     __table_args__ = (
         sa.UniqueConstraint("exposure_id", "channel"),
         sa.Index(None, "night_id", "frame_id"),
-        sa.Index(None, "field_id"),
+        sa.Index(None, "field_id", "night_id"),
         {"comment": "Frames: one channel of one exposure"},
     )
 

@@ -96,6 +96,7 @@ class Product(Base):
     sha256: Mapped[str] = column(sa.String(64), "", "SHA-256 of the file")
     size: Mapped[int] = column(sa.BigInteger, "byte", "Size of the file")
     is_bad: Mapped[int] = column(sa.SmallInteger, "", "1 when a person or a check has rejected it, else 0", default=0)
+    bad_reason: Mapped[str | None] = column(sa.Text, "", "Why it was rejected", null=True)
     superseded_by: Mapped[int | None] = reference("product.product_id", "The product that took its place", null=True)
 
 

@@ -85,9 +85,29 @@ TERMS: tuple[Term, ...] = (
 
 
 def correction_sql(alias: str = "q") -> str:
-    """SQL of the correction: sum of coefficient x term, coefficients read from `alias`."""
-    parts = [" * ".join((f"{alias}.{term.column}", *(VARIABLES[factor] for factor in term.factors))) for term in TERMS]
+    """SQL of the correction: sum of coefficient x term, coefficients read from `alias`.
+
+    Written with common variables taken out of brackets, as in Horner's
+    scheme: a database evaluates what stands there, and this is a third of it.
+    """
+    return _nested([(f"{alias}.{term.column}", term.factors) for term in TERMS])
+
+
+def _nested(products: list[tuple[str, tuple[str, ...]]]) -> str:
+    """Sum of products of a coefficient and variables, with the commonest variable taken out, again and again."""
+    parts = [coefficient for coefficient, factors in products if not factors]
+    rest = [(coefficient, factors) for coefficient, factors in products if factors]
+    while rest:
+        common = max(VARIABLES, key=lambda name: sum(name in factors for _, factors in rest))
+        inside = [(coefficient, _without(factors, common)) for coefficient, factors in rest if common in factors]
+        parts.append(f"{VARIABLES[common]} * ({_nested(inside)})")
+        rest = [(coefficient, factors) for coefficient, factors in rest if common not in factors]
     return " + ".join(parts)
+
+
+def _without(factors: tuple[str, ...], name: str) -> tuple[str, ...]:
+    k = factors.index(name)
+    return factors[:k] + factors[k + 1 :]
 
 
 def design(variables: Mapping[str, NDArray[np.float64]], terms: tuple[Term, ...]) -> NDArray[np.float64]:

@@ -54,7 +54,7 @@ FROM (
   JOIN passband pb ON pb.passband_id = f.passband_id
   JOIN latest_reference r ON r.field_id = f.field_id
   JOIN magfit_solution q ON q.frame_id = f.frame_id AND q.reference_id = r.reference_id
-       AND q.fold = s.fold AND q.measure_task = f.measure_task
+       AND q.fold = +s.fold AND q.measure_task = f.measure_task
   {best}
 ) p"""
 

@@ -264,7 +264,8 @@ def upgrade() -> None:
         sa.Column("passband_id", sa.Integer(), nullable=False, comment="Passband"),
         sa.Column("ra", sa.Double(), nullable=False, comment="Right ascension of the centre of the first frame, ICRS [deg]"),
         sa.Column("dec", sa.Double(), nullable=False, comment="Declination of the centre of the first frame, ICRS [deg]"),
-        sa.Column("radius", sa.Double(), nullable=False, comment="Half the diagonal of the first frame [deg]"),
+        sa.Column("radius", sa.Double(), nullable=False, comment="Distance of the first frame's farthest corner from its centre [deg]"),
+        sa.Column("corners", sa.Text(), nullable=False, comment="JSON list: RA and Dec in degrees of the first frame's corners"),
         sa.ForeignKeyConstraint(["instrument_id"], ["instrument.instrument_id"], name=op.f("fk_field_instrument_id")),
         sa.ForeignKeyConstraint(["passband_id"], ["passband.passband_id"], name=op.f("fk_field_passband_id")),
         sa.PrimaryKeyConstraint("field_id", name=op.f("pk_field")),
@@ -395,6 +396,17 @@ def upgrade() -> None:
         sa.Column("read_noise", sa.Double(), nullable=True, comment="Read noise that the header or the definition gives [electron]"),
         sa.Column("saturation", sa.Double(), nullable=True, comment="Saturation level that the header or the definition gives [ADU]"),
         sa.Column("ccd_temperature", sa.Double(), nullable=True, comment="Detector temperature [deg C]"),
+        sa.Column(
+            "trim",
+            sa.String(length=64),
+            nullable=True,
+            comment="JSON list x0, x1, y0, y1 (half-open) of the part with sky; NULL: all of it",
+        ),
+        sa.Column(
+            "overscan", sa.String(length=64), nullable=True, comment="JSON list x0, x1, y0, y1 (half-open) of the overscan; NULL: none"
+        ),
+        sa.Column("quantum", sa.Double(), nullable=False, comment="Step between raw values; 0 when they are continuous [ADU]"),
+        sa.Column("notes", sa.Text(), nullable=True, comment="Doubts about the header"),
         sa.Column("task_id", sa.Integer(), nullable=False, comment="Task that took it in"),
         sa.ForeignKeyConstraint(["instrument_id"], ["instrument.instrument_id"], name=op.f("fk_exposure_instrument_id")),
         sa.ForeignKeyConstraint(["night_id"], ["night.night_id"], name=op.f("fk_exposure_night_id")),
@@ -444,6 +456,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(length=64), nullable=False, comment="SHA-256 of the file"),
         sa.Column("size", sa.BigInteger(), nullable=False, comment="Size of the file [byte]"),
         sa.Column("is_bad", sa.SmallInteger(), nullable=False, comment="1 when a person or a check has rejected it, else 0"),
+        sa.Column("bad_reason", sa.Text(), nullable=True, comment="Why it was rejected"),
         sa.Column("superseded_by", sa.Integer(), nullable=True, comment="The product that took its place"),
         sa.ForeignKeyConstraint(["superseded_by"], ["product.product_id"], name=op.f("fk_product_superseded_by")),
         sa.ForeignKeyConstraint(["task_id"], ["task.task_id"], name=op.f("fk_product_task_id")),
@@ -558,7 +571,7 @@ def upgrade() -> None:
         comment="Frames: one channel of one exposure",
     )
     with op.batch_alter_table("frame", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_frame_field_id"), ["field_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_frame_field_id_night_id"), ["field_id", "night_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_frame_night_id_frame_id"), ["night_id", "frame_id"], unique=False)
 
     op.create_table(
@@ -757,7 +770,7 @@ def downgrade() -> None:
     op.drop_table("master")
     with op.batch_alter_table("frame", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_frame_night_id_frame_id"))
-        batch_op.drop_index(batch_op.f("ix_frame_field_id"))
+        batch_op.drop_index(batch_op.f("ix_frame_field_id_night_id"))
 
     op.drop_table("frame")
     with op.batch_alter_table("source", schema=None) as batch_op:

@@ -1,0 +1,119 @@
+"""Step background: the sky between the sources of each object frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import FrameUnusable
+from db.flags import Mask
+from db.tables import CalibratedFrame, Detection, Frame, FrameBackground, Product, Source, WcsSolution
+from reduction.extract import calibrated_planes, detections_of
+from reduction.kernels.background import BackgroundMap, object_mask
+from reduction.kernels.background import background as measure_background
+from reduction.plans import fingerprint, frame_units
+from reduction.sources import julian_year, plate_solution, sources_near
+from reduction.step import Context, Output, Rows, Unit, parameter, step
+
+__all__ = ["BackgroundParameters", "background", "source_radius"]
+
+
+@dataclass(frozen=True)
+class BackgroundParameters:
+    """How the sky is measured."""
+
+    box: int = parameter(32, "pixel", "side of the boxes in which the clipped mean is taken")
+    smooth: float = parameter(48.0, "pixel", "standard deviation of the Gaussian that smooths the boxes")
+    clip: float = parameter(3.0, "sigma", "clipping distance, symmetric about the mean")
+    wing: float = parameter(0.1, "sigma", "a source is masked out to where its wing falls below this part of the sky noise")
+    min_radius: float = parameter(2.0, "FWHM", "least radius masked around a source")
+    max_radius: float = parameter(12.0, "FWHM", "largest radius masked around a source")
+
+
+def source_radius(peak: npt.NDArray[np.float64], noise: float, fwhm: float, p: BackgroundParameters) -> npt.NDArray[np.float64]:
+    """Radius (pixel) at which the wing of a source falls below `p.wing` of the sky noise.
+
+    The wing is that of a Moffat profile with beta = 2.5 (Moffat 1969, A&A 3,
+    455), whose core radius is 0.885 FWHM: stars on real frames have such
+    wings, and a Gaussian's radius leaves them in the sky.
+    """
+    ratio = np.maximum(np.nan_to_num(peak, nan=0.0), 0.0) / (p.wing * noise)
+    return fwhm * np.clip(0.885 * np.sqrt(np.maximum(ratio ** (1 / 2.5) - 1, 0.0)), p.min_radius, p.max_radius)
+
+
+def _plan(context: Context, _: BackgroundParameters) -> list[Unit]:
+    # How sources are discovered matters here; which other frames revealed them must not make this frame pending.
+    return frame_units(context.session, ("calibrate", "extract", "solve", "field"), facts=fingerprint("discover", context.settings))
+
+
+@step(
+    "background",
+    per="frame",
+    after=("calibrate", "extract", "solve", "field"),
+    plan=_plan,
+    parameters=BackgroundParameters,
+    reads=(Frame, CalibratedFrame, Product, Detection, Source, WcsSolution),
+    writes=(FrameBackground, Frame),
+)
+def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
+    """Measure the sky between the sources: object-masked clipped mean, smoothed, with its error."""
+    session = context.session
+    frame = session.get_one(Frame, int(unit.key))
+    planes = calibrated_planes(context, frame.frame_id)
+    excluded = _covered(context, frame, planes, p) | (planes["MASK"] != 0)
+    sky = measure_background(planes["SCI"], planes["VAR"], excluded, box=p.box, smooth=p.smooth, clip=p.clip)
+    if not np.isfinite(sky.value).all():
+        raise FrameUnusable(
+            "no sky between the sources",
+            where=unit.label,
+            hint="lower [background] max_radius for a crowded or trailed field",
+            code="frame.no_sky",
+        )
+    image = sky.image(planes["SCI"].shape)
+    level, noise = float(image.mean(dtype=float)), _noise(planes["SCI"] - image, excluded, p.clip)
+    file = context.write("background", f"frame-{frame.frame_id:07d}", {"SKY": sky.value, "ERR": sky.error}, {"BOX": sky.box, "NSKY": sky.n_sky})
+    row = {
+        "frame_id": frame.frame_id,
+        "level": level,
+        "noise": noise,
+        "error": float(np.median(sky.error)),
+        "sky_fraction": sky.n_sky / image.size,
+    }
+    return Output(rows=[Rows(FrameBackground, row, upsert=True)], frame={"sky_level": level, "sky_noise": noise}, file=file)
+
+
+def _covered(
+    context: Context, frame: Frame, planes: dict[str, npt.NDArray[Any]], p: BackgroundParameters
+) -> npt.NDArray[np.bool_]:
+    """Pixels under detected and catalogued sources, and around saturated ones."""
+    session = context.session
+    fwhm = frame.fwhm or 3.0
+    stars = detections_of(session, frame.night_id, frame.frame_id)
+    noise = float(np.sqrt(np.median(planes["VAR"])))
+    plate = plate_solution(session, frame.frame_id)
+    near = sources_near(session, *plate.centre, 1.1 * plate.radius, julian_year(frame.jd_utc))
+    x, y = plate.project(near.ra, near.dec)
+    radius = source_radius(stars["peak"].astype(float), noise, fwhm, p)
+    covered = object_mask(planes["SCI"].shape, stars["x"], stars["y"], radius)
+    covered |= object_mask(planes["SCI"].shape, x, y, p.min_radius * fwhm)
+    spilled_y, spilled_x = np.nonzero(planes["MASK"] & int(Mask.SATURATED | Mask.BLEED))
+    return covered | object_mask(planes["SCI"].shape, spilled_x, spilled_y, p.min_radius * fwhm)
+
+
+def _noise(residual: npt.NDArray[np.float32], excluded: npt.NDArray[np.bool_], clip: float) -> float:
+    """Standard deviation of the sky pixels, clipped."""
+    values = residual[~excluded].astype(float)
+    for _ in range(5):
+        values = values[np.abs(values - values.mean()) <= clip * values.std()]
+    return float(values.std())
+
+
+def read_map(context: Context, path: str) -> BackgroundMap:
+    """The background map of a file written by this step."""
+    from reduction.fits import read_image
+
+    planes, header = read_image(context.files / path)
+    return BackgroundMap(planes["SKY"], planes["ERR"], int(header["BOX"]), int(header["NSKY"]))

@@ -1,0 +1,182 @@
+"""Step detector: gain, read noise, zero level and saturation of an instrument on a night, given or measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import sqlalchemy as sa
+
+from db.errors import AlgorithmFailed
+from db.tables import Detector, Exposure, Frame
+from reduction.kernels.detector import (
+    PhotonTransfer,
+    brightest,
+    pair_sample,
+    pair_transfer,
+    photon_transfer,
+    saturation_level,
+    sky_sample,
+)
+from reduction.plans import done_tasks
+from reduction.raw import RawFrame, raw_frame
+from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
+
+__all__ = ["DetectorParameters", "detector"]
+
+
+@dataclass(frozen=True)
+class DetectorParameters:
+    """How a detector is characterised when nobody gave its facts."""
+
+    pairs: int = parameter(8, "", "pairs of successive object frames whose noise is measured")
+
+
+def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
+    """Each instrument and night. Its bias frames and flats are inputs; object frames that come later do not change it."""
+    sorts = done_tasks(context.session, "sort")
+    query = (
+        sa.select(Frame.frame_id, Frame.instrument_id, Frame.night_id, Frame.type, Exposure.gain, Exposure.read_noise, Exposure.saturation)
+        .join(Exposure)
+        .where(Frame.type.is_not(None))
+        .order_by(Frame.instrument_id, Frame.night_id, Frame.jd_utc)
+    )
+    inputs: dict[str, list[InputTask]] = {}
+    given: dict[str, set[str]] = {}
+    nights: dict[str, int] = {}
+    for row in context.session.execute(query):
+        key = f"{row.instrument_id}/{row.night_id}"
+        nights[key] = row.night_id
+        given.setdefault(key, set()).add(f"{row.gain} {row.read_noise} {row.saturation}")
+        if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
+            inputs.setdefault(key, []).append(task)
+    return [
+        Unit(key, f"instrument {key.split('/')[0]}, night {night}", tuple(inputs.get(key, ())), "\n".join(sorted(given[key])), night_id=night)
+        for key, night in nights.items()
+    ]
+
+
+@step(
+    "detector",
+    per="night",
+    after=("sort",),
+    plan=_plan,
+    parameters=DetectorParameters,
+    reads=(Frame, Exposure),
+    writes=(Detector,),
+)
+def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
+    """Gain, read noise, zero level and saturation: given, or measured from bias and flat pairs, or from the sky's noise."""
+    instrument_id, night_id = (int(part) for part in unit.key.split("/"))
+    frames = _frames(context, instrument_id, night_id)
+    kept = _read(context, frames, p.pairs)
+    saturation, saturation_source = _saturation(frames, kept)
+    transfer, source = _transfer(frames, kept)
+    gain, read_noise = _given(frames, "gain"), _given(frames, "read_noise")
+    measured = np.isfinite(transfer.gain) and transfer.constrained
+    noise = _dark_noise(frames, kept)
+    fit_gain = gain if gain is not None else transfer.gain if measured else 1.0
+    row = {
+        "instrument_id": instrument_id,
+        "night_id": night_id,
+        "gain": fit_gain,
+        "gain_err": transfer.gain_err if gain is None and measured else None,
+        "gain_source": "given" if gain is not None else source if measured else "assumed: noise and level do not tell it",
+        "read_noise": read_noise if read_noise is not None else noise * fit_gain,
+        "read_noise_source": "given" if read_noise is not None else "bias frames" if _of(frames, "bias") else "upper limit from the sky",
+        **_zero(frames, kept, transfer),
+        "saturation": saturation,
+        "saturation_source": saturation_source,
+    }
+    if measured and gain is None and read_noise is None and not _of(frames, "bias"):
+        row["read_noise"] = transfer.read_noise
+        row["read_noise_source"] = "in the zero level: only their sum is known"
+    return Output(rows=[Rows(Detector, row, upsert=True)], remark=transfer.reason or None)
+
+
+_Frames = list[tuple[Frame, Exposure]]
+
+
+def _frames(context: Context, instrument_id: int, night_id: int) -> _Frames:
+    query = sa.select(Frame, Exposure).join(Exposure).where(Frame.instrument_id == instrument_id, Frame.night_id == night_id)
+    return list(context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)).tuples())
+
+
+def _of(frames: _Frames, kind: str) -> list[Frame]:
+    return [frame for frame, _ in frames if frame.type == kind]
+
+
+def _given(frames: _Frames, fact: str) -> float | None:
+    values = [getattr(exposure, fact) for _, exposure in frames if getattr(exposure, fact) is not None]
+    return float(np.median(values)) if values else None
+
+
+def _read(context: Context, frames: _Frames, pairs: int) -> dict[int, RawFrame]:
+    """The frames that are looked at: two bias frames, two flats, and pairs of successive object frames over the night."""
+    wanted = [frame.frame_id for kind in ("bias", "flat") for frame in _of(frames, kind)[:2]]
+    objects = _of(frames, "object")
+    starts = np.unique(np.linspace(0, max(len(objects) - 2, 0), pairs).round().astype(int)) if objects else []
+    wanted += sorted({objects[k].frame_id for s in starts for k in (s, s + 1) if k < len(objects)})
+    kept = {}
+    for frame_id in wanted:
+        kept[frame_id] = raw_frame(context.session, frame_id, None)
+    if not kept and frames:
+        kept[frames[0][0].frame_id] = raw_frame(context.session, frames[0][0].frame_id, None)
+    return kept
+
+
+def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | None, str]:
+    given = _given(frames, "saturation")
+    if given is not None:
+        return given, "given"
+    found = saturation_level(np.concatenate([brightest(raw.data) for raw in kept.values()]))
+    return (found, "values pile up there") if found is not None else (None, "no pile-up at the top")
+
+
+def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfer, str]:
+    biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
+    flats = [kept[frame.frame_id].data for frame in _of(frames, "flat") if frame.frame_id in kept]
+    if len(biases) == 2 and len(flats) == 2:
+        transfer = pair_transfer((flats[0], flats[1]), (biases[0], biases[1]))
+        if transfer.constrained:
+            return transfer, "bias and flat pairs"
+    objects = [frame for frame in _of(frames, "object") if frame.frame_id in kept]
+    samples = [
+        pair_sample(kept[a.frame_id].data, kept[b.frame_id].data)
+        for a, b in pairwise(objects)
+        if a.exptime == b.exptime and kept[a.frame_id].data.shape == kept[b.frame_id].data.shape
+    ]
+    if not samples:
+        return PhotonTransfer(np.nan, np.nan, 0.0, np.nan, False, 0, "no pairs of frames"), ""
+    level, variance, n = (np.concatenate([getattr(sample, name) for sample in samples]) for name in ("level", "variance", "n"))
+    zero = float(np.mean([bias.mean(dtype=float) for bias in biases])) if biases else None
+    error = variance * np.sqrt(2.0 / np.maximum(n, 2))
+    return photon_transfer(level, variance, error, zero_level=zero, quantum=next(iter(kept.values())).quantum), "noise of the sky against its level"
+
+
+def _dark_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float:
+    """Noise (ADU) of frames without light, else of the darkest sky: an upper limit of the read noise."""
+    biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
+    if len(biases) == 2:
+        return float(np.sqrt(np.median([sky_sample(bias).variance[0] for bias in biases])))
+    found = [sky_sample(raw.data).variance[0] for raw in list(kept.values())[:4]]
+    found = [value for value in found if np.isfinite(value)]
+    if not found:
+        raise AlgorithmFailed("no sky to measure noise on", hint="give gain and read_noise in the configuration", code="detector.no_sky")
+    return float(np.sqrt(min(found)))
+
+
+def _zero(frames: _Frames, kept: dict[int, RawFrame], transfer: PhotonTransfer) -> dict[str, object]:
+    """The level without light: overscan, bias frames, where photon noise vanishes, or the darkest pixels."""
+    if any(exposure.overscan is not None for _, exposure in frames):
+        return {"zero_level": 0.0, "zero_level_source": "overscan"}
+    biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
+    if biases:
+        return {"zero_level": float(np.mean([bias.mean(dtype=float) for bias in biases])), "zero_level_source": "bias frames"}
+    if any("bias" in exposure.calibration_state.split() for _, exposure in frames):
+        return {"zero_level": 0.0, "zero_level_source": "taken off by the observatory"}
+    if transfer.constrained and np.isfinite(transfer.zero_level):
+        return {"zero_level": transfer.zero_level, "zero_level_source": "where the sky's photon noise vanishes"}
+    darkest = min(float(np.percentile(raw.data, 0.5)) for raw in kept.values())
+    return {"zero_level": darkest, "zero_level_source": "darkest pixels"}

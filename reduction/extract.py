@@ -1,0 +1,103 @@
+"""Step extract: stars on each calibrated object frame, with centroids and shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.errors import FrameUnusable
+from db.tables import CalibratedFrame, Detection, Frame, Product
+from reduction.fits import read_image
+from reduction.kernels.extract import extract as extract_stars
+from reduction.plans import frame_units
+from reduction.step import Context, Output, Rows, Unit, parameter, step
+
+__all__ = ["ExtractParameters", "calibrated_planes", "detections_of", "extract"]
+
+
+@dataclass(frozen=True)
+class ExtractParameters:
+    """How stars are detected."""
+
+    threshold: float = parameter(4.0, "sigma", "detection threshold on the filtered image")
+    min_area: int = parameter(4, "pixel", "fewest connected pixels above it")
+    min_stars: int = parameter(5, "", "a frame with fewer detections is unusable")
+
+
+def calibrated_planes(context: Context, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
+    """The planes SCI, VAR and MASK of a calibrated frame.
+
+    Raises
+    ------
+    FrameUnusable
+        When its file is gone.
+    """
+    query = sa.select(Product.path).join(CalibratedFrame, CalibratedFrame.product_id == Product.product_id)
+    path = context.session.execute(query.where(CalibratedFrame.frame_id == frame_id)).scalar_one()
+    file = context.files / str(path)
+    if path is None or not file.is_file():
+        raise FrameUnusable(
+            "calibrated file is missing",
+            where=str(file),
+            hint="run 'starledger calibrate --redo' or give the right --files",
+            code="frame.file_missing",
+        )
+    return read_image(file)[0]
+
+
+def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
+    """A frame's detections as arrays, brightest first: number, x, y, flux, flux_err, peak, fwhm, flags."""
+    names = ("number", "x", "y", "flux", "flux_err", "peak", "fwhm", "flags")
+    columns = [getattr(Detection, name) for name in names]
+    query = sa.select(*columns).where(Detection.night_id == night_id, Detection.frame_id == frame_id).order_by(Detection.number)
+    rows = session.execute(query).all()
+    table = np.array([tuple(np.nan if v is None else v for v in row) for row in rows], dtype=float).reshape(-1, len(names))
+    arrays: dict[str, np.ndarray[Any, Any]] = {name: table[:, k] for k, name in enumerate(names)}
+    arrays["number"] = arrays["number"].astype(np.int64)
+    arrays["flags"] = arrays["flags"].astype(np.int64)
+    return arrays
+
+
+@step(
+    "extract",
+    per="frame",
+    after=("calibrate",),
+    plan=lambda context, _: frame_units(context.session, ("calibrate",)),
+    parameters=ExtractParameters,
+    reads=(Frame, CalibratedFrame, Product),
+    writes=(Detection, Frame),
+)
+def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
+    """Detect stars and measure their positions and shapes."""
+    planes = calibrated_planes(context, int(unit.key))
+    found = extract_stars(planes["SCI"], planes["VAR"], planes["MASK"], threshold=p.threshold, min_area=p.min_area)
+    if len(found) < p.min_stars:
+        raise FrameUnusable(
+            f"{len(found)} stars found, at least {p.min_stars} are needed",
+            where=unit.label,
+            hint="clouded, trailed or out of focus? Otherwise lower [extract] threshold",
+            code="frame.few_stars",
+        )
+    clean = (found.flags == 0) & (found.snr > 20) & np.isfinite(found.fwhm)
+    fwhm = np.median(found.fwhm[clean if clean.sum() >= 3 else np.isfinite(found.fwhm)])
+    place = {"night_id": unit.night_id, "frame_id": unit.frame_id}
+    columns = {
+        **place,
+        "number": np.arange(len(found)),
+        "x": found.x,
+        "y": found.y,
+        "flux": found.flux,
+        "flux_err": found.flux_err,
+        "peak": found.peak,
+        "fwhm": found.fwhm,
+        "semi_major": found.a,
+        "semi_minor": found.b,
+        "theta": found.theta,
+        "flags": found.flags,
+    }
+    frame = {"fwhm": float(fwhm), "n_detection": len(found)}
+    return Output(rows=[Rows(Detection, columns, replace=place)], frame=frame)

@@ -1,0 +1,94 @@
+"""Values as they stand in FITS headers, written in many ways, to numbers.
+
+Every function returns None for what cannot be a value of its kind ("N/A",
+"hh:mm:ss.ss", -1 where the header says "no data"), never a guess.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["angle", "digits_of", "number", "section", "sexagesimal", "text", "truth"]
+
+_UNKNOWN = {"", "-", "none", "n/a", "na", "nan", "null", "unknown", "undefined", "undef", "no data"}
+_PLACEHOLDERS = {"telescope", "observatory", "instrument"}
+_NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)\s*([a-zA-Z%\"°/-]*)\s*$")
+_SEXAGESIMAL = re.compile(r"^\s*([+-]?)\s*(\d{1,3})[:\s hHdD°]+(\d{1,2})(?:[:\s mM']+(\d{1,2}(?:\.\d*)?))?\s*[sS\"]?\s*([NSEWnsew]?)\s*$")
+_SECTION = re.compile(r"^\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*$")
+
+
+def text(value: Any) -> str | None:
+    """Return a word or name without padding, or None for blanks and placeholders."""
+    if value is None or isinstance(value, bool):
+        return None
+    word = " ".join(str(value).split())
+    return None if word.lower() in _UNKNOWN | _PLACEHOLDERS or word.startswith("<astropy") else word
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number; text may carry a unit behind it ("40", "60.0 sec", "13 C")."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return float(value) if math.isfinite(value) else None
+    found = _NUMBER.match(str(value))
+    return float(found.group(1).upper().replace("D", "E")) if found else None
+
+
+def sexagesimal(value: Any) -> float | None:
+    """Return sexagesimal text ("02 05 14.9", "-46:41:16") in units of its first field; S and W behind it negate."""
+    found = _SEXAGESIMAL.match(str(value)) if isinstance(value, str) else None
+    if found is None:
+        return None
+    sign, whole, minutes, seconds, letter = found.groups()
+    if int(minutes) >= 60 or float(seconds or 0) > 60:
+        return None
+    size = int(whole) + int(minutes) / 60 + float(seconds or 0) / 3600
+    return -size if sign == "-" or letter.upper() in ("S", "W") else size
+
+
+def angle(value: Any, *, hours: bool = False) -> float | None:
+    """Angle in degrees; with `hours`, sexagesimal text is in hours (plain numbers stay degrees)."""
+    plain = number(value)
+    if plain is not None:
+        return plain
+    size = sexagesimal(value)
+    return None if size is None else size * (15.0 if hours else 1.0)
+
+
+def truth(value: Any) -> bool:
+    """Whether a keyword says that something was done: T, "YES", a file name, a remark; not F, "NO", "NONE", 0 or nothing."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)):
+        return value != 0
+    word = text(value)
+    return word is not None and word.lower() not in {"f", "false", "no", "off", "0", "omit", "undone"}
+
+
+def section(value: Any, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return a FITS section ``[x1:x2,y1:y2]`` (1-based, inclusive) as 0-based half-open (x0, x1, y0, y1).
+
+    None unless it lies within `shape` (ny, nx) and holds at least one pixel.
+    """
+    found = _SECTION.match(str(value)) if value is not None else None
+    if found is None:
+        return None
+    first_x, last_x, first_y, last_y = (int(part) for part in found.groups())
+    ny, nx = shape
+    if not (1 <= first_x <= last_x <= nx and 1 <= first_y <= last_y <= ny):
+        return None
+    return (first_x - 1, last_x, first_y - 1, last_y)
+
+
+def digits_of(header: Mapping[str, Any], keyword: str) -> str:
+    """Digits of a keyword as they are written in the card, so that trailing zeros count towards the precision."""
+    value = header[keyword]
+    cards = getattr(header, "cards", None)
+    if isinstance(value, str) or cards is None:
+        return str(value).strip()
+    written = cards[keyword].image[10:].split("/")[0].strip().strip("'").strip()
+    return written if number(written) == number(value) else repr(value)

@@ -1,0 +1,112 @@
+"""One magnitude and one colour for every star, from catalogues in which most stars have only some of the bands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["assumed_colour", "combine", "fit_colour", "fit_magnitude"]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Colours that can be formed, in order of preference at equal numbers: name, first band, second band (or a colour column).
+COLOURS = (("BP-RP", "BP", "RP"), ("B-V", "B", "V"), ("BT-VT", "BT", "VT"), ("g-r", "g", "r"))
+
+
+def combine(columns: list[FloatArray], degree: int) -> FloatArray:
+    """The most complete column, its gaps filled from the others.
+
+    Each other column is brought to the system of the first by a polynomial
+    of the given degree fitted to the stars that have both (robustly: twice
+    clipped at 4 sigma); fewer than 10 common stars fix an offset only, none
+    leaves it as it is.
+
+    Parameters
+    ----------
+    columns : list of (n,) arrays
+        NaN where unknown.
+    degree : int
+        Degree of the relation.
+
+    Returns
+    -------
+    (n,) array
+        NaN where no column has a value.
+    """
+    order = sorted(range(len(columns)), key=lambda k: -int(np.isfinite(columns[k]).sum()))
+    result = columns[order[0]].copy()
+    for k in order[1:]:
+        other = columns[k]
+        gap = ~np.isfinite(result) & np.isfinite(other)
+        if gap.any():
+            result[gap] = _relation(other, columns[order[0]], degree)(other[gap])
+    return result
+
+
+def _relation(x: FloatArray, y: FloatArray, degree: int) -> np.polynomial.Polynomial:
+    both = np.isfinite(x) & np.isfinite(y)
+    if not both.any():
+        return np.polynomial.Polynomial([0.0, 1.0])
+    if both.sum() < 10:
+        return np.polynomial.Polynomial([float(np.median(y[both] - x[both])), 1.0])
+    fit = np.polynomial.Polynomial.fit(x[both], y[both], degree)
+    for _ in range(2):
+        residual = y - fit(x)
+        scale = 1.4826 * np.median(np.abs(residual[both]))
+        keep = both & (np.abs(residual) <= 4 * scale + 1e-9)
+        fit = np.polynomial.Polynomial.fit(x[keep], y[keep], degree)
+    return fit
+
+
+def fit_magnitude(magnitudes: Mapping[str, FloatArray]) -> FloatArray:
+    """One magnitude a star, (n,), on the system of the most complete band; NaN where no band has one."""
+    return combine(list(magnitudes.values()), 1)
+
+
+def fit_colour(magnitudes: Mapping[str, FloatArray], colours: Mapping[str, FloatArray]) -> FloatArray:
+    """One measured colour a star, (n,), on the system of the most complete colour; NaN where none was measured.
+
+    Parameters
+    ----------
+    magnitudes : mapping of band to (n,) array
+    colours : mapping of name to (n,) array
+        Colours that the catalogue gives as such, e.g. "B-V".
+    """
+    n = len(next(iter({**magnitudes, **colours}.values())))
+    found = []
+    for name, first, second in COLOURS:
+        value = np.full(n, np.nan)
+        if first in magnitudes and second in magnitudes:
+            value = magnitudes[first] - magnitudes[second]
+        if name in colours:
+            value = np.where(np.isfinite(value), value, colours[name])
+        found.append(value)
+    return combine(found, 2)
+
+
+def assumed_colour(mag: FloatArray, known_mag: FloatArray, known_colour: FloatArray, *, default: float = 0.8) -> FloatArray:
+    """The median colour of stars of that magnitude.
+
+    The known stars are put into bins of 25 or more in magnitude; between
+    the bins' medians it is linear, outside it is the end bin's.
+
+    Parameters
+    ----------
+    mag : (n,) array
+        Where a colour is wanted; NaN gives the median of all.
+    known_mag, known_colour : (m,) arrays
+        Stars with a measured colour; NaN are left out.
+    default : float
+        For when no star has one.
+    """
+    ok = np.isfinite(known_mag) & np.isfinite(known_colour)
+    if not ok.any():
+        return np.full(len(mag), default)
+    order = np.argsort(known_mag[ok], kind="stable")
+    m, c = known_mag[ok][order], known_colour[ok][order]
+    pieces = np.array_split(np.arange(len(m)), max(1, len(m) // 25))
+    centre = np.array([np.median(m[p]) for p in pieces])
+    median = np.array([np.median(c[p]) for p in pieces])
+    return np.where(np.isfinite(mag), np.interp(mag, centre, median), np.median(c))

@@ -1,0 +1,84 @@
+"""Names and places of sources: identifiers that sort like the sky, unit vectors, HEALPix, folds.
+
+Gaia numbers its sources as HEALPix (order 12, nested) << 35 | running
+number << 7 | component, the component being 0 so far (Gaia DR3
+documentation, section 20.1.1, `source_id`). An odd number is therefore
+free for sources that Gaia does not know.
+"""
+
+from __future__ import annotations
+
+import hpgeom
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from reduction.kernels.wcs import unit_vectors
+
+__all__ = ["ARCSEC", "fold_of", "healpix29", "match_sky", "new_source_ids", "unit_vectors"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+#: Radians in an arcsecond.
+ARCSEC = float(np.pi / 180 / 3600)
+_ORDER_ID = 12
+_ORDER_INDEX = 29
+
+
+def healpix29(ra: npt.ArrayLike, dec: npt.ArrayLike) -> IntArray:
+    """HEALPix pixel of order 29, nested, of positions in degrees (the HATS ``_healpix_29``)."""
+    return np.atleast_1d(np.asarray(hpgeom.angle_to_pixel(2**_ORDER_INDEX, np.mod(ra, 360.0), dec, nest=True, lonlat=True), dtype=np.int64))
+
+
+def new_source_ids(ra: npt.ArrayLike, dec: npt.ArrayLike, taken: npt.ArrayLike = ()) -> IntArray:
+    """Identifiers for sources that Gaia does not know.
+
+    HEALPix (order 12, nested) << 35 | number << 7 | 1, numbered from 1 in
+    the order of right ascension (then declination) within a pixel, after the
+    numbers already taken there; so they do not depend on the order of rows.
+
+    Parameters
+    ----------
+    ra, dec : (n,) array_like
+        Positions in degrees.
+    taken : (m,) array_like of int
+        Identifiers in use.
+
+    Returns
+    -------
+    (n,) array of int64
+    """
+    ra, dec = np.mod(np.atleast_1d(np.asarray(ra, float)), 360.0), np.atleast_1d(np.asarray(dec, float))
+    pixel = np.asarray(hpgeom.angle_to_pixel(2**_ORDER_ID, ra, dec, nest=True, lonlat=True), dtype=np.int64)
+    used = np.asarray(taken, dtype=np.int64).ravel()
+    used = used[used & 1 == 1]
+    highest: dict[int, int] = {}
+    for p, number in zip((used >> 35).tolist(), ((used >> 7) & (2**28 - 1)).tolist(), strict=True):
+        highest[p] = max(highest.get(p, 0), number)
+    ids = np.zeros(len(ra), dtype=np.int64)
+    for i in np.lexsort((dec, ra)).tolist():
+        p = int(pixel[i])
+        highest[p] = highest.get(p, 0) + 1
+        ids[i] = (p << 35) | (highest[p] << 7) | 1
+    return ids
+
+
+def fold_of(source_id: npt.ArrayLike, n_fold: int = 5) -> npt.NDArray[np.int16]:
+    """Cross-fit fold of each source, 0 to n_fold - 1: a hash that is the same for ever (splitmix64, Steele et al. 2014)."""
+    z = np.atleast_1d(np.asarray(source_id, dtype=np.int64)).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        z = z + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return (z % np.uint64(n_fold)).astype(np.int16)
+
+
+def match_sky(vectors: FloatArray, others: FloatArray, radius: float) -> IntArray:
+    """Index of the nearest of `others` within `radius` (arcsec) of each unit vector, -1 where there is none."""
+    if len(vectors) == 0 or len(others) == 0:
+        return np.full(len(vectors), -1, dtype=np.int64)
+    chord = 2.0 * np.sin(radius * ARCSEC / 2)
+    distance, index = cKDTree(others).query(vectors, distance_upper_bound=chord)
+    return np.where(np.isfinite(distance), index, -1).astype(np.int64)

@@ -1,0 +1,349 @@
+"""Cross-fitted magnitude fit of a frame to a reference.
+
+The difference between instrumental and reference magnitude is a smooth function of position, colour and so on; its coefficients are found
+by robust weighted least squares (Kovacs, Bakos & Noyes 2005, MNRAS 356, 557, sect. 2; Pal 2009, PhD thesis, sect. 2.8). Here every star
+belongs to a fold, and the coefficients that correct it come from the stars of all *other* folds. Those fits are made apart from each
+other, robust weights and error floor included, so that nothing a star does can reach its own correction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FrameFit", "FrameFits", "choose_terms", "fit_frame", "fit_frames"]
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+B1 = NDArray[np.bool_]
+
+HUBER_STEPS = 3
+"""Iterations with Huber weights before the redescending ones: Tukey's alone can settle in a wrong minimum."""
+
+HUBER_TUNING = 1.345
+"""Huber's tuning constant (95 % efficient for Gaussian errors)."""
+
+
+@dataclass(frozen=True)
+class FrameFit:
+    """Result of `fit_frame`.
+
+    Attributes
+    ----------
+    coeff : f8[n_fold, p]
+        Coefficients for the stars of each fold, from the stars of all other folds; unused terms are 0, a fit that is not possible NaN.
+    coeff_all : f8[p]
+        Coefficients from all stars, for display only: they correct nobody.
+    fitted : f8[n]
+        Correction of each star (mag), with the coefficients of its fold. Subtract it from the instrumental magnitude.
+    zp_err : f8[n_fold]
+        Typical (rms over the fold's stars) standard error of the correction, from the coefficient covariance (mag).
+    rms : float
+        Weighted rms of the held-out residuals of the used stars (mag).
+    n_fit : int
+        Number of stars used in the fit to all.
+    floor : float
+        Systematic scatter added in quadrature to the errors (mag).
+    used : bool[n]
+        False for stars that were not offered, not finite, or rejected in the fit to all.
+    """
+
+    coeff: F8
+    coeff_all: F8
+    fitted: F8
+    zp_err: F8
+    rms: float
+    n_fit: int
+    floor: float
+    used: B1
+
+
+@dataclass(frozen=True)
+class FrameFits:
+    """Result of `fit_frames`: as `FrameFit`, with a leading axis of frames.
+
+    Attributes
+    ----------
+    coeff : f8[f, n_fold, p]
+    coeff_all : f8[f, p]
+    zp_err : f8[f, n_fold]
+    rms, floor : f8[f]
+    n_fit : int[f]
+    fitted : f8[rows]
+    used : bool[rows]
+    """
+
+    coeff: F8
+    coeff_all: F8
+    fitted: F8
+    zp_err: F8
+    rms: F8
+    n_fit: I8
+    floor: F8
+    used: B1
+
+
+def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> B1:
+    """Terms that `n_star` stars can bear.
+
+    Parameters
+    ----------
+    n_star : int
+        Stars offered to the fit.
+    group : int[p]
+        Group of each term: 0 for the constant, which always stays; groups of higher number are dropped first, and whole.
+    per_term : float
+        Stars needed for each term.
+
+    Returns
+    -------
+    bool[p]
+        Terms to fit; with few stars the constant alone (a weighted ensemble).
+    """
+    groups = np.asarray(group)
+    for last in np.unique(groups)[::-1]:
+        terms: B1 = groups <= last
+        if n_star >= per_term * np.count_nonzero(terms):
+            return terms
+    return np.asarray(groups == groups.min())
+
+
+def fit_frame(
+    dmag: ArrayLike,
+    sigma: ArrayLike,
+    design: ArrayLike,
+    fold: ArrayLike,
+    n_fold: int = 5,
+    *,
+    terms: ArrayLike | None = None,
+    eligible: ArrayLike | None = None,
+    clip: float = 6.0,
+    floor: float | None = None,
+    iterations: int = 20,
+) -> FrameFit:
+    """Fit one frame; see `fit_frames` for the method.
+
+    Parameters
+    ----------
+    dmag : f8[n]
+        Instrumental minus reference magnitude; NaN: not fitted, but corrected.
+    sigma : f8[n]
+        Its standard error without the floor (mag); NaN or <= 0: not fitted.
+    design : f8[n, p]
+        Terms, of the order of one; a star with a term that is not finite is neither fitted nor corrected (NaN).
+    fold : int[n]
+        Fold of each star, 0 to n_fold - 1.
+    terms : bool[p], optional
+        Terms to fit (all when omitted); see `choose_terms`.
+    eligible : bool[n], optional
+        Stars that may be used (all when omitted).
+    clip : float
+        Residual, in units of the robust scale, at which Tukey's biweight reaches zero.
+    floor : float, optional
+        Systematic scatter (mag) to add in quadrature; estimated from the fitted stars when omitted.
+    iterations : int
+        Most iterations of the reweighting.
+    """
+    many = None if terms is None else np.asarray(terms, dtype=np.bool_)[None, :]
+    ends = np.array([0, np.size(dmag)])
+    fits = fit_frames(ends, dmag, sigma, design, fold, n_fold, terms=many, eligible=eligible, clip=clip, floor=floor, iterations=iterations)
+    return FrameFit(
+        fits.coeff[0],
+        fits.coeff_all[0],
+        fits.fitted,
+        fits.zp_err[0],
+        float(fits.rms[0]),
+        int(fits.n_fit[0]),
+        float(fits.floor[0]),
+        fits.used,
+    )
+
+
+def fit_frames(
+    ends: ArrayLike,
+    dmag: ArrayLike,
+    sigma: ArrayLike,
+    design: ArrayLike,
+    fold: ArrayLike,
+    n_fold: int = 5,
+    *,
+    terms: ArrayLike | None = None,
+    eligible: ArrayLike | None = None,
+    clip: float = 6.0,
+    floor: float | None = None,
+    iterations: int = 20,
+) -> FrameFits:
+    """Fit many frames, each on its own.
+
+    Reweighted least squares with Huber's, then Tukey's weights over ``sigma^2 + floor^2``. The floor is the moment estimate from the
+    robustly weighted residuals (DerSimonian & Laird 1986), so that bright stars do not dominate. A column that depends on earlier ones
+    gets coefficient 0.
+
+    Parameters
+    ----------
+    ends : int[f + 1]
+        Rows of frame i are ``ends[i]:ends[i + 1]``.
+    terms : bool[f, p], optional
+        Terms of each frame.
+    dmag, sigma, design, fold, n_fold, eligible, clip, floor, iterations
+        As in `fit_frame`, for the rows of all frames.
+    """
+    edges = np.asarray(ends, dtype=np.int64)
+    y, error, x = np.asarray(dmag, dtype=np.float64), np.asarray(sigma, dtype=np.float64), np.ascontiguousarray(design, dtype=np.float64)
+    chosen = np.ones((edges.size - 1, x.shape[1]), dtype=np.bool_) if terms is None else np.ascontiguousarray(terms, dtype=np.bool_)
+    offered = np.isfinite(y) & np.isfinite(x).all(axis=1) & (error > 0) & np.isfinite(error)
+    if eligible is not None:
+        offered &= np.asarray(eligible, dtype=np.bool_)
+    fixed_floor = -1.0 if floor is None else float(floor)
+    out = _fit_all(edges, y, error, x, np.asarray(fold, dtype=np.int64), n_fold, chosen, offered, clip, fixed_floor, iterations)
+    return FrameFits(*out)
+
+
+@njit(cache=True)
+def _fit_all(ends, dmag, sigma, design, fold, n_fold, terms, offered, clip, floor, iterations):  # type: ignore[no-untyped-def]
+    n_frame, n_term = ends.size - 1, design.shape[1]
+    coeff = np.zeros((n_frame, n_fold, n_term))
+    coeff_all = np.zeros((n_frame, n_term))
+    fitted = np.full(dmag.size, np.nan)
+    zp_err = np.full((n_frame, n_fold), np.nan)
+    rms = np.full(n_frame, np.nan)
+    n_fit = np.zeros(n_frame, dtype=np.int64)
+    floors = np.full(n_frame, np.nan)
+    used = np.zeros(dmag.size, dtype=np.bool_)
+    for f in range(n_frame):
+        rows = np.arange(ends[f], ends[f + 1])
+        columns = np.flatnonzero(terms[f])
+        good = rows[offered[rows]]
+        for k in range(n_fold):
+            others = good[fold[good] != k]
+            x = _take(design, others, columns)
+            solution, inverse, weight, extra = _fit_one(dmag[others], sigma[others], x, clip, floor, iterations)
+            coeff[f, k, columns] = solution
+            mine = rows[fold[rows] == k]
+            values = _take(design, mine, columns)
+            fitted[mine] = values @ solution
+            zp_err[f, k] = _typical_error(values, _take(design, good, columns), inverse)
+        solution, inverse, weight, extra = _fit_one(dmag[good], sigma[good], _take(design, good, columns), clip, floor, iterations)
+        coeff_all[f, columns] = solution
+        floors[f] = extra
+        used[good] = weight > 0
+        n_fit[f] = np.count_nonzero(weight > 0)
+        residual = dmag[good] - fitted[good]
+        if n_fit[f] > 0:
+            rms[f] = np.sqrt(np.sum(weight * residual**2) / np.sum(weight))
+    return coeff, coeff_all, fitted, zp_err, rms, n_fit, floors, used
+
+
+@njit(cache=True)
+def _take(design, rows, columns):  # type: ignore[no-untyped-def]
+    out = np.empty((rows.size, columns.size))
+    for i in range(rows.size):
+        for j in range(columns.size):
+            out[i, j] = design[rows[i], columns[j]]
+    return out
+
+
+@njit(cache=True)
+def _typical_error(mine, everyone, inverse):  # type: ignore[no-untyped-def]
+    """Rms standard error of the correction over a fold's stars, or over all where the fold is empty."""
+    values = mine if mine.shape[0] > 0 else everyone
+    total, n = 0.0, 0
+    for i in range(values.shape[0]):
+        variance = values[i] @ (inverse @ values[i])
+        if np.isfinite(variance):
+            total += variance
+            n += 1
+    return np.sqrt(total / n) if n > 0 else np.nan
+
+
+@njit(cache=True)
+def _fit_one(y, sigma, x, clip, fixed_floor, iterations):  # type: ignore[no-untyped-def]
+    """Coefficients, their covariance, the last weights (1/mag^2, 0 where rejected) and the floor of one fit."""
+    n, p = x.shape
+    weight = np.zeros(n)
+    if n <= p:
+        return np.full(p, np.nan), np.full((p, p), np.nan), weight, np.nan
+    # The median is a start no single star can spoil; the slopes follow within the Huber steps.
+    residual = y - np.median(y)
+    floor = max(fixed_floor, 0.0)
+    if fixed_floor < 0:
+        floor = 1.4826 * np.median(np.abs(residual))
+    solution = np.zeros(p)
+    inverse = np.zeros((p, p))
+    spread = np.sqrt(n / (n - p))
+    for step in range(iterations):
+        variance = sigma**2 + floor**2
+        deviation = np.abs(residual) / np.sqrt(variance)
+        scale = max(1.4826 * np.median(deviation) * spread, 1e-9)
+        for i in range(n):
+            u = deviation[i] / scale
+            if step < HUBER_STEPS:
+                robust = min(1.0, HUBER_TUNING / max(u, 1e-9))
+            else:
+                robust = (1 - (u / clip) ** 2) ** 2 if u < clip else 0.0
+            weight[i] = robust / variance[i]
+        previous = solution
+        solution, inverse = _solve(x, y, weight)
+        residual = y - x @ solution
+        if fixed_floor < 0:
+            floor = _floor(residual, variance, weight, sigma, p)
+        if step > HUBER_STEPS and np.max(np.abs(solution - previous)) < 1e-7:
+            break
+    kept = max(np.count_nonzero(weight > 0) - p, 1)
+    return solution, inverse * max(np.sum(weight * residual**2) / kept, 1e-18), weight, floor
+
+
+@njit(cache=True)
+def _floor(residual, variance, weight, sigma, p):  # type: ignore[no-untyped-def]
+    """Scatter beyond the errors: moment estimate with the fit's own weights, corrected for `p` fitted terms."""
+    n = max(np.count_nonzero(weight > 0), p + 1)
+    gain = weight / variance
+    norm = np.sum(gain)
+    if norm <= 0:
+        return 0.0
+    excess = np.sum(gain * (residual**2 * (n / (n - p)) - sigma**2)) / norm
+    return np.sqrt(max(excess, 0.0))
+
+
+@njit(cache=True)
+def _solve(x, y, weight):  # type: ignore[no-untyped-def]
+    """Weighted normal equations by Cholesky; columns that depend on earlier ones are left out (coefficient and covariance 0)."""
+    n, p = x.shape
+    normal = np.zeros((p, p))
+    right = np.zeros(p)
+    for i in range(n):
+        if weight[i] > 0:
+            for j in range(p):
+                wx = weight[i] * x[i, j]
+                right[j] += wx * y[i]
+                for k in range(j + 1):
+                    normal[j, k] += wx * x[i, k]
+    lower = np.zeros((p, p))
+    for j in range(p):
+        pivot = normal[j, j] - np.sum(lower[j, :j] ** 2)
+        if pivot <= 1e-10 * normal[j, j]:
+            continue
+        lower[j, j] = np.sqrt(pivot)
+        for i in range(j + 1, p):
+            lower[i, j] = (normal[i, j] - np.sum(lower[i, :j] * lower[j, :j])) / lower[j, j]
+    inverse_lower = _invert_lower(lower)
+    inverse = inverse_lower.T @ inverse_lower
+    return inverse @ right, inverse
+
+
+@njit(cache=True)
+def _invert_lower(lower):  # type: ignore[no-untyped-def]
+    """Inverse of a lower triangle, with zero rows and columns for zero pivots."""
+    p = lower.shape[0]
+    out = np.zeros((p, p))
+    for j in range(p):
+        if lower[j, j] == 0:
+            continue
+        out[j, j] = 1 / lower[j, j]
+        for i in range(j + 1, p):
+            if lower[i, i] != 0:
+                out[i, j] = -np.sum(lower[i, j:i] * out[j:i, j]) / lower[i, i]
+    return out

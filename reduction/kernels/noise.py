@@ -1,0 +1,145 @@
+"""Scatter against magnitude, and what follows from it: typical noise, and the aperture that suits a star.
+
+A star is always judged by the stars like it, never by its own behaviour: choosing the aperture in which a star itself scatters least
+prefers the one that hides its variations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["NoiseModel", "best_slot", "noise_model"]
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Typical scatter as a function of magnitude.
+
+    Attributes
+    ----------
+    mag : f8[b]
+        Median magnitude of each bin, rising.
+    scatter : f8[b]
+        Smoothed median scatter of each bin (mag).
+    n : int[b]
+        Stars in each bin.
+    """
+
+    mag: F8
+    scatter: F8
+    n: I8
+
+    def at(self, mag: ArrayLike) -> F8:
+        """Scatter (mag) at `mag`: log-linear between bins, constant beyond the ends; NaN for NaN or without any bin."""
+        wanted = np.asarray(mag, dtype=np.float64)
+        if self.mag.size == 0:
+            return np.full(wanted.shape, np.nan)
+        return np.asarray(np.exp(np.interp(wanted, self.mag, np.log(self.scatter))))
+
+
+def noise_model(mag: ArrayLike, scatter: ArrayLike, *, width: float = 0.5, min_stars: int = 7) -> NoiseModel:
+    """Median scatter per magnitude bin, smoothed.
+
+    Parameters
+    ----------
+    mag, scatter : f8[n]
+        Mean magnitude and scatter of each star; pairs that are not finite or not positive are ignored.
+    width : float
+        Width of a bin (mag).
+    min_stars : int
+        A bin with fewer stars is joined with the next fainter ones (the last one with the one before).
+
+    Returns
+    -------
+    NoiseModel
+        Empty when no star is usable.
+    """
+    mags, scatters = np.asarray(mag, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
+    good = np.isfinite(mags) & np.isfinite(scatters) & (scatters > 0)
+    order = np.argsort(mags[good], kind="stable")
+    mags, scatters = mags[good][order], scatters[good][order]
+    bins = _join(np.floor(mags / width).astype(np.int64), min_stars)
+    n = np.array([stop - start for start, stop in bins], dtype=np.int64)
+    centre = np.array([np.median(mags[start:stop]) for start, stop in bins])
+    median = np.array([np.median(scatters[start:stop]) for start, stop in bins])
+    return NoiseModel(centre, _smooth(centre, median, n, width), n)
+
+
+def _join(number: I8, min_stars: int) -> list[tuple[int, int]]:
+    """Ranges of the sorted stars that form the bins."""
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), number.size] if number.size else [0]
+    bins: list[tuple[int, int]] = []
+    start = 0
+    for stop in edges[1:]:
+        if stop - start >= min_stars or (stop == number.size and not bins):
+            bins.append((start, stop))
+            start = stop
+    if start < number.size:
+        bins[-1] = (bins[-1][0], number.size)
+    return bins
+
+
+def _smooth(mag: F8, scatter: F8, n: I8, width: float) -> F8:
+    """Local straight lines in log scatter, Gaussian in magnitude, bins weighted by their stars."""
+    log = np.log(scatter)
+    out = np.empty_like(log)
+    for i, centre in enumerate(mag):
+        offset = (mag - centre) / width
+        weight = n * np.exp(-0.5 * offset**2)
+        total, first, second = weight.sum(), weight @ offset, weight @ offset**2
+        determinant = total * second - first**2
+        if determinant > 1e-6 * total**2:
+            out[i] = (second * (weight @ log) - first * (weight @ (offset * log))) / determinant
+        else:
+            out[i] = weight @ log / total
+    return np.exp(out)
+
+
+def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = None, *, width: float = 0.5, min_stars: int = 7) -> I8:
+    """Photometry slot of each star: the one in which stars of its magnitude and crowding scatter least.
+
+    Parameters
+    ----------
+    mag : f8[n]
+        Mean magnitude of each star, the same for all slots.
+    scatter : f8[s, n]
+        Cross-fitted scatter of each star in each slot (mag); NaN: unknown.
+    crowding : int[n], optional
+        Class of each star's surroundings; classes of fewer than `min_stars` stars are judged with all the others.
+    width, min_stars
+        As in `noise_model`.
+
+    Returns
+    -------
+    int[n]
+        Slot of each star (its row in `scatter`); stars without magnitude get the slot that is best for most; -1 where nothing is known.
+    """
+    mags, scatters = np.asarray(mag, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
+    group = np.zeros(mags.shape, dtype=np.int64) if crowding is None else np.asarray(crowding, dtype=np.int64)
+    out = _choose(mags, scatters, np.ones(mags.shape, dtype=np.bool_), width, min_stars)
+    for value in np.unique(group):
+        inside = group == value
+        if np.count_nonzero(inside & np.isfinite(mags) & np.isfinite(scatters).any(axis=0)) >= min_stars:
+            out[inside] = _choose(mags, scatters, inside, width, min_stars)[inside]
+    known = out[np.isfinite(mags) & (out >= 0)]
+    out[~np.isfinite(mags)] = np.bincount(known).argmax() if known.size else -1
+    return out
+
+
+def _choose(mag: F8, scatter: F8, inside: NDArray[np.bool_], width: float, min_stars: int) -> I8:
+    # Slots are compared on the stars that all of them measured: a slot must not win by losing its hard cases.
+    populated = np.isfinite(scatter[:, inside]).any(axis=1)
+    if not populated.any():
+        return np.full(mag.shape, -1, dtype=np.int64)
+    common = inside & np.isfinite(scatter[populated]).all(axis=0)
+    level = np.full((scatter.shape[0], mag.size), np.inf)
+    for slot in np.flatnonzero(populated):
+        model = noise_model(mag[common], scatter[slot, common], width=width, min_stars=min_stars)
+        level[slot] = np.nan_to_num(model.at(mag), nan=np.inf)
+    return np.where(np.isfinite(level).any(axis=0), np.argmin(level, axis=0), -1)

@@ -1,0 +1,239 @@
+"""Plate solution of one frame: from detections and a catalogue to (RA, Dec) -> (x, y)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import AlgorithmFailed
+from reduction.kernels.platefit import PolynomialFit, fit_plate, highest_order, match_positions, robust_scatter
+from reduction.kernels.start import MIN_MATCHED, StarLists, Start, find_start
+from reduction.kernels.wcs import PlateSolution, unit_vectors
+
+__all__ = ["PlateFit", "refine", "solve"]
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+CLIP = 5.0  # sigma per axis
+MIN_RADIUS = 0.4  # pixel; a pair closer than this is never clipped
+MAX_ROUNDS = 25
+ORDER_GAIN = 2.0  # over the number of pairs: by so much a higher order must lower the squared leave-one-out residuals
+
+
+@dataclass(frozen=True)
+class PlateFit:
+    """A solution and the pairs that made it.
+
+    Attributes
+    ----------
+    solution : PlateSolution
+        Tangent point in the middle of the frame.
+    det_index, cat_index : (n_matched,) int64
+        The pairs, by index into the arrays given, in ascending order of `cat_index`; each detection
+        and each catalogue star is in one pair at most.
+    residual_x, residual_y : (n_matched,) float64
+        Detected minus projected (pixel).
+    loo_x, loo_y : (n_matched,) float64
+        The same from fits without the star itself (pixel).
+    rms_x, rms_y : float
+        1.48 MAD of `loo_x`, `loo_y` (pixel).
+    n_matched, n_catalogue_in_frame : int
+        Pairs kept, and catalogue stars that fall on the frame.
+    method : str
+        How the solution was started: see `find_start`; ``refine`` for `refine`.
+    """
+
+    solution: PlateSolution
+    det_index: IntArray
+    cat_index: IntArray
+    residual_x: FloatArray
+    residual_y: FloatArray
+    loo_x: FloatArray
+    loo_y: FloatArray
+    rms_x: float
+    rms_y: float
+    n_matched: int
+    n_catalogue_in_frame: int
+    method: str
+
+
+def solve(
+    det_x: FloatArray,
+    det_y: FloatArray,
+    det_flux: FloatArray,
+    cat_ra: FloatArray,
+    cat_dec: FloatArray,
+    cat_mag: FloatArray,
+    shape: tuple[int, int],
+    *,
+    start: Start | Sequence[Start | tuple[str, Start]],
+    order: int = 3,
+    clip: float = CLIP,
+) -> PlateFit:
+    """Find and fit the plate solution of a frame.
+
+    Parameters
+    ----------
+    det_x, det_y, det_flux : (n,) float64
+        Detections: position (pixel) and flux (any unit).
+    cat_ra, cat_dec, cat_mag : (m,) float64
+        Catalogue at the frame's epoch (degree; mag in about the frame's passband). It must cover
+        the frame and may be larger. NaN magnitudes count as faintest; NaN positions are ignored.
+    shape : (int, int)
+        (ny, nx) of the frame.
+    start : PlateSolution, Pointing, callable (x, y) -> (ra, dec), or a sequence of these
+        Tried in the order given; (name, start) in a sequence names it in `method`: see `find_start`.
+    order : int
+        Highest total degree of the polynomials; lowered until every term is met by three stars.
+    clip : float
+        Pairs farther than this many sigma (per axis, 1.48 MAD) are left out.
+
+    Returns
+    -------
+    PlateFit
+
+    Raises
+    ------
+    FrameUnusable
+        Fewer than six detections.
+    AlgorithmFailed
+        No start is confirmed by the stars, or the pairs dwindle in the refinement.
+    """
+    size = (shape[1], shape[0])
+    starts: Sequence[Start | tuple[str, Start]] = start if isinstance(start, Sequence) else [start]
+    det = np.lexsort((det_x, det_y, -det_flux))
+    det = det[np.isfinite(det_x[det]) & np.isfinite(det_y[det])]
+    cat = np.lexsort((cat_ra, cat_dec, np.nan_to_num(cat_mag, nan=np.inf)))
+    cat = cat[np.isfinite(cat_ra[cat]) & np.isfinite(cat_dec[cat])]
+    lists = StarLists(det_x[det], det_y[det], cat_ra[cat], cat_dec[cat], size)
+    guess, method = find_start(lists, starts)
+    fit = refine(guess, lists.x, lists.y, lists.ra, lists.dec, order=order, clip=clip)
+    by_catalogue = np.argsort(cat[fit.cat_index])
+    return replace(
+        fit,
+        det_index=det[fit.det_index][by_catalogue],
+        cat_index=cat[fit.cat_index][by_catalogue],
+        residual_x=fit.residual_x[by_catalogue],
+        residual_y=fit.residual_y[by_catalogue],
+        loo_x=fit.loo_x[by_catalogue],
+        loo_y=fit.loo_y[by_catalogue],
+        method=method,
+    )
+
+
+def refine(
+    solution: PlateSolution,
+    det_x: FloatArray,
+    det_y: FloatArray,
+    cat_ra: FloatArray,
+    cat_dec: FloatArray,
+    *,
+    order: int = 3,
+    clip: float = CLIP,
+    radius: float | None = None,
+    weight: FloatArray | None = None,
+) -> PlateFit:
+    """Refit a solution that is good to a few pixel.
+
+    Parameters
+    ----------
+    solution : PlateSolution
+        Good to `radius` over most of the frame.
+    det_x, det_y : (n,) float64
+        Detections (pixel).
+    cat_ra, cat_dec : (m,) float64
+        Catalogue, or mean positions of sources seen before (degree).
+    order, clip
+        As for `solve`.
+    radius : float
+        First match radius (pixel), by default 0.002 diagonals and at least 3; it shrinks to `clip`
+        sigma, not below 0.4.
+    weight : (m,) float64, optional
+        Relative weights of the catalogue stars, such as inverse variances; equal by default.
+
+    Raises
+    ------
+    AlgorithmFailed
+        Fewer than six pairs are left.
+
+    Notes
+    -----
+    From the order of `solution` on the order grows by one a round and the match radius shrinks, until the pairs no longer change. Of these
+    pairs the lowest order is fitted that predicts left-out stars as well as any.
+    """
+    weights = np.ones(len(cat_ra)) if weight is None else weight
+    size = (solution.nx, solution.ny)
+    tangent = solution.centre
+    reach = max(3.0, 0.002 * float(np.hypot(*size))) if radius is None else radius
+    first = min(solution.order, order)
+    near = _around(cat_ra, cat_dec, tangent, 1.2 * solution.radius)
+    previous: tuple[bytes, int] | None = None
+    for step in range(MAX_ROUNDS):
+        px, py = solution.project(cat_ra[near], cat_dec[near])
+        on_frame = solution.inside(px, py)
+        inside, px, py = near[on_frame], px[on_frame], py[on_frame]
+        pair, det = match_positions(px, py, det_x, det_y, reach)
+        cat = inside[pair].astype(np.int64)
+        if len(cat) < MIN_MATCHED:
+            raise _dwindled(len(cat), len(inside), reach)
+        degree = highest_order(len(cat), min(order, first + step))
+        fit = fit_plate(cat_ra[cat], cat_dec[cat], det_x[det], det_y[det], weights[cat], tangent=tangent, order=degree, size=size)
+        state = (det.tobytes() + cat.tobytes(), degree)
+        if state == previous:
+            break
+        previous = state
+        solution = fit.solution
+        reach = max(MIN_RADIUS, min(reach, np.sqrt(2.0) * clip * fit.sigma))
+    pairs = (cat_ra[cat], cat_dec[cat], det_x[det], det_y[det], weights[cat])
+    return _result(_best_order(pairs, fit, tangent, size), det, cat, len(inside))
+
+
+def _around(ra: FloatArray, dec: FloatArray, centre: tuple[float, float], radius: float) -> IntArray:
+    """Index of the stars within `radius` (degree) of a point."""
+    chord = np.linalg.norm(unit_vectors(ra, dec) - unit_vectors(*centre), axis=1)
+    return np.flatnonzero(chord <= 2.0 * np.sin(np.radians(0.5 * radius))).astype(np.int64)
+
+
+def _best_order(
+    pairs: tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray],
+    fit: PolynomialFit,
+    tangent: tuple[float, float],
+    size: tuple[int, int],
+) -> PolynomialFit:
+    """Fit of the lowest order whose leave-one-out residuals are as small as any, up to that of `fit`."""
+    fits = [fit_plate(*pairs, tangent=tangent, order=order, size=size) for order in range(1, fit.solution.order)] + [fit]
+    # one cap for all orders: a blend is as far off under each
+    cap = (CLIP * min(each.sigma for each in fits)) ** 2
+    scores = [float(np.mean(np.minimum(np.concatenate([each.loo_x, each.loo_y]) ** 2, cap))) for each in fits]
+    enough = (1.0 + ORDER_GAIN / len(fit.loo_x)) * min(scores)
+    return next(each for each, score in zip(fits, scores, strict=True) if score <= enough)
+
+
+def _dwindled(n_pair: int, n_inside: int, radius: float) -> AlgorithmFailed:
+    return AlgorithmFailed(
+        f"{n_pair} of {n_inside} catalogue stars on the frame have a detection within {radius:.2f} pixel, {MIN_MATCHED} are needed",
+        hint="the start was wrong, or the catalogue has too few stars here",
+        code="solve.few_pairs",
+    )
+
+
+def _result(fit: PolynomialFit, det: IntArray, cat: IntArray, n_inside: int) -> PlateFit:
+    return PlateFit(
+        solution=fit.solution,
+        det_index=det,
+        cat_index=cat,
+        residual_x=fit.residual_x,
+        residual_y=fit.residual_y,
+        loo_x=fit.loo_x,
+        loo_y=fit.loo_y,
+        rms_x=robust_scatter(fit.loo_x),
+        rms_y=robust_scatter(fit.loo_y),
+        n_matched=len(cat),
+        n_catalogue_in_frame=n_inside,
+        method="refine",
+    )

@@ -1,0 +1,311 @@
+"""Step magfit: frames are brought to a common magnitude scale, against a reference that is averaged until it settles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.errors import AlgorithmFailed, ConfigurationError
+from db.flags import Flag
+from db.tables import BestSlot, Field, Frame, MagfitReference, MagfitSolution, Measurement, PhotometrySlot, ReferenceMagnitude, Source
+from db.terms import TERMS, VARIABLES, Term, design
+from reduction.kernels.noise import best_slot
+from reduction.kernels.reference import Averages, MagfitResult, iterate, select_reference
+from reduction.ledger import next_id, now
+from reduction.plans import done_tasks
+from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
+
+__all__ = ["MagfitParameters", "magfit"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+#: Points that may not fix a fit.
+_UNFIT = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC | Flag.BLENDED)
+N_FOLD = 5
+
+
+@dataclass(frozen=True)
+class MagfitParameters:
+    """How magnitudes are fitted."""
+
+    order: int = parameter(2, "", "degree of the polynomial in position")
+    terms: tuple[str, ...] = parameter(("colour",), "", "further terms, by name; the last are dropped first when stars are few")
+    per_term: float = parameter(5.0, "", "stars needed for each term")
+    clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero")
+    tolerance: float = parameter(1e-4, "mag", "median change of the reference at which it has settled")
+    max_iterations: int = parameter(10, "", "most references that are averaged")
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Measurements of a field: rows sorted by frame, then source; frame and star are indices into the lists of them."""
+
+    frames: list[Frame]
+    source_id: IntArray
+    fold: IntArray
+    fit_mag: FloatArray
+    catalogued: npt.NDArray[np.bool_]
+    frame: IntArray
+    star: IntArray
+    flags: IntArray
+    variables: Mapping[str, FloatArray]
+    flux: Mapping[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+
+
+def _plan(context: Context, _: MagfitParameters) -> list[Unit]:
+    """Each field, made from the photometry of all its frames."""
+    done = done_tasks(context.session, "photometry")
+    query = sa.select(Frame.field_id, Frame.frame_id).where(
+        Frame.field_id.is_not(None), Frame.type == "object", Frame.measure_task.is_not(None)
+    )
+    inputs: dict[int, list[InputTask]] = {}
+    for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
+        if (task := done.get(str(frame_id))) is not None:
+            inputs.setdefault(field_id, []).append(task)
+    return [Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks)) for field_id, tasks in inputs.items()]
+
+
+@step(
+    "magfit",
+    per="field",
+    after=("photometry",),
+    plan=_plan,
+    parameters=MagfitParameters,
+    reads=(Field, Frame, Measurement, Source, PhotometrySlot),
+    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot),
+)
+def magfit(context: Context, unit: Unit, p: MagfitParameters) -> Output:
+    """Fit every frame to the reference (cross-fitted), average the next reference, repeat until it settles."""
+    terms, group = _terms(p)
+    points = _read(context.session, int(unit.key))
+    matrix = design(points.variables, terms)
+    first = _reference_frame(points)
+    results: dict[int, MagfitResult] = {}
+    for slot, (flux, error) in points.flux.items():
+        mag, sigma = _instrumental(points, flux, error)
+        eligible = (points.flags & _UNFIT) == 0
+        results[slot] = iterate(
+            points.frame,
+            points.star,
+            mag,
+            sigma,
+            matrix,
+            points.fold,
+            start=_start(points, mag, sigma, eligible, first),
+            group=group,
+            eligible=eligible,
+            n_fold=N_FOLD,
+            per_term=p.per_term,
+            clip=p.clip,
+            tolerance=p.tolerance,
+            max_iterations=p.max_iterations,
+        )
+    if not any(np.isfinite(result.fits.coeff).any() for result in results.values()):
+        raise AlgorithmFailed(
+            "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"
+        )
+    best = _best_slots(points, results)
+    settled = sum(result.converged for result in results.values())
+    remark = f"reference from frame {points.frames[first].frame_id}; settled in {settled} of {len(results)} slots"
+    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, best), remark=remark)
+
+
+def _terms(p: MagfitParameters) -> tuple[tuple[Term, ...], IntArray]:
+    """Terms in use, and the order in which they are dropped: highest degree first, after the further terms."""
+    by_name = {term.name: term for term in TERMS}
+    unknown = [name for name in p.terms if name not in by_name or by_name[name].degree == len(by_name[name].factors)]
+    if unknown or not 0 <= p.order <= 4:
+        names = [term.name for term in TERMS if term.degree < len(term.factors)]
+        raise ConfigurationError(
+            f"order {p.order}, terms {', '.join(p.terms)}", where="[magfit]", hint=f"order 0 to 4; terms of: {', '.join(names)}", code="config.terms"
+        )
+    position = [term for term in TERMS if term.degree == len(term.factors) <= p.order]
+    further = [by_name[name] for name in p.terms]
+    # Linear terms stay longest; further terms go before the quadratic ones would be missed.
+    group = [2 * term.degree for term in position] + [3 + 2 * k for k in range(len(further))]
+    return (*position, *further), np.array(group)
+
+
+def _read(session: Session, field_id: int) -> _Points:
+    """The field's measurements, joined with what the terms need, in SQL."""
+    frames = session.execute(
+        sa.select(Frame)
+        .where(Frame.field_id == field_id, Frame.type == "object", Frame.measure_task.is_not(None))
+        .order_by(Frame.jd_utc, Frame.frame_id)
+    ).scalars().all()  # fmt: skip
+    slots = session.execute(
+        sa.select(PhotometrySlot.slot).where(PhotometrySlot.instrument_id == frames[0].instrument_id).order_by(PhotometrySlot.slot)
+    ).scalars().all()  # fmt: skip
+    names = [f"{stem}_{slot}" for slot in slots for stem in ("flux", "flux_err")]
+    expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *(f"m.{name}" for name in names)])
+    text = sa.text(
+        f"SELECT m.frame_id, m.source_id, m.flags, s.fold, s.fit_mag, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, {expressions} "  # noqa: S608
+        "FROM frame f JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
+        "JOIN source s ON s.source_id = m.source_id "
+        "WHERE f.field_id = :field AND f.type = 'object' AND f.measure_task IS NOT NULL"
+    )
+    rows = session.execute(text, {"field": field_id}).all()
+    keys = np.array([(row[0], row[1], row[2], row[3], row[5]) for row in rows], dtype=np.int64).reshape(-1, 5)
+    values = np.array([tuple(np.nan if v is None else v for v in (row[4], *row[6:])) for row in rows], dtype=float)
+    place = {frame.frame_id: k for k, frame in enumerate(frames)}
+    frame = np.array([place[k] for k in keys[:, 0].tolist()], dtype=np.int64)
+    order = np.lexsort((keys[:, 1], frame))
+    keys, values, frame = keys[order], values[order], frame[order]
+    source_id, which, star = np.unique(keys[:, 1], return_index=True, return_inverse=True)
+    n = len(VARIABLES)
+    return _Points(
+        frames=list(frames),
+        source_id=source_id,
+        fold=keys[which, 3],
+        fit_mag=values[which, 0],
+        catalogued=keys[which, 4] > 0,
+        frame=frame,
+        star=star.ravel(),
+        flags=keys[:, 2],
+        variables={name: values[:, 1 + k] for k, name in enumerate(VARIABLES)},
+        flux={slot: (values[:, 1 + n + 2 * k], values[:, 2 + n + 2 * k]) for k, slot in enumerate(slots)},
+    )
+
+
+def _instrumental(points: _Points, flux: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Instrumental magnitudes and errors; NaN where the flux is not positive."""
+    exptime = np.array([frame.exptime for frame in points.frames])[points.frame]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good = (flux > 0) & (exptime > 0)
+        mag = np.where(good, 25.0 - 2.5 * np.log10(flux / exptime), np.nan)
+        sigma = np.where(good, 2.5 / np.log(10) * error / flux, np.nan)
+    return mag, sigma
+
+
+def _reference_frame(points: _Points) -> int:
+    """The frame of highest merit."""
+
+    def of(name: str) -> FloatArray:
+        return np.array([np.nan if getattr(frame, name) is None else getattr(frame, name) for frame in points.frames], dtype=float)
+
+    n_good = np.bincount(points.frame[(points.flags & _UNFIT) == 0], minlength=len(points.frames)).astype(float)
+    return select_reference(of("fwhm"), of("sky_level"), n_good, of("zero_point"), of("airmass"), of("zero_point_scatter"))
+
+
+def _start(points: _Points, mag: FloatArray, sigma: FloatArray, eligible: npt.NDArray[np.bool_], first: int) -> FloatArray:
+    """The first frame's magnitudes, shifted to the catalogue's scale where three good catalogue stars or more are on it."""
+    reference = np.full(len(points.source_id), np.nan)
+    rows = np.flatnonzero((points.frame == first) & eligible & np.isfinite(mag))
+    reference[points.star[rows]] = mag[rows]
+    good = rows[(sigma[rows] < 0.05) & points.catalogued[points.star[rows]]]
+    if good.size >= 3:
+        reference += float(np.median(points.fit_mag[points.star[good]] - mag[good]))
+    return reference
+
+
+def _best_slots(points: _Points, results: Mapping[int, MagfitResult]) -> IntArray:
+    """Slot of each source, from the scatter of stars of its magnitude and crowding."""
+    slots = np.array(sorted(results))
+    scatter = np.array([results[slot].mean.scatter for slot in slots])
+    middle = int(slots[len(slots) // 2])
+    mag = results[middle].mean.mag
+    crowded = np.zeros(len(points.source_id))
+    np.maximum.at(crowded, points.star, ((points.flags & int(Flag.BLENDED)) != 0).astype(float))
+    index = best_slot(mag, scatter, crowded.astype(np.int64))
+    return np.where(index >= 0, slots[np.clip(index, 0, len(slots) - 1)], middle)
+
+
+def _rows(
+    field_id: int,
+    points: _Points,
+    first: int,
+    terms: tuple[Term, ...],
+    results: Mapping[int, MagfitResult],
+    best: IntArray,
+    session: Session,
+    _task_id: int,
+) -> list[Rows]:
+    """The references on the way, the accepted one with a solution for every usable frame, and the best slots: one transaction."""
+    number = next_id(session, MagfitReference.reference_id)
+    n_iteration = max(len(_references(result)) for result in results.values())
+    rows: list[Rows] = []
+    created = now()
+    for k in range(n_iteration):
+        last = k == n_iteration - 1
+        some = [_at(_references(result), k) for result in results.values()]
+        change = [result.history[k].change for result in results.values() if k < len(result.history)]
+        columns: dict[str, Any] = {
+            "reference_id": number + k,
+            "field_id": field_id,
+            "iteration": k,
+            "status": "accepted" if last else "iteration",
+            "parent_id": number + k - 1 if k else None,
+            "frame_id": points.frames[first].frame_id,
+            "n_frame": 1 if k == 0 else len(points.frames),
+            "n_source": max(int(np.isfinite(reference.mag).sum()) for reference in some),
+            "change": float(np.median(change)) if change else None,
+            "created": created,
+            **_zero(points, first),
+        }
+        rows.append(Rows(MagfitReference, columns, upsert=True))
+        rows += [_magnitudes(number + k, slot, points, result, k) for slot, result in results.items()]
+    accepted = number + n_iteration - 1
+    rows += [_solutions(accepted, slot, points, terms, result) for slot, result in results.items()]
+    rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
+    return rows
+
+
+def _references(result: MagfitResult) -> list[Averages]:
+    return [result.reference]
+
+
+def _at(references: list[Averages], k: int) -> Averages:
+    """The k-th reference; a slot that settled early keeps its last."""
+    return references[min(k, len(references) - 1)]
+
+
+def _zero(points: _Points, first: int) -> dict[str, Any]:
+    stars = points.star[(points.frame == first) & ((points.flags & _UNFIT) == 0)]
+    n = int(points.catalogued[stars].sum())
+    return {"zero_band": "fit_mag" if n >= 3 else None, "n_zero": n}
+
+
+def _magnitudes(reference_id: int, slot: int, points: _Points, result: MagfitResult, k: int) -> Rows:
+    reference = _at(_references(result), k)
+    known = np.isfinite(reference.mag)
+    columns = {
+        "reference_id": reference_id,
+        "slot": slot,
+        "source_id": points.source_id[known],
+        "mag": reference.mag[known],
+        "mag_err": np.nan_to_num(reference.err[known]),
+        "scatter": reference.scatter[known],
+        "n_frame": reference.n[known],
+    }
+    return Rows(ReferenceMagnitude, columns)
+
+
+def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult) -> Rows:
+    fits = result.fits
+    frame, fold = (index.ravel() for index in np.indices(fits.coeff.shape[:2]))
+    usable = np.isfinite(fits.coeff[frame, fold]).all(axis=1)
+    frame, fold = frame[usable], fold[usable]
+    coeff = dict.fromkeys((term.column for term in TERMS), np.zeros(len(frame)))
+    coeff |= {term.column: fits.coeff[frame, fold, k] for k, term in enumerate(terms)}
+    columns = {
+        "frame_id": np.array([f.frame_id for f in points.frames])[frame],
+        "reference_id": reference_id,
+        "slot": slot,
+        "fold": fold,
+        "measure_task": np.array([f.measure_task for f in points.frames])[frame],
+        "n_term": result.terms[frame].sum(axis=1),
+        "n_fit": fits.n_fit[frame],
+        "fit_rms": fits.rms[frame],
+        "zero_point_err": fits.zp_err[frame, fold],
+        "mag_floor": fits.floor[frame],
+        **coeff,
+    }
+    return Rows(MagfitSolution, columns)

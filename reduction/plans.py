@@ -1,0 +1,73 @@
+"""Plans that several steps share: which frames, nights or fields there are to work on, and what they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.tables import Exposure, Frame, Task
+from reduction.step import STEPS, InputTask, Unit, canonical
+
+__all__ = ["done_tasks", "fingerprint", "frame_units", "raw_path"]
+
+
+def done_tasks(session: Session, step: str) -> dict[str, InputTask]:
+    """The done tasks of a step, by unit key."""
+    query = sa.select(Task.unit, Task.task_id, Task.input_hash).where(Task.step == step, Task.status == "done")
+    return {row.unit: InputTask(row.task_id, row.input_hash, step) for row in session.execute(query)}
+
+
+def frame_units(
+    session: Session,
+    after: Iterable[str],
+    *,
+    types: tuple[str, ...] | None = ("object",),
+    extra: Mapping[int, tuple[InputTask, ...]] | None = None,
+    facts: Mapping[int, str] | str = "",
+) -> list[Unit]:
+    """One unit per frame of the given types for which every step of `after` is done, in order of time.
+
+    Parameters
+    ----------
+    extra : mapping of frame_id to tasks, optional
+        Further inputs; only frames in the mapping are planned.
+    facts : str or mapping of frame_id to str
+        What else the result depends on.
+    """
+    tasks = [done_tasks(session, name) for name in after]
+    query = sa.select(Frame.frame_id, Frame.night_id, Frame.channel, Exposure.path).join(Exposure)
+    if types is not None:
+        query = query.where(Frame.type.in_(types))
+    units = []
+    for row in session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)):
+        key = str(row.frame_id)
+        inputs = [done.get(key) for done in tasks]
+        if None in inputs or (extra is not None and row.frame_id not in extra):
+            continue
+        more = extra[row.frame_id] if extra is not None else ()
+        name = Path(row.path).name if row.channel == "mono" else f"{Path(row.path).name} {row.channel}"
+        units.append(
+            Unit(
+                key,
+                name,
+                tuple(task for task in inputs if task is not None) + more,
+                facts if isinstance(facts, str) else facts.get(row.frame_id, ""),
+                row.frame_id,
+                row.night_id,
+            )
+        )
+    return units
+
+
+def fingerprint(step: str, settings: Mapping[str, object]) -> str:
+    """Version and settings of a step, for units that depend on how it worked but not on which frames it saw."""
+    return f"{step}:{STEPS[step].version}:{canonical(settings.get(step, {}))}"
+
+
+def raw_path(session: Session, frame_id: int) -> str:
+    """Absolute path of a frame's raw file."""
+    query = sa.select(Exposure.path).join(Frame, Frame.exposure_id == Exposure.exposure_id).where(Frame.frame_id == frame_id)
+    return str(session.execute(query).scalar_one())

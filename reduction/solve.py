@@ -1,0 +1,212 @@
+"""Step solve: the plate solution (RA, Dec) -> (x, y) of each object frame."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from astropy.wcs import WCS, FITSFixedWarning, WcsError
+from sqlalchemy.orm import Session
+
+from db.errors import AlgorithmFailed
+from db.tables import Catalogue, Detection, Exposure, Frame, Source, WcsSolution
+from reduction.extract import detections_of
+from reduction.fits import read_header
+from reduction.kernels.blind import solve_blind
+from reduction.kernels.plate import PlateFit
+from reduction.kernels.plate import solve as solve_plate
+from reduction.kernels.start import PixelToSky, Pointing, Start, solution_from_wcs
+from reduction.kernels.wcs import PlateSolution, unit_vectors
+from reduction.plans import done_tasks, frame_units
+from reduction.sources import julian_year, plate_solution, sources_near
+from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
+
+__all__ = ["SolveParameters", "solve"]
+
+
+@dataclass(frozen=True)
+class SolveParameters:
+    """How frames are solved."""
+
+    order: int = parameter(0, "", "degree of the distortion polynomials; 0: 3, or 5 for fields wider than 4 degrees")
+    scale_tolerance: float = parameter(0.03, "", "largest relative error of the pixel scale that the header or the definition gives")
+    pointing_tolerance: float = parameter(0.4, "", "largest error of the header's pointing, as a fraction of the frame's diagonal")
+    index_folder: str = parameter("/usr/share/astrometry", "", "folder with astrometry.net index files for blind solving; used where it exists")
+
+
+def _plan(context: Context, _: SolveParameters) -> list[Unit]:
+    """Every object frame, with the catalogues that can cover it: one loaded later makes only those frames pending."""
+    session = context.session
+    done = done_tasks(session, "catalogue")
+    columns = (Catalogue.sha256, Catalogue.ra, Catalogue.dec, Catalogue.radius)
+    catalogues = [(done[c.sha256], unit_vectors(c.ra, c.dec), c.radius) for c in session.execute(sa.select(*columns)) if c.sha256 in done]
+    query = sa.select(Frame.frame_id, Exposure.pointing_ra, Exposure.pointing_dec).join(Exposure)
+    extra: dict[int, tuple[InputTask, ...]] = {}
+    for frame_id, ra, dec in session.execute(query):
+        known = ra is not None and dec is not None
+        pointing = unit_vectors(ra, dec) if known else None
+        extra[frame_id] = tuple(
+            InputTask(task.task_id, task.input_hash, "catalogue")
+            for task, centre, radius in catalogues
+            if pointing is None or np.degrees(np.arccos(np.clip(centre @ pointing, -1, 1))) < radius + 2.0
+        )
+    return frame_units(session, ("extract",), extra=extra)
+
+
+@step(
+    "solve",
+    per="frame",
+    after=("catalogue", "extract"),
+    plan=_plan,
+    parameters=SolveParameters,
+    reads=(Frame, Exposure, Detection, Source, Catalogue, WcsSolution),
+    writes=(WcsSolution,),
+    second_chance=True,
+)
+def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
+    """Find each frame's plate solution: header WCS, pointing, blind, or a neighbour, then a fit with distortion."""
+    session = context.session
+    frame = session.get_one(Frame, int(unit.key))
+    exposure = session.get_one(Exposure, frame.exposure_id)
+    stars = detections_of(session, frame.night_id, frame.frame_id)
+    starts, centre, radius = _starts(session, frame, exposure, stars, p, second="second" in unit.payload)
+    if centre is None:
+        raise AlgorithmFailed(
+            "the header gives neither a WCS nor a pointing, and no blind solution was found",
+            where=unit.label,
+            hint=f"give the pointing in the configuration, or put astrometry.net index files into {p.index_folder}",
+            code="solve.no_start",
+        )
+    catalogue = sources_near(session, *centre, radius, julian_year(frame.jd_utc), catalogued_only=True)
+    if len(catalogue) == 0:
+        raise AlgorithmFailed(
+            f"no catalogue star within {radius:.2f} deg of {centre[0]:.4f} {centre[1]:+.4f}",
+            where=unit.label,
+            hint="load a catalogue of this part of the sky with --catalogue FILE",
+            code="solve.no_catalogue",
+        )
+    fit = _fit(unit, starts, stars, catalogue.ra, catalogue.dec, catalogue.mag, frame, p)
+    return Output(rows=[Rows(WcsSolution, _row(frame.frame_id, fit), upsert=True)])
+
+
+def _fit(
+    unit: Unit,
+    starts: list[Start],
+    stars: dict[str, npt.NDArray[np.generic]],
+    ra: npt.NDArray[np.float64],
+    dec: npt.NDArray[np.float64],
+    mag: npt.NDArray[np.float64],
+    frame: Frame,
+    p: SolveParameters,
+) -> PlateFit:
+    positions = [np.asarray(stars[name], dtype=float) for name in ("x", "y", "flux")]
+    shape = (frame.ny, frame.nx)
+    try:
+        fit = solve_plate(*positions, ra, dec, mag, shape, start=starts, order=p.order or 3)
+        if p.order == 0 and 2 * fit.solution.radius > 4.0:
+            fit = solve_plate(*positions, ra, dec, mag, shape, start=[fit.solution], order=5)
+    except AlgorithmFailed as error:
+        raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
+    return fit
+
+
+def _starts(
+    session: Session,
+    frame: Frame,
+    exposure: Exposure,
+    stars: dict[str, npt.NDArray[np.generic]],
+    p: SolveParameters,
+    *,
+    second: bool,
+) -> tuple[list[Start], tuple[float, float] | None, float]:
+    """Starts in the order to try, with the centre and radius (deg) of the sky to search."""
+    size = (frame.nx, frame.ny)
+    scale = exposure.pixel_scale
+    half = float(np.hypot(*size)) / 2
+    if second:
+        near = _neighbour(session, frame)
+        return ([near], near.centre, 1.6 * near.radius) if near is not None else ([], None, 0.0)
+    starts: list[Start] = []
+    centre: tuple[float, float] | None = None
+    radius = 0.0
+    header_wcs = _header_wcs(Path(exposure.path), size)
+    if header_wcs is not None:
+        rough = solution_from_wcs(header_wcs, size)
+        starts.append(header_wcs)
+        centre, radius = rough.centre, 1.6 * rough.radius
+    if exposure.pointing_ra is not None and exposure.pointing_dec is not None and scale is not None:
+        starts.append(Pointing(exposure.pointing_ra, exposure.pointing_dec, scale, p.scale_tolerance, p.pointing_tolerance))
+        if centre is None:
+            centre = (exposure.pointing_ra, exposure.pointing_dec)
+            radius = (1.0 + 2.0 * p.pointing_tolerance) * half * scale / 3600 * 1.1
+    if not starts:
+        blind = solve_blind(
+            *(np.asarray(stars[name], dtype=float) for name in ("x", "y", "flux")), (frame.ny, frame.nx), p.index_folder, scale=scale
+        )
+        if blind.solution is not None:
+            starts.append(blind.solution)
+            centre, radius = blind.solution.centre, 1.6 * blind.solution.radius
+    return starts, centre, radius
+
+
+def _header_wcs(path: Path, size: tuple[int, int]) -> PixelToSky | None:
+    """The celestial WCS of the raw header as a function, or None."""
+    header = read_header(path)
+    if "CTYPE1" not in header or "CRVAL1" not in header:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        try:
+            wcs = WCS(header, naxis=2)
+            centre = wcs.pixel_to_world_values((size[0] - 1) / 2, (size[1] - 1) / 2)
+        except (WcsError, ValueError, KeyError):
+            return None
+    if not wcs.has_celestial or not np.all(np.isfinite(centre)):
+        return None
+
+    def to_sky(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        ra, dec = wcs.all_pix2world(x, y, 0)
+        return ra, dec
+
+    return to_sky
+
+
+def _neighbour(session: Session, frame: Frame) -> PlateSolution | None:
+    """The solution of the frame nearest in time, of those that needed no neighbour themselves: so the order of work does not matter."""
+    query = (
+        sa.select(Frame.frame_id)
+        .join(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
+        .where(Frame.instrument_id == frame.instrument_id, WcsSolution.start != "neighbour", Frame.frame_id != frame.frame_id)
+        .order_by(sa.func.abs(Frame.jd_utc - frame.jd_utc), Frame.frame_id)
+        .limit(1)
+    )
+    found = session.execute(query).scalar()
+    return None if found is None else plate_solution(session, found)
+
+
+def _row(frame_id: int, fit: PlateFit) -> dict[str, object]:
+    s = fit.solution
+    return {
+        "frame_id": frame_id,
+        "ra0": s.ra0,
+        "dec0": s.dec0,
+        "poly_order": s.order,
+        "coeff": json.dumps(s.as_row()),
+        "ra": s.centre[0],
+        "dec": s.centre[1],
+        "radius": s.radius,
+        "corners": json.dumps(s.corners),
+        "pixel_scale": s.scale,
+        "rotation": s.rotation,
+        "parity": s.parity,
+        "n_matched": fit.n_matched,
+        "n_catalogue": fit.n_catalogue_in_frame,
+        "rms_x": fit.rms_x,
+        "rms_y": fit.rms_y,
+        "start": fit.method,
+    }

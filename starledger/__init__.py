@@ -1,0 +1,45 @@
+"""From nights of raw frames to light curves, kept in a relational database.
+
+>>> import starledger
+>>> archive = starledger.open("sqlite:///starledger.db")  # doctest: +SKIP
+>>> archive.light_curve("HAT-P-32 b")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starledger.archive import Archive, open
+
+__all__ = ["Archive", "__version__", "open"]
+
+__version__ = "0.1.0"
+
+_LAZY = {"Archive": "starledger.archive", "open": "starledger.archive"}
+
+
+def _refuse_strangers() -> None:
+    # `db` is a common name: a user's db.py in the working folder would otherwise surface as a baffling error much later.
+    root = Path(__file__).resolve().parent.parent
+    for name in ("db", "reduction", "queries"):
+        spec = importlib.util.find_spec(name)
+        places = [] if spec is None else [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
+        found = [str(Path(place).resolve()) for place in places if place]
+        if found and found[0] != str(root / name / "__init__.py"):
+            raise ImportError(f"{found[0]} hides starledger's own package '{name}': rename it, or run Python from another folder")
+        if not found:
+            raise ImportError(f"starledger's own package '{name}' is missing from {root}: install starledger again")
+
+
+_refuse_strangers()
+
+
+def __getattr__(name: str) -> Any:
+    # The heavy imports wait until they are asked for: `starledger --help` stays quick.
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'starledger' has no attribute '{name}'")

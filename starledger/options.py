@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["ArchiveOption", "CatalogueOption", "ConfigOption", "FilesOption", "JobsOption", "RetryOption"]
+
+ArchiveOption = Annotated[
+    str | None,
+    typer.Option("--archive", help="Database URL or SQLite file; else $STARLEDGER_ARCHIVE, else sqlite:///starledger.db.", show_default=False),
+]
+FilesOption = Annotated[
+    Path | None,
+    typer.Option("--files", help="Root of the pixel products; else $STARLEDGER_FILES, else <archive name>-files.", show_default=False),
+]
+CatalogueOption = Annotated[
+    list[Path] | None,
+    typer.Option("--catalogue", help="Catalogue file (ECSV, CSV, FITS, VOTable) with ra, dec and magnitudes; may be repeated.", show_default=False),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with parameters and instruments; it stays in force for later runs.", show_default=False),
+]
+JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes that work frames; 0: one a processor.")]
+RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]

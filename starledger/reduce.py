@@ -1,0 +1,181 @@
+"""Running the reduction over an archive: settings, the run's row, the steps, the exit code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+import starledger
+from db.engine import reachable
+from db.errors import ConfigurationError, NothingToDo, StarledgerError
+from db.tables import Config, Run
+from reduction.fits import find_raw_files
+from reduction.instrument import definitions_from
+from reduction.ledger import Ledger, next_id, now, sweep
+from reduction.runner import Reporter, Runner, Tally
+from reduction.step import STEPS, read_parameters
+from starledger.archive import Archive
+
+__all__ = ["exit_code", "reduce", "runner_for_reading", "settings_for"]
+
+#: Sections of the configuration that are not a step's.
+_OTHER = ("instrument", "default", "override", "catalogue_columns")
+
+
+def reduce(
+    archive: Archive,
+    paths: Sequence[Path] = (),
+    *,
+    steps: Sequence[str] | None = None,
+    catalogues: Sequence[Path] = (),
+    config: Path | None = None,
+    jobs: int = 1,
+    retry: bool = False,
+    reporter: Reporter | None = None,
+) -> list[Tally]:
+    """Run steps (all of them by default) over the archive's frames and the raw files given.
+
+    Parameters
+    ----------
+    archive : Archive
+        Opened as a writer.
+    paths : sequence of Path
+        Files and folders of raw frames to take in.
+    steps : sequence of str, optional
+        Names of steps.
+    catalogues : sequence of Path
+        Catalogue files to take in.
+    config : Path, optional
+        Configuration file; without one, that of the last run holds.
+    jobs : int
+        Processes.
+    retry : bool
+        Try again what failed.
+
+    Returns
+    -------
+    list of Tally
+        One per step: done now, done before, failed.
+    """
+    import reduction.steps  # noqa: F401
+
+    _check_paths(paths, archive.files)
+    settings = settings_for(archive, config)
+    given = {"paths": [str(path) for path in paths], "catalogues": [str(path) for path in catalogues]}
+    with archive.only_writer(), reachable(archive.engine.url):
+        archive.files.mkdir(parents=True, exist_ok=True)
+        sweep(archive.engine, archive.files)
+        with _run_row(archive, settings) as (run_id, finish):
+            with Runner(archive.engine, archive.files, {**settings, **given}, run_id, jobs=jobs, retry=retry, reporter=reporter) as runner:
+                tallies = runner.run(steps)
+            _analyse(archive)
+            finish(exit_code(tallies))
+    return tallies
+
+
+def exit_code(tallies: Sequence[Tally]) -> int:
+    """0 when all is done, 1 when some units failed, also in earlier runs."""
+    return 1 if any(tally.failed for tally in tallies) else 0
+
+
+def runner_for_reading(archive: Archive) -> Runner:
+    """A runner that is only asked what is pending."""
+    return Runner(archive.engine, archive.files, settings_for(archive, None), 0)
+
+
+def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
+    """The configuration file's content, checked; without one, that of the archive's last run."""
+    import reduction.steps  # noqa: F401
+
+    if config is None:
+        query = sa.select(Config.content).join(Run, Run.user_config_id == Config.config_id).order_by(Run.run_id.desc()).limit(1)
+        with reachable(archive.engine.url), archive.engine.connect() as connection:
+            content = connection.execute(query).scalar()
+        return dict(json.loads(content)) if content else {}
+    try:
+        settings = tomllib.loads(config.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(str(error.strerror), where=str(config), hint="check the path given to --config", code="config.file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"not valid TOML: {error}", where=str(config), hint="correct the line it names", code="config.toml") from error
+    for name, section in settings.items():
+        if name in STEPS and isinstance(section, dict):
+            read_parameters(STEPS[name].parameters, section, f"{config} [{name}]")
+        elif name not in _OTHER:
+            known = ", ".join([*STEPS, *_OTHER])
+            raise ConfigurationError(f"no section {name!r}", where=str(config), hint=f"known are: {known}", code="config.section")
+    definitions_from(settings, str(config))
+    return settings
+
+
+def _check_paths(paths: Sequence[Path], files: Path) -> None:
+    for path in paths:
+        if not path.exists():
+            raise ConfigurationError("no such file or folder", where=str(path), hint="check the path", code="input.missing")
+    if paths:
+        found = find_raw_files(paths, exclude=[files])
+        if not found:
+            others = f"; {found.ignored} other files were passed over" if found.ignored else ""
+            raise NothingToDo(
+                f"no FITS files (.fits, .fit, .fts, also .gz and .fz){others}",
+                where=", ".join(str(path) for path in paths),
+                hint="name the folder that holds the raw frames",
+                code="input.empty",
+            )
+
+
+@contextmanager
+def _run_row(archive: Archive, settings: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
+    """A row of `run`, begun now and ended with an exit code, or with the error's."""
+    with archive.engine.begin() as connection:
+        user_config = Ledger(archive.engine, archive.files, 0).config(connection, "user", settings) if settings else None
+        run_id = next_id(connection, Run.run_id)
+        connection.execute(
+            sa.insert(Run).values(
+                run_id=run_id,
+                command=shlex.join(sys.argv),
+                version=starledger.__version__,
+                git_commit=_git_commit(),
+                host=socket.gethostname(),
+                user_config_id=user_config,
+                started=now(),
+            )
+        )
+
+    def finish(code: int) -> None:
+        with archive.engine.begin() as connection:
+            connection.execute(sa.update(Run).where(Run.run_id == run_id).values(finished=now(), exit_code=code))
+
+    try:
+        yield run_id, finish
+    except StarledgerError as error:
+        finish(error.exit_code)
+        raise
+
+
+def _git_commit() -> str | None:
+    """The commit this runs from, where it is a checkout of its own."""
+    root = Path(starledger.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _analyse(archive: Archive) -> None:
+    """Without statistics a light curve is a full scan on SQLite."""
+    with archive.engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
