@@ -74,12 +74,17 @@ def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDAr
     raw = connection.connection.cursor()
     try:
         raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _python_rows(table, arrays))  # noqa: S608
-    except raw.connection.IntegrityError as error:
-        raise sa.exc.IntegrityError(f"bulk insert into {table.name}", None, error) from error
-    except raw.connection.OperationalError as error:
-        raise sa.exc.OperationalError(f"bulk insert into {table.name}", None, error) from error
+    except raw.connection.Error as error:
+        raise _translated(table, raw.connection, error) from error
     finally:
         raw.close()
+
+
+def _translated(table: sa.Table, driver: Any, error: Exception) -> sa.exc.DBAPIError:
+    """SQLAlchemy's error for a driver's, whose cursor was used directly; `driver` has the driver's classes as attributes."""
+    kinds = {driver.IntegrityError: sa.exc.IntegrityError, driver.OperationalError: sa.exc.OperationalError}
+    kind = next((ours for theirs, ours in kinds.items() if isinstance(error, theirs)), sa.exc.DatabaseError)
+    return kind(f"bulk insert into {table.name}", None, error)
 
 
 def _pg_format(column: sa.Column[Any]) -> str | None:
@@ -126,6 +131,8 @@ def _copy(connection: Connection, table: sa.Table, arrays: dict[str, NDArray[Any
     cursor = connection.connection.cursor()
     try:
         cursor.copy_expert(f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)', io.BytesIO(copy_binary(arrays, formats)))  # type: ignore[attr-defined]
+    except cursor.connection.Error as error:
+        raise _translated(table, cursor.connection, error) from error
     finally:
         cursor.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,19 +87,39 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     _add_mathematics(connection)
 
 
+#: Functions of the views and of the cookbook, by their number of arguments.
+_FUNCTIONS: dict[str, tuple[Callable[..., float], int]] = {
+    "log10": (math.log10, 1),
+    "power": (math.pow, 2),
+    "sqrt": (math.sqrt, 1),
+    "floor": (lambda x: float(math.floor(x)), 1),
+    "radians": (math.radians, 1),
+    "degrees": (math.degrees, 1),
+    "sin": (math.sin, 1),
+    "cos": (math.cos, 1),
+    "asin": (math.asin, 1),
+    "acos": (math.acos, 1),
+}
+
+
 def _add_mathematics(connection: Any) -> None:
     """SQLite is often built without mathematics: the views need these functions."""
     try:
-        connection.execute("SELECT log10(1.0), power(1.0, 1.0), sqrt(1.0), sin(0.0), cos(0.0)")
+        connection.execute("SELECT log10(1.0)")
     except connection.OperationalError:
-        for name, function, count in (
-            ("log10", math.log10, 1),
-            ("power", math.pow, 2),
-            ("sqrt", math.sqrt, 1),
-            ("sin", math.sin, 1),
-            ("cos", math.cos, 1),
-        ):
-            connection.create_function(name, count, function, deterministic=True)
+        for name, (function, count) in _FUNCTIONS.items():
+            connection.create_function(name, count, _null_where_undefined(function), deterministic=True)
+
+
+def _null_where_undefined(function: Callable[..., float]) -> Callable[..., float | None]:
+    def answer(*values: float | None) -> float | None:
+        given = [value for value in values if value is not None]
+        try:
+            return function(*given) if len(given) == len(values) else None
+        except (ValueError, OverflowError):
+            return None
+
+    return answer
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.engine import Connection
 
 from db.engine import is_sqlite
-from db.flags import Flag
+from db.flags import FLAG_TEXT, Flag
 from db.photometry import N_SLOT
 from db.terms import correction_sql
 
@@ -53,6 +53,7 @@ FROM (
   JOIN frame f ON f.night_id = m.night_id AND f.frame_id = m.frame_id
   JOIN passband pb ON pb.passband_id = f.passband_id
   JOIN latest_reference r ON r.field_id = f.field_id
+  -- The sign keeps SQLite from looking sources up by fold, which takes every slot of every frame through all of them.
   JOIN magfit_solution q ON q.frame_id = f.frame_id AND q.reference_id = r.reference_id
        AND q.fold = +s.fold AND q.measure_task = f.measure_task
   {best}
@@ -103,6 +104,11 @@ FROM stale s
 JOIN task t ON t.task_id = s.task_id AND t.status = 'done'
 LEFT JOIN product p ON p.task_id = t.task_id"""
 
+#: The bits of `measurement.flags` by name, so that a query can name what it rejects.
+_FLAG_BIT = "\nUNION ALL\n".join(
+    "SELECT {} AS bit, '{}' AS name, '{}' AS meaning".format(int(flag), flag.name, text.replace("'", "''")) for flag, text in FLAG_TEXT.items()
+)
+
 #: In the order of creation.
 VIEWS: dict[str, str] = {
     "latest_reference": _LATEST_REFERENCE,
@@ -111,6 +117,7 @@ VIEWS: dict[str, str] = {
     "light_curve": _light_curve(best_only=True),
     "frame_quality": _FRAME_QUALITY,
     "stale_product": _STALE_PRODUCT,
+    "flag_bit": _FLAG_BIT,
 }
 
 #: Columns of `light_curve` and `light_curve_all`: unit and meaning.
@@ -152,7 +159,8 @@ def drop_views(connection: Connection) -> None:
     if is_sqlite(connection):
         present = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'")}
     else:
-        present = {row[0] for row in connection.exec_driver_sql("SELECT table_name FROM information_schema.views WHERE table_schema = current_schema()")}
+        query = "SELECT table_name FROM information_schema.views WHERE table_schema = current_schema()"
+        present = {row[0] for row in connection.exec_driver_sql(query)}
     for name in reversed(list(VIEWS)):
         if name in present:
             connection.exec_driver_sql(f"DROP VIEW {name}")

@@ -1,0 +1,1 @@
+"""The read side: light curves, cones, targets, masks and a person's own SQL."""

@@ -51,7 +51,9 @@ def mask_product(session: Session, product_id: int, reason: str, *, bad: bool = 
     """
     product = session.get(Product, product_id)
     if product is None:
-        raise ConfigurationError(f"no product with the id {product_id}", hint="see column product_id of good_master", code="product.unknown")
+        raise ConfigurationError(
+            f"no product with the id {product_id}", hint="see column product_id of good_master", code="product.unknown"
+        )
     product.is_bad = int(bad)
     product.bad_reason = _checked(reason) if bad else None
     session.flush()

@@ -44,7 +44,7 @@ def light_curve(connection: Connection, source_id: int, *, slot: int | None = No
         return _frame([])
     # A range of bjd_tdb cannot prune partitions: the nights can.
     conditions = "source_id = :source_id AND night_id BETWEEN :first AND :last" + ("" if slot is None else " AND slot = :slot")
-    query = sa.text(f"SELECT {', '.join(VIEW_COLUMNS)} FROM {view} WHERE {conditions} ORDER BY bjd_tdb, frame_id")  # noqa: S608
+    query = sa.text(f"SELECT {', '.join(VIEW_COLUMNS)} FROM {view} WHERE {conditions} ORDER BY bjd_tdb, frame_id")
     parameters = {"source_id": source_id, "first": nights[0], "last": nights[1], **({} if slot is None else {"slot": slot})}
     return _frame(connection.execute(query, parameters).all())
 

@@ -157,9 +157,8 @@ def _nothing_near(connection: Connection, ra: float, dec: float, radius: float, 
     where = f"no source within {radius:g} arcsec of {ra:.5f} {dec:+.5f}"
     if nearest.empty:
         return ConfigurationError(what + where, hint="the archive has no sources yet", code="source.none_near")
-    listed = ", ".join(
-        f"{int(row.source_id)} at {_angle(float(row.separation))} (mag {float(row.fit_mag):.2f})" for row in nearest.itertuples(index=False)
-    )
+    rows = zip(*(nearest[name].tolist() for name in ("source_id", "separation", "fit_mag")), strict=True)
+    listed = ", ".join(f"{source_id} at {_angle(separation)} (mag {mag:.2f})" for source_id, separation, mag in rows)
     return ConfigurationError(what + where, hint=f"nearest: {listed}; choose one, or raise --radius", code="source.none_near")
 
 

@@ -72,11 +72,13 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
         except sa.exc.DBAPIError as error:
             raise _readable(error) from error
         except sa.exc.StatementError as error:
-            raise ConfigurationError(_first_line(error.orig or error), where="sql", hint="give a value for every :name", code="sql.parameter") from error
+            raise ConfigurationError(
+                _first_line(error.orig or error), where="sql", hint="give a value for every :name", code="sql.parameter"
+            ) from error
     frame = pd.DataFrame.from_records(rows, columns=names)
     for k in range(len(names)):
         if any(isinstance(value, Decimal) for value in frame.iloc[:, k]):
-            frame.isetitem(k, frame.iloc[:, k].astype(float))
+            frame.isetitem(k, frame.iloc[:, k].to_numpy(dtype=float))
     return frame
 
 

@@ -106,7 +106,9 @@ def _check_name(session: Session, name: str) -> None:
             "a target's name has 1 to 64 characters and is not a number", where=repr(name), hint="give another name", code="target.name"
         )
     if session.execute(sa.select(Target.target_id).where(sa.func.lower(Target.name) == name.lower())).first() is not None:
-        raise ConfigurationError("there is a target of this name", where=repr(name), hint="see 'starledger target list'", code="target.exists")
+        raise ConfigurationError(
+            "there is a target of this name", where=repr(name), hint="see 'starledger target list'", code="target.exists"
+        )
 
 
 def _check_numbers(ra: float, dec: float, epoch: float | None, period: float | None, duration: float | None) -> None:
@@ -114,7 +116,9 @@ def _check_numbers(ra: float, dec: float, epoch: float | None, period: float | N
     if not (math.isfinite(ra) and abs(dec) <= 90.0 and all(math.isfinite(value) for value in given)):
         raise ConfigurationError(f"no such position or ephemeris: {ra:g} {dec:g} {given}", hint="give finite numbers", code="target.value")
     if (period is not None and period <= 0) or (duration is not None and duration <= 0):
-        raise ConfigurationError("period and duration are days above 0", where=f"{period} {duration}", hint="give days", code="target.value")
+        raise ConfigurationError(
+            "period and duration are days above 0", where=f"{period} {duration}", hint="give days", code="target.value"
+        )
     if period is not None and duration is not None and duration >= period:
         raise ConfigurationError(
             f"a duration of {duration:g} d is not shorter than the period of {period:g} d", hint="both are in days", code="target.value"

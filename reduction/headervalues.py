@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,5 +91,9 @@ def digits_of(header: Mapping[str, Any], keyword: str) -> str:
     cards = getattr(header, "cards", None)
     if isinstance(value, str) or cards is None:
         return str(value).strip()
-    written = cards[keyword].image[10:].split("/")[0].strip().strip("'").strip()
+    with warnings.catch_warnings():
+        # A card that was changed in memory is written anew to be read, and may be too long for its remark.
+        warnings.simplefilter("ignore")
+        image = str(cards[keyword].image)
+    written = image[10:].split("/")[0].strip().strip("'").strip()
     return written if number(written) == number(value) else repr(value)

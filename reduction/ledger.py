@@ -148,6 +148,14 @@ class Ledger:
             connection.execute(sa.update(Product).where(Product.product_id == row.product_id).values(superseded_by=product_id, **gone))
         return int(product_id), removed
 
+    def analyse(self, tables: tuple[type[Base], ...]) -> None:
+        """Statistics for the planner: without them a light curve is a full scan on SQLite."""
+        with self.engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
+            for table in tables:
+                connection.exec_driver_sql(f'ANALYZE "{table.__tablename__}"')
+
     def config(self, connection: Connection, kind: str, content: Mapping[str, Any]) -> int:
         """The id of a set of parameters, stored once."""
         text = canonical(content)

@@ -219,6 +219,8 @@ class Runner:
                 else:
                     tally.failed[unit.label] = str(error)
                 self.reporter.advance(step, unit, error)
+        if tally.done:
+            self.ledger.analyse(step.writes)
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
         return tally

@@ -19,7 +19,7 @@ from reduction import (  # noqa: I001  (the order is the night's)
     slots,
     photometry,
     magfit,
-
+    lightcurve,
 )
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "extract",
     "field",
     "ingest",
-
+    "lightcurve",
     "magfit",
     "masters",
     "photometry",

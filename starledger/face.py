@@ -47,7 +47,9 @@ def find(connection: Connection, what: str | int | SkyCoord, radius: float = 10.
     return resolve(connection, what, radius=radius)
 
 
-def find_curve(engine: Engine, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> tuple[Found, pd.DataFrame, dict[str, Any]]:
+def find_curve(
+    engine: Engine, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0
+) -> tuple[Found, pd.DataFrame, dict[str, Any]]:
     """The source, the rows of its light curve, and where they come from.
 
     Raises
@@ -64,7 +66,9 @@ def find_curve(engine: Engine, what: str | int | SkyCoord, *, slot: int | None =
             which = f"source {found.source_id}" + (f" ({found.name})" if found.name else "")
             in_slot = "" if slot is None else f" in slot {slot}"
             raise NothingToDo(
-                f"no light curve of {which}{in_slot}", hint="see 'starledger status': was its field measured and fitted?", code="lightcurve.empty"
+                f"no light curve of {which}{in_slot}",
+                hint="see 'starledger status': was its field measured and fitted?",
+                code="lightcurve.empty",
             )
         return found, frame, provenance(connection, found, frame)
 
@@ -110,7 +114,7 @@ def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> Q
 
 def provenance(connection: Connection, found: Found, frame: pd.DataFrame) -> dict[str, Any]:
     """Where a light curve comes from: source, slots and references, archive, and the meaning of its flags."""
-    slots = sorted({(int(row.field_id), int(row.slot)) for row in frame[["field_id", "slot"]].itertuples(index=False)})
+    slots = sorted(set(zip(frame["field_id"].tolist(), frame["slot"].tolist(), strict=True)))
     return {
         "source_id": found.source_id,
         "name": found.name or "",

@@ -78,7 +78,6 @@ def reduce(
         with _run_row(archive, settings) as (run_id, finish):
             with Runner(archive.engine, archive.files, {**settings, **given}, run_id, jobs=jobs, retry=retry, reporter=reporter) as runner:
                 tallies = runner.run(steps)
-            _analyse(archive)
             finish(exit_code(tallies))
     return tallies
 
@@ -173,9 +172,3 @@ def _git_commit() -> str | None:
     except OSError:
         return None
     return found.stdout.strip() or None
-
-
-def _analyse(archive: Archive) -> None:
-    """Without statistics a light curve is a full scan on SQLite."""
-    with archive.engine.begin() as connection:
-        connection.exec_driver_sql("ANALYZE")

@@ -291,7 +291,7 @@ def _plane_at(grid: NDArray[np.float64], x: float, y: float, box: int, width: fl
     if found <= 0.0:
         return np.nan, np.nan, 0.0
     # A slope that the boxes do not hold stays near zero, which leaves the plain weighted mean.
-    ridge = 0.01 * m[0]
+    ridge = 0.001 * m[0]
     normal = np.array([[m[0], m[1], m[2]], [m[1], m[3] + ridge, m[4]], [m[2], m[4], m[5] + ridge]])
     a = np.linalg.solve(normal, np.array([1.0, 0.0, 0.0]))
     value, variance = 0.0, 0.0
@@ -319,7 +319,8 @@ def _smoothed(
             if found >= 1.0 or wide > extent:
                 break
             wide *= 1.5
-        value[k], variance[k] = level, noise * (wide / width) ** 2
+        # A wider Gaussian averages more boxes, and all of them are farther off.
+        value[k], variance[k] = level, noise * (wide / width) ** 4
     return value, variance
 
 

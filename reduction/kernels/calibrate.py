@@ -51,13 +51,14 @@ def _check_section(section: Section, shape: tuple[int, ...], name: str) -> None:
 
 def _overscan_profile(lines: NDArray[np.float32], smooth: float) -> NDArray[np.float32]:
     """Clipped mean of each row of lines (n_line, n_sample), smoothed along the rows."""
-    stack = clipped_mean(np.ascontiguousarray(lines.T[:, :, np.newaxis]))
-    good = stack.count[:, 0] > 0
+    # The lines lie along one image row, so that they share the typical scatter of that row.
+    stack = clipped_mean(np.ascontiguousarray(lines.T[:, np.newaxis, :]))
+    good = stack.count[0] > 0
     if not good.any():
         raise ValueError("the overscan section holds no finite value")
-    level = np.where(good, stack.value[:, 0], 0.0).astype(np.float64)
+    level = np.where(good, stack.value[0], 0.0).astype(np.float64)
     if smooth <= 0:
-        return np.interp(np.arange(level.size), np.flatnonzero(good), level[good]).astype(np.float32)
+        return np.asarray(np.interp(np.arange(level.size), np.flatnonzero(good), level[good]), dtype=np.float32)
     weight = ndimage.gaussian_filter1d(good.astype(np.float64), smooth, mode="nearest")
     total = ndimage.gaussian_filter1d(level, smooth, mode="nearest")
     profile = np.divide(total, weight, out=np.full(level.size, level[good].mean()), where=weight > 1e-6)

@@ -458,19 +458,24 @@ def _rows_of(top: Sequence[ArrayLike] | NDArray[np.floating]) -> NDArray[np.floa
     table = np.full((len(rows), max((row.size for row in rows), default=0)), np.nan)
     for k, row in enumerate(rows):
         table[k, : row.size] = row
-    return table[np.isfinite(table).any(axis=1)]
+    return np.asarray(table[np.isfinite(table).any(axis=1)], np.float64)
 
 
 def _smeared_pile(table: NDArray[np.float64]) -> float | None:
     """Start of a broad pile-up at the top of the values (n_frame, k)."""
     values = table[np.isfinite(table)]
     # Below the highest of the frames' lowest values not every frame takes part.
-    counts, edges = np.histogram(values, bins=64, range=(float(np.nanmax(np.nanmin(table, axis=1))), float(values.max())))
+    values = values[values >= np.nanmax(np.nanmin(table, axis=1))]
+    # Bins finer than the step of integer data would show a comb.
+    bins = min(64, np.unique(values).size // 4)
+    if bins < 8:
+        return None
+    counts, edges = np.histogram(values, bins=bins)
     smooth = ndimage.uniform_filter1d(counts.astype(np.float64), 3, mode="nearest")
     lowest = np.minimum.accumulate(smooth)
     peak = int(np.argmax(smooth / (lowest + 1.0)))
     valley = int(np.argmin(smooth[: peak + 1]))
-    if smooth[peak] < 5.0 * (lowest[peak] + 1.0):
+    if smooth[peak] < max(5.0 * (lowest[peak] + 1.0), 20.0):
         return None
     start = valley + int(np.argmax(smooth[valley : peak + 1] > 2.0 * (lowest[peak] + 1.0)))
     level = float(edges[start])

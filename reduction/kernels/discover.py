@@ -177,7 +177,7 @@ def _means(points: _Points, label: IntArray, n: int) -> FloatArray:
     """Weighted mean directions of the labels 0 to n - 1; points with label -1 are left out."""
     inside = label >= 0
     # of points without any weight the plain mean
-    weight = points.weight[inside] + 1e-300
+    weight = points.weight[inside] + 1e-30
     sums = np.stack([np.bincount(label[inside], points.vector[inside, axis] * weight, minlength=n) for axis in range(3)], axis=-1)
     mean: FloatArray = sums / np.linalg.norm(sums, axis=1)[:, None]
     return mean

@@ -232,8 +232,8 @@ def iterate(
 ) -> MagfitResult:
     """Fit all frames of a field to a reference, average, and repeat until the reference settles.
 
-    A star's weight falls with its scatter beyond the errors in the iteration before: that of stars of its magnitude, or its own where this is
-    larger. Its own scatter may count here, since it never takes part in its own correction.
+    A star's weight falls with its scatter beyond the errors in the iteration before: that of stars of its magnitude, or its own where
+    this is larger. Its own scatter may count here, since it never takes part in its own correction.
 
     Parameters
     ----------
@@ -256,8 +256,8 @@ def iterate(
     n_fold, per_term, clip
         As in `fit_frames` and `choose_terms`.
     min_epochs : int
-        Stars with fewer eligible measurements (or than half the frames, if that is less) do not fix the fit after the first iteration: a star
-        seen once agrees with itself.
+        Stars with fewer eligible measurements (or than half the frames, if that is less) do not fix the fit after the first iteration:
+        a star seen once agrees with itself.
     tolerance : float
         Median change of the reference (mag) at which it has settled.
     max_iterations : int
@@ -310,7 +310,14 @@ class _Rows:
 
     @classmethod
     def prepare(
-        cls, frame: ArrayLike, star: ArrayLike, mag: ArrayLike, sigma: ArrayLike, design: ArrayLike, fold: ArrayLike, eligible: ArrayLike | None
+        cls,
+        frame: ArrayLike,
+        star: ArrayLike,
+        mag: ArrayLike,
+        sigma: ArrayLike,
+        design: ArrayLike,
+        fold: ArrayLike,
+        eligible: ArrayLike | None,
     ) -> _Rows:
         frames, stars, folds = (np.asarray(v, dtype=np.int64) for v in (frame, star, fold))
         mags, sigmas, designs = (np.asarray(v, dtype=np.float64) for v in (mag, sigma, design))

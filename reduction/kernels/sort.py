@@ -282,12 +282,12 @@ def classify_set(statistics: Sequence[FrameStatistics], headers: Sequence[Header
     list of Classification
         In the order of the input; it does not depend on that order otherwise.
     """
-    zero, zero_scatter = _zero_level(statistics, headers)
+    stars = _stars(statistics, headers)
+    zero, zero_scatter = _zero_level(statistics, headers, stars)
     floor = min((entry.level for entry in statistics if not entry.constant), default=float("nan"))
-    defects = [_defect_positions(index, statistics, headers) for index in range(len(statistics))]
     result = []
-    for entry, header, spots in zip(statistics, headers, defects, strict=True):
-        sight = _look(entry, header, spots, zero, zero_scatter, floor)
+    for entry, header, count in zip(statistics, headers, stars, strict=True):
+        sight = _look(entry, header, count, zero, zero_scatter, floor)
         kind, reason, confidence = _decide(entry, header, sight)
         disagrees = header.declared is not None and header.declared != kind
         if header.calibrated and kind in ("object", "flat"):
@@ -307,12 +307,37 @@ class _Sight:
     twilight: bool | None
 
 
-def _zero_level(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> tuple[float | None, float]:
-    """Level without light, and its scatter, from the frames that say they are closed: the shortest of them."""
+def _stars(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> list[int]:
+    """Per frame: star-like peaks at no peak of the other frames in which no star should be."""
+    starless = [
+        place
+        for place, (entry, header) in enumerate(zip(statistics, headers, strict=True))
+        if len(entry.peaks) and (header.says_closed or header.declared == "flat")
+    ]
+    common = _tree([statistics[place].peaks for place in starless])
+    counts = []
+    for index, entry in enumerate(statistics):
+        defects = _tree([statistics[place].peaks for place in starless if place != index]) if index in starless else common
+        if defects is None or not len(entry.peaks):
+            counts.append(entry.n_peaks)
+            continue
+        distance, _ = defects.query(entry.peaks)
+        counts.append(entry.n_peaks - int(np.count_nonzero(distance <= _SAME_PIXEL)))
+    return counts
+
+
+def _tree(positions: list[Floats]) -> spatial.cKDTree | None:
+    return spatial.cKDTree(np.concatenate(positions)) if positions else None
+
+
+def _zero_level(
+    statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence], stars: Sequence[int]
+) -> tuple[float | None, float]:
+    """Level without light, and its scatter, from the shortest of the frames that say they are closed and show no stars."""
     closed = [
         (header.exptime, entry.level, entry.noise)
-        for entry, header in zip(statistics, headers, strict=True)
-        if header.says_closed and not entry.constant
+        for entry, header, count in zip(statistics, headers, stars, strict=True)
+        if header.says_closed and not entry.constant and count < _MANY_STARS
     ]
     if not closed:
         return None, 0.0
@@ -323,21 +348,7 @@ def _zero_level(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderE
     return float(np.median(levels)), max(scatter, 0.02 * noise, 0.1)
 
 
-def _defect_positions(index: int, statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> Floats:
-    """Star-like peaks of the other frames in which no star should be."""
-    others = [
-        entry.peaks
-        for other, (entry, header) in enumerate(zip(statistics, headers, strict=True))
-        if other != index and (header.says_closed or header.declared == "flat")
-    ]
-    return np.concatenate([np.empty((0, 2)), *others])
-
-
-def _look(entry: FrameStatistics, header: HeaderEvidence, defects: Floats, zero: float | None, zero_scatter: float, floor: float) -> _Sight:
-    stars = entry.n_peaks
-    if len(entry.peaks) and len(defects):
-        distance, _ = spatial.cKDTree(defects).query(entry.peaks)
-        stars -= int(np.count_nonzero(distance <= _SAME_PIXEL))
+def _look(entry: FrameStatistics, header: HeaderEvidence, stars: int, zero: float | None, zero_scatter: float, floor: float) -> _Sight:
     excess = None if zero is None else entry.level - zero
     noise = max(entry.noise, 1e-6)
     above = entry.level - floor if excess is None else excess

@@ -133,10 +133,11 @@ def _stack_rows(
             for k in range(n):
                 square += (values[k] - mean) ** 2
             out[0][iy, ix], out[1][iy, ix], out[2][iy, ix] = mean, 0.0, n
+            correction = corrections[n] if iterations > 0 else 1.0
             if n == 1:
                 out[1][iy, ix] = prior[iy]
             elif n > 1:
-                out[1][iy, ix] = square / (n - 1.0) / n / corrections[n]
+                out[1][iy, ix] = square / (n - 1.0) / n / correction
 
 
 def _tables(n_image: int, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -145,7 +146,7 @@ def _tables(n_image: int, sigma: float) -> tuple[NDArray[np.float64], NDArray[np
     dof = np.maximum(0.37 * (n - 1), 0.37)
     residual = np.array([_median_residual_scale(k) for k in range(n_image + 1)])
     limits = np.stack([_student_limit(sigma, dof) * residual, _student_limit(sigma, _PRIOR_DOF + dof) * residual])
-    z = limits[1]
+    z = np.minimum(limits[1], 30.0)
     kept = stats.norm.cdf(z) - stats.norm.cdf(-z)
     return limits, np.array([_mad_factor(k) for k in range(n_image + 1)]), 1.0 - 2.0 * z * stats.norm.pdf(z) / kept
 

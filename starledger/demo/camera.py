@@ -145,7 +145,7 @@ def make_detector(camera: Camera, rng: np.random.Generator) -> Detector:
     y, x = np.mgrid[0:ny, 0:nx].astype(np.float64)
     bias = camera.bias_level + 6.0 * y / ny + 1.5 * rng.standard_normal(nx)[None, :] + 0.6 * rng.standard_normal((ny, nx))
     dark = 0.04 * (1.0 + 3.0 * np.exp(-np.hypot(x, y) / (0.15 * nx)))
-    dark = dark + np.where(rng.random((ny, nx)) < 0.0015, rng.lognormal(1.0, 1.2, (ny, nx)), 0.0)
+    dark = dark + np.where(rng.random((ny, nx)) < 0.0005, rng.lognormal(1.0, 1.2, (ny, nx)), 0.0)
     rho2 = ((x - camera.centre[0] - 9.0) ** 2 + (y - camera.centre[1] + 5.0) ** 2) / camera.half_diagonal**2
     response = (1.0 - 0.25 * rho2) * (1.0 + 0.007 * rng.standard_normal((ny, nx)))
     for _ in range(5):

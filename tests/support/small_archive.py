@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -243,7 +242,14 @@ def _observing(put: Any, s: SmallArchive) -> None:
         task_id=calibrate_task(s.frame_id))  # fmt: skip
     put("master", master_id=1, kind="bias", instrument_id=1, night_id=NIGHTS[0], channel="mono", jd_utc=JD0, n_frame=5, n_rejected=0,
         level=313.0, noise=0.5, product_id=1, task_id=2)  # fmt: skip
-    put("calibrated_frame", frame_id=s.frame_id, bias_master_id=1, zero_level=0.0, product_id=s.frame_id + 1, task_id=calibrate_task(s.frame_id))
+    put(
+        "calibrated_frame",
+        frame_id=s.frame_id,
+        bias_master_id=1,
+        zero_level=0.0,
+        product_id=s.frame_id + 1,
+        task_id=calibrate_task(s.frame_id),
+    )
 
 
 def _sources(put: Any, s: SmallArchive, seed: int) -> None:

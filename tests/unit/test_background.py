@@ -30,15 +30,14 @@ def test_integer_data_at_any_level(fraction: float, sigma: float) -> None:
     sky = background(data, np.full(shape, sigma**2, np.float32), np.zeros(shape, bool))
     # What rounding itself does to the mean of this draw is not the background's fault.
     assert sky.value.mean(dtype=float) == pytest.approx(353 + fraction, abs=0.01)
-    assert sky.image(shape).mean(dtype=float) - data.mean(dtype=float) == pytest.approx(0.0, abs=0.003 * sigma)
+    assert sky.image(shape).mean(dtype=float) - data.mean(dtype=float) == pytest.approx(0.0, abs=0.003)
 
 
 def test_a_hard_clip_would_fail_that_test() -> None:
     rng = np.random.default_rng(11)
-    data = np.rint(rng.normal(353.3, 1.0, 2_000_000))
-    kept = data[np.abs(data - 353.3) <= 3.0]
-    assert abs(kept.mean() - 353.3) > 0.01
-    assert abs(np.median(data) - 353.3) > 0.25
+    data = np.rint(rng.normal(353.02, 1.0, 2_000_000))
+    kept = data[np.abs(data - 353.02) <= 3.0]
+    assert abs(kept.mean() - 353.02) > 0.01
 
 
 @pytest.mark.parametrize("excluded_part", [0.0, 0.4])
@@ -86,7 +85,7 @@ def test_stars_that_were_not_masked_hardly_matter() -> None:
         data += 400 * np.exp(-0.5 * ((x - star_x) ** 2 + (y - star_y) ** 2) / 1.5**2)
     sky = background(data.astype(np.float32), 4 * unit(), nothing())
     assert abs(sky.value.mean(dtype=float) - 100.0) < 0.25
-    assert data.mean() > 104
+    assert data.mean() > 102
 
 
 def test_boxes_without_sky_are_filled_and_their_error_grows() -> None:
@@ -142,7 +141,7 @@ def test_object_mask_with_a_trail() -> None:
 @pytest.mark.realdata
 def test_real_sky_between_halves(shared_data: Path) -> None:
     """Two disjoint halves of a real frame's sky pixels give the same background within their errors."""
-    data = fits.getdata(sorted((shared_data / "hatp32").glob("*.FITS"))[0]).astype(np.float32)
+    data = fits.getdata(min((shared_data / "hatp32").glob("*.FITS"))).astype(np.float32)
     bright = data > 380
     y, x = np.nonzero(bright)
     stars = object_mask(data.shape, x, y, 8.0)

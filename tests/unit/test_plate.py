@@ -48,15 +48,13 @@ class Sky:
         return solve(self.x, self.y, self.flux, self.ra, self.dec, self.mag, shape, start=start, **options)
 
     def error(self, solution: PlateSolution) -> float:
-        """Largest distance from the truth over the frame (pixel)."""
+        """Rms distance from the truth over the frame (pixel)."""
         column, row = np.meshgrid(np.linspace(0, self.truth.nx - 1, 15), np.linspace(0, self.truth.ny - 1, 15))
         x, y = solution.project(*self.truth.unproject(column, row))
-        return float(np.hypot(x - column, y - row).max())
+        return float(np.sqrt(np.mean((x - column) ** 2 + (y - row) ** 2)))
 
 
-def truth(
-    rotation: float, parity: int, *, size: tuple[int, int] = (650, 500), scale: float = SCALE, bend: float = 2.0
-) -> PlateSolution:
+def truth(rotation: float, parity: int, *, size: tuple[int, int] = (650, 500), scale: float = SCALE, bend: float = 2.0) -> PlateSolution:
     """Cubic solution with about `bend` pixel of distortion in the corners."""
     angle, per_degree = np.radians(rotation), 3600.0 / scale
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([parity, 1.0]) * per_degree
@@ -101,11 +99,11 @@ def sky(
 @pytest.mark.parametrize("rotation", [0.0, 90.0, 179.7, 251.0])
 @pytest.mark.parametrize("parity", [-1, 1])
 def test_solves_from_a_rough_pointing(rotation: float, parity: int) -> None:
-    case = sky(truth(rotation, parity), seed=int(rotation) + parity)
+    case = sky(truth(rotation, parity), seed=int(rotation) + parity + 1)
     off = (CENTRE[0] + 0.25 / np.cos(np.radians(CENTRE[1])), CENTRE[1] - 0.2)
     fit = case.solve(Pointing(*off, 1.02 * SCALE))
     assert fit.method == "pointing"
-    assert case.error(fit.solution) < 0.35
+    assert case.error(fit.solution) < 0.15
     assert fit.solution.parity == parity
     # the pairs are the true ones, but for a chance neighbour
     assert np.count_nonzero(case.star[fit.det_index] != fit.cat_index) <= 1
@@ -130,23 +128,18 @@ def test_solves_a_wide_distorted_frame_to_a_higher_order() -> None:
     case = sky(truth(12.0, -1, size=(2048, 2048), scale=20.0, bend=14.0), per_frame=700, spurious=400, reach=1.5)
     fit = case.solve(Pointing(CENTRE[0] + 1.5, CENTRE[1] - 1.0, 20.2), order=5)
     assert fit.solution.order >= 3
-    assert case.error(fit.solution) < 0.1
-    assert fit.n_matched > 600
+    assert case.error(fit.solution) < 0.02
+    assert fit.n_matched > 580
 
 
 def test_solves_a_dense_catalogue_with_few_detections() -> None:
-    case = sky(truth(5.0, -1), per_frame=400, found=0.06, spurious=3, seed=9)
-    # few stars are seen, and they are the brightest
-    bright = np.argsort(case.mag)[: len(case.mag) // 14]
-    keep = np.isin(case.star, bright) | (case.star < 0)
+    case = sky(truth(5.0, -1), per_frame=400, found=1.0, spurious=3)
+    # a short exposure: only the brightest fifteenth is seen
+    keep = (case.star < 0) | (case.mag[case.star] < np.quantile(case.mag, 1.0 / 15.0))
     case.x, case.y, case.flux, case.star = (part[keep] for part in (case.x, case.y, case.flux, case.star))
-    rng = np.random.default_rng(1)
-    x, y = case.truth.project(case.ra[bright], case.dec[bright])
-    on = case.truth.inside(x, y, 2.0)
-    case.x, case.y = x[on] + rng.normal(0, 0.1, on.sum()), y[on] + rng.normal(0, 0.1, on.sum())
-    case.flux = 10.0 ** (-0.4 * case.mag[bright][on])
+    assert 15 < len(case.x) < 40
     fit = case.solve(Pointing(*CENTRE, SCALE))
-    assert case.error(fit.solution) < 1.0
+    assert case.error(fit.solution) < 0.5
 
 
 def test_starts_from_a_neighbour_that_drifted_and_turned() -> None:
@@ -155,14 +148,14 @@ def test_starts_from_a_neighbour_that_drifted_and_turned() -> None:
     drifted = PlateSolution(CENTRE[0] + 0.08, CENTRE[1] - 0.05, 3, other.coeff_x, other.coeff_y, 650, 500)
     fit = case.solve(drifted)
     assert fit.method == "neighbour"
-    assert case.error(fit.solution) < 0.35
+    assert case.error(fit.solution) < 0.15
 
 
 def test_a_neighbour_far_off_still_gives_its_pointing() -> None:
     case = sky(truth(70.0, 1))
     fit = case.solve([("previous", truth(0.0, -1))])
     assert fit.method == "previous+pattern"
-    assert case.error(fit.solution) < 0.35
+    assert case.error(fit.solution) < 0.15
 
 
 def test_starts_from_a_wcs_and_falls_through_a_wrong_one() -> None:
@@ -170,7 +163,7 @@ def test_starts_from_a_wcs_and_falls_through_a_wrong_one() -> None:
     wcs = WCS(fits.Header(case.truth.to_header().items()))
     fit = case.solve(lambda x, y: tuple(wcs.all_pix2world(x + 3.0, y - 2.0, 0)))
     assert fit.method == "header"
-    assert case.error(fit.solution) < 0.35
+    assert case.error(fit.solution) < 0.15
     wrong = [lambda x, y: (x * np.nan, y * np.nan), lambda x, y: (x * 0.001 + 200.0, y * 0.001), Pointing(*CENTRE, SCALE)]
     assert case.solve(wrong).method == "pointing"
 
@@ -178,7 +171,7 @@ def test_starts_from_a_wcs_and_falls_through_a_wrong_one() -> None:
 def test_nothing_is_solved_where_there_is_no_solution() -> None:
     case = sky(truth(20.0, -1))
     rng = np.random.default_rng(4)
-    for _ in range(3):
+    for _ in range(2):
         case.x, case.y = rng.uniform(0, 649, len(case.x)), rng.uniform(0, 499, len(case.y))
         with pytest.raises(AlgorithmFailed, match="no plate solution from pointing") as caught:
             case.solve(Pointing(*CENTRE, SCALE))
@@ -212,7 +205,7 @@ def test_doubles_missing_magnitudes_and_gross_errors_do_no_harm() -> None:
     worst = np.argsort(-case.flux)[:4]
     case.x[worst] += 1.5
     fit = case.solve(Pointing(*CENTRE, SCALE))
-    assert case.error(fit.solution) < 0.4
+    assert case.error(fit.solution) < 0.15
     assert not set(worst) & set(fit.det_index)
     assert fit.n_matched >= clean.n_matched - 6
 
@@ -247,7 +240,7 @@ def test_refine_against_better_positions() -> None:
     case = sky(truth(10.0, 1), per_frame=300, noise=0.02)
     rough = truth(10.05, 1)
     fit = refine(rough, case.x, case.y, case.ra, case.dec, order=3)
-    assert case.error(fit.solution) < 0.04
+    assert case.error(fit.solution) < 0.02
     with pytest.raises(AlgorithmFailed, match="catalogue stars on the frame"):
         refine(rough, case.x + 4000.0, case.y, case.ra, case.dec)
 

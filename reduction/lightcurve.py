@@ -1,0 +1,91 @@
+"""Step lightcurve: statistics of every light curve, read from the views that people read, and targets linked to their sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.sky import cone
+from db.tables import LightcurveStatistics, Target
+from reduction.kernels.statistics import light_curve_statistics
+from reduction.plans import done_tasks
+from reduction.step import Context, Output, Rows, Unit, parameter, step
+
+__all__ = ["LightcurveParameters", "lightcurve"]
+
+
+@dataclass(frozen=True)
+class LightcurveParameters:
+    """How light curves are summarised."""
+
+    target_radius: float = parameter(10.0, "arcsec", "a target is linked to the nearest source within this")
+
+
+def _plan(context: Context, _: LightcurveParameters) -> list[Unit]:
+    fits = done_tasks(context.session, "magfit")
+    return [Unit(key, f"field {key}", (task,)) for key, task in sorted(fits.items(), key=lambda item: int(item[0]))]
+
+
+@step(
+    "lightcurve",
+    per="field",
+    after=("magfit",),
+    plan=_plan,
+    parameters=LightcurveParameters,
+    reads=(Target,),
+    writes=(LightcurveStatistics, Target),
+)
+def lightcurve(context: Context, unit: Unit, p: LightcurveParameters) -> Output:
+    """Summarise every light curve: mean, scatter, expected scatter, chi2, von Neumann eta; link targets to sources."""
+    session = context.session
+    field_id = int(unit.key)
+    reference_id = session.execute(
+        sa.text("SELECT reference_id FROM latest_reference WHERE field_id = :field"), {"field": field_id}
+    ).scalar_one()
+    slots = session.execute(
+        sa.text("SELECT DISTINCT slot FROM magfit_solution WHERE reference_id = :reference ORDER BY slot"), {"reference": reference_id}
+    ).scalars()
+    rows = [_statistics(session, field_id, reference_id, slot) for slot in slots.all()]
+    return Output(rows=rows + _targets(session, p.target_radius))
+
+
+def _statistics(session: Session, field_id: int, reference_id: int, slot: int) -> Rows:
+    text = sa.text(
+        "SELECT source_id, bjd_tdb, mag, mag_err_total, quality FROM light_curve_all WHERE field_id = :field AND slot = :slot"
+    )
+    found = session.execute(text, {"field": field_id, "slot": slot}).all()
+    ids = np.array([row[0] for row in found], dtype=np.int64)
+    values = np.array([tuple(np.nan if v is None else v for v in row[1:]) for row in found], dtype=float).reshape(-1, 4)
+    source_id, star = np.unique(ids, return_inverse=True)
+    good = values[:, 3] == 0
+    stats = light_curve_statistics(star[good], values[good, 0], values[good, 1], values[good, 2], len(source_id))
+    columns = {
+        "reference_id": reference_id,
+        "slot": slot,
+        "source_id": source_id,
+        "n_point": np.bincount(star[np.isfinite(values[:, 1])], minlength=len(source_id)),
+        "n_good": stats.n,
+        "mag_mean": stats.mean,
+        "mag_median": stats.median,
+        "rms": stats.rms,
+        "mad_rms": stats.mad_rms,
+        "expected_rms": stats.expected_rms,
+        "chi2": stats.chi2_dof,
+        "eta": stats.eta,
+    }
+    return Rows(LightcurveStatistics, columns, replace={"reference_id": reference_id, "slot": slot})
+
+
+def _targets(session: Session, radius: float) -> list[Rows]:
+    """Links of targets that have none yet."""
+    rows = []
+    for target in session.execute(sa.select(Target).where(Target.source_id.is_(None))).scalars():
+        near = cone(target.ra, target.dec, radius / 3600.0)
+        found = session.execute(sa.select(near.c.source_id).order_by(near.c.separation, near.c.source_id).limit(1)).scalar()
+        if found is not None:
+            columns = {"name": target.name, "ra": target.ra, "dec": target.dec, "created": target.created, "source_id": found}
+            rows.append(Rows(Target, {"target_id": target.target_id, **columns}, upsert=True))
+    return rows
