@@ -62,7 +62,7 @@ def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> list[tuple
         if isinstance(table.c[name].type, sa.REAL):
             values = values.astype(np.float32).astype(np.float64)
         if values.dtype.kind == "f":
-            lists.append(np.where(np.isnan(values), None, values.astype(object)).tolist())
+            lists.append([None if value != value else value for value in values.tolist()])
         else:
             lists.append(values.tolist())
     return list(zip(*lists, strict=True))
@@ -73,7 +73,7 @@ def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDAr
     marks = ", ".join("?" * len(arrays))
     raw = connection.connection.cursor()
     try:
-        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _python_rows(table, arrays))  # noqa: S608
+        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _python_rows(table, arrays))
     except raw.connection.Error as error:
         raise _translated(table, raw.connection, error) from error
     finally:
@@ -130,7 +130,7 @@ def _copy(connection: Connection, table: sa.Table, arrays: dict[str, NDArray[Any
     names = ", ".join(f'"{name}"' for name in arrays)
     cursor = connection.connection.cursor()
     try:
-        cursor.copy_expert(f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)', io.BytesIO(copy_binary(arrays, formats)))  # type: ignore[attr-defined]
+        cursor.copy_expert(f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)', io.BytesIO(copy_binary(arrays, formats)))
     except cursor.connection.Error as error:
         raise _translated(table, cursor.connection, error) from error
     finally:

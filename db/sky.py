@@ -32,8 +32,9 @@ def healpix_ranges(ra: float, dec: float, radius: float) -> list[tuple[int, int]
     list of (int, int)
         At most 32 ranges, ascending and disjoint; together they hold the whole cone, and a little more.
     """
+    radius = max(radius, 1e-6)
     # Pixels of about half the radius: a few dozen of them cover the cone.
-    size = max(radius, 1e-6) / 2
+    size = radius / 2
     order = int(np.clip(math.floor(math.log2(58.6 / size)), 0, _ORDER - 2))
     pixels = np.unique(hpgeom.query_circle(2**order, ra % 360.0, dec, radius, inclusive=True, nest=True, lonlat=True, degrees=True))
     shift = 2 * (_ORDER - order)

@@ -106,7 +106,8 @@ LEFT JOIN product p ON p.task_id = t.task_id"""
 
 #: The bits of `measurement.flags` by name, so that a query can name what it rejects.
 _FLAG_BIT = "\nUNION ALL\n".join(
-    "SELECT {} AS bit, '{}' AS name, '{}' AS meaning".format(int(flag), flag.name, text.replace("'", "''")) for flag, text in FLAG_TEXT.items()
+    "SELECT {} AS bit, '{}' AS name, '{}' AS meaning".format(int(flag), flag.name, text.replace("'", "''"))
+    for flag, text in FLAG_TEXT.items()
 )
 
 #: In the order of creation.

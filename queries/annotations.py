@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.tables import Annotation, Exposure, Frame, Product, Source
+from queries.frames import data_frame
 
 __all__ = ["list_masks", "mask_frame", "mask_point", "mask_product", "unmask"]
 
@@ -92,8 +93,7 @@ def list_masks(session: Session) -> pd.DataFrame:
         .order_by(Annotation.annotation_id)
     )
     result = session.execute(query)
-    names = list(result.keys())
-    return pd.DataFrame.from_records([tuple(row) for row in result], columns=names).astype({"source_id": "Int64"})
+    return data_frame(result.all(), list(result.keys())).astype({"source_id": "Int64"})
 
 
 def _annotate(session: Session, frame_id: int, source_id: int | None, reason: str, author: str) -> Annotation:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from db.sky import cone as cone_query
+from queries.frames import data_frame
 
 __all__ = ["CONE_COLUMNS", "cone"]
 
@@ -51,4 +52,4 @@ def cone(connection: Connection, ra: float, dec: float, radius: float, *, limit:
     found = cone_query(ra, dec, radius)
     query = sa.select(*(found.c[name] for name in CONE_COLUMNS)).order_by(found.c.separation, found.c.source_id)
     rows = connection.execute(query.limit(limit) if limit is not None else query).all()
-    return pd.DataFrame.from_records([tuple(row) for row in rows], columns=list(CONE_COLUMNS))
+    return data_frame(rows, list(CONE_COLUMNS))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from db.engine import is_sqlite
 from db.errors import ArchiveUnavailable, ConfigurationError
+from queries.frames import data_frame
 
 __all__ = ["read_only", "sql_frame"]
 
@@ -31,7 +31,6 @@ def read_only(engine: Engine) -> Iterator[Connection]:
             try:
                 yield connection
             finally:
-                connection.rollback()
                 # The connection goes back to the pool, where a writer may take it.
                 connection.exec_driver_sql("PRAGMA query_only = OFF")
         return
@@ -54,7 +53,7 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
     Returns
     -------
     pandas.DataFrame
-        A column per column of the result; decimal numbers as float64, NULL as missing.
+        A column per column of the result; see `queries.frames.data_frame`.
 
     Raises
     ------
@@ -68,18 +67,12 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
         try:
             result = connection.execute(sa.text(statement), dict(parameters or {}))
             names = list(result.keys())
-            rows = [tuple(row) for row in result]
+            rows = result.all()
         except sa.exc.DBAPIError as error:
             raise _readable(error) from error
         except sa.exc.StatementError as error:
-            raise ConfigurationError(
-                _first_line(error.orig or error), where="sql", hint="give a value for every :name", code="sql.parameter"
-            ) from error
-    frame = pd.DataFrame.from_records(rows, columns=names)
-    for k in range(len(names)):
-        if any(isinstance(value, Decimal) for value in frame.iloc[:, k]):
-            frame.isetitem(k, frame.iloc[:, k].to_numpy(dtype=float))
-    return frame
+            raise ConfigurationError(_first_line(error.orig or error), where="sql", hint="give a value for every :name", code="sql.parameter") from error
+    return data_frame(rows, names)
 
 
 def _single(text: str) -> str:
@@ -109,4 +102,4 @@ def _readable(error: sa.exc.DBAPIError) -> ConfigurationError | ArchiveUnavailab
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0].partition(" (Background")[0] if lines else type(error).__name__

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from db.errors import ConfigurationError
 from db.tables import Target
 from queries.cone import cone
+from queries.frames import data_frame
 from queries.resolve import has_light_curve
 
 __all__ = ["add_target", "link_targets", "list_targets"]
@@ -90,8 +91,8 @@ def list_targets(session: Session) -> pd.DataFrame:
     """All targets by name: name, ra, dec, source_id, epoch, period and duration."""
     columns = (Target.name, Target.ra, Target.dec, Target.source_id, Target.epoch, Target.period, Target.duration)
     rows = session.execute(sa.select(*columns).order_by(Target.name)).all()
-    frame = pd.DataFrame.from_records([tuple(row) for row in rows], columns=[column.key for column in columns])
-    return frame.astype({"source_id": "Int64", "ra": float, "dec": float, "epoch": float, "period": float, "duration": float})
+    frame = data_frame(rows, [column.key for column in columns])
+    return frame.astype({"source_id": "Int64", "epoch": float, "period": float, "duration": float})
 
 
 def _nearest(session: Session, target: Target, radius: float) -> int | None:

@@ -266,15 +266,17 @@ def _source_rows(
 
 def _magnitude_rows(ids: npt.NDArray[np.int64], catalogue_id: int, values: Mapping[str, FloatArray]) -> Rows:
     picks = [(band, np.flatnonzero(np.isfinite(column))) for band, column in values.items()]
-    stack = lambda parts: np.concatenate([*parts, []])  # noqa: E731
+    # One typed array a column: an identifier that passes through float64 is another identifier.
+    rows = np.concatenate([k for _, k in picks]) if picks else np.zeros(0, dtype=np.int64)
+    bands = np.array([band for band, k in picks for _ in k], dtype=object)
     return Rows(
         SourceMagnitude,
         {
-            "source_id": stack([ids[k] for _, k in picks]).astype(np.int64),
+            "source_id": ids[rows],
             "catalogue_id": catalogue_id,
-            "band": np.array([band for band, k in picks for _ in k], dtype=object),
-            "value": stack([values[band][k] for band, k in picks]).astype(float),
-            "system": np.array([_BANDS[band][1] for band, k in picks for _ in k], dtype=object),
+            "band": bands,
+            "value": np.array([values[band][k] for band, k in zip(bands, rows, strict=True)], dtype=float),
+            "system": np.array([_BANDS[band][1] for band in bands], dtype=object),
         },
         replace={"catalogue_id": catalogue_id},
     )

@@ -116,8 +116,8 @@ def _read(context: Context, frames: _Frames, pairs: int) -> dict[int, RawFrame]:
     """The frames that are looked at: two bias frames, two flats, and pairs of successive object frames over the night."""
     wanted = [frame.frame_id for kind in ("bias", "flat") for frame in _of(frames, kind)[:2]]
     objects = _of(frames, "object")
-    starts = np.unique(np.linspace(0, max(len(objects) - 2, 0), pairs).round().astype(int)) if objects else []
-    wanted += sorted({objects[k].frame_id for s in starts for k in (s, s + 1) if k < len(objects)})
+    starts = np.unique(np.linspace(0, max(len(objects) - 2, 0), pairs).round().astype(int)).tolist()
+    wanted += sorted({objects[k].frame_id for start in starts for k in (start, start + 1) if k < len(objects)})
     kept = {}
     for frame_id in wanted:
         kept[frame_id] = raw_frame(context.session, frame_id, None)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-
-import numpy as np
 
 from reduction.headers import Facts
 from reduction.kernels.sort import FrameStatistics as PixelStatistics
@@ -18,18 +15,12 @@ __all__ = ["evidence_text", "read_evidence"]
 
 def evidence_text(pixels: PixelStatistics, found: Facts) -> str:
     """JSON of the evidence; what is not finite becomes null."""
-    values = {name: value for name, value in dataclasses.asdict(pixels).items() if name != "peaks"}
-    plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-    header = {"declared": found.declared, "blocked": found.blocked}
-    return canonical({"pixels": plain, "peaks": pixels.peaks.round().astype(int).tolist(), "header": header})
+    plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in pixels.as_dict().items()}
+    return canonical({"pixels": plain, "header": {"declared": found.declared, "blocked": found.blocked}})
 
 
 def read_evidence(text: str, exptime: float, calibrated: str, sun_altitude: float | None) -> tuple[PixelStatistics, HeaderEvidence]:
     """The inverse, with what stands in other tables."""
     content = json.loads(text)
-    pixels = {name: float("nan") if value is None else value for name, value in content["pixels"].items()}
-    peaks = np.array(content["peaks"], dtype=float).reshape(-1, 2)
-    header = content["header"]
-    return PixelStatistics(peaks=peaks, **pixels), HeaderEvidence(
-        exptime, header["declared"], header["blocked"], tuple(calibrated.split()), sun_altitude
-    )
+    header = HeaderEvidence(exptime, content["header"]["declared"], content["header"]["blocked"], tuple(calibrated.split()), sun_altitude)
+    return PixelStatistics.from_dict(content["pixels"]), header

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from db.bulk import bulk_insert
 from db.errors import StarledgerError
-from db.tables import Base, Config, Frame, Lineage, Product, Task
+from db.tables import Base, Config, Exposure, Frame, Lineage, Product, Task
 from reduction.step import STEPS, NewFile, Output, Rows, Step, Unit, canonical
 
 __all__ = ["Ledger", "next_id", "now", "sweep"]
@@ -52,7 +52,6 @@ class Ledger:
                 if isinstance(result, StarledgerError):
                     self._failed(connection, step, parameters, unit, input_hash, result)
                 else:
-                    step.check_output(result)
                     removed += self._done(connection, step, parameters, unit, input_hash, result)
         for path in removed:
             (self.files / path).unlink(missing_ok=True)
@@ -68,12 +67,13 @@ class Ledger:
         if output.file is not None:
             product_id, removed = self._product(connection, step, unit, task_id, output.file)
         for rows in output.rows:
-            _write(connection, rows, task_id, product_id)
+            _write(connection, step, rows, task_id, product_id)
         if output.finish is not None:
             with Session(connection) as session:
                 for rows in output.finish(session, task_id):
-                    _write(connection, rows, task_id, product_id)
+                    _write(connection, step, rows, task_id, product_id)
         if output.frame:
+            step.require_declared(Frame)
             values = {name: task_id if value == "task" else value for name, value in output.frame.items()}
             connection.execute(sa.update(Frame).where(Frame.frame_id == unit.frame_id).values(_plain(values)))
         return removed
@@ -85,8 +85,14 @@ class Ledger:
             sa.select(Task.task_id).where(Task.step == step.name, Task.unit == unit.key, Task.status == "done")
         ).first()
         self._task(connection, step, parameters, unit, input_hash, "failed", error.code, str(error))
-        if before is not None and unit.frame_id is not None:
-            retire(connection, unit.frame_id, step.name)
+        if before is None:
+            return
+        frames = [unit.frame_id] if unit.frame_id is not None else []
+        if step.per == "file":
+            mine = sa.select(Frame.frame_id).join(Exposure, Exposure.exposure_id == Frame.exposure_id).where(Exposure.sha256 == unit.key)
+            frames = list(connection.execute(mine).scalars())
+        for frame_id in frames:
+            retire(connection, frame_id, step.name)
 
     def _task(
         self,
@@ -177,7 +183,7 @@ def retire(connection: Connection, frame_id: int, step: str) -> None:
     names = list(STEPS)
     later = names[names.index(step) + 1 :]
     connection.execute(
-        sa.update(Task).where(Task.frame_id == frame_id, Task.step.in_(later), Task.status == "done").values(status="superseded")
+        sa.update(Task).where(Task.frame_id == frame_id, Task.step.in_(later)).values(status="superseded")
     )
     connection.execute(sa.update(Frame).where(Frame.frame_id == frame_id).values(measure_task=None))
 
@@ -192,7 +198,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and value != value else value for name, value in plain.items()}
 
 
-def _write(connection: Connection, rows: Rows, task_id: int, product_id: int | None) -> None:
+def _write(connection: Connection, step: Step, rows: Rows, task_id: int, product_id: int | None) -> None:
+    step.require_declared(rows.table)
     table = _table(rows.table)
     columns = dict(rows.columns)
     if "task_id" in table.c:

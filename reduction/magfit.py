@@ -67,8 +67,8 @@ def _plan(context: Context, _: MagfitParameters) -> list[Unit]:
         Frame.field_id.is_not(None), Frame.type == "object", Frame.measure_task.is_not(None)
     )
     inputs: dict[int, list[InputTask]] = {}
-    for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
-        if (task := done.get(str(frame_id))) is not None:
+    for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)).tuples():
+        if field_id is not None and (task := done.get(str(frame_id))) is not None:
             inputs.setdefault(field_id, []).append(task)
     return [Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks)) for field_id, tasks in inputs.items()]
 

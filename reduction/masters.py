@@ -96,7 +96,7 @@ def _pick(context: Context, *, with_dark: float | None) -> Callable[[Frame], lis
     masters = good_masters(context.session)
 
     def pick(frame: Frame) -> list[tuple[str, InputTask, dict[str, Any]]]:
-        chosen = []
+        chosen: list[tuple[str, InputTask, dict[str, Any]]] = []
         bias_master = masters.bias(frame)
         if bias_master is not None:
             chosen.append(("bias", bias_master.task, {"path": bias_master.path}))

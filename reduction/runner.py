@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from db.engine import make_engine
-from db.errors import AlgorithmFailed, ArchiveUnavailable, StarledgerError
+from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
 from db.tables import Task
 from reduction.ledger import Ledger
 from reduction.step import STEPS, Context, Output, Step, Unit, read_parameters
@@ -59,7 +59,7 @@ class Tally:
     step: str
     done: int = 0  # now
     before: int = 0  # by earlier runs
-    failed: dict[str, str] = field(default_factory=dict)  # label -> message, also of earlier runs
+    failed: dict[str, str] = field(default_factory=dict)  # unit's key -> message, also of earlier runs
     seconds: float = 0.0
 
 
@@ -71,6 +71,9 @@ class StepState:
     pending: list[tuple[Unit, str]]
     failed: list[tuple[Unit, str]]  # with the message
 
+
+#: A unit, its input hash, and what came of it.
+_Result = tuple[Unit, str, Output | StarledgerError]
 
 # In a worker process: opened once, used for every unit.
 _worker: dict[str, Any] = {}
@@ -92,7 +95,10 @@ def _leave_with_parent() -> None:
 
 
 def _work_in_pool(name: str, unit: Unit, input_hash: str, parameters: Any) -> Output | StarledgerError:
-    return _work(_worker["engine"], _worker["files"], _worker["settings"], STEPS[name], unit, input_hash, parameters)
+    result: Output | StarledgerError = _work(
+        _worker["engine"], _worker["files"], _worker["settings"], STEPS[name], unit, input_hash, parameters
+    )
+    return result
 
 
 def _work(
@@ -102,28 +108,24 @@ def _work(
     try:
         with Session(engine) as session:
             return step.body(Context(session, files, settings, input_hash), unit, parameters)
-    except ArchiveUnavailable:
-        raise
+    except (ArchiveUnavailable, ConfigurationError, sa.exc.OperationalError, MemoryError):
+        raise  # no unit's own fault: the run ends
     except StarledgerError as error:
         return error
-    except sa.exc.OperationalError:
-        raise
-    except MemoryError:
-        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise ArchiveUnavailable(
                 str(error.strerror), where=str(files), hint="free some space and run again; nothing done is lost", code="archive.disk"
             ) from error
         return AlgorithmFailed(f"{type(error).__name__}: {error}", where=_label(unit), code=f"{step.name}.os")
-    except Exception as error:  # the one broad catch: a defect on one frame must not stop a night
+    except Exception as error:  # noqa: BLE001  the one broad catch: a defect on one frame must not stop a night
         return AlgorithmFailed(
             f"{type(error).__name__}: {error}".splitlines()[0], where=_label(unit), hint="please report this", code=f"{step.name}.defect"
         )
 
 
 def _label(unit: Any) -> str:
-    return unit.label if isinstance(unit, Unit) else "all"
+    return str(unit.payload.get("path", unit.label)) if isinstance(unit, Unit) else "all"
 
 
 class Runner:
@@ -168,7 +170,7 @@ class Runner:
         self.ledger = Ledger(engine, files, run_id)
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -207,17 +209,16 @@ class Runner:
     def _run_step(self, step: Step) -> Tally:
         start = time.perf_counter()
         state = self.state(step)
-        tally = Tally(step.name, before=len(state.done), failed={unit.label: message for unit, message in state.failed})
+        tally = Tally(step.name, before=len(state.done), failed={unit.key: message for unit, message in state.failed})
         self.reporter.begin(step, len(state.pending))
         parameters = self.parameters(step)
         for batch in self._results(step, state.pending, parameters):
-            self.ledger.done(step, parameters, batch)
-            for unit, _, result in batch:
+            for unit, _, result in self._record(step, parameters, batch):
                 error = result if isinstance(result, StarledgerError) else None
                 if error is None:
                     tally.done += 1
                 else:
-                    tally.failed[unit.label] = str(error)
+                    tally.failed[unit.key] = str(error)
                 self.reporter.advance(step, unit, error)
         if tally.done:
             self.ledger.analyse(step.writes)
@@ -225,9 +226,22 @@ class Runner:
         self.reporter.end(step, tally)
         return tally
 
-    def _results(
-        self, step: Step, pending: list[tuple[Unit, str]], parameters: Any
-    ) -> Iterator[list[tuple[Unit, str, Output | StarledgerError]]]:
+    def _record(self, step: Step, parameters: Any, batch: list[_Result]) -> list[_Result]:
+        """Write results down; rows that the database refuses become a failure of their unit alone."""
+        try:
+            self.ledger.done(step, parameters, batch)
+        except (sa.exc.IntegrityError, sa.exc.DataError) as error:
+            if len(batch) > 1:
+                return [some for item in batch for some in self._record(step, parameters, [item])]
+            unit, input_hash, result = batch[0]
+            if isinstance(result, StarledgerError):
+                raise
+            reason = str(error.orig or error).splitlines()[0]
+            refused = AlgorithmFailed(f"rows refused: {reason}", where=_label(unit), hint="please report this", code=f"{step.name}.rows")
+            return self._record(step, parameters, [(unit, input_hash, refused)])
+        return batch
+
+    def _results(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[list[_Result]]:
         """Results in the order of the plan, so that surrogate keys do not depend on which worker was faster."""
         if not pending:
             return
@@ -246,17 +260,18 @@ class Runner:
         for item in self._one_by_one(step, held, parameters):
             yield [item]
 
-    def _one_by_one(
-        self, step: Step, pending: list[tuple[Unit, str]], parameters: Any
-    ) -> Iterator[tuple[Unit, str, Output | StarledgerError]]:
+    def _one_by_one(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[_Result]:
         if step.in_pool and self.jobs > 1 and len(pending) > 1:
             yield from self._pooled(step, pending, parameters)
             return
         for unit, input_hash in pending:
             yield unit, input_hash, _work(self.engine, self.files, self.settings, step, unit, input_hash, parameters)
 
-    def _pooled(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[tuple[Unit, str, Output | StarledgerError]]:
+    def _pooled(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[_Result]:
         if self._pool is None:
+            # The pool itself is the parallel part: threads of linear algebra inside it only fight over the processors.
+            for library in ("OMP", "OPENBLAS", "MKL"):
+                os.environ.setdefault(f"{library}_NUM_THREADS", "1")
             self._pool = ProcessPoolExecutor(
                 self.jobs,
                 mp_context=multiprocessing.get_context("spawn"),

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed
 from db.tables import Catalogue, Detection, Exposure, Frame, Source, WcsSolution
+from reduction.blind import solve_blind
 from reduction.extract import detections_of
 from reduction.fits import read_header
-from reduction.kernels.blind import solve_blind
 from reduction.kernels.plate import PlateFit
 from reduction.kernels.plate import solve as solve_plate
 from reduction.kernels.start import PixelToSky, Pointing, Start, solution_from_wcs
@@ -28,12 +28,14 @@ from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, st
 
 __all__ = ["SolveParameters", "solve"]
 
+FloatArray = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class SolveParameters:
     """How frames are solved."""
 
-    order: int = parameter(0, "", "degree of the distortion polynomials; 0: 3, or 5 for fields wider than 4 degrees")
+    order: int = parameter(5, "", "highest degree of the distortion polynomials; the lowest that predicts left-out stars as well is taken")
     scale_tolerance: float = parameter(0.03, "", "largest relative error of the pixel scale that the header or the definition gives")
     pointing_tolerance: float = parameter(0.4, "", "largest error of the header's pointing, as a fraction of the frame's diagonal")
     index_folder: str = parameter("/usr/share/astrometry", "", "folder with astrometry.net index files for blind solving; used where it exists")
@@ -48,8 +50,7 @@ def _plan(context: Context, _: SolveParameters) -> list[Unit]:
     query = sa.select(Frame.frame_id, Exposure.pointing_ra, Exposure.pointing_dec).join(Exposure)
     extra: dict[int, tuple[InputTask, ...]] = {}
     for frame_id, ra, dec in session.execute(query):
-        known = ra is not None and dec is not None
-        pointing = unit_vectors(ra, dec) if known else None
+        pointing = unit_vectors(ra, dec) if ra is not None and dec is not None else None
         extra[frame_id] = tuple(
             InputTask(task.task_id, task.input_hash, "catalogue")
             for task, centre, radius in catalogues
@@ -73,85 +74,86 @@ def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
     exposure = session.get_one(Exposure, frame.exposure_id)
-    stars = detections_of(session, frame.night_id, frame.frame_id)
-    starts, centre, radius = _starts(session, frame, exposure, stars, p, second="second" in unit.payload)
-    if centre is None:
+    stars = _Stars(*(detections_of(session, frame.night_id, frame.frame_id)[name].astype(float) for name in ("x", "y", "flux")))
+    search = _from_neighbour(session, frame) if "second" in unit.payload else _from_header(frame, exposure, stars, p)
+    if search.centre is None:
         raise AlgorithmFailed(
-            "the header gives neither a WCS nor a pointing, and no blind solution was found",
+            f"no place on the sky to start from: {search.reason}",
             where=unit.label,
-            hint=f"give the pointing in the configuration, or put astrometry.net index files into {p.index_folder}",
+            hint='give the pointing in the configuration ([override] ra, dec and pixel_scale), or index files for blind solving',
             code="solve.no_start",
         )
-    catalogue = sources_near(session, *centre, radius, julian_year(frame.jd_utc), catalogued_only=True)
+    catalogue = sources_near(session, *search.centre, search.radius, julian_year(frame.jd_utc), catalogued_only=True)
     if len(catalogue) == 0:
         raise AlgorithmFailed(
-            f"no catalogue star within {radius:.2f} deg of {centre[0]:.4f} {centre[1]:+.4f}",
+            f"no catalogue star within {search.radius:.2f} deg of {search.centre[0]:.4f} {search.centre[1]:+.4f}",
             where=unit.label,
             hint="load a catalogue of this part of the sky with --catalogue FILE",
             code="solve.no_catalogue",
         )
-    fit = _fit(unit, starts, stars, catalogue.ra, catalogue.dec, catalogue.mag, frame, p)
+    sky = (catalogue.ra, catalogue.dec, catalogue.mag)
+    try:
+        fit = solve_plate(stars.x, stars.y, stars.flux, *sky, (frame.ny, frame.nx), start=search.starts, order=p.order)
+    except AlgorithmFailed as error:
+        raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
     return Output(rows=[Rows(WcsSolution, _row(frame.frame_id, fit), upsert=True)])
 
 
-def _fit(
-    unit: Unit,
-    starts: list[Start],
-    stars: dict[str, npt.NDArray[np.generic]],
-    ra: npt.NDArray[np.float64],
-    dec: npt.NDArray[np.float64],
-    mag: npt.NDArray[np.float64],
-    frame: Frame,
-    p: SolveParameters,
-) -> PlateFit:
-    positions = [np.asarray(stars[name], dtype=float) for name in ("x", "y", "flux")]
-    shape = (frame.ny, frame.nx)
-    try:
-        fit = solve_plate(*positions, ra, dec, mag, shape, start=starts, order=p.order or 3)
-        if p.order == 0 and 2 * fit.solution.radius > 4.0:
-            fit = solve_plate(*positions, ra, dec, mag, shape, start=[fit.solution], order=5)
-    except AlgorithmFailed as error:
-        raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
-    return fit
+@dataclass(frozen=True)
+class _Stars:
+    x: FloatArray
+    y: FloatArray
+    flux: FloatArray
 
 
-def _starts(
-    session: Session,
-    frame: Frame,
-    exposure: Exposure,
-    stars: dict[str, npt.NDArray[np.generic]],
-    p: SolveParameters,
-    *,
-    second: bool,
-) -> tuple[list[Start], tuple[float, float] | None, float]:
-    """Starts in the order to try, with the centre and radius (deg) of the sky to search."""
-    size = (frame.nx, frame.ny)
-    scale = exposure.pixel_scale
-    half = float(np.hypot(*size)) / 2
-    if second:
-        near = _neighbour(session, frame)
-        return ([near], near.centre, 1.6 * near.radius) if near is not None else ([], None, 0.0)
-    starts: list[Start] = []
-    centre: tuple[float, float] | None = None
-    radius = 0.0
+@dataclass(frozen=True)
+class _Search:
+    """Starts in the order to try; centre and radius (deg) of the sky to search; why there is none."""
+
+    starts: list[Start | tuple[str, Start]]
+    centre: tuple[float, float] | None
+    radius: float
+    reason: str = ""
+
+
+def _around(name: str, start: PlateSolution) -> _Search:
+    return _Search([(name, start)], start.centre, 1.6 * start.radius)
+
+
+def _from_header(frame: Frame, exposure: Exposure, stars: _Stars, p: SolveParameters) -> _Search:
+    """The header's WCS, its pointing with the pixel scale, or a blind solution."""
+    size, scale = (frame.nx, frame.ny), exposure.pixel_scale
+    search = _Search([], None, 0.0)
     header_wcs = _header_wcs(Path(exposure.path), size)
     if header_wcs is not None:
         rough = solution_from_wcs(header_wcs, size)
-        starts.append(header_wcs)
-        centre, radius = rough.centre, 1.6 * rough.radius
+        search = _Search([header_wcs], rough.centre, 1.6 * rough.radius)
     if exposure.pointing_ra is not None and exposure.pointing_dec is not None and scale is not None:
-        starts.append(Pointing(exposure.pointing_ra, exposure.pointing_dec, scale, p.scale_tolerance, p.pointing_tolerance))
-        if centre is None:
-            centre = (exposure.pointing_ra, exposure.pointing_dec)
-            radius = (1.0 + 2.0 * p.pointing_tolerance) * half * scale / 3600 * 1.1
-    if not starts:
-        blind = solve_blind(
-            *(np.asarray(stars[name], dtype=float) for name in ("x", "y", "flux")), (frame.ny, frame.nx), p.index_folder, scale=scale
-        )
-        if blind.solution is not None:
-            starts.append(blind.solution)
-            centre, radius = blind.solution.centre, 1.6 * blind.solution.radius
-    return starts, centre, radius
+        pointing = Pointing(exposure.pointing_ra, exposure.pointing_dec, scale, p.scale_tolerance, p.pointing_tolerance)
+        reach = 1.1 * (1.0 + 2.0 * p.pointing_tolerance) * float(np.hypot(*size)) / 2 * scale / 3600
+        search = _Search([*search.starts, pointing], search.centre or (pointing.ra, pointing.dec), max(search.radius, reach))
+    if search.starts:
+        return search
+    blind = solve_blind(stars.x, stars.y, stars.flux, (frame.ny, frame.nx), Path(p.index_folder), scale=scale)
+    if blind.solution is None:
+        return _Search([], None, 0.0, f"the header gives neither a WCS nor pointing and scale; {blind.reason}")
+    return _around("blind", blind.solution)
+
+
+def _from_neighbour(session: Session, frame: Frame) -> _Search:
+    """The solution of the frame nearest in time, of those that needed no neighbour themselves: so the order of work does not matter."""
+    query = (
+        sa.select(Frame.frame_id)
+        .join(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
+        .where(Frame.instrument_id == frame.instrument_id, WcsSolution.start.not_like("neighbour%"), Frame.frame_id != frame.frame_id)
+        .order_by(sa.func.abs(Frame.jd_utc - frame.jd_utc), Frame.frame_id)
+        .limit(1)
+    )
+    found = session.execute(query).scalar()
+    if found is None:
+        reason = "neither its header nor a blind search gives one, and no other frame of the instrument is solved"
+        return _Search([], None, 0.0, reason)
+    return _around("neighbour", plate_solution(session, found))
 
 
 def _header_wcs(path: Path, size: tuple[int, int]) -> PixelToSky | None:
@@ -174,19 +176,6 @@ def _header_wcs(path: Path, size: tuple[int, int]) -> PixelToSky | None:
         return ra, dec
 
     return to_sky
-
-
-def _neighbour(session: Session, frame: Frame) -> PlateSolution | None:
-    """The solution of the frame nearest in time, of those that needed no neighbour themselves: so the order of work does not matter."""
-    query = (
-        sa.select(Frame.frame_id)
-        .join(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
-        .where(Frame.instrument_id == frame.instrument_id, WcsSolution.start != "neighbour", Frame.frame_id != frame.frame_id)
-        .order_by(sa.func.abs(Frame.jd_utc - frame.jd_utc), Frame.frame_id)
-        .limit(1)
-    )
-    found = session.execute(query).scalar()
-    return None if found is None else plate_solution(session, found)
 
 
 def _row(frame_id: int, fit: PlateFit) -> dict[str, object]:

@@ -200,12 +200,10 @@ class Step:
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def check_output(self, output: Output) -> None:
-        """Refuse rows for a table that the step did not declare."""
-        allowed = {table.__tablename__ for table in self.writes}
-        written = {rows.table.__tablename__ for rows in output.rows} | ({"frame"} if output.frame else set())
-        if written - allowed:
-            raise RuntimeError(f"step {self.name} writes {', '.join(sorted(written - allowed))} without declaring it")
+    def require_declared(self, table: type[Base]) -> None:
+        """Refuse to write a table that the step did not declare."""
+        if table not in self.writes:
+            raise RuntimeError(f"step {self.name} writes {table.__tablename__} without declaring it")
 
 
 #: Every step, in the order of the night.

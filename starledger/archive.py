@@ -23,7 +23,7 @@ from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
 from db.tables import Config
 from reduction.ledger import Ledger
-from starledger import face
+from starledger.face import cone, light_curve, sql
 
 __all__ = ["Archive", "create_archive", "default_url", "open", "open_archive"]
 
@@ -60,15 +60,15 @@ class Archive:
             Times are BJD_TDB; columns are those of the view `light_curve`, with
             units; `meta` says which source, slot and reference.
         """
-        return face.light_curve(self.engine, what, slot=slot, radius=radius)
+        return light_curve(self.engine, what, slot=slot, radius=radius)
 
     def cone(self, coord: SkyCoord | str, radius: Quantity | float) -> QTable:
         """Sources within `radius` (a Quantity, or degrees) of a position, nearest first."""
-        return face.cone(self.engine, coord, radius)
+        return cone(self.engine, coord, radius)
 
     def sql(self, text: str, **parameters: Any) -> pd.DataFrame:
         """Rows of a SELECT statement; `:name` in the text takes its value from the keywords. Nothing can be written."""
-        return face.sql(self.engine, text, parameters)
+        return sql(self.engine, text, parameters)
 
     @contextmanager
     def only_writer(self) -> Iterator[None]:

@@ -150,7 +150,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
     table.add_column("step")
     for name in ("done", "pending", "failed"):
         table.add_column(name, justify="right")
-    table.add_column("what it does", style="dim")
+    table.add_column("what it does", style="dim", no_wrap=True)
     failures: list[tuple[str, str]] = []
     for step in STEPS.values():
         state = runner.state(step)

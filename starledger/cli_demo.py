@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from starledger.demo.compare import Comparison
 
 __all__ = ["demo", "register"]
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def demo(
@@ -59,8 +63,8 @@ def demo(
     raise typer.Exit(exit_code(tallies))
 
 
-def _reader(archive: Archive):  # type: ignore[no-untyped-def]
-    def read(ra: float, dec: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _reader(archive: Archive) -> Callable[[float, float], tuple[FloatArray, FloatArray, FloatArray]]:
+    def read(ra: float, dec: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         series = archive.light_curve(f"{ra:.6f} {dec:.6f}")
         return series.time.tdb.jd, np.asarray(series["mag"].value), np.asarray(series["mag_err"].value)
 

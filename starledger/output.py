@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from db.errors import ConfigurationError
@@ -22,6 +25,8 @@ __all__ = ["CurveFormat", "TableFormat", "csv_text", "emit", "rich_table", "writ
 _DECIMALS = {
     "bjd_tdb": 8, "jd_utc": 8, "jd_tdb": 8, "epoch": 6, "ra": 6, "dec": 6, "x": 2, "y": 2, "airmass": 4, "fwhm": 2, "background": 2,
     "separation": 2,
+    "period": 7,
+    "duration": 4,
 }  # fmt: skip
 #: Width of a table that no terminal limits.
 _WIDE = 500
@@ -49,7 +54,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def rich_table(frame: pd.DataFrame, columns: Sequence[str] | None = None, title: str | None = None) -> Table:
     """A table for people: numbers to the right, `-` where nothing is known."""
-    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     names = list(columns if columns is not None else frame.columns)
     cells = []
     for k, name in enumerate(names):
@@ -68,8 +73,9 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, float):
         decimals = 6 if name.startswith("mag") else _DECIMALS.get(name)
         return f"{value:.{decimals}f}" if decimals is not None else f"{value:.6g}"
-    # Square brackets are Rich's markup; a path may hold some.
-    return str(value).replace("[", "\\[")
+    if isinstance(value, dt.datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return escape(str(value))
 
 
 def emit(table: Callable[[], Table], text: Mapping[str, Callable[[], str]], kind: str, output: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import socket
 import subprocess
@@ -18,12 +19,12 @@ import sqlalchemy as sa
 import starledger
 from db.engine import reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
-from db.tables import Config, Run
+from db.tables import Config, Run, Task
 from reduction.fits import find_raw_files
 from reduction.instrument import definitions_from
 from reduction.ledger import Ledger, next_id, now, sweep
 from reduction.runner import Reporter, Runner, Tally
-from reduction.step import STEPS, read_parameters
+from reduction.step import STEPS, Unit, read_parameters
 from starledger.archive import Archive
 
 __all__ = ["exit_code", "reduce", "runner_for_reading", "settings_for"]
@@ -69,13 +70,16 @@ def reduce(
     """
     import reduction.steps  # noqa: F401
 
-    _check_paths(paths, archive.files)
     settings = settings_for(archive, config)
-    given = {"paths": [str(path) for path in paths], "catalogues": [str(path) for path in catalogues]}
+    empty = _check_inputs(paths, catalogues, archive.files)
+    for path in empty:
+        if reporter is not None:
+            reporter.advance(STEPS["ingest"], Unit(str(path), str(path)), _no_frames([path]))
     with archive.only_writer(), reachable(archive.engine.url):
-        archive.files.mkdir(parents=True, exist_ok=True)
+        _make_folder(archive.files)
         sweep(archive.engine, archive.files)
-        with _run_row(archive, settings) as (run_id, finish):
+        given = {"paths": [str(path) for path in [*paths, *_failed_files(archive)]], "catalogues": [str(path) for path in catalogues]}
+        with _run_row(archive, settings, keep=config is not None) as (run_id, finish):
             with Runner(archive.engine, archive.files, {**settings, **given}, run_id, jobs=jobs, retry=retry, reporter=reporter) as runner:
                 tallies = runner.run(steps)
             finish(exit_code(tallies))
@@ -83,13 +87,28 @@ def reduce(
 
 
 def exit_code(tallies: Sequence[Tally]) -> int:
-    """0 when all is done, 1 when some units failed, also in earlier runs."""
-    return 1 if any(tally.failed for tally in tallies) else 0
+    """0 when all is done, 1 when some units failed (also in earlier runs), 2 when a step found no usable file or frame at all."""
+    failed = [tally for tally in tallies if tally.failed]
+    hopeless = [tally for tally in failed if STEPS[tally.step].per in ("file", "frame") and not tally.done + tally.before]
+    return 2 if hopeless else 1 if failed else 0
 
 
 def runner_for_reading(archive: Archive) -> Runner:
     """A runner that is only asked what is pending."""
-    return Runner(archive.engine, archive.files, settings_for(archive, None), 0)
+    with reachable(archive.engine.url):
+        given = {"paths": [str(path) for path in _failed_files(archive)]}
+    return Runner(archive.engine, archive.files, {**settings_for(archive, None), **given}, 0)
+
+
+def _failed_files(archive: Archive) -> list[Path]:
+    """Files that could not be taken in and still lie where they were: they have no row of their own but their task's message."""
+    query = sa.select(Task.message).where(Task.step == "ingest", Task.status == "failed").order_by(Task.task_id)
+    with archive.engine.connect() as connection:
+        messages = [str(message) for message in connection.execute(query).scalars()]
+    # A message begins with the path, and a path may hold a colon itself.
+    heads = [(Path(text[: mark.start()]) for mark in re.finditer(": ", text)) for text in messages]
+    found = (next((path for path in candidates if path.is_absolute() and path.is_file()), None) for candidates in heads)
+    return [path for path in found if path is not None]
 
 
 def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
@@ -104,9 +123,13 @@ def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
     try:
         settings = tomllib.loads(config.read_text("utf-8"))
     except OSError as error:
-        raise ConfigurationError(str(error.strerror), where=str(config), hint="check the path given to --config", code="config.file") from error
+        raise ConfigurationError(
+            str(error.strerror), where=str(config), hint="check the path given to --config", code="config.file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"not valid TOML: {error}", where=str(config), hint="correct the line it names", code="config.toml") from error
+        raise ConfigurationError(
+            f"not valid TOML: {error}", where=str(config), hint="correct the line it names", code="config.toml"
+        ) from error
     for name, section in settings.items():
         if name in STEPS and isinstance(section, dict):
             read_parameters(STEPS[name].parameters, section, f"{config} [{name}]")
@@ -117,27 +140,47 @@ def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
     return settings
 
 
-def _check_paths(paths: Sequence[Path], files: Path) -> None:
+def _check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path) -> list[Path]:
+    """Refuse what does not exist before any work begins; return those of `paths` without frames, unless all are."""
     for path in paths:
         if not path.exists():
             raise ConfigurationError("no such file or folder", where=str(path), hint="check the path", code="input.missing")
-    if paths:
-        found = find_raw_files(paths, exclude=[files])
-        if not found:
-            others = f"; {found.ignored} other files were passed over" if found.ignored else ""
-            raise NothingToDo(
-                f"no FITS files (.fits, .fit, .fts, also .gz and .fz){others}",
-                where=", ".join(str(path) for path in paths),
-                hint="name the folder that holds the raw frames",
-                code="input.empty",
-            )
+    for path in catalogues:
+        if not path.expanduser().is_file():
+            raise ConfigurationError("no such catalogue file", where=str(path), hint="check --catalogue", code="catalogue.missing")
+    empty = [path for path in paths if not find_raw_files([path], exclude=[files])]
+    if paths and len(empty) == len(paths):
+        raise _no_frames(paths, find_raw_files(paths, exclude=[files]).ignored)
+    return empty
+
+
+def _no_frames(paths: Sequence[Path], ignored: int = 0) -> NothingToDo:
+    others = f"; {ignored} other files were passed over" if ignored else ""
+    return NothingToDo(
+        f"no FITS files (.fits, .fit, .fts, also .gz and .fz){others}",
+        where=", ".join(str(path) for path in paths),
+        hint="name the folder that holds the raw frames",
+        code="input.empty",
+    )
+
+
+def _make_folder(files: Path) -> None:
+    try:
+        files.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"this folder for the pixel products cannot be made ({error.strerror})",
+            where=str(files),
+            hint="give another one with --files",
+            code="archive.files",
+        ) from error
 
 
 @contextmanager
-def _run_row(archive: Archive, settings: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
-    """A row of `run`, begun now and ended with an exit code, or with the error's."""
+def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> Iterator[tuple[int, Any]]:
+    """A row of `run`, begun now and ended with an exit code, or with the error's; `keep`: settings hold for later runs even when empty."""
     with archive.engine.begin() as connection:
-        user_config = Ledger(archive.engine, archive.files, 0).config(connection, "user", settings) if settings else None
+        user_config = Ledger(archive.engine, archive.files, 0).config(connection, "user", settings) if settings or keep else None
         run_id = next_id(connection, Run.run_id)
         connection.execute(
             sa.insert(Run).values(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from db.errors import StarledgerError
 from reduction.runner import Tally
-from reduction.step import STEPS, Step, Unit
+from reduction.step import Step, Unit
 
 __all__ = ["ProgressReporter", "summary_table"]
 
@@ -77,8 +77,7 @@ def summary_table(tallies: Sequence[Tally]) -> Table:
     table.add_column("step")
     for name in ("done", "before", "failed", "seconds"):
         table.add_column(name, justify="right")
-    table.add_column("what it does", style="dim")
     for tally in tallies:
         failed = f"[red]{len(tally.failed)}[/red]" if tally.failed else "0"
-        table.add_row(tally.step, str(tally.done), str(tally.before), failed, f"{tally.seconds:.1f}", STEPS[tally.step].summary)
+        table.add_row(tally.step, str(tally.done), str(tally.before), failed, f"{tally.seconds:.1f}")
     return table

@@ -225,12 +225,26 @@ def _soft_clipped_mean(values: NDArray[np.float32], n: int, noise: float, clip: 
             break
         shift = first / w_sum
         spread = math.sqrt(max(second / w_sum - shift * shift, 0.0) / shrink)
-        settled = abs(shift) <= 1e-4 * sigma and abs(spread - sigma) <= 1e-3 * sigma
+        # Each step leaves a few per cent of the last: far below the error of the mean.
+        settled = abs(shift) <= 1e-3 * sigma and abs(spread - sigma) <= 1e-2 * sigma
         centre += shift
         sigma, weight_sum = spread, w_sum
         if settled or spread == 0.0:
             break
     return centre, sigma, weight_sum
+
+
+@njit(cache=True)
+def _box_noise(variance: NDArray[np.float32], excluded: NDArray[np.bool_], y0: int, x0: int, box: int) -> float:
+    """Root of the mean variance of the sky pixels in every eighth row of a box; 0 when there is none."""
+    ny, nx = variance.shape
+    total, n = 0.0, 0
+    for iy in range(y0, min(y0 + box, ny), 8):
+        for ix in range(x0, min(x0 + box, nx)):
+            if not excluded[iy, ix] and 0.0 < variance[iy, ix] < np.inf:
+                total += variance[iy, ix]
+                n += 1
+    return math.sqrt(total / n) if n > 0 else 0.0
 
 
 @njit(cache=True)
@@ -250,19 +264,20 @@ def _measure_boxes(
     values = np.empty(box * box, np.float32)
     for j in range(by):
         for i in range(bx):
-            n, sum_x, sum_y, noise = 0, 0.0, 0.0, 0.0
+            n, sum_x, sum_y = 0, 0, 0
             for iy in range(j * box, min((j + 1) * box, ny)):
+                before = n
                 for ix in range(i * box, min((i + 1) * box, nx)):
+                    # Without a branch: what is not sky is overwritten by the next value.
                     value = data[iy, ix]
-                    if not excluded[iy, ix] and math.isfinite(value):
-                        values[n] = value
-                        sum_x += ix
-                        sum_y += iy
-                        noise += variance[iy, ix]
-                        n += 1
+                    sky = int(not excluded[iy, ix]) & int(value - value == 0.0)
+                    values[n] = value
+                    n += sky
+                    sum_x += ix * sky
+                sum_y += iy * (n - before)
             if n < _MIN_PIXELS:
                 continue
-            pixel_noise = math.sqrt(noise / n) if noise > 0.0 and math.isfinite(noise) else 0.0
+            pixel_noise = _box_noise(variance, excluded, j * box, i * box, box)
             mean, sigma, weight = _soft_clipped_mean(values, n, pixel_noise, clip, shrink)
             # The variance plane guards against a scatter that is small by chance, the last term against none at all.
             scatter = max(sigma, 0.5 * pixel_noise, 1e-6 * abs(mean), 1e-12)
@@ -271,38 +286,63 @@ def _measure_boxes(
 
 
 @njit(cache=True)
+def _normal_equations(
+    grid: NDArray[np.float64],
+    x: float,
+    y: float,
+    window: tuple[int, int, int, int],
+    width: float,
+    leave_out: int,
+    near: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Sums of w, wu, wv, wuu, wuv, wvv and of the Gaussian alone; the Gaussian of each box in the window goes to `near`."""
+    m0, mu, mv, muu, muv, mvv, found = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    k = 0
+    for j in range(window[0], window[1]):
+        for i in range(window[2], window[3]):
+            near[k] = 0.0
+            if grid[j, i, 4] > 0.0 and j * grid.shape[1] + i != leave_out:
+                u, v = (grid[j, i, 0] - x) / width, (grid[j, i, 1] - y) / width
+                near[k] = math.exp(-0.5 * (u * u + v * v))
+                found += near[k]
+                w = near[k] / grid[j, i, 3]
+                m0 += w
+                mu += w * u
+                mv += w * v
+                muu += w * u * u
+                muv += w * u * v
+                mvv += w * v * v
+            k += 1
+    return np.array([m0, mu, mv, muu, muv, mvv, found])
+
+
+@njit(cache=True)
 def _plane_at(grid: NDArray[np.float64], x: float, y: float, box: int, width: float, leave_out: int) -> tuple[float, float, float]:
     """Plane fitted to the boxes about (x, y): its value there, the value's variance, and the sum of Gaussian weights."""
     by, bx = grid.shape[:2]
-    reach = math.ceil(3.5 * width / box)
+    reach = math.ceil(3.0 * width / box)
     j0, i0 = int((y + 0.5) // box), int((x + 0.5) // box)
-    rows = (max(j0 - reach, 0), min(j0 + reach, by - 1) + 1)
-    columns = (max(i0 - reach, 0), min(i0 + reach, bx - 1) + 1)
-    m = np.zeros(6)
-    found = 0.0
-    for j in range(rows[0], rows[1]):
-        for i in range(columns[0], columns[1]):
-            if grid[j, i, 4] > 0.0 and j * bx + i != leave_out:
-                u, v = (grid[j, i, 0] - x) / width, (grid[j, i, 1] - y) / width
-                near = math.exp(-0.5 * (u * u + v * v))
-                w = near / grid[j, i, 3]
-                found += near
-                m += w * np.array([1.0, u, v, u * u, u * v, v * v])
-    if found <= 0.0:
+    window = (max(j0 - reach, 0), min(j0 + reach, by - 1) + 1, max(i0 - reach, 0), min(i0 + reach, bx - 1) + 1)
+    near = np.empty((window[1] - window[0]) * (window[3] - window[2]))
+    m = _normal_equations(grid, x, y, window, width, leave_out, near)
+    if m[6] <= 0.0:
         return np.nan, np.nan, 0.0
     # A slope that the boxes do not hold stays near zero, which leaves the plain weighted mean.
-    ridge = 0.001 * m[0]
-    normal = np.array([[m[0], m[1], m[2]], [m[1], m[3] + ridge, m[4]], [m[2], m[4], m[5] + ridge]])
-    a = np.linalg.solve(normal, np.array([1.0, 0.0, 0.0]))
+    muu, mvv = m[3] + 0.001 * m[0], m[5] + 0.001 * m[0]
+    # First row of the inverse of the normal matrix, by cofactors.
+    c0, c1, c2 = muu * mvv - m[4] * m[4], m[2] * m[4] - m[1] * mvv, m[1] * m[4] - m[2] * muu
+    determinant = m[0] * c0 + m[1] * c1 + m[2] * c2
     value, variance = 0.0, 0.0
-    for j in range(rows[0], rows[1]):
-        for i in range(columns[0], columns[1]):
-            if grid[j, i, 4] > 0.0 and j * bx + i != leave_out:
+    k = 0
+    for j in range(window[0], window[1]):
+        for i in range(window[2], window[3]):
+            if near[k] > 0.0:
                 u, v = (grid[j, i, 0] - x) / width, (grid[j, i, 1] - y) / width
-                c = math.exp(-0.5 * (u * u + v * v)) / grid[j, i, 3] * (a[0] + a[1] * u + a[2] * v)
+                c = near[k] / grid[j, i, 3] * (c0 + c1 * u + c2 * v) / determinant
                 value += c * grid[j, i, 2]
                 variance += c * c * grid[j, i, 3]
-    return value, variance, found
+            k += 1
+    return value, variance, m[6]
 
 
 @njit(cache=True)

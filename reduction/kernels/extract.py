@@ -42,7 +42,7 @@ class Detections:
     peak : (n,) float64
         Brightest pixel above the background (ADU).
     fwhm : (n,) float64
-        Twice the half-light radius within the isophote's extent (pixel); a Gaussian's FWHM.
+        Twice the radius of half the light within 2.5 a (pixel): a Gaussian's FWHM, less 3 %.
     a, b : (n,) float64
         Semi-major and semi-minor axis, as standard deviations of the isophotal light (pixel).
     theta : (n,) float64
@@ -194,8 +194,8 @@ def _sharp(image: _Image, objects: npt.NDArray[np.void]) -> npt.NDArray[np.bool_
 
 
 def _fwhm(image: _Image, objects: npt.NDArray[np.void]) -> FloatArray:
-    """Twice the half-light radius (pixel)."""
-    reach = np.clip(4.0 * objects["a"], 3.0, 30.0)
+    """Twice the radius that holds half of the light within 2.5 semi-major axes (pixel)."""
+    reach = np.clip(2.5 * objects["a"], 3.0, 30.0)
     total, _, _ = sep.sum_circle(image.data, objects["x"], objects["y"], reach, mask=image.bad, subpix=5)
     total = np.where(total > 0.0, total, objects["flux"])
     radius, _ = sep.flux_radius(image.data, objects["x"], objects["y"], reach, 0.5, normflux=total, mask=image.bad, subpix=5)

@@ -49,15 +49,15 @@ def new_source_ids(ra: npt.ArrayLike, dec: npt.ArrayLike, taken: npt.ArrayLike =
     -------
     (n,) array of int64
     """
-    ra, dec = np.mod(np.atleast_1d(np.asarray(ra, float)), 360.0), np.atleast_1d(np.asarray(dec, float))
-    pixel = np.asarray(hpgeom.angle_to_pixel(2**_ORDER_ID, ra, dec, nest=True, lonlat=True), dtype=np.int64)
+    alpha, delta = np.mod(np.atleast_1d(np.asarray(ra, float)), 360.0), np.atleast_1d(np.asarray(dec, float))
+    pixel = np.asarray(hpgeom.angle_to_pixel(2**_ORDER_ID, alpha, delta, nest=True, lonlat=True), dtype=np.int64)
     used = np.asarray(taken, dtype=np.int64).ravel()
     used = used[used & 1 == 1]
     highest: dict[int, int] = {}
     for p, number in zip((used >> 35).tolist(), ((used >> 7) & (2**28 - 1)).tolist(), strict=True):
         highest[p] = max(highest.get(p, 0), number)
-    ids = np.zeros(len(ra), dtype=np.int64)
-    for i in np.lexsort((dec, ra)).tolist():
+    ids = np.zeros(len(alpha), dtype=np.int64)
+    for i in np.lexsort((delta, alpha)).tolist():
         p = int(pixel[i])
         highest[p] = highest.get(p, 0) + 1
         ids[i] = (p << 35) | (highest[p] << 7) | 1

@@ -186,55 +186,80 @@ def fit_frames(
     ----------
     ends : int[f + 1]
         Rows of frame i are ``ends[i]:ends[i + 1]``.
+    dmag, sigma : f8[rows] or f8[n_fold + 1, rows]
+        As in `fit_frame`; with two axes, what the fit without each fold uses, and last the fit to all.
     terms : bool[f, p], optional
         Terms of each frame.
-    dmag, sigma, design, fold, n_fold, eligible, clip, floor, iterations
+    design, fold, n_fold, eligible, clip, floor, iterations
         As in `fit_frame`, for the rows of all frames.
     """
-    edges = np.asarray(ends, dtype=np.int64)
-    y, error, x = np.asarray(dmag, dtype=np.float64), np.asarray(sigma, dtype=np.float64), np.ascontiguousarray(design, dtype=np.float64)
+    edges, folds = np.asarray(ends, dtype=np.int64), np.asarray(fold, dtype=np.int64)
+    x = np.ascontiguousarray(design, dtype=np.float64)
+    shape = (n_fold + 1, folds.size)
+    y, error = (np.ascontiguousarray(np.broadcast_to(np.asarray(v, dtype=np.float64), shape)) for v in (dmag, sigma))
     chosen = np.ones((edges.size - 1, x.shape[1]), dtype=np.bool_) if terms is None else np.ascontiguousarray(terms, dtype=np.bool_)
-    offered = np.isfinite(y) & np.isfinite(x).all(axis=1) & (error > 0) & np.isfinite(error)
+    offered = np.isfinite(x).all(axis=1)
     if eligible is not None:
         offered &= np.asarray(eligible, dtype=np.bool_)
     fixed_floor = -1.0 if floor is None else float(floor)
-    out = _fit_all(edges, y, error, x, np.asarray(fold, dtype=np.int64), n_fold, chosen, offered, clip, fixed_floor, iterations)
-    return FrameFits(*out)
+    coeff = np.empty((edges.size - 1, n_fold, x.shape[1]))
+    zp_err = np.empty((edges.size - 1, n_fold))
+    fitted = np.full(folds.size, np.nan)
+    frame = np.repeat(np.arange(edges.size - 1), np.diff(edges))
+    for k in range(n_fold):
+        coeff[:, k], covariance, _, _ = _fit_set(edges, y[k], error[k], x, offered & (folds != k), chosen, clip, fixed_floor, iterations)
+        zp_err[:, k] = _typical_error(edges, x, folds == k, offered, covariance)
+        mine = np.flatnonzero(folds == k)
+        fitted[mine] = np.einsum("ij,ij->i", x[mine], coeff[frame[mine], k])
+    coeff_all, _, weight, floors = _fit_set(edges, y[-1], error[-1], x, offered, chosen, clip, fixed_floor, iterations)
+    used = weight > 0
+    total = np.bincount(frame, weight, edges.size - 1)
+    square = np.bincount(frame[used], (weight * (y[-1] - fitted) ** 2)[used], edges.size - 1)
+    rms = np.sqrt(np.divide(square, total, out=np.full(edges.size - 1, np.nan), where=total > 0))
+    return FrameFits(coeff, coeff_all, fitted, zp_err, rms, np.bincount(frame[used], minlength=edges.size - 1), floors, used)
 
 
 @njit(cache=True)
-def _fit_all(ends, dmag, sigma, design, fold, n_fold, terms, offered, clip, floor, iterations):  # type: ignore[no-untyped-def]
-    n_frame, n_term = ends.size - 1, design.shape[1]
-    coeff = np.zeros((n_frame, n_fold, n_term))
-    coeff_all = np.zeros((n_frame, n_term))
-    fitted = np.full(dmag.size, np.nan)
-    zp_err = np.full((n_frame, n_fold), np.nan)
-    rms = np.full(n_frame, np.nan)
-    n_fit = np.zeros(n_frame, dtype=np.int64)
+def _fit_set(ends, dmag, sigma, design, offered, terms, clip, floor, iterations):  # type: ignore[no-untyped-def]
+    """Coefficients and covariance of each frame from the offered rows, the rows' last weights and the frames' floors."""
+    n_frame, n_term = terms.shape
+    coeff = np.zeros((n_frame, n_term))
+    covariance = np.zeros((n_frame, n_term, n_term))
+    weight = np.zeros(dmag.size)
     floors = np.full(n_frame, np.nan)
-    used = np.zeros(dmag.size, dtype=np.bool_)
     for f in range(n_frame):
         rows = np.arange(ends[f], ends[f + 1])
+        rows = rows[offered[rows] & np.isfinite(dmag[rows]) & np.isfinite(sigma[rows]) & (sigma[rows] > 0)]
         columns = np.flatnonzero(terms[f])
-        good = rows[offered[rows]]
-        for k in range(n_fold):
-            others = good[fold[good] != k]
-            x = _take(design, others, columns)
-            solution, inverse, weight, extra = _fit_one(dmag[others], sigma[others], x, clip, floor, iterations)
-            coeff[f, k, columns] = solution
-            mine = rows[fold[rows] == k]
-            values = _take(design, mine, columns)
-            fitted[mine] = values @ solution
-            zp_err[f, k] = _typical_error(values, _take(design, good, columns), inverse)
-        solution, inverse, weight, extra = _fit_one(dmag[good], sigma[good], _take(design, good, columns), clip, floor, iterations)
-        coeff_all[f, columns] = solution
-        floors[f] = extra
-        used[good] = weight > 0
-        n_fit[f] = np.count_nonzero(weight > 0)
-        residual = dmag[good] - fitted[good]
-        if n_fit[f] > 0:
-            rms[f] = np.sqrt(np.sum(weight * residual**2) / np.sum(weight))
-    return coeff, coeff_all, fitted, zp_err, rms, n_fit, floors, used
+        solution, inverse, last, floors[f] = _fit_one(dmag[rows], sigma[rows], _take(design, rows, columns), clip, floor, iterations)
+        weight[rows] = last
+        for i in range(columns.size):
+            coeff[f, columns[i]] = solution[i]
+            for j in range(columns.size):
+                covariance[f, columns[i], columns[j]] = inverse[i, j]
+    return coeff, covariance, weight, floors
+
+
+@njit(cache=True)
+def _typical_error(ends, design, mine, offered, covariance):  # type: ignore[no-untyped-def]
+    """Rms standard error of each frame's correction over the fold's offered stars, or over all offered where it has none."""
+    out = np.full(ends.size - 1, np.nan)
+    for f in range(ends.size - 1):
+        total, n = np.zeros(2), np.zeros(2)
+        for i in range(ends[f], ends[f + 1]):
+            if offered[i]:
+                variance = 0.0
+                for j in range(design.shape[1]):
+                    for k in range(design.shape[1]):
+                        variance += design[i, j] * covariance[f, j, k] * design[i, k]
+                which = 0 if mine[i] else 1
+                total[which] += variance
+                n[which] += 1
+        if n[0] > 0:
+            out[f] = np.sqrt(total[0] / n[0])
+        elif n[1] > 0:
+            out[f] = np.sqrt(total[1] / n[1])
+    return out
 
 
 @njit(cache=True)
@@ -244,19 +269,6 @@ def _take(design, rows, columns):  # type: ignore[no-untyped-def]
         for j in range(columns.size):
             out[i, j] = design[rows[i], columns[j]]
     return out
-
-
-@njit(cache=True)
-def _typical_error(mine, everyone, inverse):  # type: ignore[no-untyped-def]
-    """Rms standard error of the correction over a fold's stars, or over all where the fold is empty."""
-    values = mine if mine.shape[0] > 0 else everyone
-    total, n = 0.0, 0
-    for i in range(values.shape[0]):
-        variance = values[i] @ (inverse @ values[i])
-        if np.isfinite(variance):
-            total += variance
-            n += 1
-    return np.sqrt(total / n) if n > 0 else np.nan
 
 
 @njit(cache=True)

@@ -64,7 +64,7 @@ class MagfitResult:
     Attributes
     ----------
     reference : Averages
-        What the last fits were made against (n is 1 for stars of a single frame).
+        What the last fits were made against, seen from outside: every star's mean of magnitudes fitted without its fold.
     fits : FrameFits
         Fits of all frames against `reference`.
     mag, mag_err : f8[rows]
@@ -232,6 +232,9 @@ def iterate(
 ) -> MagfitResult:
     """Fit all frames of a field to a reference, average, and repeat until the reference settles.
 
+    The fits that leave out a fold use a reference of their own, averaged from magnitudes that were fitted without that fold as well: with a
+    common reference a dip reaches its own star through the averages of the others, and loses 1 to 3 % of its depth.
+
     A star's weight falls with its scatter beyond the errors in the iteration before: that of stars of its magnitude, or its own where
     this is larger. Its own scatter may count here, since it never takes part in its own correction.
 
@@ -274,25 +277,26 @@ def iterate(
     """
     rows = _Rows.prepare(frame, star, mag, sigma, design, fold, eligible)
     choice = _Choice(np.asarray(group), n_fold, per_term, clip, fit_sigma)
-    reference = _first_reference(start, rows)
+    public = _first_reference(start, rows)
+    reference = _stack([public] * n_fold)
     history: list[Iteration] = []
-    excess = np.zeros(rows.fold.size)
+    excess = np.zeros((n_fold, rows.fold.size))
     while True:
-        fits, terms = _fit(rows, excess, reference, choice)
+        fits, terms = _fit(rows, excess, reference, public, choice)
         fitted = rows.mag - fits.fitted
         zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
-        err = np.sqrt(rows.sigma**2 + excess[rows.star] ** 2 + (fits.floor**2)[rows.frame] + zero_point**2)
-        use = rows.eligible
+        following = _following(rows, excess, fits, n_fold, min_epochs)
+        use, err = rows.eligible, _errors(rows, excess.max(axis=0), fits)
         mean = average(rows.star[use], fitted[use], err[use], rows.fold.size)
         noise = noise_model(mean.mag, mean.scatter)
-        history.append(Iteration(noise, *settled(reference.mag, mean.mag, mean.err)))
+        change = settled(reference.mag.ravel(), following.mag.ravel(), following.err.ravel())
+        history.append(Iteration(noise, *change))
         converged = history[-1].change <= tolerance
         if converged or len(history) >= max_iterations:
             break
-        excess = _excess(rows, mean, noise)
-        few = mean.n < min(min_epochs, max((rows.ends.size - 1) // 2, 1))
-        reference = Averages(np.where(few, np.nan, mean.mag), mean.err, mean.scatter, mean.n)
-    return MagfitResult(reference, fits, fitted, np.hypot(rows.sigma, zero_point), mean, terms, tuple(history), converged)
+        excess = np.array([_excess(rows, k, following) for k in range(n_fold)])
+        reference, public = following, mean
+    return MagfitResult(public, fits, fitted, np.hypot(rows.sigma, zero_point), mean, terms, tuple(history), converged)
 
 
 @dataclass(frozen=True)
@@ -350,18 +354,48 @@ def _first_reference(start: int | ArrayLike, rows: _Rows) -> Averages:
     return Averages(given, np.zeros(n_star), np.full(n_star, np.nan), np.isfinite(given).astype(np.int64))
 
 
-def _excess(rows: _Rows, mean: Averages, noise: NoiseModel) -> F8:
-    """Scatter of each star beyond its errors: that of stars like it, or its own where this is larger and well known."""
-    star, sigma = rows.star[rows.eligible], rows.sigma[rows.eligible]
-    typical = np.bincount(star, sigma**2, mean.n.size) / np.maximum(mean.n, 1)
-    own = np.where(mean.n >= OWN_SCATTER_EPOCHS, mean.scatter, 0.0)
-    return np.asarray(np.sqrt(np.fmax(np.fmax(noise.at(mean.mag), own) ** 2 - typical, 0.0)))
+def _errors(rows: _Rows, excess: F8, fits: FrameFits) -> F8:
+    """Error of each fitted magnitude with all that scatters from frame to frame."""
+    zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
+    return np.asarray(np.sqrt(rows.sigma**2 + excess[rows.star] ** 2 + np.nan_to_num(fits.floor)[rows.frame] ** 2 + zero_point**2))
 
 
-def _fit(rows: _Rows, excess: F8, reference: Averages, choice: _Choice) -> tuple[FrameFits, B1]:
-    """Fit all frames against `reference`; a frame with few reference stars gets fewer terms."""
-    dmag = rows.mag - reference.mag[rows.star]
-    offered = rows.eligible & np.isfinite(dmag) & np.isfinite(rows.design).all(axis=1)
+def _stack(means: list[Averages]) -> Averages:
+    """Averages with a leading axis of folds."""
+    columns = [[getattr(mean, name) for mean in means] for name in ("mag", "err", "scatter", "n")]
+    return Averages(*(np.array(column) for column in columns))
+
+
+def _following(rows: _Rows, excess: F8, fits: FrameFits, n_fold: int, min_epochs: int) -> Averages:
+    """Next reference of the fits without each fold: [n_fold, n], from the other folds' stars alone, NaN for the fold's own."""
+    enough = min(min_epochs, max((rows.ends.size - 1) // 2, 1))
+    means = []
+    for k in range(n_fold):
+        mine = np.flatnonzero(rows.eligible & (rows.fold[rows.star] != k))
+        corrected = rows.mag[mine] - np.einsum("ij,ij->i", rows.design[mine], fits.coeff[rows.frame[mine], k])
+        mean = average(rows.star[mine], corrected, _errors(rows, excess[k], fits)[mine], rows.fold.size)
+        means.append(Averages(np.where(mean.n < enough, np.nan, mean.mag), mean.err, mean.scatter, mean.n))
+    stack = _stack(means)
+    # Each system may drift by a constant of its own, which its zero points absorb; magnitudes of all folds must agree.
+    known = np.isfinite(stack.mag)
+    common = np.where(known, stack.mag, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    shift = [float(np.median((stack.mag[k] - common)[known[k]])) if known[k].any() else 0.0 for k in range(n_fold)]
+    return Averages(stack.mag - np.array(shift)[:, None], stack.err, stack.scatter, stack.n)
+
+
+def _excess(rows: _Rows, k: int, mean: Averages) -> F8:
+    """Scatter beyond the errors in the fits without fold `k`: that of stars alike, or a star's own where this is larger and well known."""
+    use = rows.eligible & (rows.fold[rows.star] != k)
+    typical = np.bincount(rows.star[use], rows.sigma[use] ** 2, rows.fold.size) / np.maximum(mean.n[k], 1)
+    own = np.where(mean.n[k] >= OWN_SCATTER_EPOCHS, mean.scatter[k], 0.0)
+    alike = noise_model(mean.mag[k], mean.scatter[k]).at(mean.mag[k])
+    return np.asarray(np.sqrt(np.fmax(np.fmax(alike, own) ** 2 - typical, 0.0)))
+
+
+def _fit(rows: _Rows, excess: F8, reference: Averages, public: Averages, choice: _Choice) -> tuple[FrameFits, B1]:
+    """Fit all frames, without each fold against its `reference`; a frame with few reference stars gets fewer terms."""
+    known: B1 = np.isfinite(reference.mag).any(axis=0)
+    offered = rows.eligible & known[rows.star] & np.isfinite(rows.design).all(axis=1)
     terms = np.zeros((rows.ends.size - 1, choice.group.size), dtype=np.bool_)
     wanted = int(np.ceil(choice.per_term * choice.group.size))
     for i, (first, last) in enumerate(zip(rows.ends[:-1], rows.ends[1:], strict=True)):
@@ -369,7 +403,18 @@ def _fit(rows: _Rows, excess: F8, reference: Averages, choice: _Choice) -> tuple
         limit = max(choice.fit_sigma, errors[min(wanted, errors.size) - 1]) if errors.size else choice.fit_sigma
         offered[first:last] &= rows.sigma[first:last] <= limit
         terms[i] = choose_terms(int(np.count_nonzero(offered[first:last])), choice.group, choice.per_term)
-    total = np.sqrt(rows.sigma**2 + excess[rows.star] ** 2 + reference.err[rows.star] ** 2)
+    against = np.vstack([reference.mag, public.mag])[:, rows.star]
+    variance = np.vstack([excess**2 + reference.err**2, excess.max(axis=0) ** 2 + public.err**2])[:, rows.star]
     folds = rows.fold[rows.star]
-    fits = fit_frames(rows.ends, dmag, total, rows.design, folds, choice.n_fold, terms=terms, eligible=offered, clip=choice.clip)
+    fits = fit_frames(
+        rows.ends,
+        rows.mag - against,
+        np.sqrt(rows.sigma**2 + variance),
+        rows.design,
+        folds,
+        choice.n_fold,
+        terms=terms,
+        eligible=offered,
+        clip=choice.clip,
+    )
     return fits, terms

@@ -102,7 +102,8 @@ def test_normalise_flat() -> None:
 
 
 def test_flats_are_rejected_with_reasons() -> None:
-    reasons = flat_frame_reject([20000, 300, 20000, -5, 20000], [100, 60, 100, 3, 100], [0, 0, 0.3, 0, 0], [0.001, 0.001, 0.001, 0.001, 0.08])
+    structure = [0.001, 0.001, 0.001, 0.001, 0.08]
+    reasons = flat_frame_reject([20000, 300, 20000, -5, 20000], [100, 60, 100, 3, 100], [0, 0, 0.3, 0, 0], structure)
     assert reasons[0] == ""
     for reason, word in zip(reasons[1:], ("S/N", "saturated", "no light", "shape"), strict=True):
         assert word in reason

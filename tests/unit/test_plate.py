@@ -17,7 +17,7 @@ from astropy.wcs import WCS
 
 from db.errors import AlgorithmFailed, FrameUnusable
 from db.flags import Mask
-from reduction.kernels.blind import solve_blind
+from reduction.blind import DEFAULT_INDEX_DIR, solve_blind
 from reduction.kernels.extract import extract
 from reduction.kernels.plate import PlateFit, refine, solve
 from reduction.kernels.platefit import fit_plate, highest_order, match_positions, robust_scatter
@@ -314,6 +314,19 @@ def test_hatp32_from_pointing_and_scale(night_files: Callable[[str], list[Path]]
         scatter.append((fit.rms_x, fit.rms_y))
     assert np.median(scatter, axis=0).max() < 0.12
     assert np.max(scatter) < 0.20
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not any(DEFAULT_INDEX_DIR.glob("index-*.fits")), reason=f"no index files in {DEFAULT_INDEX_DIR}")
+def test_hatp32_blind(night_files: Callable[[str], list[Path]]) -> None:
+    data = fits.getdata(night_files("hatp32")[0]).astype(np.float32)
+    mask = np.where(data >= 4095, int(Mask.SATURATED), 0).astype(np.uint8)
+    stars = extract(data, np.maximum(data - 313.0, 0.0) / 38.8 + 0.3, mask)
+    found = solve_blind(stars.x, stars.y, stars.flux, data.shape, DEFAULT_INDEX_DIR)
+    assert found.solution is not None
+    # to a pixel: the solver's pixels count from 0, as ours do
+    assert np.hypot(*gnomonic(*found.solution.centre, 31.2485, 46.7411)) * 3600.0 < SCALE
+    assert found.solution.parity == 1
 
 
 @pytest.mark.realdata

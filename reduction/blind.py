@@ -1,8 +1,7 @@
 """Plate solution from star positions alone, by astrometry.net's index files.
 
-Lang et al. (2010, AJ 139, 1782), through the PyPI package ``astrometry``. The one kernel
-that reads files: the index files, which are the tables of the algorithm. Its result is a start like
-any other: `reduction.kernels.plate.solve` confirms and refines it against the catalogue.
+Lang et al. (2010, AJ 139, 1782), through the PyPI package ``astrometry``. Its result is a start
+like any other: `reduction.kernels.plate.solve` confirms and refines it against the catalogue.
 """
 
 from __future__ import annotations

@@ -1,0 +1,49 @@
+"""Positions as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from db.errors import ConfigurationError
+from queries.position import is_position, parse_position
+
+RA, DEC = 15 * (2 + 4 / 60 + 10.2 / 3600), 46 + 41 / 60 + 16 / 3600
+
+
+@pytest.mark.parametrize(
+    ("text", "ra", "dec"),
+    [
+        ("31.0427 46.6879", 31.0427, 46.6879),
+        ("31.0427,46.6879", 31.0427, 46.6879),
+        (" 31.0427 ,  -46.6879 ", 31.0427, -46.6879),
+        ("-10 5", 350.0, 5.0),
+        ("360 0", 0.0, 0.0),
+        ("3.1e1 1", 31.0, 1.0),
+        ("02:04:10.2 +46:41:16", RA, DEC),
+        ("02 04 10.2 +46 41 16", RA, DEC),
+        ("02 04 10.2 46 41 16", RA, DEC),
+        ("2h04m10.2s +46d41m16s", RA, DEC),
+        ("2h 04m 10.2s +46d 41m 16s", RA, DEC),
+        ("02:04:10.2 −46:41:16", RA, -DEC),
+        ("00:00:01 -00:00:10", 15 / 3600, -10 / 3600),
+        ("12:30 -00:30", 187.5, -0.5),
+        ("31.0427d 46.6879d", 31.0427, 46.6879),
+    ],
+)
+def test_positions_are_read(text: str, ra: float, dec: float) -> None:
+    assert is_position(text)
+    assert parse_position(text) == pytest.approx((ra, dec), abs=1e-12)
+
+
+@pytest.mark.parametrize("text", ["", "31.0427", "nan nan", "inf 0", "HAT-P-32 b", "HIP 123", "1 2 3", "one two", "31.0427 46.6879 12", "e e"])
+def test_other_text_is_no_position(text: str) -> None:
+    assert not is_position(text)
+    with pytest.raises(ConfigurationError, match="no position"):
+        parse_position(text)
+
+
+@pytest.mark.parametrize("text", ["400 20", "20 91", "20 -90.01", "12:61:00 +10:00:00", "25:00:00 +10:00:00", "12:00:00 +10:00:75", "-200 0", "d d 1 1"])
+def test_places_off_the_sky_are_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_position(text)
+    assert "\n" not in str(caught.value) and caught.value.code == "position.format"

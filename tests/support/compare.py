@@ -1,0 +1,198 @@
+"""Comparing archives row by row: by natural keys, since surrogate keys, runs, attempts and times of day may differ."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+import reduction.steps  # noqa: F401  (registers the steps: they say what a task's unit is)
+from db.engine import make_engine
+from db.tables import Base
+from reduction.step import STEPS
+
+__all__ = ["Dump", "compare", "differences", "dump", "light_curves", "snapshot"]
+
+Row = dict[str, Any]
+#: Table -> natural key -> columns.
+Dump = dict[str, dict[tuple[Any, ...], Row]]
+
+#: What two runs of one night may differ in.
+_PASSING = {"run_id", "attempts", "finished", "created", "started"}
+#: Columns that hold a surrogate key, and whose.
+_KEYS = {
+    "user_config_id": "config",
+    "input_task_id": "task",
+    "measure_task": "task",
+    "superseded_by": "product",
+    "bias_master_id": "master",
+    "dark_master_id": "master",
+    "flat_master_id": "master",
+    "reference_id": "magfit_reference",
+    "parent_id": "magfit_reference",
+    **{f"{name}_id": name for name in ("observatory", "instrument", "passband", "exposure", "frame", "field", "config", "task", "product", "master")},
+    **{f"{name}_id": name for name in ("catalogue", "annotation", "target")},
+}
+_JSON = {("wcs_solution", "coeff"), ("wcs_solution", "corners"), ("field", "corners"), ("frame_statistics", "statistics")}
+
+
+def snapshot(url: str, without: Iterable[str] = ("run",)) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, all columns as they are, in one order."""
+    with make_engine(url).connect() as connection:
+        return {
+            table.name: sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
+            for table in Base.metadata.sorted_tables
+            if table.name not in without
+        }
+
+
+def light_curves(url: str) -> dict[tuple[int, str, int], float | None]:
+    """Magnitudes of `light_curve_all` by source_id, frame (SHA-256 and channel) and slot."""
+    text = (
+        "SELECT l.source_id, e.sha256 || ' ' || f.channel, l.slot, l.mag FROM light_curve_all l "
+        "JOIN frame f ON f.frame_id = l.frame_id JOIN exposure e ON e.exposure_id = f.exposure_id"
+    )
+    with make_engine(url).connect() as connection:
+        return {(row[0], row[1], row[2]): row[3] for row in connection.execute(sa.text(text))}
+
+
+def compare(url_a: str, url_b: str, *, rtol: float = 1e-9, atol: float = 1e-9, current: bool = False) -> list[str]:
+    """Differences between two archives; none where they hold the same. See `dump` for `current`."""
+    return differences(dump(url_a, current=current), dump(url_b, current=current), rtol=rtol, atol=atol)
+
+
+def differences(a: Dump, b: Dump, *, rtol: float = 1e-9, atol: float = 1e-9, most: int = 5) -> list[str]:
+    """Differences between two dumps, the first few of each table in words."""
+    found = []
+    for table in a:
+        lines = [f"{table}: only in the first: {key}" for key in a[table].keys() - b[table].keys()]
+        lines += [f"{table}: only in the second: {key}" for key in b[table].keys() - a[table].keys()]
+        for key in a[table].keys() & b[table].keys():
+            one, other = a[table][key], b[table][key]
+            lines += [f"{table} {key}: {name} {one[name]!r} != {other[name]!r}" for name in one if not _same(one[name], other[name], rtol, atol)]
+        found += sorted(lines)[:most] + ([f"{table}: {len(lines)} differences"] if len(lines) > most else [])
+    return found
+
+
+def _same(a: Any, b: Any, rtol: float, atol: float) -> bool:
+    if isinstance(a, float) and isinstance(b, (float, int)):
+        return math.isclose(a, b, rel_tol=rtol, abs_tol=atol)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_same(x, y, rtol, atol) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[name], b[name], rtol, atol) for name in a)
+    return bool(a == b)
+
+
+def dump(url: str, *, current: bool = False) -> Dump:
+    """Every table but `run`, by natural key, surrogate keys resolved.
+
+    With `current`, only what stands: rows of superseded tasks are left out, as are the references before the latest. So an
+    archive that came to its state by detours can be compared with a fresh one.
+    """
+    with make_engine(url).connect() as connection:
+        rows = {
+            table.name: [dict(row._mapping) for row in connection.execute(sa.select(table))]
+            for table in Base.metadata.sorted_tables
+            if table.name != "run"
+        }
+    if current:
+        _drop_superseded(rows)
+    names = _Names(rows)
+    found: Dump = {}
+    for table in Base.metadata.sorted_tables:
+        if table.name == "run":
+            continue
+        resolved = [names.resolve(table.name, row) for row in rows[table.name]]
+        keys = [tuple(row[column.name] for column in table.primary_key) for row in resolved]
+        repeated = [key for key, count in Counter(keys).items() if count > 1]
+        assert not repeated, f"{table.name}: no natural key: {repeated[0]}"
+        dropped = _PASSING | ({"task_id"} if current and table.name == "source" else set())
+        found[table.name] = {key: {k: v for k, v in row.items() if k not in dropped} for key, row in zip(keys, resolved, strict=True)}
+    return found
+
+
+def _drop_superseded(rows: dict[str, list[Row]]) -> None:
+    alive = {row["task_id"] for row in rows["task"] if row["status"] != "superseded"}
+    for name, found in rows.items():
+        if name != "source" and found and "task_id" in found[0]:
+            rows[name] = [row for row in found if row["task_id"] in alive]
+    rows["lineage"] = [row for row in rows["lineage"] if row["input_task_id"] in alive]
+    for child, column, parent, key in (
+        ("master_frame", "master_id", "master", "master_id"),
+        ("reference_magnitude", "reference_id", "magfit_reference", "reference_id"),
+        ("best_slot", "reference_id", "magfit_reference", "reference_id"),
+        ("config", "config_id", "task", "config_id"),
+    ):
+        known = {row[key] for row in rows[parent]}
+        rows[child] = [row for row in rows[child] if row[column] in known]
+
+
+class _Names:
+    """Natural names of what surrogate keys stand for."""
+
+    def __init__(self, rows: dict[str, list[Row]]) -> None:
+        self._rows = rows
+        self._known: dict[str, dict[int, str]] = {}
+        simple: dict[str, Callable[[Row], Any]] = {
+            "observatory": lambda r: (r["name"], r["latitude"], r["longitude"]),
+            "instrument": lambda r: (r["name"], r["nx"], r["ny"]),
+            "passband": lambda r: r["name"],
+            "exposure": lambda r: r["sha256"][:16],
+            "frame": lambda r: (self("exposure", r["exposure_id"]), r["channel"]),
+            "field": lambda r: (self("instrument", r["instrument_id"]), self("passband", r["passband_id"]), round(r["ra"], 9), round(r["dec"], 9)),
+            "config": lambda r: r["sha256"],
+            "task": lambda r: (r["step"], self._unit(r), r["input_hash"][:16]),
+            "product": lambda r: (r["kind"], self("task", r["task_id"]), r["path"] is None),
+            "master": lambda r: self("task", r["task_id"]),
+            "catalogue": lambda r: r["sha256"],
+            "target": lambda r: r["name"],
+            "annotation": lambda r: (self("frame", r["frame_id"]), r["source_id"], r["reason"]),
+        }
+        for name, key in simple.items():
+            self._known[name] = {}
+            for row in rows[name]:
+                self._known[name][row[f"{name}_id"]] = str(key(row))
+        counts: Counter[int] = Counter()
+        self._known["magfit_reference"] = {}
+        for row in sorted(rows["magfit_reference"], key=lambda r: r["reference_id"]):
+            self._known["magfit_reference"][row["reference_id"]] = f"{self('field', row['field_id'])} reference {counts[row['field_id']]}"
+            counts[row["field_id"]] += 1
+
+    def __call__(self, kind: str, key: int | None) -> str | None:
+        return None if key is None else self._known[kind].get(key, f"{kind} that is not there")
+
+    def _unit(self, task: Row) -> Any:
+        """A task's unit in natural names: which keys it is made of follows from what the step works per."""
+        step, unit = STEPS[task["step"]], task["unit"]
+        if step.per in ("frame", "field", "instrument"):
+            return self(step.per, int(unit))
+        if step.per == "night":
+            first, *rest = unit.split("/")
+            if step.name == "flat":
+                rest[-1] = self("passband", int(rest[-1]))
+            return (self("instrument", int(first)), *rest)
+        return unit
+
+    def resolve(self, table: str, row: Row) -> Row:
+        """The row with names for keys and content for JSON."""
+        resolved: Row = {}
+        for name, value in row.items():
+            if (table, name) in _JSON and value is not None:
+                resolved[name] = json.loads(value)
+            elif name in _KEYS:
+                resolved[name] = self(_KEYS[name], value)
+            elif table == "task" and name == "unit":
+                resolved[name] = str(self._unit(row))
+            elif table == "product" and name == "path" and value is not None:
+                resolved[name] = re.sub(r"frame-\d+|-\d+-", "-", value)
+            elif table == "task" and name == "message" and value is not None:
+                resolved[name] = re.sub(r"frame \d+", "frame", value)
+            else:
+                resolved[name] = value
+        return resolved
