@@ -47,11 +47,11 @@ class Flag(IntFlag):
 
 
 FLAG_TEXT: dict[Flag, str] = {
-    Flag.SATURATED: "a saturated pixel lies in the largest aperture",
-    Flag.EDGE: "the largest aperture is cut by the frame's edge",
-    Flag.BAD_PIXEL: "a masked pixel (no data, hot, dead, bleed) lies in the largest aperture",
-    Flag.COSMIC: "a cosmic-ray hit lies in the largest aperture",
-    Flag.BLENDED: "a neighbour within the largest aperture's radius is not fainter by 3 mag or more",
+    Flag.SATURATED: "a saturated pixel lies within the flag radius (2 FWHM unless set otherwise)",
+    Flag.EDGE: "the largest aperture is cut by the frame's edge; apertures that are cut have no flux",
+    Flag.BAD_PIXEL: "a masked pixel (no data, hot, dead, bleed) lies within the flag radius",
+    Flag.COSMIC: "a cosmic-ray hit lies within the flag radius",
+    Flag.BLENDED: "a neighbour within the flag radius is not fainter by 3 mag or more",
     Flag.NEGATIVE_FLUX: "the flux in the best slot is not positive",
     Flag.COLOUR_ASSUMED: "the colour used in the magnitude fit is assumed, not measured",
     Flag.EXTRAPOLATED: "the position lies outside the stars that fixed the magnitude fit",

@@ -14,7 +14,7 @@ __all__ = ["VIEWS", "VIEW_COLUMNS", "create_views", "drop_views"]
 #: 2.5 / ln(10): magnitudes per unit of relative flux error.
 _POGSON = "1.0857362047581296"
 
-_SUSPECT = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC)
+_SUSPECT = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.COSMIC)
 
 
 def _by_slot(stem: str) -> str:

@@ -52,4 +52,5 @@ def cone(connection: Connection, ra: float, dec: float, radius: float, *, limit:
     found = cone_query(ra, dec, radius)
     query = sa.select(*(found.c[name] for name in CONE_COLUMNS)).order_by(found.c.separation, found.c.source_id)
     rows = connection.execute(query.limit(limit) if limit is not None else query).all()
-    return data_frame(rows, list(CONE_COLUMNS))
+    frame = data_frame(rows, list(CONE_COLUMNS))
+    return frame.astype({name: "float64" for name, (unit, _) in CONE_COLUMNS.items() if unit} | {"source_id": "int64"})

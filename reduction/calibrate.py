@@ -32,7 +32,7 @@ def _plan(context: Context, p: CalibrateParameters) -> list[Unit]:
     extra: dict[int, tuple[InputTask, ...]] = {}
     choice: dict[int, dict[str, Any]] = {}
     query = sa.select(Frame, Exposure.calibration_state).join(Exposure).where(Frame.type == "object")
-    for frame, state in session.execute(query).tuples():
+    for frame, state in session.execute(query):
         detector = detectors.get(f"{frame.instrument_id}/{frame.night_id}")
         if detector is None:
             continue

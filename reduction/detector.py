@@ -100,7 +100,7 @@ _Frames = list[tuple[Frame, Exposure]]
 
 def _frames(context: Context, instrument_id: int, night_id: int) -> _Frames:
     query = sa.select(Frame, Exposure).join(Exposure).where(Frame.instrument_id == instrument_id, Frame.night_id == night_id)
-    return list(context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)).tuples())
+    return list(context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)))
 
 
 def _of(frames: _Frames, kind: str) -> list[Frame]:
@@ -130,7 +130,7 @@ def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | Non
     given = _given(frames, "saturation")
     if given is not None:
         return given, "given"
-    found = saturation_level(np.concatenate([brightest(raw.data) for raw in kept.values()]))
+    found = saturation_level([brightest(raw.data) for raw in kept.values()])
     return (found, "values pile up there") if found is not None else (None, "no pile-up at the top")
 
 
@@ -141,11 +141,10 @@ def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfe
         transfer = pair_transfer((flats[0], flats[1]), (biases[0], biases[1]))
         if transfer.constrained:
             return transfer, "bias and flat pairs"
-    objects = [frame for frame in _of(frames, "object") if frame.frame_id in kept]
     samples = [
         pair_sample(kept[a.frame_id].data, kept[b.frame_id].data)
-        for a, b in pairwise(objects)
-        if a.exptime == b.exptime and kept[a.frame_id].data.shape == kept[b.frame_id].data.shape
+        for a, b in pairwise(_of(frames, "object"))
+        if a.frame_id in kept and b.frame_id in kept and a.exptime == b.exptime
     ]
     if not samples:
         return PhotonTransfer(np.nan, np.nan, 0.0, np.nan, False, 0, "no pairs of frames"), ""

@@ -41,7 +41,7 @@ def _plan(context: Context, _: DiscoverParameters) -> list[Unit]:
     solved = done_tasks(session, "solve")
     query = sa.select(Frame.field_id, Frame.frame_id).where(Frame.field_id.is_not(None), Frame.type == "object")
     inputs: dict[int, list[InputTask]] = {}
-    for field_id, frame_id in session.execute(query.order_by(Frame.field_id, Frame.jd_utc)).tuples():
+    for field_id, frame_id in session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
         if field_id is not None and (task := solved.get(str(frame_id))) is not None:
             inputs.setdefault(field_id, []).append(task)
     return [Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks)) for field_id, tasks in inputs.items()]

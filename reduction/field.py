@@ -54,7 +54,7 @@ def field(context: Context, units: Sequence[Unit], p: FieldParameters) -> dict[s
     outputs: dict[str, Output] = {}
     query = sa.select(Frame, WcsSolution).join(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
     wanted = {unit.frame_id for unit in units}
-    found = {frame.frame_id: (frame, wcs) for frame, wcs in session.execute(query).tuples() if frame.frame_id in wanted}
+    found = {frame.frame_id: (frame, wcs) for frame, wcs in session.execute(query) if frame.frame_id in wanted}
     for unit in units:
         frame, wcs = found[int(unit.key)]
         corners = json.loads(wcs.corners)

@@ -27,8 +27,8 @@ __all__ = ["MagfitParameters", "magfit"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-#: Points that may not fix a fit.
-_UNFIT = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC | Flag.BLENDED)
+#: Points that may not fix a fit. Blends and corrected bad pixels may: they are as constant as other stars, and robustly weighted.
+_UNFIT = int(Flag.SATURATED | Flag.COSMIC)
 N_FOLD = 5
 
 
@@ -67,7 +67,7 @@ def _plan(context: Context, _: MagfitParameters) -> list[Unit]:
         Frame.field_id.is_not(None), Frame.type == "object", Frame.measure_task.is_not(None)
     )
     inputs: dict[int, list[InputTask]] = {}
-    for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)).tuples():
+    for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
         if field_id is not None and (task := done.get(str(frame_id))) is not None:
             inputs.setdefault(field_id, []).append(task)
     return [Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks)) for field_id, tasks in inputs.items()]

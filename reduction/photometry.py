@@ -30,6 +30,7 @@ class PhotometryParameters:
     """How sources are measured."""
 
     margin: float = parameter(1.0, "pixel", "sources closer to the frame's edge are not measured")
+    flag_radius: float = parameter(2.0, "FWHM", "bad pixels and neighbours within this set a source's flags")
     blend_magnitudes: float = parameter(3.0, "mag", "a neighbour fainter than this by more does not count as a blend")
 
 
@@ -69,8 +70,9 @@ def photometry(context: Context, unit: Unit, p: PhotometryParameters) -> Output:
     )
     slots = session.execute(query.order_by(PhotometrySlot.slot)).all()
     radii = np.array([row.radius for row in slots])
-    columns, flux, error = _measure(context, frame, x, y, radii)
-    columns["flags"] |= np.where(blended(x, y, near.mag, float(radii.max()), p.blend_magnitudes), int(Flag.BLENDED), 0)
+    flag_radius = p.flag_radius * (frame.fwhm or float(np.median(radii)))
+    columns, flux, error = _measure(context, frame, x, y, radii, flag_radius)
+    columns["flags"] |= np.where(blended(x, y, near.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
     columns["flags"] |= np.where(near.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
     for k, row in enumerate(slots):
         columns[f"flux_{row.slot}"], columns[f"flux_err_{row.slot}"] = flux[:, k], error[:, k]
@@ -86,7 +88,7 @@ def _take(table: SourceTable, keep: npt.NDArray[np.bool_]) -> SourceTable:
 
 
 def _measure(
-    context: Context, frame: Frame, x: FloatArray, y: FloatArray, radii: FloatArray
+    context: Context, frame: Frame, x: FloatArray, y: FloatArray, radii: FloatArray, flag_radius: float
 ) -> tuple[dict[str, npt.NDArray[Any]], FloatArray, FloatArray]:
     """Columns common to all slots, and fluxes and errors of shape (n, k); the sky's error is common to a whole aperture."""
     query = sa.select(Product.path).join(FrameBackground, FrameBackground.product_id == Product.product_id)
@@ -96,9 +98,11 @@ def _measure(
     sums = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, radii)
     flux = sums.flux - sums.area * sky[:, None]
     error = np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2)
-    lost = ~np.isfinite(flux) | (sums.area < 0.5 * np.pi * radii**2)
+    lost = ~np.isfinite(flux) | (sums.area < 0.995 * np.pi * radii**2)  # cut by the edge, or pixels without data
     flux[lost] = error[lost] = np.nan
-    columns = {"flags": sums.flags.astype(np.int64), "x": x, "y": y, "background": sky, "background_err": sky_err}
+    inner = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, [flag_radius]).flags & ~int(Flag.EDGE)
+    flags = inner | np.where(lost.any(axis=1), int(Flag.EDGE), 0)
+    columns = {"flags": flags.astype(np.int64), "x": x, "y": y, "background": sky, "background_err": sky_err}
     return columns, flux, error
 
 
@@ -106,7 +110,7 @@ def _zero_point(
     near: SourceTable, flags: npt.NDArray[np.int64], flux: FloatArray, error: FloatArray, frame: Frame, radius: float
 ) -> dict[str, float | int | None]:
     """Zero point against catalogue magnitudes, its scatter and number, and the magnitude of S/N 5."""
-    bad = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.BLENDED)
+    bad = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.BLENDED)
     use = near.catalogued & (flags & bad == 0) & (flux > 20 * error)
     if use.sum() < 3:
         return {"zero_point": None, "zero_point_scatter": None, "n_zero_point": int(use.sum()), "limiting_mag": None}

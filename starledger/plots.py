@@ -56,8 +56,8 @@ def plot_light_curve(frame: pd.DataFrame, path: Path, title: str) -> None:
 def draw_light_curve(axes: Axes, frame: pd.DataFrame) -> None:
     """Draw the points into `axes`: magnitudes up, good points by passband, others hollow and grey.
 
-    Time is shown from a whole day that the label names; the limits follow
-    the middle 98 % of the good points, so that one wild point hides nothing.
+    Time is shown from a whole day that the label names. The limits leave the
+    outermost good points aside, so that one wild point hides nothing.
     """
     seen = frame[frame["mag"].notna()]
     start = float(np.floor(seen["bjd_tdb"].min())) if len(seen) else 0.0
@@ -88,10 +88,12 @@ def draw_light_curve(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _limit(axes: Axes, mag: npt.NDArray[np.float64]) -> None:
-    """Magnitude limits, the bright end up, from percentiles with a margin."""
+    """Magnitude limits, the bright end up: the range without the outermost 1 % (one point at least) on either side, and a margin."""
     if len(mag):
-        low, high = np.percentile(mag, [1.0, 99.0])
-        margin = max(0.35 * float(high - low), 0.005)
-        axes.set_ylim(float(high) + margin, float(low) - margin)
+        aside = int(np.ceil(0.01 * len(mag))) if len(mag) > 10 else 0
+        ordered = np.sort(mag)
+        low, high = float(ordered[aside]), float(ordered[-1 - aside])
+        margin = max(0.3 * (high - low), 0.005)
+        axes.set_ylim(high + margin, low - margin)
     else:
         axes.invert_yaxis()

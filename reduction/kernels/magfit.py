@@ -304,8 +304,23 @@ def _fit_one(y, sigma, x, clip, fixed_floor, iterations):  # type: ignore[no-unt
             floor = _floor(residual, variance, weight, sigma, p)
         if step > HUBER_STEPS and np.max(np.abs(solution - previous)) < 1e-7:
             break
-    kept = max(np.count_nonzero(weight > 0) - p, 1)
-    return solution, inverse * max(np.sum(weight * residual**2) / kept, 1e-18), weight, floor
+    return solution, _covariance(x, residual / np.sqrt(variance), 1 / variance, clip * scale), weight, floor
+
+
+@njit(cache=True)
+def _covariance(x, deviation, inverse_variance, limit):  # type: ignore[no-untyped-def]
+    """Covariance of a biweight fit (Huber 1981, Robust Statistics, eq. 7.6.10), with each residual enlarged by its star's leverage."""
+    n, p = x.shape
+    _, inverse = _solve(x, np.zeros(n), inverse_variance)
+    square, slope = 0.0, 0.0
+    for i in range(n):
+        t = (deviation[i] / limit) ** 2
+        if t < 1:
+            leverage = min(inverse_variance[i] * (x[i] @ (inverse @ x[i])), 0.9)
+            square += (deviation[i] * (1 - t) ** 2 / (1 - leverage)) ** 2
+            slope += (1 - t) * (1 - 5 * t)
+    slope = max(slope / n, 0.1)
+    return inverse * max(square / n, 1e-18) / slope**2
 
 
 @njit(cache=True)

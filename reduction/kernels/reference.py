@@ -394,7 +394,7 @@ def _excess(rows: _Rows, k: int, mean: Averages) -> F8:
 
 def _fit(rows: _Rows, excess: F8, reference: Averages, public: Averages, choice: _Choice) -> tuple[FrameFits, B1]:
     """Fit all frames, without each fold against its `reference`; a frame with few reference stars gets fewer terms."""
-    known: B1 = np.isfinite(reference.mag).any(axis=0)
+    known = np.asarray(np.isfinite(reference.mag).any(axis=0))
     offered = rows.eligible & known[rows.star] & np.isfinite(rows.design).all(axis=1)
     terms = np.zeros((rows.ends.size - 1, choice.group.size), dtype=np.bool_)
     wanted = int(np.ceil(choice.per_term * choice.group.size))

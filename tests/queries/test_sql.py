@@ -12,12 +12,12 @@ from queries.sql import read_only, sql_frame
 
 
 def test_rows_keep_their_types(small: SmallArchive) -> None:
-    text = "SELECT t.name, t.source_id, t.period, NULL AS nothing, 1 AS one FROM target t UNION ALL SELECT 'x', NULL, NULL, NULL, NULL ORDER BY 1"
+    text = "SELECT t.name, t.source_id, t.period, NULL AS hollow, 1 AS one FROM target t UNION ALL SELECT 'x', NULL, NULL, NULL, NULL ORDER BY 1"
     frame = sql_frame(small.engine, text)
     linked = frame[frame["name"] == "HAT-P-32 b"].iloc[0]
     assert linked["source_id"] == small.target and isinstance(int(linked["source_id"]), int)
     assert frame["source_id"].isna().sum() == 1 and str(frame["source_id"].dtype) == "Int64"
-    assert str(frame["period"].dtype) == "float64" and frame["nothing"].isna().all()
+    assert str(frame["period"].dtype) == "float64" and frame["hollow"].isna().all()
     averages = sql_frame(small.engine, "SELECT avg(1.0 * flags) AS mean FROM measurement")  # a Decimal on PostgreSQL
     assert str(averages["mean"].dtype) == "float64"
 

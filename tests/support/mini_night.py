@@ -1,0 +1,136 @@
+"""A small simulated night, reduced within seconds, for the tests of the whole mechanism."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import sqlalchemy as sa
+from filelock import FileLock
+
+from db.engine import make_engine
+from reduction.runner import Tally
+from starledger.archive import create_archive
+from starledger.cli import main
+from starledger.demo import simulate_night
+from starledger.reduce import reduce
+
+__all__ = ["N_CALIBRATION", "N_OBJECT", "Night", "Work", "command", "night", "reduced"]
+
+N_OBJECT = 8
+N_CALIBRATION = 10
+_SEED = 3
+_SIZE: dict[str, Any] = {"n_object": N_OBJECT, "shape": (224, 288), "n_star": 90, "n_bias": 3, "n_dark": 3, "n_flat": 4}
+
+
+@dataclass(frozen=True)
+class Night:
+    """The night's folder; its frames and its catalogue must not be changed."""
+
+    folder: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.folder / "catalogue.ecsv"
+
+    def calibration(self) -> list[Path]:
+        return sorted(path for path in self.raw.iterdir() if not path.name.startswith("object"))
+
+    def objects(self) -> list[Path]:
+        return sorted(self.raw.glob("object*"))
+
+    def link(self, folder: Path, files: Sequence[Path] | None = None) -> Path:
+        """A folder with links to the frames, or to some of them, to which a test may add its own."""
+        folder.mkdir(exist_ok=True)
+        for path in files if files is not None else [*self.calibration(), *self.objects()]:
+            (folder / path.name).symlink_to(path)
+        return folder
+
+
+def _shared(name: str) -> Path:
+    return Path(os.environ["STARLEDGER_TEST_RUN"]) / name
+
+
+def night() -> Night:
+    """The night, simulated once for all workers of a test run."""
+    folder = _shared("mini-night")
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "truth.json").exists():
+            simulate_night(folder, _SEED, **_SIZE)
+    return Night(folder)
+
+
+@dataclass(frozen=True)
+class Work:
+    """An archive under test."""
+
+    url: str
+    files: Path
+
+    def tallies(self, paths: Sequence[Path] | None = None, *, jobs: int = 1, **options: Any) -> list[Tally]:
+        """Reduce as the command line does: by default all frames of the mini night, with its catalogue."""
+        mini = night()
+        archive = create_archive(self.url, self.files)
+        try:
+            given = [mini.raw] if paths is None else paths
+            return reduce(archive, given, catalogues=options.pop("catalogues", [mini.catalogue]), jobs=jobs, **options)
+        finally:
+            archive.engine.dispose()
+
+    def worked(self, paths: Sequence[Path] | None = None, **options: Any) -> dict[str, int]:
+        """Reduce; units done by step, where there were any. Nothing may fail."""
+        tallies = self.tallies(paths, **options)
+        assert not [tally.failed for tally in tallies if tally.failed]
+        return {tally.step: tally.done for tally in tallies if tally.done}
+
+    def sql(self, text: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a statement."""
+        engine = make_engine(self.url, writer=True)
+        try:
+            with engine.begin() as connection:
+                result = connection.execute(sa.text(text), values)
+                return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            engine.dispose()
+
+
+def reduced(folder: Path) -> Work:
+    """A copy of the night's archive on SQLite, reduced once for all workers."""
+    template = _shared("mini-reduced")
+    with FileLock(f"{template}.lock"):
+        if not (template / "complete").exists():
+            template.mkdir()
+            assert Work(f"sqlite:///{template / 'archive.db'}", template / "files").worked()["lightcurve"] == 1
+            (template / "complete").touch()
+    shutil.copy(template / "archive.db", folder / "archive.db")
+    shutil.copytree(template / "files", folder / "files")
+    work = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files")
+    # What the archive remembers of its files must be this copy's own.
+    content = f'{{"files":"{work.files}"}}'
+    work.sql("UPDATE config SET content = :content WHERE kind = 'archive'", content=content)
+    return work
+
+
+def command(*words: str | Path) -> tuple[int, str, str]:
+    """Exit code, output and messages of a command, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    code: Any = 0
+    argv = ["starledger", *(str(word) for word in words)]
+    with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    return int(code or 0), out.getvalue(), err.getvalue()
