@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from db.engine import is_sqlite
 
-__all__ = ["PARTITION_NIGHTS", "bulk_insert", "copy_binary"]
+__all__ = ["PARTITION_NIGHTS", "bulk_insert", "copy_binary", "fetch_columns"]
 
 #: Nights in one PostgreSQL partition of a bulk table.
 PARTITION_NIGHTS = 32
@@ -44,6 +44,8 @@ def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, A
     arrays = {name: np.broadcast_to(a, (n,)) if a.ndim == 0 else a for name, a in arrays.items()}
     if n == 0:
         return 0
+    if not connection.in_transaction():
+        connection.begin()  # as executing a statement would: the driver's own cursor, used below, does not
     if is_sqlite(connection):
         _insert_many(connection, table, arrays)
         return n
@@ -54,6 +56,22 @@ def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, A
     else:
         connection.execute(table.insert(), [dict(zip(arrays, row, strict=True)) for row in _python_rows(table, arrays)])
     return n
+
+
+def fetch_columns(result: sa.Result[Any], kinds: str) -> list[NDArray[Any]]:
+    """The rows of a result as one array a column.
+
+    Parameters
+    ----------
+    result : sqlalchemy Result
+        Of a SELECT.
+    kinds : str
+        One letter a column: "i" int64 (no NULL), "f" float64 (NULL becomes NaN).
+        Identifiers never pass through a float, which would change them.
+    """
+    types = {"i": np.int64, "f": np.float64}
+    columns = list(zip(*result.all(), strict=True)) or [()] * len(kinds)
+    return [np.array(column, dtype=types[kind]) for column, kind in zip(columns, kinds, strict=True)]
 
 
 def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> list[tuple[Any, ...]]:
@@ -141,6 +159,4 @@ def _ensure_partitions(connection: Connection, table: sa.Table, night_id: NDArra
     for block in np.unique(np.floor_divide(night_id, PARTITION_NIGHTS)).tolist():
         first, last = block * PARTITION_NIGHTS, (block + 1) * PARTITION_NIGHTS
         name = f"{table.name}_n{first}" if first >= 0 else f"{table.name}_m{-first}"
-        connection.exec_driver_sql(
-            f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF "{table.name}" FOR VALUES FROM ({first}) TO ({last})'
-        )
+        connection.exec_driver_sql(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF "{table.name}" FOR VALUES FROM ({first}) TO ({last})')

@@ -45,7 +45,9 @@ class ReferenceMagnitude(Base):
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
     mag: Mapped[float] = column(sa.Double, "mag", "Magnitude")
     mag_err: Mapped[float] = column(sa.Double, "mag", "Its error")
-    scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of the cross-fitted magnitudes about it, 1.48 MAD; NULL for one frame", null=True)
+    scatter: Mapped[float | None] = column(
+        sa.Double, "mag", "Scatter of the cross-fitted magnitudes about it, 1.48 MAD; NULL for one frame", null=True
+    )
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames averaged")
 
 

@@ -83,11 +83,15 @@ class Exposure(Base):
     size: Mapped[int] = column(sa.BigInteger, "byte", "Size of the raw file")
     mtime_ns: Mapped[int] = column(sa.BigInteger, "ns", "Modification time of the raw file: spares hashing a file that has not changed")
     instrument_id: Mapped[int] = reference("instrument.instrument_id", "Instrument")
-    observatory_id: Mapped[int | None] = reference("observatory.observatory_id", "Site; NULL when unknown (times are then geocentric)", null=True)
+    observatory_id: Mapped[int | None] = reference(
+        "observatory.observatory_id", "Site; NULL when unknown (times are then geocentric)", null=True
+    )
     night_id: Mapped[int] = reference("night.night_id", "Night")
     object_name: Mapped[str | None] = column(sa.String(128), "", "What the header says was observed", null=True)
     header_type: Mapped[str | None] = column(sa.String(64), "", "What the header says the exposure is", null=True)
-    calibration_state: Mapped[str] = column(sa.String(64), "", "What the header says was done already: any of 'bias', 'dark', 'flat'; '' for none")
+    calibration_state: Mapped[str] = column(
+        sa.String(64), "", "What the header says was done already: any of 'bias', 'dark', 'flat'; '' for none"
+    )
     pointing_ra: Mapped[float | None] = column(sa.Double, "deg", "Right ascension that the header gives", null=True)
     pointing_dec: Mapped[float | None] = column(sa.Double, "deg", "Declination that the header gives", null=True)
     pixel_scale: Mapped[float | None] = column(sa.Double, "arcsec/pixel", "Pixel scale that the header or the definition gives", null=True)
@@ -95,7 +99,9 @@ class Exposure(Base):
     read_noise: Mapped[float | None] = column(sa.Double, "electron", "Read noise that the header or the definition gives", null=True)
     saturation: Mapped[float | None] = column(sa.Double, "ADU", "Saturation level that the header or the definition gives", null=True)
     ccd_temperature: Mapped[float | None] = column(sa.Double, "deg C", "Detector temperature", null=True)
-    trim: Mapped[str | None] = column(sa.String(64), "", "JSON list x0, x1, y0, y1 (half-open) of the part with sky; NULL: all of it", null=True)
+    trim: Mapped[str | None] = column(
+        sa.String(64), "", "JSON list x0, x1, y0, y1 (half-open) of the part with sky; NULL: all of it", null=True
+    )
     overscan: Mapped[str | None] = column(sa.String(64), "", "JSON list x0, x1, y0, y1 (half-open) of the overscan; NULL: none", null=True)
     quantum: Mapped[float] = column(sa.Double, "ADU", "Step between raw values; 0 when they are continuous")
     notes: Mapped[str | None] = column(sa.Text, "", "Doubts about the header", null=True)
@@ -152,8 +158,12 @@ class Frame(Base):
     sky_noise: Mapped[float | None] = column(sa.Double, "ADU", "Noise of a sky pixel, standard deviation (step background)", null=True)
     n_measured: Mapped[int | None] = column(sa.Integer, "", "Number of sources measured (step photometry)", null=True)
     measure_task: Mapped[int | None] = column(sa.Integer, "", "Task that made its measurements (step photometry)", null=True)
-    zero_point: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source of 1 ADU/s, from catalogue stars (step photometry)", null=True)
-    zero_point_scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of the stars about the zero point, 1.48 MAD (step photometry)", null=True)
+    zero_point: Mapped[float | None] = column(
+        sa.Double, "mag", "Magnitude of a source of 1 ADU/s, from catalogue stars (step photometry)", null=True
+    )
+    zero_point_scatter: Mapped[float | None] = column(
+        sa.Double, "mag", "Scatter of the stars about the zero point, 1.48 MAD (step photometry)", null=True
+    )
     n_zero_point: Mapped[int | None] = column(sa.Integer, "", "Stars in the zero point (step photometry)", null=True)
     limiting_mag: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source with S/N 5 (step photometry)", null=True)
 
@@ -184,6 +194,8 @@ class Detector(Base):
     read_noise_source: Mapped[str] = column(sa.String(64), "", "How the read noise came about")
     zero_level: Mapped[float] = column(sa.Double, "ADU", "Level of a pixel without light, for frames without a bias master")
     zero_level_source: Mapped[str] = column(sa.String(64), "", "How the zero level came about")
-    saturation: Mapped[float | None] = column(sa.Double, "ADU", "Raw level at which a pixel is saturated; NULL when none was seen or given", null=True)
+    saturation: Mapped[float | None] = column(
+        sa.Double, "ADU", "Raw level at which a pixel is saturated; NULL when none was seen or given", null=True
+    )
     saturation_source: Mapped[str] = column(sa.String(64), "", "How the saturation level came about")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")

@@ -71,7 +71,8 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
         except sa.exc.DBAPIError as error:
             raise _readable(error) from error
         except sa.exc.StatementError as error:
-            raise ConfigurationError(_first_line(error.orig or error), where="sql", hint="give a value for every :name", code="sql.parameter") from error
+            reason = _first_line(error.orig or error)
+            raise ConfigurationError(reason, where="sql", hint="give a value for every :name", code="sql.parameter") from error
     return data_frame(rows, names)
 
 

@@ -74,7 +74,9 @@ def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
         )
     image = sky.image(planes["SCI"].shape)
     level, noise = float(image.mean(dtype=float)), _noise(planes["SCI"] - image, excluded, p.clip)
-    file = context.write("background", f"frame-{frame.frame_id:07d}", {"SKY": sky.value, "ERR": sky.error}, {"BOX": sky.box, "NSKY": sky.n_sky})
+    file = context.write(
+        "background", f"frame-{frame.frame_id:07d}", {"SKY": sky.value, "ERR": sky.error}, {"BOX": sky.box, "NSKY": sky.n_sky}
+    )
     row = {
         "frame_id": frame.frame_id,
         "level": level,
@@ -85,9 +87,7 @@ def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
     return Output(rows=[Rows(FrameBackground, row, upsert=True)], frame={"sky_level": level, "sky_noise": noise}, file=file)
 
 
-def _covered(
-    context: Context, frame: Frame, planes: dict[str, npt.NDArray[Any]], p: BackgroundParameters
-) -> npt.NDArray[np.bool_]:
+def _covered(context: Context, frame: Frame, planes: dict[str, npt.NDArray[Any]], p: BackgroundParameters) -> npt.NDArray[np.bool_]:
     """Pixels under detected and catalogued sources, and around saturated ones."""
     session = context.session
     fwhm = frame.fwhm or 3.0

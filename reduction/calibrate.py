@@ -55,7 +55,7 @@ def _plan(context: Context, p: CalibrateParameters) -> list[Unit]:
     reads=(Frame, Exposure, Detector, Master, Product),
     writes=(CalibratedFrame,),
 )
-def calibrate(context: Context, unit: Unit, p: CalibrateParameters) -> Output:
+def calibrate(context: Context, unit: Unit, _: CalibrateParameters) -> Output:
     """Take off bias and dark, divide by the flat, where there are masters; carry variance and mask."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))

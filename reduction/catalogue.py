@@ -148,7 +148,9 @@ def _columns(table: Table, mapping: Mapping[str, str], path: Path) -> dict[str, 
         wanted = (mapping[what].lower(),) if what in mapping else names
         column = next((lower[name] for name in wanted if name in lower), None)
         if what in mapping and column is None:
-            raise ConfigurationError(f"no column {mapping[what]!r}", where=str(path), hint="mend [catalogue_columns]", code="catalogue.column")
+            raise ConfigurationError(
+                f"no column {mapping[what]!r}", where=str(path), hint="mend [catalogue_columns]", code="catalogue.column"
+            )
         if column is not None:
             found[what] = column
     for what in ("ra", "dec"):
@@ -222,7 +224,13 @@ def _identify(
 
 
 def source_columns(
-    ids: npt.NDArray[np.int64], ra: FloatArray, dec: FloatArray, mag: FloatArray, colour: FloatArray, measured: npt.NDArray[np.bool_], origin: str
+    ids: npt.NDArray[np.int64],
+    ra: FloatArray,
+    dec: FloatArray,
+    mag: FloatArray,
+    colour: FloatArray,
+    measured: npt.NDArray[np.bool_],
+    origin: str,
 ) -> dict[str, Any]:
     """Columns of `source` for stars without proper motion; shared by catalogue and discovered stars."""
     vectors = unit_vectors(ra, dec)
@@ -294,5 +302,9 @@ def _name_rows(session: Session, table: Table, found: Mapping[str, str], ids: np
             name = f"{prefix} {value}".strip()
             if value not in ("", "0", "--") and name not in taken:
                 names.setdefault(name, source_id)
-    columns = {"name": np.array(list(names), dtype=object), "source_id": np.array(list(names.values()), dtype=np.int64), "catalogue_id": catalogue_id}
+    columns = {
+        "name": np.array(list(names), dtype=object),
+        "source_id": np.array(list(names.values()), dtype=np.int64),
+        "catalogue_id": catalogue_id,
+    }
     return Rows(SourceName, columns, replace={"catalogue_id": catalogue_id})

@@ -52,7 +52,9 @@ def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
         if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
             inputs.setdefault(key, []).append(task)
     return [
-        Unit(key, f"instrument {key.split('/')[0]}, night {night}", tuple(inputs.get(key, ())), "\n".join(sorted(given[key])), night_id=night)
+        Unit(
+            key, f"instrument {key.split('/')[0]}, night {night}", tuple(inputs.get(key, ())), "\n".join(sorted(given[key])), night_id=night
+        )
         for key, night in nights.items()
     ]
 
@@ -151,7 +153,9 @@ def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfe
     level, variance, n = (np.concatenate([getattr(sample, name) for sample in samples]) for name in ("level", "variance", "n"))
     zero = float(np.mean([bias.mean(dtype=float) for bias in biases])) if biases else None
     error = variance * np.sqrt(2.0 / np.maximum(n, 2))
-    return photon_transfer(level, variance, error, zero_level=zero, quantum=next(iter(kept.values())).quantum), "noise of the sky against its level"
+    return photon_transfer(
+        level, variance, error, zero_level=zero, quantum=next(iter(kept.values())).quantum
+    ), "noise of the sky against its level"
 
 
 def _dark_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float:

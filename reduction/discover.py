@@ -86,9 +86,7 @@ def discover(context: Context, unit: Unit, p: DiscoverParameters) -> Output:
     return Output(rows=[Rows(Source, columns)], remark=f"{len(ids)} new sources")
 
 
-def _unmatched(
-    context: Context, frames: list[Frame], known: SourceTable, p: DiscoverParameters, radius: float
-) -> dict[str, FloatArray]:
+def _unmatched(context: Context, frames: list[Frame], known: SourceTable, p: DiscoverParameters, radius: float) -> dict[str, FloatArray]:
     """Detections that are no known source, their magnitudes brought to those of the known sources of their frame."""
     parts: list[dict[str, npt.NDArray[Any]]] = []
     zero_point = 0.0

@@ -9,6 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.bulk import fetch_columns
 from db.errors import FrameUnusable
 from db.tables import CalibratedFrame, Detection, Frame, Product
 from reduction.fits import read_image
@@ -54,12 +55,7 @@ def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, n
     names = ("number", "x", "y", "flux", "flux_err", "peak", "fwhm", "flags")
     columns = [getattr(Detection, name) for name in names]
     query = sa.select(*columns).where(Detection.night_id == night_id, Detection.frame_id == frame_id).order_by(Detection.number)
-    rows = session.execute(query).all()
-    table = np.array([tuple(np.nan if v is None else v for v in row) for row in rows], dtype=float).reshape(-1, len(names))
-    arrays: dict[str, np.ndarray[Any, Any]] = {name: table[:, k] for k, name in enumerate(names)}
-    arrays["number"] = arrays["number"].astype(np.int64)
-    arrays["flags"] = arrays["flags"].astype(np.int64)
-    return arrays
+    return dict(zip(names, fetch_columns(session.execute(query), "iffffffi"), strict=True))
 
 
 @step(

@@ -78,9 +78,7 @@ class Ledger:
             connection.execute(sa.update(Frame).where(Frame.frame_id == unit.frame_id).values(_plain(values)))
         return removed
 
-    def _failed(
-        self, connection: Connection, step: Step, parameters: Any, unit: Unit, input_hash: str, error: StarledgerError
-    ) -> None:
+    def _failed(self, connection: Connection, step: Step, parameters: Any, unit: Unit, input_hash: str, error: StarledgerError) -> None:
         before = connection.execute(
             sa.select(Task.task_id).where(Task.step == step.name, Task.unit == unit.key, Task.status == "done")
         ).first()
@@ -157,8 +155,6 @@ class Ledger:
     def analyse(self, tables: tuple[type[Base], ...]) -> None:
         """Statistics for the planner: without them a light curve is a full scan on SQLite."""
         with self.engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
             for table in tables:
                 connection.exec_driver_sql(f'ANALYZE "{table.__tablename__}"')
 
@@ -182,9 +178,7 @@ def retire(connection: Connection, frame_id: int, step: str) -> None:
     """What later steps made of a frame no longer stands: its tasks are superseded and its points leave the light curves."""
     names = list(STEPS)
     later = names[names.index(step) + 1 :]
-    connection.execute(
-        sa.update(Task).where(Task.frame_id == frame_id, Task.step.in_(later)).values(status="superseded")
-    )
+    connection.execute(sa.update(Task).where(Task.frame_id == frame_id, Task.step.in_(later)).values(status="superseded"))
     connection.execute(sa.update(Frame).where(Frame.frame_id == frame_id).values(measure_task=None))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.bulk import fetch_columns
 from db.sky import cone
 from db.tables import LightcurveStatistics, Target
 from reduction.kernels.statistics import light_curve_statistics
@@ -53,20 +54,16 @@ def lightcurve(context: Context, unit: Unit, p: LightcurveParameters) -> Output:
 
 
 def _statistics(session: Session, field_id: int, reference_id: int, slot: int) -> Rows:
-    text = sa.text(
-        "SELECT source_id, bjd_tdb, mag, mag_err_total, quality FROM light_curve_all WHERE field_id = :field AND slot = :slot"
-    )
-    found = session.execute(text, {"field": field_id, "slot": slot}).all()
-    ids = np.array([row[0] for row in found], dtype=np.int64)
-    values = np.array([tuple(np.nan if v is None else v for v in row[1:]) for row in found], dtype=float).reshape(-1, 4)
+    text = sa.text("SELECT source_id, bjd_tdb, mag, mag_err_total, quality FROM light_curve_all WHERE field_id = :field AND slot = :slot")
+    ids, bjd, mag, err, quality = fetch_columns(session.execute(text, {"field": field_id, "slot": slot}), "ifffi")
     source_id, star = np.unique(ids, return_inverse=True)
-    good = values[:, 3] == 0
-    stats = light_curve_statistics(star[good], values[good, 0], values[good, 1], values[good, 2], len(source_id))
+    good = quality == 0
+    stats = light_curve_statistics(star[good], bjd[good], mag[good], err[good], len(source_id))
     columns = {
         "reference_id": reference_id,
         "slot": slot,
         "source_id": source_id,
-        "n_point": np.bincount(star[np.isfinite(values[:, 1])], minlength=len(source_id)),
+        "n_point": np.bincount(star[np.isfinite(mag)], minlength=len(source_id)),
         "n_good": stats.n,
         "mag_mean": stats.mean,
         "mag_median": stats.median,

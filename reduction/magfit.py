@@ -12,6 +12,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.bulk import fetch_columns
 from db.errors import AlgorithmFailed, ConfigurationError
 from db.flags import Flag
 from db.tables import BestSlot, Field, Frame, MagfitReference, MagfitSolution, Measurement, PhotometrySlot, ReferenceMagnitude, Source
@@ -125,7 +126,10 @@ def _terms(p: MagfitParameters) -> tuple[tuple[Term, ...], IntArray]:
     if unknown or not 0 <= p.order <= 4:
         names = [term.name for term in TERMS if term.degree < len(term.factors)]
         raise ConfigurationError(
-            f"order {p.order}, terms {', '.join(p.terms)}", where="[magfit]", hint=f"order 0 to 4; terms of: {', '.join(names)}", code="config.terms"
+            f"order {p.order}, terms {', '.join(p.terms)}",
+            where="[magfit]",
+            hint=f"order 0 to 4; terms of: {', '.join(names)}",
+            code="config.terms",
         )
     position = [term for term in TERMS if term.degree == len(term.factors) <= p.order]
     further = [by_name[name] for name in p.terms]
@@ -147,31 +151,31 @@ def _read(session: Session, field_id: int) -> _Points:
     names = [f"{stem}_{slot}" for slot in slots for stem in ("flux", "flux_err")]
     expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *(f"m.{name}" for name in names)])
     text = sa.text(
-        f"SELECT m.frame_id, m.source_id, m.flags, s.fold, s.fit_mag, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, {expressions} "  # noqa: S608
+        f"SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag, {expressions} "
         "FROM frame f JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
         "JOIN source s ON s.source_id = m.source_id "
         "WHERE f.field_id = :field AND f.type = 'object' AND f.measure_task IS NOT NULL"
     )
-    rows = session.execute(text, {"field": field_id}).all()
-    keys = np.array([(row[0], row[1], row[2], row[3], row[5]) for row in rows], dtype=np.int64).reshape(-1, 5)
-    values = np.array([tuple(np.nan if v is None else v for v in (row[4], *row[6:])) for row in rows], dtype=float)
-    place = {frame.frame_id: k for k, frame in enumerate(frames)}
-    frame = np.array([place[k] for k in keys[:, 0].tolist()], dtype=np.int64)
-    order = np.lexsort((keys[:, 1], frame))
-    keys, values, frame = keys[order], values[order], frame[order]
-    source_id, which, star = np.unique(keys[:, 1], return_index=True, return_inverse=True)
+    kinds = "iiiiif" + "f" * (len(VARIABLES) + len(names))
+    frame_id, ids, flags, folds, catalogued, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
+    # Frames in the order of time, sources in that of their number: fits need the rows of a frame together.
+    by_id = np.argsort([frame.frame_id for frame in frames])
+    frame = by_id[np.searchsorted(np.sort([frame.frame_id for frame in frames]), frame_id)]
+    order = np.lexsort((ids, frame))
+    source_id, which, star = np.unique(ids[order], return_index=True, return_inverse=True)
+    fit_mag, *rest = (column[order] for column in values)
     n = len(VARIABLES)
     return _Points(
         frames=list(frames),
         source_id=source_id,
-        fold=keys[which, 3],
-        fit_mag=values[which, 0],
-        catalogued=keys[which, 4] > 0,
-        frame=frame,
+        fold=folds[order][which],
+        fit_mag=fit_mag[which],
+        catalogued=catalogued[order][which] > 0,
+        frame=frame[order],
         star=star.ravel(),
-        flags=keys[:, 2],
-        variables={name: values[:, 1 + k] for k, name in enumerate(VARIABLES)},
-        flux={slot: (values[:, 1 + n + 2 * k], values[:, 2 + n + 2 * k]) for k, slot in enumerate(slots)},
+        flags=flags[order],
+        variables=dict(zip(VARIABLES, rest[:n], strict=True)),
+        flux={slot: (rest[n + 2 * k], rest[n + 2 * k + 1]) for k, slot in enumerate(slots)},
     )
 
 

@@ -83,9 +83,7 @@ def _units(
         if detector is None or None in inputs:
             continue
         chosen = masters(frames[0])
-        payload: dict[str, Any] = {"frames": [frame.frame_id for frame in frames]}
-        for name, _, facts in chosen:
-            payload[name] = facts
+        payload: dict[str, Any] = {"frames": [frame.frame_id for frame in frames], **{name: facts for name, _, facts in chosen}}
         tasks = tuple(task for task in inputs if task is not None)
         label = f"{frames[0].type} of night {frames[0].night_id}, {len(frames)} frames"
         units.append(Unit(key, label, (*tasks, detector, *(task for _, task, _ in chosen)), payload=payload, night_id=frames[0].night_id))
@@ -110,7 +108,7 @@ def _pick(context: Context, *, with_dark: float | None) -> Callable[[Frame], lis
 
 
 def _bias_plan(context: Context, p: BiasParameters) -> list[Unit]:
-    return _units(context, _groups(context, "bias", p.min_frames, lambda frame: ()), lambda frame: [])
+    return _units(context, _groups(context, "bias", p.min_frames, lambda _: ()), lambda _: [])
 
 
 def _dark_plan(context: Context, p: DarkParameters) -> list[Unit]:
@@ -148,14 +146,24 @@ def dark(context: Context, unit: Unit, p: DarkParameters) -> Output:
     return _output(context, unit, "dark", master, reasons)
 
 
-@step("flat", per="night", after=("sort", "detector", "bias", "dark"), plan=_flat_plan, parameters=FlatParameters, reads=_READS, writes=_WRITES)
+@step(
+    "flat",
+    per="night",
+    after=("sort", "detector", "bias", "dark"),
+    plan=_flat_plan,
+    parameters=FlatParameters,
+    reads=_READS,
+    writes=_WRITES,
+)
 def flat(context: Context, unit: Unit, p: FlatParameters) -> Output:
     """Stack de-biased, de-darked flats into a master; cloudy, weak and saturated ones are discarded."""
     planes = _read(context, unit)
     cube = np.stack([plane.value for plane in planes])
     masks = np.stack([plane.mask for plane in planes])
     level = np.array([robust_mean(plane.value[plane.mask == 0])[0] for plane in planes])
-    noise = np.array([float(np.sqrt(np.median(plane.variance[plane.mask == 0]))) if (plane.mask == 0).any() else np.nan for plane in planes])
+    noise = np.array(
+        [float(np.sqrt(np.median(plane.variance[plane.mask == 0]))) if (plane.mask == 0).any() else np.nan for plane in planes]
+    )
     saturated = np.array([float(((plane.mask & int(Mask.SATURATED)) != 0).mean()) for plane in planes])
     with np.errstate(invalid="ignore", divide="ignore"):
         structure = flat_structure(np.where(masks == 0, cube / level[:, None, None], np.nan).astype(np.float32))
@@ -226,7 +234,9 @@ def _output(context: Context, unit: Unit, kind: str, master: Plane, reasons: lis
     return Output(file=file, finish=partial(_rows, kind, tuple(unit.payload["frames"]), tuple(reasons), level, noise))
 
 
-def _rows(kind: str, frames: tuple[int, ...], reasons: tuple[str, ...], level: float, noise: float, session: Session, _task_id: int) -> list[Rows]:
+def _rows(
+    kind: str, frames: tuple[int, ...], reasons: tuple[str, ...], level: float, noise: float, session: Session, _task_id: int
+) -> list[Rows]:
     rows = [session.get_one(Frame, frame_id) for frame_id in frames]
     temperatures = [session.get_one(Exposure, frame.exposure_id).ccd_temperature for frame in rows]
     known = [t for t in temperatures if t is not None]

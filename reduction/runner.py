@@ -40,7 +40,7 @@ class Reporter(Protocol):
     def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None:
         """A unit is done or has failed."""
 
-    def end(self, step: Step, tally: Tally) -> None:
+    def end(self, step: Step, _tally: Tally) -> None:
         """A step has ended."""
 
 
@@ -101,9 +101,7 @@ def _work_in_pool(name: str, unit: Unit, input_hash: str, parameters: Any) -> Ou
     return result
 
 
-def _work(
-    engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, unit: Any, input_hash: str, parameters: Any
-) -> Any:
+def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, unit: Any, input_hash: str, parameters: Any) -> Any:
     """Run a body; this is the one place where whatever goes wrong with a unit becomes a record."""
     try:
         with Session(engine) as session:

@@ -18,7 +18,9 @@ __all__ = ["SlotsParameters", "slots"]
 class SlotsParameters:
     """Which apertures are measured."""
 
-    factors: tuple[float, ...] = parameter((1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.5), "FWHM", "radii of the apertures in units of the typical FWHM")
+    factors: tuple[float, ...] = parameter(
+        (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.5), "FWHM", "radii of the apertures in units of the typical FWHM"
+    )
     radii: tuple[float, ...] = parameter((), "pixel", "radii of the apertures; in place of factors when given")
 
 

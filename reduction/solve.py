@@ -38,7 +38,9 @@ class SolveParameters:
     order: int = parameter(5, "", "highest degree of the distortion polynomials; the lowest that predicts left-out stars as well is taken")
     scale_tolerance: float = parameter(0.03, "", "largest relative error of the pixel scale that the header or the definition gives")
     pointing_tolerance: float = parameter(0.4, "", "largest error of the header's pointing, as a fraction of the frame's diagonal")
-    index_folder: str = parameter("/usr/share/astrometry", "", "folder with astrometry.net index files for blind solving; used where it exists")
+    index_folder: str = parameter(
+        "/usr/share/astrometry", "", "folder with astrometry.net index files for blind solving; used where it exists"
+    )
 
 
 def _plan(context: Context, _: SolveParameters) -> list[Unit]:
@@ -80,7 +82,7 @@ def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
         raise AlgorithmFailed(
             f"no place on the sky to start from: {search.reason}",
             where=unit.label,
-            hint='give the pointing in the configuration ([override] ra, dec and pixel_scale), or index files for blind solving',
+            hint="give the pointing in the configuration ([override] ra, dec and pixel_scale), or index files for blind solving",
             code="solve.no_start",
         )
     catalogue = sources_near(session, *search.centre, search.radius, julian_year(frame.jd_utc), catalogued_only=True)

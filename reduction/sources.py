@@ -10,6 +10,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.bulk import fetch_columns
 from db.sky import cone
 from db.tables import Source, WcsSolution
 from reduction.kernels.wcs import PlateSolution, apply_proper_motion
@@ -47,11 +48,10 @@ def sources_near(session: Session, ra: float, dec: float, radius: float, epoch: 
     found = cone(ra, dec, radius, *conditions)
     names = ("source_id", "ra", "dec", "pmra", "pmdec", "epoch", "fit_mag", "fit_colour", "colour_measured", "fold")
     columns = [found.c[name] for name in names] + [sa.case((found.c.origin == "catalogue", 1), else_=0)]
-    rows = session.execute(sa.select(*columns).order_by(found.c.source_id)).all()
-    ids = np.array([row[0] for row in rows], dtype=np.int64)
-    v = np.array([tuple(row[1:]) for row in rows], dtype=float).reshape(-1, len(names)).T
-    at_ra, at_dec = apply_proper_motion(v[0], v[1], v[2], v[3], v[4], epoch)
-    return SourceTable(ids, at_ra, at_dec, v[5], v[6], v[7] > 0, v[8].astype(np.int64), v[9] > 0)
+    result = session.execute(sa.select(*columns).order_by(found.c.source_id))
+    ids, at_ra, at_dec, pmra, pmdec, since, mag, colour, measured, fold, catalogued = fetch_columns(result, "ifffffffiii")
+    at_ra, at_dec = apply_proper_motion(at_ra, at_dec, pmra, pmdec, since, epoch)
+    return SourceTable(ids, at_ra, at_dec, mag, colour, measured > 0, fold, catalogued > 0)
 
 
 def plate_solution(session: Session, frame_id: int) -> PlateSolution:

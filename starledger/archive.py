@@ -121,9 +121,10 @@ def create_archive(url: str | None = None, files: Path | None = None) -> Archive
                 raise ConfigurationError(
                     "no folder for the pixel products", where=str(parsed), hint="give --files DIR", code="archive.files"
                 )
-    if path is not None:
-        if not path.parent.is_dir():
-            raise ConfigurationError("no such folder", where=str(path.parent), hint="make it, or name another archive", code="archive.folder")
+    if path is not None and not path.parent.is_dir():
+        raise ConfigurationError(
+            "no such folder", where=str(path.parent), hint="make it, or name another archive", code="archive.folder"
+        )
     with reachable(parsed):
         engine = make_engine(parsed, writer=True)
         if schema.current(engine) is None:
@@ -171,6 +172,6 @@ def _stored_files(engine: Engine) -> Path | None:
     return Path(json.loads(content)["files"]) if content else None
 
 
-def open(url: str | None = None, *, files: Path | None = None) -> Archive:  # noqa: A001  (starledger.open reads well)
+def open(url: str | None = None, *, files: Path | None = None) -> Archive:
     """Open an archive for reading: ``archive = starledger.open("sqlite:///night.db")``."""
     return open_archive(url, files)

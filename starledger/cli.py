@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 import reduction.steps  # noqa: F401  (registers the steps: each has a command)
-from db.errors import ArchiveUnavailable, StarledgerError
+from db.errors import StarledgerError
 from reduction.step import STEPS, Step
 from starledger import __version__, cli_archive, cli_demo, cli_query
-from starledger.archive import create_archive, default_url, open_archive
+from starledger.archive import create_archive, open_archive
 from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
 from starledger.reduce import exit_code, reduce, runner_for_reading
 from starledger.report import ProgressReporter, summary_table

@@ -83,7 +83,10 @@ def relocate(
         missing = [path for _, path in moved if not Path(path).is_file()]
         if missing:
             raise ConfigurationError(
-                f"{len(missing)} of {len(moved)} files are not there", where=missing[0], hint="check NEW; nothing was changed", code="relocate.missing"
+                f"{len(missing)} of {len(moved)} files are not there",
+                where=missing[0],
+                hint="check NEW; nothing was changed",
+                code="relocate.missing",
             )
         for exposure_id, path in moved:
             connection.execute(sa.update(Exposure).where(Exposure.exposure_id == exposure_id).values(path=path))

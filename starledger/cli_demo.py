@@ -59,7 +59,9 @@ def demo(
     typer.echo(f"plots in {directory / 'plots'}; {time.perf_counter() - start:.0f} s")
     typer.echo(f'go on: starledger sql "SELECT * FROM frame_quality LIMIT 5" --archive sqlite:///{directory / "archive.db"}')
     if not comparison.passed:
-        raise AlgorithmFailed("not everything was recovered within 5 %", where=str(directory), hint="see the table above", code="demo.missed")
+        raise AlgorithmFailed(
+            "not everything was recovered within 5 %", where=str(directory), hint="see the table above", code="demo.missed"
+        )
     raise typer.Exit(exit_code(tallies))
 
 

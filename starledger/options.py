@@ -11,7 +11,9 @@ __all__ = ["ArchiveOption", "CatalogueOption", "ConfigOption", "FilesOption", "J
 
 ArchiveOption = Annotated[
     str | None,
-    typer.Option("--archive", help="Database URL or SQLite file; else $STARLEDGER_ARCHIVE, else sqlite:///starledger.db.", show_default=False),
+    typer.Option(
+        "--archive", help="Database URL or SQLite file; else $STARLEDGER_ARCHIVE, else sqlite:///starledger.db.", show_default=False
+    ),
 ]
 FilesOption = Annotated[
     Path | None,
@@ -19,7 +21,9 @@ FilesOption = Annotated[
 ]
 CatalogueOption = Annotated[
     list[Path] | None,
-    typer.Option("--catalogue", help="Catalogue file (ECSV, CSV, FITS, VOTable) with ra, dec and magnitudes; may be repeated.", show_default=False),
+    typer.Option(
+        "--catalogue", help="Catalogue file (ECSV, CSV, FITS, VOTable) with ra, dec and magnitudes; may be repeated.", show_default=False
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,

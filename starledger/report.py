@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,7 +40,7 @@ class ProgressReporter:
         self._task: TaskID | None = None
         self._failed: Counter[str] = Counter()
 
-    def __enter__(self) -> ProgressReporter:
+    def __enter__(self) -> Self:
         self.progress.start()
         return self
 
@@ -62,7 +63,7 @@ class ProgressReporter:
                 where = "" if unit.label in str(error) else f"{unit.label}: "
                 self.console.print(f"[red]{step.name}[/red] {escape(where + str(error))}", highlight=False, soft_wrap=True)
 
-    def end(self, step: Step, tally: Tally) -> None:
+    def end(self, step: Step, _tally: Tally) -> None:
         """Take the bar away."""
         if self._failed[step.name] > _PRINTED:
             more = self._failed[step.name] - _PRINTED

@@ -10,6 +10,7 @@ from db.migrations.names import include_name
 from db.tables import Base
 from db.views import create_views, drop_views
 
+
 def _migrate(connection: sa.Connection) -> None:
     context.configure(
         connection=connection,

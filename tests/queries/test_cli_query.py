@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import typer
 from astropy.table import Table
-from click.testing import Result
 from small_archive import SmallArchive
 from typer.testing import CliRunner
 
@@ -21,14 +20,20 @@ from starledger import cli_query
 app = typer.Typer(rich_markup_mode="rich")
 cli_query.register(app)
 
-COMMANDS = [["lc"], ["sql"], ["target", "add"], ["target", "list"], *(["mask", name] for name in ("frame", "point", "product", "list", "remove"))]
+COMMANDS = [
+    ["lc"],
+    ["sql"],
+    ["target", "add"],
+    ["target", "list"],
+    *(["mask", name] for name in ("frame", "point", "product", "list", "remove")),
+]
 
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """`call(archive, "lc", ...)`: run a command on an archive; an error that a user is meant to read is raised."""
 
-    def run(archive: SmallArchive, *arguments: str) -> Result:
+    def run(archive: SmallArchive, *arguments: str):
         monkeypatch.setenv("STARLEDGER_ARCHIVE", archive.engine.url.render_as_string(hide_password=False))
         monkeypatch.setenv("STARLEDGER_FILES", str(tmp_path / "files"))
         result = CliRunner().invoke(app, list(arguments))
@@ -114,7 +119,10 @@ def test_sql(small: SmallArchive, call, tmp_path: Path) -> None:
     shown = call(small, "sql", "SELECT '[red]' AS a, 1.5 AS b, NULL AS c").stdout.split()
     assert shown[:3] == ["a", "b", "c"] and shown[-3:] == ["[red]", "1.5", "-"]
     star = str(small.target)  # a whole number stays one, to its last digit
-    assert call(small, "sql", "SELECT source_id FROM source WHERE source_id = :s", "-p", f"s={star}", "--format", "csv").stdout.split()[1] == star
+    assert (
+        call(small, "sql", "SELECT source_id FROM source WHERE source_id = :s", "-p", f"s={star}", "--format", "csv").stdout.split()[1]
+        == star
+    )
 
 
 def test_targets_are_added_and_listed(fresh: SmallArchive, call) -> None:

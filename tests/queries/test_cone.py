@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from small_archive import SmallArchive, analyse
+from small_archive import analyse
 
 from db import schema
 from db.bulk import bulk_insert
@@ -20,7 +20,17 @@ from queries.cone import CONE_COLUMNS, cone
 from reduction.kernels.identity import healpix29, unit_vectors
 
 N = 4000
-PLACES = [(0.0, 0.0), (359.9999, 0.3), (31.04, 46.69), (0.0, 90.0), (123.0, -90.0), (200.0, 89.9), (45.0, 41.8103), (-10.0, 5.0), (180.0, -41.81)]
+PLACES = [
+    (0.0, 0.0),
+    (359.9999, 0.3),
+    (31.04, 46.69),
+    (0.0, 90.0),
+    (123.0, -90.0),
+    (200.0, 89.9),
+    (45.0, 41.8103),
+    (-10.0, 5.0),
+    (180.0, -41.81),
+]
 RADII = [1 / 3600, 10 / 3600, 0.1, 1.0, 7.3, 30.0]
 
 
@@ -54,8 +64,25 @@ def engine(request: pytest.FixtureRequest, new_archive, sky) -> Iterator[sa.Engi
                 " VALUES (1, 'catalogue', 1, 'x', 'x', 1, 1, 'done', 1, '2026-01-01 00:00:00')"
             )
         )
-        columns = {"ra": ra, "dec": dec, "ux": u[:, 0], "uy": u[:, 1], "uz": u[:, 2], "healpix": healpix29(ra, dec), "source_id": np.arange(N)}
-        others = {"epoch": 2016.0, "pmra": 0.0, "pmdec": 0.0, "fold": 0, "fit_mag": 12.0, "fit_colour": 0.8, "colour_measured": 1, "task_id": 1}
+        columns = {
+            "ra": ra,
+            "dec": dec,
+            "ux": u[:, 0],
+            "uy": u[:, 1],
+            "uz": u[:, 2],
+            "healpix": healpix29(ra, dec),
+            "source_id": np.arange(N),
+        }
+        others = {
+            "epoch": 2016.0,
+            "pmra": 0.0,
+            "pmdec": 0.0,
+            "fold": 0,
+            "fit_mag": 12.0,
+            "fit_colour": 0.8,
+            "colour_measured": 1,
+            "task_id": 1,
+        }
         bulk_insert(connection, Base.metadata.tables["source"], columns | others | {"origin": np.array(["catalogue"] * N, dtype=object)})
     analyse(engine)
     yield engine

@@ -67,7 +67,9 @@ def test_the_plan_reads_bulk_tables_by_key(number: int, small: SmallArchive) -> 
     """Each bulk table is entered by the columns of its key, never read through."""
     with small.engine.connect() as connection:
         if is_sqlite(connection):
-            plan = [row[-1] for row in connection.execute(sa.text("EXPLAIN QUERY PLAN " + STATEMENTS[number][0]), parameters(small, number))]
+            plan = [
+                row[-1] for row in connection.execute(sa.text("EXPLAIN QUERY PLAN " + STATEMENTS[number][0]), parameters(small, number))
+            ]
             # m is measurement in the views, q the solutions; frames (f), sources (s), tasks (t) and the others come from an index, too.
             scans = [line for line in plan if re.match(r"SCAN (m|q|s|f|t|l|b|n|o)( |$)", line) and not _is_small(line)]
         else:
@@ -83,7 +85,7 @@ def test_the_plan_reads_bulk_tables_by_key(number: int, small: SmallArchive) -> 
 
 def _is_small(line: str) -> bool:
     # In question 1, b is the nine rows of flag_bit; in question 6, b is the recursion's own table.
-    return line in ("SCAN b",)
+    return line == "SCAN b"
 
 
 def test_1_cuts_are_applied(small: SmallArchive) -> None:
@@ -138,7 +140,8 @@ def test_4_counts_and_averages_by_night(small: SmallArchive) -> None:
 def test_4_counts_failures(fresh: SmallArchive) -> None:
     with fresh.engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO task (task_id, step, step_version, unit, frame_id, input_hash, config_id, run_id, status, attempts, finished, message) "
+            "INSERT INTO task (task_id, step, step_version, unit, frame_id, input_hash, config_id, run_id, status, attempts, finished,"
+            " message) "
             f"VALUES (9999, 'solve', 1, '2', 2, 'x', 1, 1, 'failed', 1, '{NOW}', 'no stars')"
         )
     assert ask(fresh, 4)["n_failed"].tolist() == [1, 0]

@@ -21,7 +21,9 @@ def test_columns_order_types_and_values(small: SmallArchive) -> None:
     np.testing.assert_allclose(frame["mag"], small.mag[order, 0], rtol=0, atol=3e-7)
     np.testing.assert_array_equal(frame["frame_id"], small.frame_id[order])
     np.testing.assert_array_equal(frame["flags"], small.flags[order, 0])
-    assert {str(kind) for name, kind in frame.dtypes.items() if name.endswith("_id") or name in ("slot", "flags", "quality", "n_fit")} == {"int64"}
+    assert {str(kind) for name, kind in frame.dtypes.items() if name.endswith("_id") or name in ("slot", "flags", "quality", "n_fit")} == {
+        "int64"
+    }
     assert str(frame["mag"].dtype) == "float64" and pd.api.types.is_string_dtype(frame["passband"])
     assert frame["source_id"].unique().tolist() == [small.target]
 
@@ -75,7 +77,9 @@ def test_a_light_curve_is_read_by_key(small: SmallArchive) -> None:
         for view in ("light_curve", "light_curve_all"):
             query = f"EXPLAIN {'QUERY PLAN' if sqlite else ''} SELECT * FROM {view} WHERE source_id = {small.target} AND night_id = 6562"
             plan = "\n".join(str(row[-1]) for row in connection.execute(sa.text(query)))
-            wanted = ("SEARCH m USING PRIMARY KEY", "SEARCH q USING PRIMARY KEY") if sqlite else ("measurement_n6560_pkey", "pk_magfit_solution")
+            wanted = (
+                ("SEARCH m USING PRIMARY KEY", "SEARCH q USING PRIMARY KEY") if sqlite else ("measurement_n6560_pkey", "pk_magfit_solution")
+            )
             assert all(text in plan for text in wanted), plan
             if not sqlite:
                 assert "measurement_n6528" not in plan

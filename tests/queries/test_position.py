@@ -35,14 +35,18 @@ def test_positions_are_read(text: str, ra: float, dec: float) -> None:
     assert parse_position(text) == pytest.approx((ra, dec), abs=1e-12)
 
 
-@pytest.mark.parametrize("text", ["", "31.0427", "nan nan", "inf 0", "HAT-P-32 b", "HIP 123", "1 2 3", "one two", "31.0427 46.6879 12", "e e"])
+@pytest.mark.parametrize(
+    "text", ["", "31.0427", "nan nan", "inf 0", "HAT-P-32 b", "HIP 123", "1 2 3", "one two", "31.0427 46.6879 12", "e e"]
+)
 def test_other_text_is_no_position(text: str) -> None:
     assert not is_position(text)
     with pytest.raises(ConfigurationError, match="no position"):
         parse_position(text)
 
 
-@pytest.mark.parametrize("text", ["400 20", "20 91", "20 -90.01", "12:61:00 +10:00:00", "25:00:00 +10:00:00", "12:00:00 +10:00:75", "-200 0", "d d 1 1"])
+@pytest.mark.parametrize(
+    "text", ["400 20", "20 91", "20 -90.01", "12:61:00 +10:00:00", "25:00:00 +10:00:00", "12:00:00 +10:00:75", "-200 0", "d d 1 1"]
+)
 def test_places_off_the_sky_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_position(text)

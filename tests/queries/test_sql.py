@@ -12,7 +12,10 @@ from queries.sql import read_only, sql_frame
 
 
 def test_rows_keep_their_types(small: SmallArchive) -> None:
-    text = "SELECT t.name, t.source_id, t.period, NULL AS hollow, 1 AS one FROM target t UNION ALL SELECT 'x', NULL, NULL, NULL, NULL ORDER BY 1"
+    text = (
+        "SELECT t.name, t.source_id, t.period, NULL AS hollow, 1 AS one FROM target t"
+        " UNION ALL SELECT 'x', NULL, NULL, NULL, NULL ORDER BY 1"
+    )
     frame = sql_frame(small.engine, text)
     linked = frame[frame["name"] == "HAT-P-32 b"].iloc[0]
     assert linked["source_id"] == small.target and isinstance(int(linked["source_id"]), int)

@@ -15,7 +15,9 @@ from queries.targets import add_target, link_targets, list_targets
 
 def test_a_target_is_linked_to_its_source(fresh: SmallArchive) -> None:
     with Session(fresh.engine) as session:
-        target = add_target(session, " WASP  1 b", float(fresh.ra[3]), float(fresh.dec[3]) + 2 / 3600, epoch=2450000.5, period=2.5, duration=0.1)
+        target = add_target(
+            session, " WASP  1 b", float(fresh.ra[3]), float(fresh.dec[3]) + 2 / 3600, epoch=2450000.5, period=2.5, duration=0.1
+        )
         far = add_target(session, "elsewhere", -10.0, 10.0)
         session.commit()
         assert (target.name, target.source_id) == ("WASP 1 b", int(fresh.source_id[3]))

@@ -1,0 +1,139 @@
+"""The contract of the schema, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from small_archive import SmallArchive
+
+from db import schema
+from db.bulk import bulk_insert
+from db.engine import is_sqlite, make_engine
+from db.errors import ArchiveUnavailable
+from db.tables import Base
+from db.views import VIEW_COLUMNS, VIEWS
+
+TABLES = Base.metadata.tables
+BULK = ("measurement", "detection")
+
+
+@pytest.fixture
+def engine(archive_url: str) -> Iterator[sa.Engine]:
+    engine = make_engine(archive_url, writer=True)
+    schema.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=str)
+def test_every_table_and_column_is_described(table: sa.Table) -> None:
+    assert table.comment
+    for column in table.c:
+        assert column.comment, column
+        unit = column.info["unit"]
+        assert unit == "" or column.comment.endswith(f"[{unit}]"), column
+        physical = isinstance(column.type, sa.Double | sa.REAL) and not column.primary_key
+        dimensionless = {"airmass", "type_confidence", "moon_illumination", "dark_scale", "sky_fraction", "chi2", "psf_chi2", "eta"} | {
+            f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"
+        }
+        assert unit or not physical or column.name in dimensionless, f"{column} has no unit"
+
+
+@pytest.mark.parametrize("name", BULK)
+def test_bulk_tables_have_natural_keys_alone(name: str) -> None:
+    table = TABLES[name]
+    assert not table.foreign_keys
+    assert all(isinstance(column.type, sa.Integer) for column in table.primary_key)
+    assert "night_id" in table.primary_key.columns
+
+
+def test_tables_are_what_the_migrations_make(engine: sa.Engine) -> None:
+    assert schema.differences(engine) == []
+    assert set(sa.inspect(engine).get_table_names()) == {*TABLES, "alembic_version"}
+    assert schema.current(engine) == schema.head()
+    schema.require_current(engine)
+
+
+def test_migrations_run_down_and_up_again(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        bulk_insert(connection, TABLES["detection"], {"night_id": 5, "frame_id": 1, "number": [0], "x": 1.0, "y": 1.0} | _detection())
+    schema.downgrade(engine, "base")
+    assert sa.inspect(engine).get_table_names() == ["alembic_version"]
+    assert sa.inspect(engine).get_view_names() == []
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    assert set(sa.inspect(engine).get_view_names()) == set(VIEWS)
+
+
+def test_upgrading_again_changes_nothing(engine: sa.Engine) -> None:
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+
+
+def test_partitions_are_hidden_from_autogenerate(engine: sa.Engine) -> None:
+    if is_sqlite(engine):
+        pytest.skip("SQLite has no partitions")
+    with engine.begin() as connection:
+        bulk_insert(connection, TABLES["detection"], {"night_id": [-3, 5], "frame_id": 1, "number": 0, "x": 1.0, "y": 1.0} | _detection())
+    assert {"detection_m32", "detection_n0"} <= set(sa.inspect(engine).get_table_names())
+    assert schema.differences(engine) == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_can_be_read_when_empty(engine: sa.Engine, view: str) -> None:
+    with engine.connect() as connection:
+        result = connection.execute(sa.text(f"SELECT * FROM {view}"))
+        names, rows = list(result.keys()), result.all()
+    assert len(set(names)) == len(names)
+    assert bool(rows) == (view == "flag_bit")
+    if view.startswith("light_curve"):
+        assert names == list(VIEW_COLUMNS)
+
+
+def test_measurements_are_laid_out_for_each_engine(small: SmallArchive) -> None:
+    with small.engine.connect() as connection:
+        if is_sqlite(connection):
+            text = connection.execute(sa.text("SELECT sql FROM sqlite_master WHERE name = 'measurement'")).scalar_one()
+            assert "WITHOUT ROWID" in text and "(night_id, source_id, frame_id)" in text.replace('"', "")
+            pragmas = {
+                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("page_size", "journal_mode", "foreign_keys")
+            }
+            assert pragmas == {"page_size": 16384, "journal_mode": "wal", "foreign_keys": 1}
+        else:
+            key = sa.inspect(connection).get_pk_constraint("measurement")["constrained_columns"]
+            assert key == ["source_id", "night_id", "frame_id"]
+            kinds = connection.execute(
+                sa.text("SELECT relname, relkind FROM pg_class WHERE relname LIKE 'measurement%' AND relkind IN ('p', 'r')")
+            )
+            assert dict(tuple(row) for row in kinds) == {"measurement": "p", "measurement_n6560": "r"}
+
+
+def test_comments_are_in_the_database(small: SmallArchive) -> None:
+    if is_sqlite(small.engine):
+        pytest.skip("SQLite keeps no comments")
+    comments = {column["name"]: column["comment"] for column in sa.inspect(small.engine).get_columns("frame")}
+    assert comments == {column.name: column.comment for column in TABLES["frame"].c}
+
+
+def test_a_database_that_is_no_archive_is_refused(archive_url: str) -> None:
+    engine = make_engine(archive_url, writer=True)
+    with pytest.raises(ArchiveUnavailable, match="starledger init"):
+        schema.require_current(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE cats (name text)"))
+    with pytest.raises(ArchiveUnavailable, match="holds something else"):
+        schema.require_current(engine)
+    engine.dispose()
+
+
+def test_an_archive_of_another_version_is_refused(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ArchiveUnavailable, match=r"9999.*install a newer starledger"):
+        schema.require_current(engine)
+
+
+def _detection() -> dict[str, float]:
+    return {"flux": 1.0, "flux_err": 1.0, "peak": 1.0, "flags": 0}

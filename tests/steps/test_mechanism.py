@@ -1,0 +1,310 @@
+"""The step mechanism on a whole small night: what is declared, what is pending, what a run changes and what it leaves alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import compare
+import pytest
+import sqlalchemy as sa
+from mini_night import N_CALIBRATION, N_OBJECT, Night, Work, command
+
+from db.errors import AlgorithmFailed, StarledgerError
+from db.tables import Base
+from db.tables import Night as NightTable
+from reduction.runner import Tally
+from reduction.step import STEPS, Output, Rows, Step, Unit
+from starledger.archive import create_archive, open_archive
+from starledger.reduce import runner_for_reading
+
+#: Written for every step by the ledger, and therefore declared by none.
+_LEDGER = {"task", "config", "lineage", "product", "run"}
+_FRAMES = {"calibrate": N_OBJECT, "extract": N_OBJECT, "solve": N_OBJECT, "field": N_OBJECT, "background": N_OBJECT, "photometry": N_OBJECT}
+_FIELDS = {"discover": 1, "magfit": 1, "lightcurve": 1}
+
+Fresh = Callable[[], Work]
+
+
+def _after(name: str, *without: str) -> dict[str, int]:
+    """Work of a step and of all later ones that have object frames or the field behind them."""
+    names = list(STEPS)
+    later = names[names.index(name) :]
+    return {step: n for step, n in {**_FRAMES, **_FIELDS}.items() if step in later and step not in without}
+
+
+class _Spy:
+    """Which tables each step writes, from the statements that reach the database."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.written: dict[str, set[str]] = {}
+        self._step = ""
+        self._listen = lambda connection, record: connection.set_trace_callback(self._see)
+        sa.event.listen(sa.pool.Pool, "connect", self._listen)
+
+    def close(self) -> None:
+        sa.event.remove(sa.pool.Pool, "connect", self._listen)
+
+    def _see(self, statement: str) -> None:
+        found = re.match(r'\s*(?:INSERT INTO|UPDATE|DELETE FROM)\s+"?(\w+)', statement)
+        if found and self._step:
+            self.written.setdefault(self._step, set()).add(found[1])
+
+    def begin(self, step: Step, pending: int) -> None:
+        self._step = step.name
+
+    def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None: ...
+
+    def end(self, step: Step, tally: Tally) -> None:
+        self._step = ""
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Spy]:
+    found = _Spy(monkeypatch)
+    yield found
+    found.close()
+
+
+def test_what_is_declared_is_what_is_written(fresh: Fresh, spy: _Spy) -> None:
+    work = fresh()
+    create_archive(work.url, work.files).engine.dispose()
+    mini = work.tallies([], catalogues=[])
+    assert all(not tally.done and not tally.failed for tally in mini)
+    # A target that waits for its source makes the last step write all it may write.
+    from mini_night import night
+
+    star = [line.split(",") for line in night().catalogue.read_text().splitlines() if not line.startswith("#")]
+    names = re.split(r"[ ,]", star[0][0]) if len(star[0]) == 1 else star[0]
+    values = re.split(r"[ ,]", star[1][0]) if len(star[1]) == 1 else star[1]
+    ra, dec = values[names.index("ra")], values[names.index("dec")]
+    work.sql("INSERT INTO target (target_id, name, ra, dec, created) VALUES (1, 'mine', :ra, :dec, '2026-01-01 00:00:00')", ra=ra, dec=dec)
+    work.worked(reporter=spy)
+    assert set(spy.written) == set(STEPS)
+    for name, written in spy.written.items():
+        assert written - _LEDGER == {table.__tablename__ for table in STEPS[name].writes}, name
+        assert "task" in written, name
+
+
+@pytest.mark.parametrize("how", ["rows", "finish", "frame"])
+def test_an_undeclared_table_is_not_written(how: str, reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    night_rows = Rows(NightTable, {"night_id": 1, "evening": "2000-01-02"})
+    output = {
+        "rows": Output(rows=[night_rows]),
+        "finish": Output(finish=lambda session, task_id: [night_rows]),
+        "frame": Output(frame={"fwhm": 1.0}),
+    }[how]
+    monkeypatch.setitem(STEPS, "calibrate", dataclasses.replace(STEPS["calibrate"], version=2, body=lambda context, unit, p: output))
+    before = compare.snapshot(reduced.url)
+    with pytest.raises(RuntimeError, match=r"step calibrate writes \w+ without declaring it"):
+        reduced.tallies()
+    assert compare.snapshot(reduced.url) == before
+
+
+def test_a_second_run_changes_no_row(archive_url: str, tmp_path: Path) -> None:
+    work = Work(archive_url, tmp_path / "files")
+    first = work.worked()
+    assert set(first) == set(STEPS) and first["ingest"] == N_OBJECT + N_CALIBRATION
+    before = compare.snapshot(archive_url)
+    files = {path: path.stat().st_mtime_ns for path in work.files.rglob("*")}
+    assert work.worked() == {} and work.worked([]) == {}
+    assert compare.snapshot(archive_url) == before
+    assert {path: path.stat().st_mtime_ns for path in work.files.rglob("*")} == files
+    assert work.sql("SELECT count(*), min(exit_code), max(exit_code) FROM run") == [(3, 0, 0)]
+
+
+def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, new_archive: Callable[[str], str], tmp_path: Path) -> None:
+    """The template was made by one process on SQLite; this one by two on PostgreSQL."""
+    other = Work(new_archive("postgresql"), tmp_path / "other")
+    other.worked(jobs=2)
+    assert compare.compare(reduced.url, other.url) == []
+    ours, theirs = compare.light_curves(reduced.url), compare.light_curves(other.url)
+    assert len(ours) > 1000 and ours.keys() == theirs.keys()
+    assert all((ours[key] is None) == (theirs[key] is None) for key in ours)
+    assert max(abs(ours[key] - theirs[key]) for key in ours if ours[key] is not None) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        ("[photometry]\nmargin = 6.0\n", _after("photometry")),
+        ("[magfit]\norder = 1\n", _after("magfit")),
+        ("[background]\nbox = 48\n", _after("background")),
+        ("[extract]\nthreshold = 5.0\n", _after("extract")),
+        ("[discover]\nmin_snr = 8.0\n", {**_after("background"), "discover": 1}),
+        ("[flat]\nclip = 3.5\n", {**_after("calibrate"), "flat": 1}),
+    ],
+)
+def test_a_changed_parameter_makes_exactly_the_affected_work_pending(
+    configuration: str, expected: dict[str, int], reduced: Work, tmp_path: Path
+) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text(configuration)
+    assert reduced.worked(config=config) == expected
+    assert reduced.worked() == {}, "the file holds for later runs"
+
+
+@pytest.mark.parametrize("configuration", ["[photometry]\nmargin = 6.0\n", "[magfit]\norder = 1\n", "[flat]\nclip = 3.5\n"])
+def test_results_of_a_changed_parameter_are_those_of_a_fresh_archive(configuration: str, reduced: Work, fresh: Fresh, tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text(configuration)
+    other = fresh()
+    other.worked(config=config)
+    assert compare.compare(reduced.url, other.url, current=True) != []
+    reduced.worked(config=config)
+    assert compare.compare(reduced.url, other.url, current=True) == []
+
+
+def test_a_parameter_changed_back_gives_the_first_results(reduced: Work, tmp_path: Path) -> None:
+    before = compare.dump(reduced.url, current=True)
+    config = tmp_path / "mine.toml"
+    config.write_text("[background]\nbox = 48\n")
+    reduced.worked(config=config)
+    config.write_text("")
+    assert reduced.worked(config=config) == _after("background")
+    assert compare.differences(before, compare.dump(reduced.url, current=True)) == []
+    assert reduced.worked() == {}, "an emptied file holds for later runs, too"
+
+
+@pytest.mark.parametrize("name", ["solve", "photometry", "lightcurve"])
+def test_a_raised_version_makes_exactly_the_affected_work_pending(name: str, reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEPS, name, dataclasses.replace(STEPS[name], version=STEPS[name].version + 1))
+    assert reduced.worked() == _after(name)
+    assert reduced.worked() == {}
+
+
+@pytest.mark.parametrize(("kind", "remade"), [("flat", {}), ("dark", {"flat": 1}), ("bias", {"dark": 1, "flat": 1})])
+def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dict[str, int], reduced: Work) -> None:
+    assert reduced.sql("SELECT * FROM stale_product") == []
+    product_id = reduced.sql("SELECT product_id FROM product WHERE kind = :kind", kind=kind)[0][0]
+    reduced.sql("UPDATE product SET is_bad = 1, bad_reason = 'dew' WHERE product_id = :product", product=product_id)
+    stale = {(step, unit) for step, unit in reduced.sql("SELECT step, unit FROM stale_product")}
+    behind = set(_after("calibrate")) | set(remade)
+    expected = {row for row in reduced.sql("SELECT step, unit FROM task") if row[0] in behind}
+    assert stale == expected
+    assert reduced.worked() == {**_after("calibrate"), **remade}
+    assert reduced.sql("SELECT * FROM stale_product") == []
+    assert reduced.sql(f"SELECT count({kind}_master_id) FROM calibrated_frame") == [(0,)]
+    assert reduced.worked() == {}
+
+
+def test_frames_added_later_make_no_old_frame_pending(fresh: Fresh, night: Night, tmp_path: Path) -> None:
+    work, n_first = fresh(), 5
+    objects = night.objects()
+    raw = night.link(tmp_path / "raw", [*night.calibration(), *objects[:n_first]])
+    work.worked([raw])
+    tasks = "SELECT step, unit, input_hash, status, attempts FROM task WHERE frame_id IS NOT NULL ORDER BY task_id"
+    before = work.sql(tasks)
+    night.link(raw, objects[n_first:])
+    n = N_OBJECT - n_first
+    assert work.worked([raw]) == {"ingest": n, "sort": n, **dict.fromkeys(_FRAMES, n), **_FIELDS}
+    assert work.sql(tasks)[: len(before)] == before
+    assert work.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(N_OBJECT,)]
+
+
+def test_lineage_leads_from_a_point_back_to_raw_files(reduced: Work) -> None:
+    frame_id, task_id, sha256 = reduced.sql(
+        "SELECT l.frame_id, f.measure_task, e.sha256 FROM light_curve l JOIN frame f ON f.frame_id = l.frame_id "
+        "JOIN exposure e ON e.exposure_id = f.exposure_id ORDER BY l.frame_id LIMIT 1"
+    )[0]
+    behind = (
+        "WITH RECURSIVE behind (task_id) AS (SELECT CAST(:task AS INTEGER) UNION "
+        "SELECT l.input_task_id FROM lineage l JOIN behind b ON b.task_id = l.task_id) "
+        "SELECT t.unit FROM behind b JOIN task t ON t.task_id = b.task_id WHERE t.step = 'ingest'"
+    )
+    calibration = reduced.sql("SELECT e.sha256 FROM exposure e JOIN frame f ON f.exposure_id = e.exposure_id WHERE f.type <> 'object'")
+    assert len(calibration) == N_CALIBRATION
+    assert {row[0] for row in reduced.sql(behind, task=task_id)} == {sha256, *(row[0] for row in calibration)}
+    fit = reduced.sql("SELECT task_id FROM magfit_solution WHERE frame_id = :frame LIMIT 1", frame=frame_id)[0][0]
+    everything = {row[0] for row in reduced.sql("SELECT sha256 FROM exposure")}
+    assert {row[0] for row in reduced.sql(behind, task=fit)} == everything and len(everything) == N_OBJECT + N_CALIBRATION
+
+
+def test_a_defect_on_one_frame_fails_that_frame_only(reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame had been done before: what was made of it leaves the light curves, and comes back when it is tried again."""
+    body, victim = STEPS["extract"].body, reduced.sql("SELECT frame_id FROM light_curve ORDER BY frame_id LIMIT 1")[0][0]
+
+    def broken(context: Any, unit: Unit, parameters: Any) -> Any:
+        if unit.frame_id == victim:
+            raise ValueError("operands could not be broadcast")
+        return body(context, unit, parameters)
+
+    monkeypatch.setitem(STEPS, "extract", dataclasses.replace(STEPS["extract"], version=2, body=broken))
+    tallies = {tally.step: tally for tally in reduced.tallies()}
+    assert {name: tally.done for name, tally in tallies.items() if tally.done} == {
+        name: n - 1 if n == N_OBJECT else n for name, n in _after("extract").items()
+    }
+    (message,) = tallies["extract"].failed.values()
+    assert "ValueError: operands could not be broadcast" in message and "please report" in message
+    assert [name for name, tally in tallies.items() if tally.failed] == ["extract"]
+    assert reduced.sql("SELECT count(DISTINCT frame_id), count(CASE WHEN frame_id = :v THEN 1 END) FROM light_curve", v=victim) == [
+        (N_OBJECT - 1, 0)
+    ]
+    assert reduced.sql("SELECT DISTINCT step FROM task WHERE frame_id = :v AND status = 'done' ORDER BY step", v=victim) == [
+        ("calibrate",),
+        ("sort",),
+    ]
+    before = compare.snapshot(reduced.url)
+    again = {tally.step: tally for tally in reduced.tallies()}
+    assert compare.snapshot(reduced.url) == before and len(again["extract"].failed) == 1
+
+    monkeypatch.setitem(STEPS, "extract", dataclasses.replace(STEPS["extract"], body=body))
+    done = reduced.worked(retry=True)
+    assert done == {**dict.fromkeys(_after("extract"), 1)}
+    assert reduced.sql("SELECT attempts, status FROM task WHERE step = 'extract' AND step_version = 2 AND frame_id = :v", v=victim) == [
+        (2, "done")
+    ]
+    assert reduced.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(N_OBJECT,)]
+
+
+def test_rows_that_the_database_refuses_fail_their_frame_only(archive_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, seen = STEPS["background"].body, []
+
+    def without_level(context: Any, unit: Unit, parameters: Any) -> Any:
+        output = body(context, unit, parameters)
+        if not seen:
+            seen.append(unit.key)
+            columns = {**output.rows[0].columns, "level": None}
+            output.rows[0] = dataclasses.replace(output.rows[0], columns=columns)
+        return output
+
+    monkeypatch.setitem(STEPS, "background", dataclasses.replace(STEPS["background"], body=without_level))
+    tallies = {tally.step: tally for tally in Work(archive_url, tmp_path / "files").tallies()}
+    assert list(tallies["background"].failed) == seen and tallies["background"].done == N_OBJECT - 1
+    assert "level" in tallies["background"].failed[seen[0]] and tallies["photometry"].done == N_OBJECT - 1
+
+
+def test_a_failed_unit_keeps_its_class_across_processes() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(AlgorithmFailed("no", where="here", hint="do", code="x.y")))
+    assert (type(error), str(error), error.code) == (AlgorithmFailed, "here: no; do", "x.y")
+
+
+def test_a_second_writer_is_told_to_wait(archive_url: str, night: Night, tmp_path: Path) -> None:
+    archive = create_archive(archive_url, tmp_path / "files")
+    before = compare.snapshot(archive_url, without=())
+    with archive.only_writer():
+        code, _, messages = command("reduce", night.raw, "--archive", archive_url, "--jobs", "1")
+    assert code == 3 and messages.count("\n") == 1
+    assert "another starledger is writing to this archive" in messages and "wait" in messages
+    assert compare.snapshot(archive_url, without=()) == before
+    archive.engine.dispose()
+
+
+def test_status_and_pending_are_read_only(reduced: Work) -> None:
+    before = compare.snapshot(reduced.url, without=())
+    archive = open_archive(reduced.url, reduced.files)
+    runner = runner_for_reading(archive)
+    assert all(not runner.state(step).pending and not runner.state(step).failed for step in STEPS.values())
+    archive.engine.dispose()
+    assert compare.snapshot(reduced.url, without=()) == before
+
+
+def test_every_table_is_written_by_a_step_or_the_ledger() -> None:
+    declared = {table.__tablename__ for step in STEPS.values() for table in step.writes}
+    by_people = {"annotation", "target"}
+    assert {table.name for table in Base.metadata.sorted_tables} == declared | _LEDGER | by_people
