@@ -11,18 +11,18 @@ __all__ = ["CalibratedFrame", "Master", "MasterFrame"]
 
 
 class Master(Base):
-    """A master bias, dark or flat."""
+    """A master bias, dark or flat, or a fixed pattern."""
 
     __tablename__ = "master"
     __table_args__ = (sa.Index(None, "instrument_id", "kind"), {"comment": "Master bias, dark and flat frames"})
 
     master_id: Mapped[int] = key(sa.Integer, "Surrogate key")
-    kind: Mapped[str] = column(sa.String(8), "", "bias, dark or flat")
+    kind: Mapped[str] = column(sa.String(8), "", "bias, dark, flat, or pattern: what hot pixels add, from object frames without a dark")
     instrument_id: Mapped[int] = reference("instrument.instrument_id", "Instrument")
     night_id: Mapped[int] = reference("night.night_id", "Night of its frames")
     channel: Mapped[str] = column(sa.String(8), "", "'mono', or the Bayer channel")
     passband_id: Mapped[int | None] = reference("passband.passband_id", "Passband, for flats", null=True)
-    exptime: Mapped[float | None] = column(sa.Double, "s", "Exposure time, for darks", null=True)
+    exptime: Mapped[float | None] = column(sa.Double, "s", "Exposure time, for darks and patterns", null=True)
     ccd_temperature: Mapped[float | None] = column(sa.Double, "deg C", "Mean detector temperature", null=True)
     jd_utc: Mapped[float] = column(sa.Double, "d", "Mean mid-exposure of its frames, Julian date UTC")
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames averaged")

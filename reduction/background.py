@@ -12,13 +12,14 @@ from db.errors import FrameUnusable
 from db.flags import Mask
 from db.tables import CalibratedFrame, Detection, Frame, FrameBackground, Product, Source, WcsSolution
 from reduction.extract import calibrated_planes, detections_of
+from reduction.fits import read_image
 from reduction.kernels.background import BackgroundMap, object_mask
 from reduction.kernels.background import background as measure_background
 from reduction.plans import fingerprint, frame_units
 from reduction.sources import julian_year, plate_solution, sources_near
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 
-__all__ = ["BackgroundParameters", "background", "source_radius"]
+__all__ = ["BackgroundParameters", "background", "covered", "read_map", "source_radius"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _plan(context: Context, _: BackgroundParameters) -> list[Unit]:
 @step(
     "background",
     per="frame",
-    after=("calibrate", "extract", "solve", "field"),
+    after=("calibrate", "extract", "solve", "field", "discover"),
     plan=_plan,
     parameters=BackgroundParameters,
     reads=(Frame, CalibratedFrame, Product, Detection, Source, WcsSolution),
@@ -63,7 +64,7 @@ def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
     planes = calibrated_planes(context, frame.frame_id)
-    excluded = _covered(context, frame, planes, p) | (planes["MASK"] != 0)
+    excluded = covered(context, frame, planes, p) | (planes["MASK"] != 0)
     sky = measure_background(planes["SCI"], planes["VAR"], excluded, box=p.box, smooth=p.smooth, clip=p.clip)
     if not np.isfinite(sky.value).all():
         raise FrameUnusable(
@@ -87,7 +88,7 @@ def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
     return Output(rows=[Rows(FrameBackground, row, upsert=True)], frame={"sky_level": level, "sky_noise": noise}, file=file)
 
 
-def _covered(context: Context, frame: Frame, planes: dict[str, npt.NDArray[Any]], p: BackgroundParameters) -> npt.NDArray[np.bool_]:
+def covered(context: Context, frame: Frame, planes: dict[str, npt.NDArray[Any]], p: BackgroundParameters) -> npt.NDArray[np.bool_]:
     """Pixels under detected and catalogued sources, and around saturated ones."""
     session = context.session
     fwhm = frame.fwhm or 3.0
@@ -113,7 +114,5 @@ def _noise(residual: npt.NDArray[np.float32], excluded: npt.NDArray[np.bool_], c
 
 def read_map(context: Context, path: str) -> BackgroundMap:
     """The background map of a file written by this step."""
-    from reduction.fits import read_image
-
     planes, header = read_image(context.files / path)
     return BackgroundMap(planes["SKY"], planes["ERR"], int(header["BOX"]), int(header["NSKY"]))

@@ -202,7 +202,8 @@ def _identify(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Each row's source_id, and whether the source is new to the archive."""
     ra, dec, vectors = position["ra"], position["dec"], position["vectors"]
-    band = sa.select(Source.source_id, Source.ux, Source.uy, Source.uz).where(Source.dec.between(dec.min() - 0.01, dec.max() + 0.01))
+    south, north = float(dec.min()) - 0.01, float(dec.max()) + 0.01
+    band = sa.select(Source.source_id, Source.ux, Source.uy, Source.uz).where(Source.dec.between(south, north))
     known = np.array(session.execute(band).all(), dtype=object).reshape(-1, 4)
     known_ids, known_vectors = known[:, 0].astype(np.int64), known[:, 1:].astype(float)
     gaia = np.zeros(len(ra), dtype=np.int64)

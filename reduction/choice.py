@@ -17,7 +17,7 @@ from reduction.step import Context, InputTask
 __all__ = ["GoodMaster", "Masters", "good_masters", "master_plane"]
 
 _GOOD_MASTER = sa.text(
-    "SELECT master_id, kind, instrument_id, channel, passband_id, exptime, ccd_temperature, jd_utc, path, task_id, input_hash "
+    "SELECT master_id, kind, instrument_id, night_id, channel, passband_id, exptime, ccd_temperature, jd_utc, path, task_id, input_hash "
     "FROM good_master ORDER BY master_id"
 )
 
@@ -29,6 +29,7 @@ class GoodMaster:
     master_id: int
     kind: str
     instrument_id: int
+    night_id: int
     channel: str
     passband_id: int | None
     exptime: float | None
@@ -68,6 +69,11 @@ class Masters:
         same = [m for m in found if abs((m.exptime or 0.0) - frame.exptime) <= 0.01 * frame.exptime]
         longer = [m for m in found if frame.exptime < (m.exptime or 0.0) <= max_ratio * frame.exptime]
         return next(iter(same), None) or min(longer, key=lambda m: m.exptime or 0.0, default=None)
+
+    def pattern(self, frame: Frame) -> GoodMaster | None:
+        """That of the same night and exposure time: hot pixels come and go with the temperature."""
+        same = [m for m in self._of("pattern", frame) if m.night_id == frame.night_id and m.exptime == frame.exptime]
+        return next(iter(same), None)
 
     def flat(self, frame: Frame) -> GoodMaster | None:
         """The nearest in time of the same instrument and passband."""

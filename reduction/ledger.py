@@ -228,7 +228,7 @@ def sweep(engine: Engine, files: Path) -> int:
     with engine.connect() as connection:
         known = set(connection.execute(sa.select(Product.path).where(Product.path.is_not(None))).scalars())
     removed = 0
-    for kind in ("bias", "dark", "flat", *_PASSING):
+    for kind in ("bias", "dark", "flat", "pattern", *_PASSING):
         for path in sorted((files / kind).glob("**/*.fits")):
             relative = path.relative_to(files).as_posix()
             if relative not in known:

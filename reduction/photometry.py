@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,9 @@ import sqlalchemy as sa
 
 from db.errors import FrameUnusable
 from db.flags import Flag
-from db.tables import CalibratedFrame, Frame, FrameBackground, Measurement, PhotometrySlot, Product, Source, WcsSolution
+from db.tables import CalibratedFrame, Frame, FrameBackground, Master, Measurement, PhotometrySlot, Product, Source, WcsSolution
 from reduction.background import read_map
+from reduction.choice import good_masters, master_plane
 from reduction.extract import calibrated_planes
 from reduction.kernels.aperture import aperture_photometry
 from reduction.kernels.crowding import blended
@@ -37,21 +39,27 @@ class PhotometryParameters:
 def _plan(context: Context, _: PhotometryParameters) -> list[Unit]:
     session = context.session
     slot_tasks = done_tasks(session, "slots")
+    masters = good_masters(session)
+    dark = set(session.execute(sa.select(CalibratedFrame.frame_id).where(CalibratedFrame.dark_master_id.is_not(None))).scalars())
     extra: dict[int, tuple[InputTask, ...]] = {}
-    for frame_id, instrument_id in session.execute(sa.select(Frame.frame_id, Frame.instrument_id)):
-        if (task := slot_tasks.get(str(instrument_id))) is not None:
-            extra[frame_id] = (task,)
-    facts = fingerprint("discover", context.settings)
-    return frame_units(session, ("calibrate", "solve", "background"), extra=extra, facts=facts)
+    patterns: dict[int, str] = {}
+    for frame in session.execute(sa.select(Frame).where(Frame.type == "object")).scalars():
+        if (task := slot_tasks.get(str(frame.instrument_id))) is not None:
+            pattern = masters.pattern(frame) if frame.frame_id not in dark else None
+            extra[frame.frame_id] = (task,) if pattern is None else (task, pattern.task)
+            if pattern is not None:
+                patterns[frame.frame_id] = pattern.path
+    units = frame_units(session, ("calibrate", "solve", "background"), extra=extra, facts=fingerprint("discover", context.settings))
+    return [dataclasses.replace(unit, payload={"pattern": patterns.get(int(unit.key))}) for unit in units]
 
 
 @step(
     "photometry",
     per="frame",
-    after=("calibrate", "solve", "slots", "discover", "background"),
+    after=("calibrate", "solve", "slots", "discover", "background", "pattern"),
     plan=_plan,
     parameters=PhotometryParameters,
-    reads=(Frame, CalibratedFrame, FrameBackground, Product, Source, WcsSolution, PhotometrySlot),
+    reads=(Frame, CalibratedFrame, FrameBackground, Master, Product, Source, WcsSolution, PhotometrySlot),
     writes=(Measurement, Frame),
 )
 def photometry(context: Context, unit: Unit, p: PhotometryParameters) -> Output:
@@ -71,7 +79,7 @@ def photometry(context: Context, unit: Unit, p: PhotometryParameters) -> Output:
     slots = session.execute(query.order_by(PhotometrySlot.slot)).all()
     radii = np.array([row.radius for row in slots])
     flag_radius = p.flag_radius * (frame.fwhm or float(np.median(radii)))
-    columns, flux, error = _measure(context, frame, x, y, radii, flag_radius)
+    columns, flux, error = _measure(context, frame, _planes(context, frame, unit.payload["pattern"]), x, y, radii, flag_radius)
     columns["flags"] |= np.where(blended(x, y, near.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
     columns["flags"] |= np.where(near.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
     for k, row in enumerate(slots):
@@ -87,14 +95,29 @@ def _take(table: SourceTable, keep: npt.NDArray[np.bool_]) -> SourceTable:
     return SourceTable(*(getattr(table, name)[keep] for name in SourceTable.__dataclass_fields__))
 
 
+def _planes(context: Context, frame: Frame, pattern: str | None) -> dict[str, npt.NDArray[Any]]:
+    """The calibrated planes, with what hot pixels add taken off where there was no dark."""
+    planes = calibrated_planes(context, frame.frame_id)
+    correction = master_plane(context, pattern)
+    if correction is not None:
+        planes["SCI"] = planes["SCI"] - correction.value
+        planes["VAR"] = planes["VAR"] + correction.variance
+    return planes
+
+
 def _measure(
-    context: Context, frame: Frame, x: FloatArray, y: FloatArray, radii: FloatArray, flag_radius: float
+    context: Context,
+    frame: Frame,
+    planes: dict[str, npt.NDArray[Any]],
+    x: FloatArray,
+    y: FloatArray,
+    radii: FloatArray,
+    flag_radius: float,
 ) -> tuple[dict[str, npt.NDArray[Any]], FloatArray, FloatArray]:
     """Columns common to all slots, and fluxes and errors of shape (n, k); the sky's error is common to a whole aperture."""
     query = sa.select(Product.path).join(FrameBackground, FrameBackground.product_id == Product.product_id)
     path = context.session.execute(query.where(FrameBackground.frame_id == frame.frame_id)).scalar_one()
     sky, sky_err = read_map(context, str(path)).at(x, y)
-    planes = calibrated_planes(context, frame.frame_id)
     sums = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, radii)
     flux = sums.flux - sums.area * sky[:, None]
     error = np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2)

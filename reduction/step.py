@@ -35,6 +35,7 @@ __all__ = [
     "Unit",
     "canonical",
     "parameter",
+    "put_in_order",
     "read_parameters",
     "step",
 ]
@@ -206,8 +207,28 @@ class Step:
             raise RuntimeError(f"step {self.name} writes {table.__tablename__} without declaring it")
 
 
-#: Every step, in the order of the night.
+#: Every step by name; in the order of the night once `reduction.steps` is imported.
 STEPS: dict[str, Step] = {}
+
+
+def put_in_order() -> None:
+    """Bring `STEPS` into an order in which every step stands behind those it comes after.
+
+    Steps as deep in the night stand in the order of the alphabet, so the
+    order depends on the declarations alone.
+    """
+    depth: dict[str, int] = {}
+
+    def depth_of(name: str, below: tuple[str, ...] = ()) -> int:
+        if name in below or name not in STEPS:
+            raise RuntimeError(f"steps {' -> '.join((*below, name))}: a circle, or not declared")
+        if name not in depth:
+            depth[name] = max((1 + depth_of(other, (*below, name)) for other in STEPS[name].after), default=0)
+        return depth[name]
+
+    ordered = sorted(STEPS, key=lambda name: (depth_of(name), name))
+    for name in ordered:
+        STEPS[name] = STEPS.pop(name)
 
 
 def step(
@@ -249,9 +270,8 @@ def step(
     """
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
-        unknown = [other for other in after if other not in STEPS]
-        if unknown or name in STEPS:
-            raise RuntimeError(f"step {name}: declared twice, or before {unknown}")
+        if name in STEPS:
+            raise RuntimeError(f"step {name}: declared twice")
         summary = (body.__doc__ or "").strip().splitlines()[0]
         STEPS[name] = Step(name, per, version, parameters, after, reads, writes, plan, body, together, second_chance, summary)
         return body

@@ -1,26 +1,30 @@
-"""Every step, imported in the order of the night; importing this module registers them all.
+"""Every step; importing this module declares them all and puts them in order.
 
-The shape map comes between discover and background, the PSF map between
-background and photometry, when they are written.
+The shape map will come between discover and background, the PSF map between
+pattern and photometry.
 """
 
-from reduction import (  # noqa: I001  (the order is the night's)
-    ingest,
-    sort,
-    detector,
-    masters,
-    calibrate,
-    extract,
-    catalogue,
-    solve,
-    field,
-    discover,
+from __future__ import annotations
+
+from reduction import (
     background,
-    slots,
-    photometry,
-    magfit,
+    calibrate,
+    catalogue,
+    detector,
+    discover,
+    extract,
+    field,
+    ingest,
     lightcurve,
+    magfit,
+    masters,
+    pattern,
+    photometry,
+    slots,
+    solve,
+    sort,
 )
+from reduction.step import put_in_order
 
 __all__ = [
     "background",
@@ -34,8 +38,11 @@ __all__ = [
     "lightcurve",
     "magfit",
     "masters",
+    "pattern",
     "photometry",
     "slots",
     "solve",
     "sort",
 ]
+
+put_in_order()

@@ -73,18 +73,23 @@ def light_curve(
     if plot is not None:
         from starledger.plots import plot_light_curve  # matplotlib takes a second to import
 
-        plot_light_curve(frame, plot, f"{found.name or 'source'} ({found.source_id}), {', '.join(meta['passbands'])}")
+        plot_light_curve(frame, plot, _title(found, meta))
 
 
 def _headline(found: Found, meta: dict[str, Any]) -> str:
     """One line: name, id, place, separation, points, slots, reference."""
-    parts = [found.name or "source", f"source {found.source_id}", f"{found.ra:.5f} {found.dec:+.5f}", f"mag {found.mag:.2f}"]
+    parts = [*filter(None, [found.name]), f"source {found.source_id}", f"{found.ra:.5f} {found.dec:+.5f}", f"mag {found.mag:.2f}"]
     if found.separation is not None:
         parts.append(f"{found.separation:.1f} arcsec from the position")
     parts.append(f"{meta['n_point']} points, {meta['n_mag']} with a magnitude")
     parts += [f"{where} ({what})" if what else where for where, what in meta["slots"].items()]
     parts.append("reference " + ", ".join(str(number) for number in meta["references"]))
     return "; ".join(parts)
+
+
+def _title(found: Found, meta: dict[str, Any]) -> str:
+    star = f"{found.name} (source {found.source_id})" if found.name else f"source {found.source_id}"
+    return f"{star}, {', '.join(meta['passbands'])}, slot {', '.join(sorted({where.rpartition(' ')[2] for where in meta['slots']}))}"
 
 
 def _style_of(output: Path | None, known: tuple[str, ...]) -> str:

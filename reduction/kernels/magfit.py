@@ -284,7 +284,6 @@ def _fit_one(y, sigma, x, clip, fixed_floor, iterations):  # type: ignore[no-unt
     if fixed_floor < 0:
         floor = 1.4826 * np.median(np.abs(residual))
     solution = np.zeros(p)
-    inverse = np.zeros((p, p))
     spread = np.sqrt(n / (n - p))
     for step in range(iterations):
         variance = sigma**2 + floor**2
@@ -298,7 +297,7 @@ def _fit_one(y, sigma, x, clip, fixed_floor, iterations):  # type: ignore[no-unt
                 robust = (1 - (u / clip) ** 2) ** 2 if u < clip else 0.0
             weight[i] = robust / variance[i]
         previous = solution
-        solution, inverse = _solve(x, y, weight)
+        solution, _ = _solve(x, y, weight)
         residual = y - x @ solution
         if fixed_floor < 0:
             floor = _floor(residual, variance, weight, sigma, p)
@@ -310,7 +309,7 @@ def _fit_one(y, sigma, x, clip, fixed_floor, iterations):  # type: ignore[no-unt
 @njit(cache=True)
 def _covariance(x, deviation, inverse_variance, limit):  # type: ignore[no-untyped-def]
     """Covariance of a biweight fit (Huber 1981, Robust Statistics, eq. 7.6.10), with each residual enlarged by its star's leverage."""
-    n, p = x.shape
+    n = x.shape[0]
     _, inverse = _solve(x, np.zeros(n), inverse_variance)
     square, slope = 0.0, 0.0
     for i in range(n):

@@ -227,8 +227,8 @@ def iterate(
     per_term: float = 5.0,
     clip: float = 6.0,
     min_epochs: int = 5,
-    tolerance: float = 1e-4,
-    max_iterations: int = 10,
+    tolerance: float = 3e-5,
+    max_iterations: int = 15,
 ) -> MagfitResult:
     """Fit all frames of a field to a reference, average, and repeat until the reference settles.
 
@@ -262,7 +262,8 @@ def iterate(
         Stars with fewer eligible measurements (or than half the frames, if that is less) do not fix the fit after the first iteration:
         a star seen once agrees with itself.
     tolerance : float
-        Median change of the reference (mag) at which it has settled.
+        Median change of the reference (mag) at which it has settled. At 1e-4 two runs that stop an iteration apart differ by up to 5 % of a
+        1 % dip with 40 stars a frame, at 3e-5 by 1 %.
     max_iterations : int
         Most iterations, at least 1.
 

@@ -35,8 +35,8 @@ _KEYS = {
     "flat_master_id": "master",
     "reference_id": "magfit_reference",
     "parent_id": "magfit_reference",
-    **{f"{name}_id": name for name in ("observatory", "instrument", "passband", "exposure", "frame", "field", "config", "task", "product", "master")},
-    **{f"{name}_id": name for name in ("catalogue", "annotation", "target")},
+    **{f"{name}_id": name for name in ("observatory", "instrument", "passband", "exposure", "frame", "field", "config", "task")},
+    **{f"{name}_id": name for name in ("product", "master", "catalogue", "annotation", "target")},
 }
 _JSON = {("wcs_solution", "coeff"), ("wcs_solution", "corners"), ("field", "corners"), ("frame_statistics", "statistics")}
 
@@ -74,8 +74,11 @@ def differences(a: Dump, b: Dump, *, rtol: float = 1e-9, atol: float = 1e-9, mos
         lines += [f"{table}: only in the second: {key}" for key in b[table].keys() - a[table].keys()]
         for key in a[table].keys() & b[table].keys():
             one, other = a[table][key], b[table][key]
-            lines += [f"{table} {key}: {name} {one[name]!r} != {other[name]!r}" for name in one if not _same(one[name], other[name], rtol, atol)]
-        found += sorted(lines)[:most] + ([f"{table}: {len(lines)} differences"] if len(lines) > most else [])
+            unequal = [name for name in one if not _same(one[name], other[name], rtol, atol)]
+            lines += [f"{table} {key}: {name} {one[name]!r} != {other[name]!r}" for name in unequal]
+        found += sorted(lines)[:most]
+        if len(lines) > most:
+            found.append(f"{table}: {len(lines)} differences")
     return found
 
 
@@ -101,6 +104,7 @@ def dump(url: str, *, current: bool = False) -> Dump:
             for table in Base.metadata.sorted_tables
             if table.name != "run"
         }
+    rows["config"] = [row for row in rows["config"] if row["kind"] != "archive"]  # where its files are
     if current:
         _drop_superseded(rows)
     names = _Names(rows)
@@ -122,15 +126,32 @@ def _drop_superseded(rows: dict[str, list[Row]]) -> None:
     for name, found in rows.items():
         if name != "source" and found and "task_id" in found[0]:
             rows[name] = [row for row in found if row["task_id"] in alive]
+    rows["product"] = [row for row in rows["product"] if row["superseded_by"] is None]
+    rows["magfit_reference"] = _latest(rows["magfit_reference"])
     rows["lineage"] = [row for row in rows["lineage"] if row["input_task_id"] in alive]
     for child, column, parent, key in (
         ("master_frame", "master_id", "master", "master_id"),
         ("reference_magnitude", "reference_id", "magfit_reference", "reference_id"),
+        ("magfit_solution", "reference_id", "magfit_reference", "reference_id"),
         ("best_slot", "reference_id", "magfit_reference", "reference_id"),
+        ("lightcurve_statistics", "reference_id", "magfit_reference", "reference_id"),
         ("config", "config_id", "task", "config_id"),
     ):
         known = {row[key] for row in rows[parent]}
         rows[child] = [row for row in rows[child] if row[column] in known]
+
+
+def _latest(references: list[Row]) -> list[Row]:
+    """The last accepted reference of each field, and those it was averaged from."""
+    known = {row["reference_id"]: row for row in references}
+    accepted = sorted(row["reference_id"] for row in references if row["status"] == "accepted")
+    latest = {known[reference_id]["field_id"]: reference_id for reference_id in accepted}
+    kept = []
+    for reference_id in latest.values():
+        while reference_id is not None:
+            kept.append(known[reference_id])
+            reference_id = known[reference_id]["parent_id"]
+    return kept
 
 
 class _Names:
@@ -145,7 +166,7 @@ class _Names:
             "passband": lambda r: r["name"],
             "exposure": lambda r: r["sha256"][:16],
             "frame": lambda r: (self("exposure", r["exposure_id"]), r["channel"]),
-            "field": lambda r: (self("instrument", r["instrument_id"]), self("passband", r["passband_id"]), round(r["ra"], 9), round(r["dec"], 9)),
+            "field": lambda r: (self("instrument", r["instrument_id"]), self("passband", r["passband_id"]), round(r["ra"], 6)),
             "config": lambda r: r["sha256"],
             "task": lambda r: (r["step"], self._unit(r), r["input_hash"][:16]),
             "product": lambda r: (r["kind"], self("task", r["task_id"]), r["path"] is None),

@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +94,7 @@ class Work:
     def worked(self, paths: Sequence[Path] | None = None, **options: Any) -> dict[str, int]:
         """Reduce; units done by step, where there were any. Nothing may fail."""
         tallies = self.tallies(paths, **options)
-        assert not [tally.failed for tally in tallies if tally.failed]
+        assert {tally.step: tally.failed for tally in tallies if tally.failed} == {}
         return {tally.step: tally.done for tally in tallies if tally.done}
 
     def sql(self, text: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -114,12 +116,11 @@ def reduced(folder: Path) -> Work:
             template.mkdir()
             assert Work(f"sqlite:///{template / 'archive.db'}", template / "files").worked()["lightcurve"] == 1
             (template / "complete").touch()
-    shutil.copy(template / "archive.db", folder / "archive.db")
+    with closing(sqlite3.connect(template / "archive.db")) as source, closing(sqlite3.connect(folder / "archive.db")) as target:
+        source.backup(target)
     shutil.copytree(template / "files", folder / "files")
     work = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files")
-    # What the archive remembers of its files must be this copy's own.
-    content = f'{{"files":"{work.files}"}}'
-    work.sql("UPDATE config SET content = :content WHERE kind = 'archive'", content=content)
+    create_archive(work.url, work.files).engine.dispose()  # so that the copy remembers its own folder
     return work
 
 

@@ -75,6 +75,9 @@ def build(url: str, *, n_frame: int = 12, n_source: int = 40, seed: int = 1) -> 
     schema.upgrade(engine)
     small = fill(engine, n_frame, n_source, seed)
     analyse(engine)
+    # People add targets later: no statistics know of them.
+    with engine.begin() as connection:
+        _targets(connection, small)
     return small
 
 
@@ -261,8 +264,21 @@ def _sources(put: Any, s: SmallArchive, seed: int) -> None:
         healpix=healpix29(s.ra, s.dec), fold=s.fold, origin="catalogue", fit_mag=10.0 + 0.1 * (np.arange(n) % 50),
         fit_colour=0.5 + 0.01 * (np.arange(n) % 30), colour_measured=1, task_id=1)  # fmt: skip
     put("source_name", name=[f"TYC 3281-{k}-1" for k in range(n)], source_id=s.source_id, catalogue_id=1)
-    put("target", target_id=[1, 2], name=["HAT-P-32 b", "no ephemeris"], ra=s.ra[:2], dec=s.dec[:2], source_id=s.source_id[:2],
-        epoch=[EPOCH, np.nan], period=[PERIOD, np.nan], duration=[DURATION, np.nan], created=NOW)  # fmt: skip
+
+
+def _targets(connection: sa.Connection, s: SmallArchive) -> None:
+    columns = {
+        "target_id": [1, 2],
+        "name": np.array(["HAT-P-32 b", "no ephemeris"], dtype=object),
+        "ra": s.ra[:2],
+        "dec": s.dec[:2],
+        "source_id": s.source_id[:2],
+        "epoch": [EPOCH, np.nan],
+        "period": [PERIOD, np.nan],
+        "duration": [DURATION, np.nan],
+        "created": np.array(NOW, dtype=object),
+    }
+    bulk_insert(connection, Base.metadata.tables["target"], columns)
 
 
 def _photometry(put: Any, s: SmallArchive) -> None:

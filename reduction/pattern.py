@@ -1,0 +1,132 @@
+"""Step pattern: what hot and cold pixels add, from a night's own object frames, where there was no dark for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.flags import Mask
+from db.tables import CalibratedFrame, Detection, Exposure, Frame, FrameBackground, Master, Product, Source, WcsSolution
+from reduction.background import BackgroundParameters, covered, read_map
+from reduction.extract import calibrated_planes
+from reduction.kernels.pattern import FixedPattern, fixed_pattern
+from reduction.ledger import next_id
+from reduction.plans import done_tasks
+from reduction.step import Context, Output, Rows, Unit, parameter, step
+
+__all__ = ["PatternParameters", "pattern"]
+
+#: Largest cube of residuals in memory; more frames or larger ones are worked in bands of rows.
+_CUBE_BYTES = 300_000_000
+
+
+@dataclass(frozen=True)
+class PatternParameters:
+    """How the fixed pattern is found."""
+
+    min_frames: int = parameter(16, "", "fewest object frames; a pointing that drifts is what separates pixels from stars")
+    clip: float = parameter(4.5, "sigma", "clipping of a pixel's values")
+    significance: float = parameter(3.0, "sigma", "pixels less significant than this are left as they are")
+
+
+def _plan(context: Context, p: PatternParameters) -> list[Unit]:
+    """Object frames of one instrument, night and exposure time that had no dark.
+
+    Of a night that is still coming in, the first 16, 32, 64 ... frames are
+    taken: each new frame does not make all the others pending.
+    """
+    done = done_tasks(context.session, "background")
+    query = (
+        sa.select(Frame.frame_id, Frame.instrument_id, Frame.channel, Frame.night_id, Frame.exptime)
+        .join(CalibratedFrame, CalibratedFrame.frame_id == Frame.frame_id)
+        .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+        .where(Frame.type == "object", CalibratedFrame.dark_master_id.is_(None), Exposure.calibration_state.not_like("%dark%"))
+        .order_by(Frame.jd_utc, Frame.frame_id)
+    )
+    groups: dict[str, list[tuple[int, int]]] = {}
+    for row in context.session.execute(query):
+        if str(row.frame_id) in done:
+            key = f"{row.instrument_id}/{row.channel}/{row.night_id}/{row.exptime:g}"
+            groups.setdefault(key, []).append((row.frame_id, row.night_id))
+    units = []
+    for key, members in groups.items():
+        if len(members) < p.min_frames:
+            continue
+        n = p.min_frames * 2 ** int(np.log2(len(members) / p.min_frames))
+        frames = [frame_id for frame_id, _ in members[:n]]
+        tasks = tuple(done[str(frame_id)] for frame_id in frames)
+        units.append(Unit(key, f"night {members[0][1]}, {n} frames", tasks, payload={"frames": frames}, night_id=members[0][1]))
+    return units
+
+
+@step(
+    "pattern",
+    per="night",
+    after=("background",),
+    plan=_plan,
+    parameters=PatternParameters,
+    reads=(Frame, Exposure, CalibratedFrame, FrameBackground, Product, Detection, Source, WcsSolution),
+    writes=(Master,),
+)
+def pattern(context: Context, unit: Unit, p: PatternParameters) -> Output:
+    """Find what hot and cold pixels add to frames without a dark, from the night's own drifting object frames."""
+    session = context.session
+    frames = [session.get_one(Frame, frame_id) for frame_id in unit.payload["frames"]]
+    ny, nx = frames[0].ny, frames[0].nx
+    band = max(1, min(ny, _CUBE_BYTES // (5 * nx * len(frames))))
+    parts = []
+    for first in range(0, ny, band):
+        rows = slice(first, min(first + band, ny))
+        residual = np.empty((len(frames), rows.stop - first, nx), dtype=np.float32)
+        excluded = np.empty(residual.shape, dtype=bool)
+        for k, (data, bad) in enumerate(_residuals(context, frames)):
+            residual[k], excluded[k] = data[rows], bad[rows]
+        noise = float(np.median([frame.sky_noise or 1.0 for frame in frames]))
+        parts.append(fixed_pattern(residual, excluded, clip=p.clip, noise=noise))
+    found = FixedPattern(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "error", "count")))
+    correction = found.correction(p.significance)
+    known = np.isfinite(found.error)
+    error = np.where(correction != 0, found.error, 0.0).astype(np.float32)
+    planes = {"SCI": correction, "VAR": error**2, "MASK": np.where(known, 0, int(Mask.NO_DATA)).astype(np.uint8)}
+    file = context.write("pattern", f"pattern-{unit.key.replace('/', '-')}", planes, {"KIND": "pattern", "NFRAME": len(frames)})
+    level = float(np.mean(correction, dtype=float))
+    noise = float(np.median(found.error[known])) if known.any() else 0.0
+    remark = f"{int((correction != 0).sum())} pixels corrected, {100 * known.mean():.0f} % of the frame known"
+    return Output(file=file, finish=partial(_rows, tuple(unit.payload["frames"]), level, noise), remark=remark)
+
+
+def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
+    """Each frame less its background, and the pixels under sources."""
+    query = sa.select(FrameBackground.frame_id, Product.path).join(Product, Product.product_id == FrameBackground.product_id)
+    paths = {row.frame_id: str(row.path) for row in context.session.execute(query)}
+    for frame in frames:
+        planes = calibrated_planes(context, frame.frame_id)
+        sky = read_map(context, paths[frame.frame_id]).image(planes["SCI"].shape)
+        yield planes["SCI"] - sky, covered(context, frame, planes, BackgroundParameters()) | (planes["MASK"] != 0)
+
+
+def _rows(frames: tuple[int, ...], level: float, noise: float, session: Session, _task_id: int) -> list[Rows]:
+    rows = [session.get_one(Frame, frame_id) for frame_id in frames]
+    columns: dict[str, Any] = {
+        "master_id": next_id(session, Master.master_id),
+        "kind": "pattern",
+        "instrument_id": rows[0].instrument_id,
+        "night_id": rows[0].night_id,
+        "channel": rows[0].channel,
+        "passband_id": None,
+        "exptime": rows[0].exptime,
+        "ccd_temperature": None,
+        "jd_utc": float(np.mean([frame.jd_utc for frame in rows])),
+        "n_frame": len(rows),
+        "n_rejected": 0,
+        "level": level,
+        "noise": noise,
+    }
+    return [Rows(Master, columns, upsert=True)]
