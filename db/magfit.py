@@ -27,7 +27,7 @@ class MagfitReference(Base):
     frame_id: Mapped[int] = reference("frame.frame_id", "The single frame that the iteration began with")
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames in the average")
     n_source: Mapped[int] = column(sa.Integer, "", "Sources with a magnitude")
-    change: Mapped[float | None] = column(sa.Double, "mag", "Median absolute change of bright stars against the parent", null=True)
+    change: Mapped[float | None] = column(sa.Double, "mag", "Median change of the references that followed it, over the slots", null=True)
     zero_band: Mapped[str | None] = column(sa.String(16), "", "Catalogue band that fixed the zero point; NULL: instrumental", null=True)
     n_zero: Mapped[int] = column(sa.Integer, "", "Catalogue stars that fixed the zero point")
     created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ __all__ = ["MagfitParameters", "magfit"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+_T = TypeVar("_T")
+
 #: Points that may not fix a fit. Blends and corrected bad pixels may: they are as constant as other stars, and robustly weighted.
 _UNFIT = int(Flag.SATURATED | Flag.COSMIC)
 N_FOLD = 5
@@ -41,8 +43,9 @@ class MagfitParameters:
     terms: tuple[str, ...] = parameter(("colour",), "", "further terms, by name; the last are dropped first when stars are few")
     per_term: float = parameter(5.0, "", "stars needed for each term")
     clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero")
-    tolerance: float = parameter(1e-4, "mag", "median change of the reference at which it has settled")
-    max_iterations: int = parameter(10, "", "most references that are averaged")
+    fit_sigma: float = parameter(0.02, "mag", "stars with larger errors do not fix the fit, where there are enough others")
+    tolerance: float = parameter(3e-5, "mag", "median change of the reference at which it has settled")
+    max_iterations: int = parameter(15, "", "most references that are averaged")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def magfit(context: Context, unit: Unit, p: MagfitParameters) -> Output:
             group=group,
             eligible=eligible,
             n_fold=N_FOLD,
+            fit_sigma=p.fit_sigma,
             per_term=p.per_term,
             clip=p.clip,
             tolerance=p.tolerance,
@@ -234,41 +238,41 @@ def _rows(
 ) -> list[Rows]:
     """The references on the way, the accepted one with a solution for every usable frame, and the best slots: one transaction."""
     number = next_id(session, MagfitReference.reference_id)
-    n_iteration = max(len(_references(result)) for result in results.values())
-    rows: list[Rows] = []
+    kept = _kept(max(len(result.references) for result in results.values()))
     created = now()
-    for k in range(n_iteration):
-        last = k == n_iteration - 1
-        some = [_at(_references(result), k) for result in results.values()]
-        change = [result.history[k].change for result in results.values() if k < len(result.history)]
+    rows: list[Rows] = []
+    for k, iteration in enumerate(kept):
+        last = iteration == kept[-1]
+        some = [_at(result.references, iteration) for result in results.values()]
         columns: dict[str, Any] = {
             "reference_id": number + k,
             "field_id": field_id,
-            "iteration": k,
+            "iteration": iteration,
             "status": "accepted" if last else "iteration",
             "parent_id": number + k - 1 if k else None,
             "frame_id": points.frames[first].frame_id,
-            "n_frame": 1 if k == 0 else len(points.frames),
+            "n_frame": len(points.frames) if iteration else 1,
             "n_source": max(int(np.isfinite(reference.mag).sum()) for reference in some),
-            "change": float(np.median(change)) if change else None,
+            "change": float(np.median([_at(result.history, iteration).change for result in results.values()])),
             "created": created,
             **_zero(points, first),
         }
         rows.append(Rows(MagfitReference, columns, upsert=True))
-        rows += [_magnitudes(number + k, slot, points, result, k) for slot, result in results.items()]
-    accepted = number + n_iteration - 1
+        rows += [_magnitudes(number + k, slot, points, _at(result.references, iteration)) for slot, result in results.items()]
+    accepted = number + len(kept) - 1
     rows += [_solutions(accepted, slot, points, terms, result) for slot, result in results.items()]
     rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
     return rows
 
 
-def _references(result: MagfitResult) -> list[Averages]:
-    return [result.reference]
+def _kept(n_iteration: int) -> list[int]:
+    """Iterations whose references are kept: the single frame, the one before last, and the last."""
+    return sorted({0, max(n_iteration - 2, 0), n_iteration - 1})
 
 
-def _at(references: list[Averages], k: int) -> Averages:
-    """The k-th reference; a slot that settled early keeps its last."""
-    return references[min(k, len(references) - 1)]
+def _at(series: Sequence[_T], k: int) -> _T:
+    """What a slot had at iteration k; one that settled early keeps its last."""
+    return series[min(k, len(series) - 1)]
 
 
 def _zero(points: _Points, first: int) -> dict[str, Any]:
@@ -277,8 +281,7 @@ def _zero(points: _Points, first: int) -> dict[str, Any]:
     return {"zero_band": "fit_mag" if n >= 3 else None, "n_zero": n}
 
 
-def _magnitudes(reference_id: int, slot: int, points: _Points, result: MagfitResult, k: int) -> Rows:
-    reference = _at(_references(result), k)
+def _magnitudes(reference_id: int, slot: int, points: _Points, reference: Averages) -> Rows:
     known = np.isfinite(reference.mag)
     columns = {
         "reference_id": reference_id,

@@ -19,7 +19,7 @@ class SlotsParameters:
     """Which apertures are measured."""
 
     factors: tuple[float, ...] = parameter(
-        (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.5), "FWHM", "radii of the apertures in units of the typical FWHM"
+        (1.2, 1.45, 1.7, 2.0, 2.4, 3.0), "FWHM", "radii of the apertures in units of the typical FWHM"
     )
     radii: tuple[float, ...] = parameter((), "pixel", "radii of the apertures; in place of factors when given")
 

@@ -75,6 +75,8 @@ class MagfitResult:
         Terms fitted in each frame.
     history : tuple of Iteration
     converged : bool
+    references : tuple of Averages
+        The public reference of each iteration, with the scatter of the magnitudes that were fitted to it.
     """
 
     reference: Averages
@@ -85,6 +87,7 @@ class MagfitResult:
     terms: B1
     history: tuple[Iteration, ...]
     converged: bool
+    references: tuple[Averages, ...]
 
 
 def select_reference(
@@ -281,6 +284,7 @@ def iterate(
     public = _first_reference(start, rows)
     reference = _stack([public] * n_fold)
     history: list[Iteration] = []
+    references: list[Averages] = []
     excess = np.zeros((n_fold, rows.fold.size))
     while True:
         fits, terms = _fit(rows, excess, reference, public, choice)
@@ -292,12 +296,13 @@ def iterate(
         noise = noise_model(mean.mag, mean.scatter)
         change = settled(reference.mag.ravel(), following.mag.ravel(), following.err.ravel())
         history.append(Iteration(noise, *change))
+        references.append(Averages(public.mag, public.err, mean.scatter, public.n))
         converged = history[-1].change <= tolerance
         if converged or len(history) >= max_iterations:
             break
         excess = np.array([_excess(rows, k, following) for k in range(n_fold)])
         reference, public = following, mean
-    return MagfitResult(public, fits, fitted, np.hypot(rows.sigma, zero_point), mean, terms, tuple(history), converged)
+    return MagfitResult(public, fits, fitted, np.hypot(rows.sigma, zero_point), mean, terms, tuple(history), converged, tuple(references))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _S
     columns = "target_id, name, ra, dec, created"
     values = {"ra": float(star["ra"]), "dec": float(star["dec"])}
     work.sql(f"INSERT INTO target ({columns}) VALUES (1, 'mine', :ra, :dec, '2026-01-01 00:00:00')", **values)
-    assert set(spy.written) == set(work.worked(reporter=spy))
+    done = work.worked(reporter=spy)
+    assert set(spy.written) == set(done) and set(done) >= {"catalogue", *_FRAMES, *_FIELDS}
     for name, written in spy.written.items():
         assert written - _LEDGER == {table.__tablename__ for table in STEPS[name].writes}, name
         assert "task" in written, name
@@ -121,7 +122,8 @@ def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, n
     """The template was made by one process on SQLite; this one by two on PostgreSQL."""
     other = Work(new_archive("postgresql"), tmp_path / "other")
     other.worked(jobs=2)
-    assert compare.compare(reduced.url, other.url) == []
+    # What the client reads of single precision has passed through text on PostgreSQL: fits may differ in the eighth digit.
+    assert compare.compare(reduced.url, other.url, rtol=1e-6, atol=1e-6) == []
     ours, theirs = compare.light_curves(reduced.url), compare.light_curves(other.url)
     assert len(ours) > 1000 and ours.keys() == theirs.keys()
     assert all((ours[key] is None) == (theirs[key] is None) for key in ours)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 import reduction.steps  # noqa: F401  (registers the steps: they say what a task's unit is)
@@ -214,6 +215,8 @@ class _Names:
                 resolved[name] = re.sub(r"frame-\d+|-\d+-", "-", value)
             elif table == "task" and name == "message" and value is not None:
                 resolved[name] = re.sub(r"frame \d+", "frame", value)
+            elif isinstance(value, float) and isinstance(Base.metadata.tables[table].c[name].type, sa.REAL):
+                resolved[name] = float(np.float32(value))  # PostgreSQL gives the shortest text that means it, SQLite its double
             else:
                 resolved[name] = value
         return resolved

@@ -699,7 +699,7 @@ def upgrade() -> None:
         sa.Column("frame_id", sa.Integer(), nullable=False, comment="The single frame that the iteration began with"),
         sa.Column("n_frame", sa.Integer(), nullable=False, comment="Frames in the average"),
         sa.Column("n_source", sa.Integer(), nullable=False, comment="Sources with a magnitude"),
-        sa.Column("change", sa.Double(), nullable=True, comment="Median absolute change of bright stars against the parent [mag]"),
+        sa.Column("change", sa.Double(), nullable=True, comment="Median change of the references that followed it, over the slots [mag]"),
         sa.Column("zero_band", sa.String(length=16), nullable=True, comment="Catalogue band that fixed the zero point; NULL: instrumental"),
         sa.Column("n_zero", sa.Integer(), nullable=False, comment="Catalogue stars that fixed the zero point"),
         sa.Column("created", sa.DateTime(), nullable=False, comment="When [UTC]"),
