@@ -2,6 +2,7 @@
 # make test     all tests, on SQLite and on PostgreSQL
 # make lint     style, types, and who imports whom
 # make bench    the benchmarks
+# make docs     write the pages of docs/ that follow from the code
 #
 # Everything runs in .venv, which is made when it is missing or older than what it is made from.
 
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile
 
-.PHONY: venv demo test lint format bench lock clean
+.PHONY: venv demo test lint format bench docs lock clean
 
 demo: $(READY)
 	$(BIN)/starledger demo
@@ -31,6 +32,9 @@ format: $(READY)
 
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(READY)
+	$(BIN)/python -m starledger.docs docs
 
 venv: $(READY)
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from psycopg2.extensions import new_type, register_type
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
@@ -66,13 +68,28 @@ def make_engine(url: URL | str, *, writer: bool = False) -> Engine:
     """
     url = parse_url(url) if isinstance(url, str) else url
     if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, pool_pre_ping=True)
+        sa.event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     path = sqlite_path(url)
     engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
     sa.event.listen(engine, "connect", _prepare_sqlite)
     begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+#: PostgreSQL's object id of the type real.
+_FLOAT4 = 700
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    # A real comes as the shortest text that means it; read as a double, that text is another number than the one SQLite gives.
+    register_type(new_type((_FLOAT4,), "FLOAT4", _single), connection)
+
+
+def _single(text: str | None, _cursor: Any) -> float | None:
+    return None if text is None else float(np.float32(text))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -124,15 +141,20 @@ def _null_where_undefined(function: Callable[..., float]) -> Callable[..., float
 
 @contextmanager
 def reachable(url: URL) -> Iterator[None]:
-    """Turn the driver's errors of connection and locks into `ArchiveUnavailable`."""
+    """Turn the driver's errors of connection, locks and damaged files into `ArchiveUnavailable`."""
     try:
         yield
-    except sa.exc.OperationalError as error:
+    except sa.exc.DatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+        damaged = "not a database" in reason or "malformed" in reason
+        if not (damaged or isinstance(error, sa.exc.OperationalError)):
+            raise
         locked = "locked" in reason or "busy" in reason
         hint = "another program is writing; try again when it has finished" if locked else "check the URL and that the server runs"
         if "disk is full" in reason or "No space left" in reason:
             hint = "free some disk space and run again; nothing that was done is lost"
+        if damaged:
+            hint = "name another archive, or bring this one back from a copy"
         raise ArchiveUnavailable(
             reason, where=url.render_as_string(hide_password=True), hint=hint, code="archive.locked" if locked else "archive.unreachable"
         ) from error

@@ -53,7 +53,10 @@ def calibrated_planes(context: Context, frame_id: int) -> dict[str, np.ndarray[A
 def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
     """A frame's detections as arrays, brightest first: number, x, y, flux, flux_err, peak, fwhm, flags."""
     names = ("number", "x", "y", "flux", "flux_err", "peak", "fwhm", "flags")
-    columns = [getattr(Detection, name) for name in names]
+    # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
+    columns = [
+        sa.cast(column, sa.Double) if isinstance(column.type, sa.REAL) else column for column in (getattr(Detection, n) for n in names)
+    ]
     query = sa.select(*columns).where(Detection.night_id == night_id, Detection.frame_id == frame_id).order_by(Detection.number)
     return dict(zip(names, fetch_columns(session.execute(query), "iffffffi"), strict=True))
 

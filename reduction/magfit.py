@@ -152,8 +152,9 @@ def _read(session: Session, field_id: int) -> _Points:
     slots = session.execute(
         sa.select(PhotometrySlot.slot).where(PhotometrySlot.instrument_id == frames[0].instrument_id).order_by(PhotometrySlot.slot)
     ).scalars().all()  # fmt: skip
-    names = [f"{stem}_{slot}" for slot in slots for stem in ("flux", "flux_err")]
-    expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *(f"m.{name}" for name in names)])
+    # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
+    names = [f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for slot in slots for stem in ("flux", "flux_err")]
+    expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *names])
     text = sa.text(
         f"SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag, {expressions} "
         "FROM frame f JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "

@@ -104,11 +104,14 @@ def _failed_files(archive: Archive) -> list[Path]:
     """Files that could not be taken in and still lie where they were: they have no row of their own but their task's message."""
     query = sa.select(Task.message).where(Task.step == "ingest", Task.status == "failed").order_by(Task.task_id)
     with archive.engine.connect() as connection:
-        messages = [str(message) for message in connection.execute(query).scalars()]
-    # A message begins with the path, and a path may hold a colon itself.
-    heads = [(Path(text[: mark.start()]) for mark in re.finditer(": ", text)) for text in messages]
-    found = (next((path for path in candidates if path.is_absolute() and path.is_file()), None) for candidates in heads)
+        found = [_path_at_head(str(message)) for message in connection.execute(query).scalars()]
     return [path for path in found if path is not None]
+
+
+def _path_at_head(message: str) -> Path | None:
+    """The file that a message begins with, where it exists; its path may hold a colon itself."""
+    heads = (Path(message[: mark.start()]) for mark in re.finditer(": ", message))
+    return next((path for path in heads if path.is_absolute() and path.is_file()), None)
 
 
 def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:

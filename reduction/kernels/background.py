@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 __all__ = ["BackgroundMap", "background", "object_mask"]
 
@@ -90,7 +91,9 @@ class BackgroundMap:
         """
         rows = _interpolation_matrix(shape[0], self.box, self.value.shape[0])
         columns = _interpolation_matrix(shape[1], self.box, self.value.shape[1])
-        return (rows @ _padded(self.value)) @ columns.T
+        # Not by BLAS: its last digits depend on the number of its threads, and a frame must not depend on who works it.
+        image: NDArray[np.float32] = csr_array(rows) @ np.einsum("ij,kj->ik", _padded(self.value), columns)
+        return image
 
 
 def _cell(position: ArrayLike, box: int, n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
