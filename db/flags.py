@@ -40,10 +40,7 @@ class Flag(IntFlag):
     BAD_PIXEL = 4
     COSMIC = 8
     BLENDED = 16
-    NEGATIVE_FLUX = 32
-    COLOUR_ASSUMED = 64
-    EXTRAPOLATED = 128
-    POOR_BACKGROUND = 256
+    COLOUR_ASSUMED = 32
 
 
 FLAG_TEXT: dict[Flag, str] = {
@@ -52,10 +49,7 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.BAD_PIXEL: "a masked pixel (no data, hot, dead, bleed) lies within the flag radius",
     Flag.COSMIC: "a cosmic-ray hit lies within the flag radius",
     Flag.BLENDED: "a neighbour within the flag radius is not fainter by 3 mag or more",
-    Flag.NEGATIVE_FLUX: "the flux in the best slot is not positive",
     Flag.COLOUR_ASSUMED: "the colour used in the magnitude fit is assumed, not measured",
-    Flag.EXTRAPOLATED: "the position lies outside the stars that fixed the magnitude fit",
-    Flag.POOR_BACKGROUND: "too few sky pixels around the source for a local background",
 }
 
 

@@ -44,7 +44,7 @@ def calibrated_planes(context: Context, frame_id: int) -> dict[str, np.ndarray[A
         raise FrameUnusable(
             "calibrated file is missing",
             where=str(file),
-            hint="run 'starledger calibrate --redo' or give the right --files",
+            hint="give the right --files; if the file is lost, the next 'starledger reduce' makes it again",
             code="frame.file_missing",
         )
     return read_image(file)[0]

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
 
 from db.bulk import bulk_insert
-from db.errors import StarledgerError
+from db.errors import ArchiveUnavailable, StarledgerError
 from db.tables import Base, Config, Exposure, Frame, Lineage, Product, Task
 from reduction.step import STEPS, NewFile, Output, Rows, Step, Unit, canonical
 
@@ -216,7 +216,7 @@ def _write(connection: Connection, step: Step, rows: Rows, task_id: int, product
 
 
 def sweep(engine: Engine, files: Path) -> int:
-    """Remove what a killed run left: temporary files, and products that no row names.
+    """Make files and rows agree: remove what a killed run left, and make what is lost pending again.
 
     Only names of this program's making inside its own folders are looked at.
 
@@ -227,6 +227,15 @@ def sweep(engine: Engine, files: Path) -> int:
     """
     with engine.connect() as connection:
         known = set(connection.execute(sa.select(Product.path).where(Product.path.is_not(None))).scalars())
+    if known and not files.is_dir():
+        raise ArchiveUnavailable(
+            "the folder of the pixel products is not there", where=str(files), hint="mount it, or give --files DIR", code="archive.files"
+        )
+    lost = [path for path in known if path is not None and not (files / path).is_file()]
+    if lost:
+        made = sa.select(Product.task_id).where(Product.path.in_(lost), Product.superseded_by.is_(None))
+        with engine.begin() as connection:
+            connection.execute(sa.update(Task).where(Task.task_id.in_(made), Task.status == "done").values(status="superseded"))
     removed = 0
     for kind in ("bias", "dark", "flat", "pattern", *_PASSING):
         for path in sorted((files / kind).glob("**/*.fits")):

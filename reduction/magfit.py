@@ -45,7 +45,7 @@ class MagfitParameters:
     clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero")
     fit_sigma: float = parameter(0.02, "mag", "stars with larger errors do not fix the fit, where there are enough others")
     tolerance: float = parameter(3e-5, "mag", "median change of the reference at which it has settled")
-    max_iterations: int = parameter(15, "", "most references that are averaged")
+    max_iterations: int = parameter(25, "", "most references that are averaged")
 
 
 @dataclass(frozen=True)
@@ -220,10 +220,10 @@ def _best_slots(points: _Points, results: Mapping[int, MagfitResult]) -> IntArra
     slots = np.array(sorted(results))
     scatter = np.array([results[slot].mean.scatter for slot in slots])
     middle = int(slots[len(slots) // 2])
-    mag = results[middle].mean.mag
     crowded = np.zeros(len(points.source_id))
     np.maximum.at(crowded, points.star, ((points.flags & int(Flag.BLENDED)) != 0).astype(float))
-    index = best_slot(mag, scatter, crowded.astype(np.int64))
+    # By the star's own magnitude: what an aperture holds of a bright neighbour must not choose a larger one.
+    index = best_slot(points.fit_mag, scatter, crowded.astype(np.int64))
     return np.where(index >= 0, slots[np.clip(index, 0, len(slots) - 1)], middle)
 
 

@@ -98,7 +98,8 @@ def _draw(archive: Archive, comparison: Comparison, folder: Path) -> None:
         "WHERE s.n_good > 10 ORDER BY s.mag_median"
     )
     frame = archive.sql(text)
-    plot_scatter(frame.mag_median, frame.mad_rms, folder / "scatter.png", expected=(frame.mag_median, frame.expected_rms))
+    bins = frame.groupby((frame.mag_median * 2).round() / 2)[["mag_median", "expected_rms"]].median()
+    plot_scatter(frame.mag_median, frame.mad_rms, folder / "scatter.png", expected=(bins.mag_median, bins.expected_rms))
 
 
 def register(app: typer.Typer) -> None:

@@ -71,7 +71,7 @@ _VIEW_TEXT = {
 }
 
 #: Bits that have their place and are not found by any step so far.
-_RESERVED = Flag.COSMIC | Flag.NEGATIVE_FLUX | Flag.EXTRAPOLATED | Flag.POOR_BACKGROUND
+_RESERVED = Flag.COSMIC
 _RESERVED_MASK = Mask.COSMIC
 
 #: Columns of views that are no table's: unit and meaning.

@@ -76,8 +76,8 @@ def reduce(
         if reporter is not None:
             reporter.advance(STEPS["ingest"], Unit(str(path), str(path)), _no_frames([path]))
     with archive.only_writer(), reachable(archive.engine.url):
-        _make_folder(archive.files)
         sweep(archive.engine, archive.files)
+        _make_folder(archive.files)
         given = {"paths": [str(path) for path in [*paths, *_failed_files(archive)]], "catalogues": [str(path) for path in catalogues]}
         with _run_row(archive, settings, keep=config is not None) as (run_id, finish):
             with Runner(archive.engine, archive.files, {**settings, **given}, run_id, jobs=jobs, retry=retry, reporter=reporter) as runner:

@@ -61,7 +61,18 @@ def _relation(x: FloatArray, y: FloatArray, degree: int) -> np.polynomial.Polyno
 
 
 def fit_magnitude(magnitudes: Mapping[str, FloatArray]) -> FloatArray:
-    """One magnitude a star, (n,), on the system of the most complete band; NaN where no band has one."""
+    """One magnitude a star, on the system of the most complete band.
+
+    Parameters
+    ----------
+    magnitudes : mapping of band to (n,) array
+        NaN where unknown.
+
+    Returns
+    -------
+    (n,) array
+        NaN where no band has a value.
+    """
     return combine(list(magnitudes.values()), 1)
 
 

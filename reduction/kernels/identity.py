@@ -27,7 +27,17 @@ _ORDER_INDEX = 29
 
 
 def healpix29(ra: npt.ArrayLike, dec: npt.ArrayLike) -> IntArray:
-    """HEALPix pixel of order 29, nested, of positions in degrees (the HATS ``_healpix_29``)."""
+    """HEALPix pixel of order 29, nested (the HATS ``_healpix_29``).
+
+    Parameters
+    ----------
+    ra, dec : (n,) array_like
+        Positions in degrees; any multiple of 360 may be in `ra`.
+
+    Returns
+    -------
+    (n,) array of int64
+    """
     return np.atleast_1d(np.asarray(hpgeom.angle_to_pixel(2**_ORDER_INDEX, np.mod(ra, 360.0), dec, nest=True, lonlat=True), dtype=np.int64))
 
 
@@ -65,7 +75,20 @@ def new_source_ids(ra: npt.ArrayLike, dec: npt.ArrayLike, taken: npt.ArrayLike =
 
 
 def fold_of(source_id: npt.ArrayLike, n_fold: int = 5) -> npt.NDArray[np.int16]:
-    """Cross-fit fold of each source, 0 to n_fold - 1: a hash that is the same for ever (splitmix64, Steele et al. 2014)."""
+    """Cross-fit fold of each source: a hash that is the same for ever (splitmix64; Steele et al. 2014, OOPSLA, 453).
+
+    Parameters
+    ----------
+    source_id : (n,) array_like of int
+        Identifiers.
+    n_fold : int
+        Number of folds.
+
+    Returns
+    -------
+    (n,) array of int16
+        0 to n_fold - 1.
+    """
     z = np.atleast_1d(np.asarray(source_id, dtype=np.int64)).astype(np.uint64)
     with np.errstate(over="ignore"):
         z = z + np.uint64(0x9E3779B97F4A7C15)
@@ -76,7 +99,20 @@ def fold_of(source_id: npt.ArrayLike, n_fold: int = 5) -> npt.NDArray[np.int16]:
 
 
 def match_sky(vectors: FloatArray, others: FloatArray, radius: float) -> IntArray:
-    """Index of the nearest of `others` within `radius` (arcsec) of each unit vector, -1 where there is none."""
+    """Index of the nearest of other directions, within a radius.
+
+    Parameters
+    ----------
+    vectors, others : (n, 3) and (m, 3) arrays
+        Unit vectors.
+    radius : float
+        Largest separation, arcsec.
+
+    Returns
+    -------
+    (n,) array of int64
+        Index into `others`; -1 where none is near.
+    """
     if len(vectors) == 0 or len(others) == 0:
         return np.full(len(vectors), -1, dtype=np.int64)
     chord = 2.0 * np.sin(radius * ARCSEC / 2)

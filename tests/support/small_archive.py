@@ -156,10 +156,10 @@ def _truth(engine: sa.Engine, n_frame: int, n_source: int, seed: int) -> SmallAr
     err = 0.002 * flux * (1 + 0.5 * rng.random(flux.shape))
     flags = np.zeros(flux.shape, dtype=np.int64)
     flags[2, 0] = int(Flag.SATURATED | Flag.BLENDED)
-    flags[4, 0] = int(Flag.EXTRAPOLATED)
+    flags[4, 0] = int(Flag.BLENDED)
     flags[5, 0] = int(Flag.EDGE)
     flux[1, 2] = -5.0
-    flags[1, 2] = int(Flag.NEGATIVE_FLUX)
+    flags[1, 2] = int(Flag.EDGE)
     fit_rms = np.where(frames == 7, 0.2, 0.004)
     return SmallArchive(
         engine, ids, ra, dec, fold, frames, night, field, jd_utc, bjd, 1.0 / (z @ u.T), mag, correction, flux, err, flags,

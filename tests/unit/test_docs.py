@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import sqlalchemy as sa
-import typer
 from typer.testing import CliRunner
 
 from db.tables import Base
