@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from reduction.kernels.detector import (
     saturation_level,
     sky_sample,
 )
+from reduction.kernels.masters import robust_mean
 from reduction.plans import done_tasks
 from reduction.raw import RawFrame, raw_frame
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
@@ -42,21 +44,32 @@ def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
         .where(Frame.type.is_not(None))
         .order_by(Frame.instrument_id, Frame.night_id, Frame.jd_utc)
     )
-    inputs: dict[str, list[InputTask]] = {}
-    given: dict[str, set[str]] = {}
-    nights: dict[str, int] = {}
+    flats: dict[tuple[int, int], list[InputTask]] = {}
+    biases: dict[tuple[int, int], list[InputTask]] = {}
+    given: dict[tuple[int, int], set[str]] = {}
     for row in context.session.execute(query):
-        key = f"{row.instrument_id}/{row.night_id}"
-        nights[key] = row.night_id
-        given.setdefault(key, set()).add(f"{row.gain} {row.read_noise} {row.saturation}")
+        where = (row.instrument_id, row.night_id)
+        given.setdefault(where, set()).add(f"{row.gain} {row.read_noise} {row.saturation}")
         if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
-            inputs.setdefault(key, []).append(task)
-    return [
-        Unit(
-            key, f"instrument {key.split('/')[0]}, night {night}", tuple(inputs.get(key, ())), "\n".join(sorted(given[key])), night_id=night
-        )
-        for key, night in nights.items()
-    ]
+            (biases if row.type == "bias" else flats).setdefault(where, []).append(task)
+    units = []
+    for where, facts in given.items():
+        nearest = _bias_night(where, biases)
+        tasks = [*flats.get(where, ()), *biases.get((where[0], nearest), ())]
+        payload = {"bias_night": nearest}
+        label = f"instrument {where[0]}, night {where[1]}"
+        units.append(Unit(_key(where), label, tuple(tasks), "\n".join(sorted(facts)), night_id=where[1], payload=payload))
+    return units
+
+
+def _key(where: tuple[int, int]) -> str:
+    return f"{where[0]}/{where[1]}"
+
+
+def _bias_night(where: tuple[int, int], biases: Mapping[tuple[int, int], object]) -> int:
+    """The night itself, or that of the instrument's bias frames nearest to it: read noise and zero level keep."""
+    nights = [night for instrument, night in biases if instrument == where[0]]
+    return min(nights, key=lambda night: (abs(night - where[1]), night), default=where[1])
 
 
 @step(
@@ -71,7 +84,7 @@ def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
 def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
     """Gain, read noise, zero level and saturation: given, or measured from bias and flat pairs, or from the sky's noise."""
     instrument_id, night_id = (int(part) for part in unit.key.split("/"))
-    frames = _frames(context, instrument_id, night_id)
+    frames = _frames(context, instrument_id, night_id, unit.payload["bias_night"])
     kept = _read(context, frames, p.pairs)
     saturation, saturation_source = _saturation(frames, kept)
     transfer, source = _transfer(frames, kept)
@@ -100,8 +113,10 @@ def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
 _Frames = list[tuple[Frame, Exposure]]
 
 
-def _frames(context: Context, instrument_id: int, night_id: int) -> _Frames:
-    query = sa.select(Frame, Exposure).join(Exposure).where(Frame.instrument_id == instrument_id, Frame.night_id == night_id)
+def _frames(context: Context, instrument_id: int, night_id: int, bias_night: int) -> _Frames:
+    """The night's frames, and another night's bias frames where it has none of its own."""
+    mine = sa.or_(Frame.night_id == night_id, sa.and_(Frame.night_id == bias_night, Frame.type == "bias"))
+    query = sa.select(Frame, Exposure).join(Exposure).where(Frame.instrument_id == instrument_id, mine)
     return list(context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)))
 
 
@@ -162,7 +177,8 @@ def _dark_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float:
     """Noise (ADU) of frames without light, else of the darkest sky: an upper limit of the read noise."""
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
     if len(biases) == 2:
-        return float(np.sqrt(np.median([sky_sample(bias).variance[0] for bias in biases])))
+        # From their difference: the bias's own pattern is no noise.
+        return robust_mean(biases[0].astype(float) - biases[1])[1] / np.sqrt(2.0)
     found = [sky_sample(raw.data).variance[0] for raw in list(kept.values())[:4]]
     found = [value for value in found if np.isfinite(value)]
     if not found:

@@ -1,0 +1,54 @@
+"""The real night, killed in every step: with STARLEDGER_REALDATA=full; the small night is always killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import compare
+import numpy as np
+import pytest
+from killed import finish, kill_after, require_no_leftovers, start, words
+from mini_night import Work
+
+from reduction.step import STEPS
+
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.skipif(os.environ.get("STARLEDGER_REALDATA") != "full", reason="only where whole nights are asked for"),
+    pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX"),
+]
+
+#: Steps that take long enough to be met by the clock.
+LONG = ("ingest", "calibrate", "extract", "solve", "background", "photometry", "magfit")
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_killed_in_every_step(
+    engine: str, shared_data: Path, night_files: Callable[[str], list[Path]], new_archive: Callable[[str], str], tmp_path: Path
+) -> None:
+    files = night_files("hatp32")[::3]
+    catalogue = shared_data / "catalogues" / "hatp32_r1.5deg.ecsv"
+    calm = Work(new_archive(engine), tmp_path / "calm")
+    calm.worked(files, catalogues=[catalogue], jobs=2)
+    work, log = Work(new_archive(engine), tmp_path / "killed"), tmp_path / "log.txt"
+    command = words(work, files, catalogue, jobs=2)
+    with_work = {row[0] for row in calm.sql("SELECT DISTINCT step FROM task")}
+    rng = np.random.default_rng(142)
+    n_kill = 0
+    for step in [name for name in STEPS if name in with_work]:
+        several = STEPS[step].per in ("file", "frame") and not STEPS[step].together
+        if step in LONG:
+            n_kill += kill_after(step, float(rng.uniform(0.0, 1.0)), start(command, log), log)
+        done = work.sql("SELECT count(*) FROM task WHERE step = :step", step=step)[0][0]
+        left = len(files) - done if several else 1 - done
+        if left > 0:
+            number = int(rng.integers(1, left + 1)) if several else 1
+            assert finish(command, log, (step, number)) == -signal.SIGKILL, log.read_text()
+            n_kill += 1
+    assert n_kill >= 10
+    assert finish(command, log) == 0, log.read_text()
+    assert compare.compare(calm.url, work.url) == []
+    require_no_leftovers(work)
