@@ -178,7 +178,7 @@ def _dark_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float:
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
     if len(biases) == 2:
         # From their difference: the bias's own pattern is no noise.
-        return robust_mean(biases[0].astype(float) - biases[1])[1] / np.sqrt(2.0)
+        return float(robust_mean(biases[0].astype(float) - biases[1])[1] / np.sqrt(2.0))
     found = [sky_sample(raw.data).variance[0] for raw in list(kept.values())[:4]]
     found = [value for value in found if np.isfinite(value)]
     if not found:
