@@ -93,7 +93,10 @@ def covered(context: Context, frame: Frame, planes: dict[str, npt.NDArray[Any]],
     session = context.session
     fwhm = frame.fwhm or 3.0
     stars = detections_of(session, frame.night_id, frame.frame_id)
-    noise = float(np.sqrt(np.median(planes["VAR"])))
+    good = planes["MASK"] == 0
+    if not good.any():
+        raise FrameUnusable("every pixel is masked", where=f"frame {frame.frame_id}", hint="saturated or without data", code="frame.no_sky")
+    noise = float(np.sqrt(np.median(planes["VAR"][good])))
     plate = plate_solution(session, frame.frame_id)
     near = sources_near(session, *plate.centre, 1.1 * plate.radius, julian_year(frame.jd_utc))
     x, y = plate.project(near.ra, near.dec)

@@ -37,11 +37,11 @@ def _plan(context: Context, p: CalibrateParameters) -> list[Unit]:
         if detector is None:
             continue
         found = {"bias": masters.bias(frame), "dark": masters.dark(frame, max_ratio=p.max_dark_ratio), "flat": masters.flat(frame)}
-        if found["bias"] is None and found["dark"] is not None and found["dark"].exptime != frame.exptime:
+        if found["bias"] is None and found["dark"] is not None and not found["dark"].same_exptime(frame):
             found["dark"] = None  # it carries the zero level, so it cannot be scaled
         used = {kind: master for kind, master in found.items() if master is not None and kind not in state.split()}
         extra[frame.frame_id] = (detector, *(master.task for master in used.values()))
-        choice[frame.frame_id] = {kind: (master.master_id, master.path, master.exptime) for kind, master in used.items()}
+        choice[frame.frame_id] = {kind: (master.master_id, master.path, master.scale(frame)) for kind, master in used.items()}
     units = frame_units(session, ("sort",), extra=extra)
     return [Unit(u.key, u.label, u.inputs, "", u.frame_id, u.night_id, {"masters": choice[int(u.key)]}) for u in units]
 
@@ -61,11 +61,11 @@ def calibrate(context: Context, unit: Unit, _: CalibrateParameters) -> Output:
     frame = session.get_one(Frame, int(unit.key))
     exposure = session.get_one(Exposure, frame.exposure_id)
     detector = session.get_one(Detector, (frame.instrument_id, frame.night_id))
-    masters: dict[str, tuple[int, str, float | None]] = unit.payload["masters"]
+    masters: dict[str, tuple[int, str, float]] = unit.payload["masters"]
     done = exposure.calibration_state.split()
     raw = raw_frame(session, frame.frame_id, detector.saturation)
     planes = {kind: master_plane(context, masters[kind][1] if kind in masters else None) for kind in ("bias", "dark", "flat")}
-    dark_scale = frame.exptime / (masters["dark"][2] or frame.exptime) if "dark" in masters else 1.0
+    dark_scale = masters["dark"][2] if "dark" in masters else 1.0
     no_zero = planes["bias"] is None and planes["dark"] is None
     zero_level = detector.zero_level if no_zero and "bias" not in done else 0.0
     result = calibrate_pixels(

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from astropy.table import Table
 from sqlalchemy.orm import Session
 
+from db.bulk import fetch_columns
 from db.errors import ConfigurationError
-from db.tables import Catalogue, Source, SourceMagnitude, SourceName
+from db.tables import Catalogue, Source, SourceMagnitude, SourceName, Task
 from reduction.kernels.colours import assumed_colour, fit_colour, fit_magnitude
 from reduction.kernels.identity import fold_of, healpix29, match_sky, new_source_ids, unit_vectors
 from reduction.kernels.wcs import apply_proper_motion
@@ -26,6 +27,7 @@ from reduction.step import Context, Output, Rows, Unit, parameter, step
 __all__ = ["EPOCH", "CatalogueParameters", "catalogue", "source_columns"]
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 #: Julian year that the archive keeps positions at.
 EPOCH = 2016.0
@@ -86,7 +88,7 @@ def _plan(context: Context, _: CatalogueParameters) -> list[Unit]:
     per="catalogue",
     plan=_plan,
     parameters=CatalogueParameters,
-    reads=(Catalogue, Source),
+    reads=(Catalogue, Source, Task),
     writes=(Catalogue, Source, SourceMagnitude, SourceName),
 )
 def catalogue(context: Context, unit: Unit, p: CatalogueParameters) -> Output:
@@ -96,8 +98,10 @@ def catalogue(context: Context, unit: Unit, p: CatalogueParameters) -> Output:
     found = _columns(table, context.settings.get("catalogue_columns", {}), path)
     position = _positions(table, found, p, path)
     magnitudes, colours = _photometry(table, found)
-    ids, new = _identify(context.session, table, found, position, p)
     session = context.session
+    before = sa.select(Source.task_id).join(Task, Task.task_id == Source.task_id).where(Task.step == "catalogue", Task.unit == unit.key)
+    mine = session.execute(before.limit(1)).scalar()  # each reading replaces all rows of the one before
+    ids, new = _identify(session, table, found, position, p, mine)
     catalogue_id = session.execute(sa.select(Catalogue.catalogue_id).where(Catalogue.sha256 == unit.key)).scalar()
     catalogue_id = catalogue_id or next_id(session, Catalogue.catalogue_id)
     centre = position["vectors"].mean(axis=0)
@@ -119,7 +123,7 @@ def catalogue(context: Context, unit: Unit, p: CatalogueParameters) -> Output:
             },
             upsert=True,
         ),
-        _source_rows(ids, new, position, magnitudes, colours),
+        _source_rows(ids, new, position, magnitudes, colours, mine),
         _magnitude_rows(ids, catalogue_id, {**magnitudes, **colours}),
         _name_rows(session, table, found, ids, catalogue_id),
     ]
@@ -142,6 +146,10 @@ def _read(path: Path) -> Table:
 
 def _columns(table: Table, mapping: Mapping[str, str], path: Path) -> dict[str, str]:
     """Which column is taken as what: the user's mapping first, then names understood."""
+    unknown = sorted(set(mapping) - set(_NAMES) - set(_BANDS))
+    if unknown:
+        known = ", ".join([*_NAMES, *_BANDS])
+        raise ConfigurationError(f"no quantity {unknown[0]!r}", where="[catalogue_columns]", hint=f"known are: {known}", code="config.key")
     lower = {name.lower(): name for name in table.colnames}
     found = {}
     for what, names in {**_NAMES, **{band: names for band, (names, _) in _BANDS.items()}}.items():
@@ -198,30 +206,44 @@ def _photometry(table: Table, found: Mapping[str, str]) -> tuple[dict[str, Float
 
 
 def _identify(
-    session: Session, table: Table, found: Mapping[str, str], position: Mapping[str, FloatArray], p: CatalogueParameters
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Each row's source_id, and whether the source is new to the archive."""
+    session: Session, table: Table, found: Mapping[str, str], position: Mapping[str, FloatArray], p: CatalogueParameters, mine: int | None
+) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    """Each row's source_id, and whether its source row is this file's to write.
+
+    `mine` is the task of an earlier reading of the same file: its sources are read anew. A star that the frames revealed first
+    keeps its identifier when a catalogue turns out to know it: its measurements carry it.
+    """
     ra, dec, vectors = position["ra"], position["dec"], position["vectors"]
-    south, north = float(dec.min()) - 0.01, float(dec.max()) + 0.01
-    band = sa.select(Source.source_id, Source.ux, Source.uy, Source.uz).where(Source.dec.between(south, north))
-    known = np.array(session.execute(band).all(), dtype=object).reshape(-1, 4)
-    known_ids, known_vectors = known[:, 0].astype(np.int64), known[:, 1:].astype(float)
-    gaia = np.zeros(len(ra), dtype=np.int64)
-    if "gaia" in found:
-        column = np.ma.filled(np.ma.asarray(table[found["gaia"]]), 0)
-        gaia = np.where(column.astype(np.int64) > 0, column.astype(np.int64), 0)
-        gaia[gaia % 128 != 0] = 0  # not Gaia's numbering: another catalogue's own
-        first = np.unique(gaia, return_index=True)[1]
-        gaia[~np.isin(np.arange(len(gaia)), first)] = 0  # one star, two rows: the first keeps the name
+    query = sa.select(Source.source_id, sa.case((Source.origin == "discovered", 1), else_=0), Source.ux, Source.uy, Source.uz).where(
+        Source.dec.between(float(dec.min()) - 0.01, float(dec.max()) + 0.01), Source.task_id != (mine or 0)
+    )
+    known_ids, discovered, ux, uy, uz = fetch_columns(session.execute(query), "iifff")
+    gaia = _gaia(table, found)
+    near = match_sky(vectors, np.column_stack([ux, uy, uz]), p.match_radius)
     ids = gaia.copy()
-    near = match_sky(vectors, known_vectors, p.match_radius)
-    same = (ids == 0) & (near >= 0)
+    same = (near >= 0) & ((gaia == 0) | (discovered[near] > 0)) if len(known_ids) else np.zeros(len(ids), dtype=bool)
     ids[same] = known_ids[near[same]]
-    repeated = same & (np.isin(np.arange(len(ids)), np.unique(ids, return_index=True)[1], invert=True))
-    ids[repeated] = 0
+    ids[same & ~_first(ids)] = 0  # two rows at one source: the first is that source
     blank = ids == 0
     ids[blank] = new_source_ids(ra[blank], dec[blank], np.concatenate([known_ids, ids[~blank]]))
     return ids, ~np.isin(ids, known_ids)
+
+
+def _gaia(table: Table, found: Mapping[str, str]) -> IntArray:
+    """Gaia's identifiers; 0 where there is none, or the number is another catalogue's own, or a second row's."""
+    if "gaia" not in found:
+        return np.zeros(len(table), dtype=np.int64)
+    column = np.ma.filled(np.ma.asarray(table[found["gaia"]]), 0).astype(np.int64)
+    gaia = np.where((column > 0) & (column % 128 == 0), column, 0)
+    gaia[~_first(gaia)] = 0
+    return gaia
+
+
+def _first(values: IntArray) -> npt.NDArray[np.bool_]:
+    """Where each value stands for the first time."""
+    first = np.zeros(len(values), dtype=bool)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first
 
 
 def source_columns(
@@ -260,6 +282,7 @@ def _source_rows(
     position: Mapping[str, FloatArray],
     magnitudes: Mapping[str, FloatArray],
     colours: Mapping[str, FloatArray],
+    replaced: int | None,
 ) -> Rows:
     n = len(ids)
     mag = fit_magnitude(magnitudes) if magnitudes else np.full(n, np.nan)
@@ -270,7 +293,8 @@ def _source_rows(
     mag = np.where(np.isfinite(mag), mag, faintest)
     columns = source_columns(ids, position["ra"], position["dec"], mag, colour, has_colour, "catalogue")
     columns.update(pmra=position["pmra"], pmdec=position["pmdec"])
-    return Rows(Source, {name: value[new] if np.ndim(value) else value for name, value in columns.items()})
+    replace = {"task_id": replaced} if replaced is not None else None
+    return Rows(Source, {name: value[new] if np.ndim(value) else value for name, value in columns.items()}, replace=replace)
 
 
 def _magnitude_rows(ids: npt.NDArray[np.int64], catalogue_id: int, values: Mapping[str, FloatArray]) -> Rows:

@@ -39,6 +39,14 @@ class GoodMaster:
     task_id: int
     input_hash: str
 
+    def same_exptime(self, frame: Frame) -> bool:
+        """Whether the exposure times agree to 1 %: no scaling is needed then."""
+        return self.exptime is not None and abs(self.exptime - frame.exptime) <= 0.01 * frame.exptime
+
+    def scale(self, frame: Frame) -> float:
+        """Factor that brings a master dark to the frame's exposure time."""
+        return 1.0 if self.exptime is None or self.same_exptime(frame) else frame.exptime / self.exptime
+
     @property
     def task(self) -> InputTask:
         """As an input of a unit."""
@@ -66,7 +74,7 @@ class Masters:
         Scaled only downwards: a dark that is scaled up brings more noise than it takes away.
         """
         found = [m for m in self._of("dark", frame) if m.exptime is not None]
-        same = [m for m in found if abs((m.exptime or 0.0) - frame.exptime) <= 0.01 * frame.exptime]
+        same = [m for m in found if m.same_exptime(frame)]
         longer = [m for m in found if frame.exptime < (m.exptime or 0.0) <= max_ratio * frame.exptime]
         return next(iter(same), None) or min(longer, key=lambda m: m.exptime or 0.0, default=None)
 

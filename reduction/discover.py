@@ -10,13 +10,13 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from db.tables import Detection, Field, Frame, Source, WcsSolution
-from reduction.catalogue import EPOCH, source_columns
+from reduction.catalogue import source_columns
 from reduction.extract import detections_of
 from reduction.kernels.colours import assumed_colour
 from reduction.kernels.discover import cluster_detections, match_sky
 from reduction.kernels.identity import new_source_ids
 from reduction.plans import done_tasks
-from reduction.sources import SourceTable, plate_solution, sources_near
+from reduction.sources import SourceTable, julian_year, plate_solution, sources_near
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 
 __all__ = ["DiscoverParameters", "discover"]
@@ -67,7 +67,8 @@ def discover(context: Context, unit: Unit, p: DiscoverParameters) -> Output:
     frames = session.execute(
         sa.select(Frame).where(Frame.field_id == field.field_id, Frame.type == "object").order_by(Frame.jd_utc, Frame.frame_id)
     ).scalars().all()  # fmt: skip
-    known = sources_near(session, field.ra, field.dec, 3.0 * field.radius, EPOCH)
+    epoch = julian_year(float(np.median([frame.jd_utc for frame in frames])))
+    known = sources_near(session, field.ra, field.dec, 3.0 * field.radius, epoch)
     sky = _unmatched(context, list(frames), known, p, p.catalogue_radius * arcsec)
     least = max(p.min_frames, int(np.ceil(p.min_fraction * len(frames))))
     found = cluster_detections(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ def _plan(context: Context, _: IngestParameters) -> list[Unit]:
     paths = {row.sha256: row.path for row in known}
     unchanged = {(row.path, row.size, row.mtime_ns): row.sha256 for row in known}
     for path in find_raw_files(context.settings.get("paths", ()), exclude=[context.files]):
-        path = path.absolute()
+        path = Path(os.path.normpath(path.absolute()))
         try:
             status = path.stat()
             key = unchanged.get((str(path), status.st_size, status.st_mtime_ns)) or sha256_of(path)

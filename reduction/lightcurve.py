@@ -12,7 +12,7 @@ from db.bulk import fetch_columns
 from db.sky import cone
 from db.tables import LightcurveStatistics, Target
 from reduction.kernels.statistics import light_curve_statistics
-from reduction.plans import done_tasks
+from reduction.plans import done_tasks, masks
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 
 __all__ = ["LightcurveParameters", "lightcurve"]
@@ -27,7 +27,10 @@ class LightcurveParameters:
 
 def _plan(context: Context, _: LightcurveParameters) -> list[Unit]:
     fits = done_tasks(context.session, "magfit")
-    return [Unit(key, f"field {key}", (task,)) for key, task in sorted(fits.items(), key=lambda item: int(item[0]))]
+    masked = masks(context.session)
+    return [
+        Unit(key, f"field {key}", (task,), masked.get(int(key), "")) for key, task in sorted(fits.items(), key=lambda item: int(item[0]))
+    ]
 
 
 @step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,12 +16,23 @@ from sqlalchemy.orm import Session
 from db.bulk import fetch_columns
 from db.errors import AlgorithmFailed, ConfigurationError
 from db.flags import Flag
-from db.tables import BestSlot, Field, Frame, MagfitReference, MagfitSolution, Measurement, PhotometrySlot, ReferenceMagnitude, Source
+from db.tables import (
+    BestSlot,
+    Field,
+    Frame,
+    MagfitReference,
+    MagfitSolution,
+    Measurement,
+    PhotometrySlot,
+    ReferenceMagnitude,
+    Source,
+    SourceMagnitude,
+)
 from db.terms import TERMS, VARIABLES, Term, design
-from reduction.kernels.noise import best_slot
+from reduction.kernels.noise import best_slot, excess_scatter
 from reduction.kernels.reference import Averages, MagfitResult, iterate, select_reference
 from reduction.ledger import next_id, now
-from reduction.plans import done_tasks
+from reduction.plans import done_tasks, masks, not_masked
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 
 __all__ = ["MagfitParameters", "magfit"]
@@ -44,6 +56,7 @@ class MagfitParameters:
     per_term: float = parameter(5.0, "", "stars needed for each term")
     clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero")
     fit_sigma: float = parameter(0.02, "mag", "stars with larger errors do not fix the fit, where there are enough others")
+    floor_sigma: float = parameter(0.005, "mag", "stars with smaller errors tell what scatters beyond photons")
     tolerance: float = parameter(3e-5, "mag", "median change of the reference at which it has settled")
     max_iterations: int = parameter(25, "", "most references that are averaged")
 
@@ -74,7 +87,11 @@ def _plan(context: Context, _: MagfitParameters) -> list[Unit]:
     for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
         if field_id is not None and (task := done.get(str(frame_id))) is not None:
             inputs.setdefault(field_id, []).append(task)
-    return [Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks)) for field_id, tasks in inputs.items()]
+    masked = masks(context.session)
+    return [
+        Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks), masked.get(field_id, ""))
+        for field_id, tasks in inputs.items()
+    ]
 
 
 @step(
@@ -83,7 +100,7 @@ def _plan(context: Context, _: MagfitParameters) -> list[Unit]:
     after=("photometry",),
     plan=_plan,
     parameters=MagfitParameters,
-    reads=(Field, Frame, Measurement, Source, PhotometrySlot),
+    reads=(Field, Frame, Measurement, Source, SourceMagnitude, PhotometrySlot),
     writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot),
 )
 def magfit(context: Context, unit: Unit, p: MagfitParameters) -> Output:
@@ -91,11 +108,14 @@ def magfit(context: Context, unit: Unit, p: MagfitParameters) -> Output:
     terms, group = _terms(p)
     points = _read(context.session, int(unit.key))
     matrix = design(points.variables, terms)
-    first = _reference_frame(points)
+    first = _reference_frame(context.session, points)
     results: dict[int, MagfitResult] = {}
+    floors: dict[int, FloatArray] = {}
+    starts: dict[int, tuple[FloatArray, int]] = {}
     for slot, (flux, error) in points.flux.items():
         mag, sigma = _instrumental(points, flux, error)
         eligible = (points.flags & _UNFIT) == 0
+        starts[slot] = _start(points, mag, sigma, eligible, first)
         results[slot] = iterate(
             points.frame,
             points.star,
@@ -103,7 +123,7 @@ def magfit(context: Context, unit: Unit, p: MagfitParameters) -> Output:
             sigma,
             matrix,
             points.fold,
-            start=_start(points, mag, sigma, eligible, first),
+            start=starts[slot][0],
             group=group,
             eligible=eligible,
             n_fold=N_FOLD,
@@ -113,14 +133,16 @@ def magfit(context: Context, unit: Unit, p: MagfitParameters) -> Output:
             tolerance=p.tolerance,
             max_iterations=p.max_iterations,
         )
+        floors[slot] = _floor(points, results[slot], eligible & (sigma <= p.floor_sigma))
     if not any(np.isfinite(result.fits.coeff).any() for result in results.values()):
         raise AlgorithmFailed(
             "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"
         )
     best = _best_slots(points, results)
+    zero = _zero(context.session, points, min(n for _, n in starts.values()))
     settled = sum(result.converged for result in results.values())
     remark = f"reference from frame {points.frames[first].frame_id}; settled in {settled} of {len(results)} slots"
-    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, best), remark=remark)
+    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, floors, best, zero), remark=remark)
 
 
 def _terms(p: MagfitParameters) -> tuple[tuple[Term, ...], IntArray]:
@@ -194,25 +216,40 @@ def _instrumental(points: _Points, flux: FloatArray, error: FloatArray) -> tuple
     return mag, sigma
 
 
-def _reference_frame(points: _Points) -> int:
-    """The frame of highest merit."""
+def _reference_frame(session: Session, points: _Points) -> int:
+    """The frame of highest merit that no person has masked; masked frames are still fitted, so that their points can be seen."""
 
     def of(name: str) -> FloatArray:
         return np.array([np.nan if getattr(frame, name) is None else getattr(frame, name) for frame in points.frames], dtype=float)
 
+    good = set(session.execute(sa.select(Frame.frame_id).where(not_masked())).scalars())
+    usable = [frame.frame_id in good for frame in points.frames]
+    if not any(usable):
+        raise AlgorithmFailed("every frame is masked", hint="take a mask back with 'starledger mask remove'", code="magfit.masked")
     n_good = np.bincount(points.frame[(points.flags & _UNFIT) == 0], minlength=len(points.frames)).astype(float)
-    return select_reference(of("fwhm"), of("sky_level"), n_good, of("zero_point"), of("airmass"), of("zero_point_scatter"))
+    return select_reference(of("fwhm"), of("sky_level"), n_good, of("zero_point"), of("airmass"), of("zero_point_scatter"), usable)
 
 
-def _start(points: _Points, mag: FloatArray, sigma: FloatArray, eligible: npt.NDArray[np.bool_], first: int) -> FloatArray:
-    """The first frame's magnitudes, shifted to the catalogue's scale where three good catalogue stars or more are on it."""
+def _start(points: _Points, mag: FloatArray, sigma: FloatArray, eligible: npt.NDArray[np.bool_], first: int) -> tuple[FloatArray, int]:
+    """The first frame's magnitudes, shifted to the catalogue's scale by the median of its good catalogue stars, and their number.
+
+    With fewer than three of them the magnitudes stay instrumental and the number is 0.
+    """
     reference = np.full(len(points.source_id), np.nan)
     rows = np.flatnonzero((points.frame == first) & eligible & np.isfinite(mag))
     reference[points.star[rows]] = mag[rows]
     good = rows[(sigma[rows] < 0.05) & points.catalogued[points.star[rows]]]
-    if good.size >= 3:
-        reference += float(np.median(points.fit_mag[points.star[good]] - mag[good]))
-    return reference
+    if good.size < 3:
+        return reference, 0
+    return reference + float(np.median(points.fit_mag[points.star[good]] - mag[good])), int(good.size)
+
+
+def _floor(points: _Points, result: MagfitResult, bright: npt.NDArray[np.bool_]) -> FloatArray:
+    """Scatter of each frame's bright stars about the reference beyond their errors: held out, as no star fits itself."""
+    rows = np.flatnonzero(bright & np.isfinite(result.mag))
+    star, frame = points.star[rows], points.frame[rows]
+    residual = result.mag[rows] - result.mean.mag[star]
+    return excess_scatter(frame, residual, result.mag_err[rows] ** 2, len(points.frames))
 
 
 def _best_slots(points: _Points, results: Mapping[int, MagfitResult]) -> IntArray:
@@ -233,7 +270,9 @@ def _rows(
     first: int,
     terms: tuple[Term, ...],
     results: Mapping[int, MagfitResult],
+    floors: Mapping[int, FloatArray],
     best: IntArray,
+    zero: Mapping[str, Any],
     session: Session,
     _task_id: int,
 ) -> list[Rows]:
@@ -256,12 +295,12 @@ def _rows(
             "n_source": max(int(np.isfinite(reference.mag).sum()) for reference in some),
             "change": float(np.median([_at(result.history, iteration).change for result in results.values()])),
             "created": created,
-            **_zero(points, first),
+            **zero,
         }
         rows.append(Rows(MagfitReference, columns, upsert=True))
         rows += [_magnitudes(number + k, slot, points, _at(result.references, iteration)) for slot, result in results.items()]
     accepted = number + len(kept) - 1
-    rows += [_solutions(accepted, slot, points, terms, result) for slot, result in results.items()]
+    rows += [_solutions(accepted, slot, points, terms, result, floors[slot]) for slot, result in results.items()]
     rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
     return rows
 
@@ -276,10 +315,13 @@ def _at(series: Sequence[_T], k: int) -> _T:
     return series[min(k, len(series) - 1)]
 
 
-def _zero(points: _Points, first: int) -> dict[str, Any]:
-    stars = points.star[(points.frame == first) & ((points.flags & _UNFIT) == 0)]
-    n = int(points.catalogued[stars].sum())
-    return {"zero_band": "fit_mag" if n >= 3 else None, "n_zero": n}
+def _zero(session: Session, points: _Points, n_zero: int) -> dict[str, Any]:
+    """The band that the zero point is on, that of most of the field's catalogue stars, and how many stars fixed it."""
+    inside = SourceMagnitude.source_id.between(int(points.source_id[0]), int(points.source_id[-1]))
+    query = sa.select(SourceMagnitude.source_id, SourceMagnitude.band).where(inside, SourceMagnitude.band.not_like("%-%"))
+    mine = set(points.source_id.tolist())
+    bands = Counter(band for source_id, band in session.execute(query).tuples() if source_id in mine)
+    return {"zero_band": max(sorted(bands), key=lambda band: bands[band]) if bands and n_zero else None, "n_zero": n_zero}
 
 
 def _magnitudes(reference_id: int, slot: int, points: _Points, reference: Averages) -> Rows:
@@ -296,7 +338,7 @@ def _magnitudes(reference_id: int, slot: int, points: _Points, reference: Averag
     return Rows(ReferenceMagnitude, columns)
 
 
-def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult) -> Rows:
+def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult, floor: FloatArray) -> Rows:
     fits = result.fits
     frame, fold = (index.ravel() for index in np.indices(fits.coeff.shape[:2]))
     usable = np.isfinite(fits.coeff[frame, fold]).all(axis=1)
@@ -313,7 +355,7 @@ def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term,
         "n_fit": fits.n_fit[frame],
         "fit_rms": fits.rms[frame],
         "zero_point_err": fits.zp_err[frame, fold],
-        "mag_floor": fits.floor[frame],
+        "mag_floor": floor[frame],
         **coeff,
     }
     return Rows(MagfitSolution, columns)

@@ -21,7 +21,7 @@ from reduction.kernels.calibrate import calibrate as calibrate_pixels
 from reduction.kernels.masters import flat_frame_reject, flat_structure, hot_pixels, master_flat, robust_mean, stack_plane
 from reduction.kernels.stack import outlier_images
 from reduction.ledger import next_id
-from reduction.plans import done_tasks
+from reduction.plans import done_tasks, not_masked
 from reduction.raw import raw_frame
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 
@@ -63,7 +63,9 @@ class FlatParameters:
 
 def _groups(context: Context, kind: str, min_frames: int, by: Callable[[Frame], tuple[Any, ...]]) -> list[tuple[str, list[Frame]]]:
     """Frames of one type, sorted and not masked by hand, in groups of instrument, channel, night and more."""
-    query = sa.select(Frame).where(Frame.type == kind).order_by(Frame.instrument_id, Frame.channel, Frame.night_id, Frame.jd_utc)
+    query = (
+        sa.select(Frame).where(Frame.type == kind, not_masked()).order_by(Frame.instrument_id, Frame.channel, Frame.night_id, Frame.jd_utc)
+    )
     groups: dict[str, list[Frame]] = {}
     for frame in context.session.execute(query).scalars():
         key = "/".join(str(part) for part in (frame.instrument_id, frame.channel, frame.night_id, *by(frame)))
@@ -99,9 +101,8 @@ def _pick(context: Context, *, with_dark: float | None) -> Callable[[Frame], lis
         if bias_master is not None:
             chosen.append(("bias", bias_master.task, {"path": bias_master.path}))
         dark_master = masters.dark(frame, max_ratio=with_dark) if with_dark is not None else None
-        if dark_master is not None and (bias_master is not None or dark_master.exptime == frame.exptime):
-            scale = frame.exptime / (dark_master.exptime or frame.exptime)
-            chosen.append(("dark", dark_master.task, {"path": dark_master.path, "scale": scale}))
+        if dark_master is not None and (bias_master is not None or dark_master.same_exptime(frame)):
+            chosen.append(("dark", dark_master.task, {"path": dark_master.path, "scale": dark_master.scale(frame)}))
         return chosen
 
     return pick

@@ -19,7 +19,7 @@ from reduction.extract import calibrated_planes
 from reduction.kernels.pattern import FixedPattern, fixed_pattern
 from reduction.ledger import next_id
 from reduction.plans import done_tasks
-from reduction.step import Context, Output, Rows, Unit, parameter, step
+from reduction.step import Context, Output, Rows, Unit, parameter, read_parameters, step
 
 __all__ = ["PatternParameters", "pattern"]
 
@@ -106,10 +106,11 @@ def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDAr
     """Each frame less its background, and the pixels under sources."""
     query = sa.select(FrameBackground.frame_id, Product.path).join(Product, Product.product_id == FrameBackground.product_id)
     paths = {row.frame_id: str(row.path) for row in context.session.execute(query)}
+    wings = read_parameters(BackgroundParameters, context.settings.get("background", {}), "[background]")
     for frame in frames:
         planes = calibrated_planes(context, frame.frame_id)
         sky = read_map(context, paths[frame.frame_id]).image(planes["SCI"].shape)
-        yield planes["SCI"] - sky, covered(context, frame, planes, BackgroundParameters()) | (planes["MASK"] != 0)
+        yield planes["SCI"] - sky, covered(context, frame, planes, wings) | (planes["MASK"] != 0)
 
 
 def _rows(frames: tuple[int, ...], level: float, noise: float, session: Session, _task_id: int) -> list[Rows]:

@@ -124,7 +124,7 @@ def _measure(
     lost = ~np.isfinite(flux) | (sums.area < 0.995 * np.pi * radii**2)  # cut by the edge, or pixels without data
     flux[lost] = error[lost] = np.nan
     inner = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, [flag_radius]).flags & ~int(Flag.EDGE)
-    flags = inner | np.where(lost.any(axis=1), int(Flag.EDGE), 0)
+    flags = inner | (sums.flags & int(Flag.EDGE))
     columns = {"flags": flags.astype(np.int64), "x": x, "y": y, "background": sky, "background_err": sky_err}
     return columns, flux, error
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.tables import Exposure, Frame, Task
-from reduction.step import STEPS, InputTask, Unit, canonical
+from db.tables import Annotation, Exposure, Frame, Task
+from reduction.step import STEPS, InputTask, Unit, canonical, read_parameters
 
-__all__ = ["done_tasks", "fingerprint", "frame_units", "raw_path"]
+__all__ = ["done_tasks", "fingerprint", "frame_units", "masks", "not_masked"]
 
 
 def done_tasks(session: Session, step: str) -> dict[str, InputTask]:
@@ -62,12 +64,29 @@ def frame_units(
     return units
 
 
-def fingerprint(step: str, settings: Mapping[str, object]) -> str:
-    """Version and settings of a step, for units that depend on how it worked but not on which frames it saw."""
-    return f"{step}:{STEPS[step].version}:{canonical(settings.get(step, {}))}"
+def fingerprint(step: str, settings: Mapping[str, Any]) -> str:
+    """Version and parameters of a step, for units that depend on how it worked but not on which frames it saw."""
+    declared = STEPS[step]
+    parameters = read_parameters(declared.parameters, settings.get(step, {}), f"[{step}]")
+    return f"{step}:{declared.version}:{canonical(dataclasses.asdict(parameters))}"
 
 
-def raw_path(session: Session, frame_id: int) -> str:
-    """Absolute path of a frame's raw file."""
-    query = sa.select(Exposure.path).join(Frame, Frame.exposure_id == Exposure.exposure_id).where(Frame.frame_id == frame_id)
-    return str(session.execute(query).scalar_one())
+def masks(session: Session) -> dict[int, str]:
+    """What people have masked, by field, as text that enters a unit's hash."""
+    query = (
+        sa.select(Frame.field_id, Annotation.frame_id, Annotation.source_id)
+        .join(Frame, Frame.frame_id == Annotation.frame_id)
+        .where(Frame.field_id.is_not(None))
+        .order_by(Annotation.frame_id, Annotation.source_id)
+    )
+    found: dict[int, str] = {}
+    for field_id, frame_id, source_id in session.execute(query).tuples():
+        if field_id is not None:
+            found[field_id] = f"{found.get(field_id, '')} {frame_id}/{source_id or 'all'}"
+    return found
+
+
+def not_masked() -> sa.ColumnElement[bool]:
+    """Frames that no person has masked."""
+    whole = sa.select(Annotation.annotation_id).where(Annotation.frame_id == Frame.frame_id, Annotation.source_id.is_(None))
+    return ~whole.exists()

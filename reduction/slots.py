@@ -18,9 +18,7 @@ __all__ = ["SlotsParameters", "slots"]
 class SlotsParameters:
     """Which apertures are measured."""
 
-    factors: tuple[float, ...] = parameter(
-        (1.2, 1.45, 1.7, 2.0, 2.4, 3.0), "FWHM", "radii of the apertures in units of the typical FWHM"
-    )
+    factors: tuple[float, ...] = parameter((1.2, 1.45, 1.7, 2.0, 2.4, 3.0), "FWHM", "radii of the apertures in units of the typical FWHM")
     radii: tuple[float, ...] = parameter((), "pixel", "radii of the apertures; in place of factors when given")
 
 

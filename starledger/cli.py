@@ -146,17 +146,18 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
     """
     opened = open_archive(archive, files)
     runner = runner_for_reading(opened)
+    console = Console()
     table = Table(box=None, pad_edge=False)
     table.add_column("step")
     for name in ("done", "pending", "failed"):
         table.add_column(name, justify="right")
-    table.add_column("what it does", style="dim", no_wrap=True)
+    # Its width is said, or it would take that of the other columns.
+    table.add_column("what it does", style="dim", no_wrap=True, max_width=max(console.width - 42, 10))
     failures: list[tuple[str, str]] = []
     for step in STEPS.values():
         state = runner.state(step)
         failures += [(step.name, message) for _, message in state.failed]
         table.add_row(step.name, str(len(state.done)), str(len(state.pending)), str(len(state.failed)), step.summary)
-    console = Console()
     console.print(table)
     for name, message in failures:
         console.print(f"[red]{name}[/red] {escape(message)}", highlight=False, soft_wrap=True)

@@ -23,7 +23,6 @@ __all__ = [
     "PhotonTransfer",
     "SkySample",
     "brightest",
-    "gain_from_stars",
     "pair_sample",
     "pair_transfer",
     "photon_transfer",
@@ -327,68 +326,6 @@ def pair_transfer(
     reason = "" if constrained else "the flats hold too little light"
     zero = robust_mean(0.5 * (biases[0].astype(np.float64) + biases[1])[good])[0]
     return PhotonTransfer(1.0 / slope, slope_err / slope**2, math.sqrt(read) / slope, zero, constrained, len(rows), reason)
-
-
-def gain_from_stars(flux: ArrayLike) -> PhotonTransfer:
-    """Gain from the scatter of stars between successive frames.
-
-    Parameters
-    ----------
-    flux : float64, shape (n_frame, n_star)
-        Aperture fluxes, ADU, in the order of time, of unsaturated stars; NaN where missing.
-
-    Returns
-    -------
-    PhotonTransfer
-        From ``var = sky + flux / gain + (s * flux)**2`` over the stars, where the last term takes scintillation and flat
-        errors.  `zero_level` is NaN.  A common factor of each frame (clouds) is taken out.  Centring and sub-pixel effects
-        make noise too, so this gain is a lower limit rather than a measurement.
-    """
-    table = np.asarray(flux, dtype=np.float64)
-    if table.ndim != 2 or table.shape[0] < 8:
-        return _unknown("fewer than 8 frames")
-    table = table[:, (np.isfinite(table) & (table > 0)).mean(axis=0) > 0.8]
-    if table.shape[1] < 10:
-        return _unknown("fewer than 10 stars in most frames", table.shape[1])
-    mean = np.nanmedian(table, axis=0)
-    bright = mean >= np.median(mean)
-    factor = np.nanmedian(table[:, bright] / mean[bright], axis=1)
-    difference = np.diff(table / factor[:, np.newaxis], axis=0) / math.sqrt(2.0)
-    variance = (1.4826 * np.nanmedian(np.abs(difference - np.nanmedian(difference, axis=0)), axis=0)) ** 2
-    design = np.stack([np.ones_like(mean), mean, mean**2], axis=1)
-    weight = np.ones_like(mean)
-    for _ in range(10):
-        solution, covariance = _nonnegative_fit(design, variance, weight)
-        weight = 1.0 / np.maximum(design @ solution, 1e-12) ** 2
-    if not solution[1] > 0:
-        return _unknown("the stars' scatter holds no photon noise", mean.size)
-    gain = 1.0 / float(solution[1])
-    gain_err = gain**2 * math.sqrt(max(float(covariance[1, 1]), 0.0))
-    constrained = gain_err < 0.3 * gain
-    return PhotonTransfer(gain, gain_err, 0.0, math.nan, constrained, mean.size, "" if constrained else "too few bright stars")
-
-
-def _nonnegative_fit(
-    design: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted least squares with terms that may not be negative, and the covariance of the terms in use."""
-    root = np.sqrt(weight)
-    scale = np.linalg.norm(design * root[:, np.newaxis], axis=0)
-    use = np.ones(design.shape[1], dtype=np.bool_)
-    solution, covariance = np.zeros(use.size), np.zeros((use.size, use.size))
-    while use.any():
-        scaled = design[:, use] * root[:, np.newaxis] / scale[use]
-        fitted = np.linalg.lstsq(scaled, target * root, rcond=None)[0]
-        if fitted.min() >= 0:
-            break
-        use[np.flatnonzero(use)[int(np.argmin(fitted))]] = False
-    if not use.any():
-        return solution, covariance
-    solution[use] = fitted / scale[use]
-    residual = target * root - scaled @ fitted
-    spread = float(residual @ residual) / max(target.size - int(use.sum()), 1)
-    covariance[np.ix_(use, use)] = np.linalg.pinv(scaled.T @ scaled) * spread / np.outer(scale[use], scale[use])
-    return solution, covariance
 
 
 def brightest(image: NDArray[np.float32], k: int | None = None) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["NoiseModel", "best_slot", "noise_model"]
+__all__ = ["NoiseModel", "best_slot", "excess_scatter", "noise_model"]
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -143,3 +143,50 @@ def _choose(mag: F8, scatter: F8, inside: NDArray[np.bool_], width: float, min_s
         model = noise_model(mag[common], scatter[slot, common], width=width, min_stars=min_stars)
         level[slot] = np.nan_to_num(model.at(mag), nan=np.inf)
     return np.where(np.isfinite(level).any(axis=0), np.argmin(level, axis=0), -1)
+
+
+def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n_frame: int, *, min_stars: int = 5) -> F8:
+    """Scatter of each frame's residuals beyond their errors: scintillation, missing flats and whatever else acts on bright stars.
+
+    The value f at which the median of ``|r| / sqrt(variance + f^2)`` is that of a Gaussian, 0.6745: neither outliers nor variable stars
+    move it. For bright stars, whose errors do not hide it.
+
+    Parameters
+    ----------
+    frame : int[rows]
+        Frame of each residual, 0 to n_frame - 1.
+    residual, variance : f8[rows]
+        Held-out residual (mag) and the variance expected of it (mag^2); rows that are not finite are ignored.
+    n_frame : int
+        Number of frames.
+    min_stars : int
+        A frame with fewer takes the median of the others.
+
+    Returns
+    -------
+    f8[n_frame]
+        Excess (mag), 0 or more; 0 everywhere when no frame has enough stars.
+    """
+    frames = np.asarray(frame, dtype=np.int64)
+    r, v = np.abs(np.asarray(residual, dtype=np.float64)), np.asarray(variance, dtype=np.float64)
+    good = np.flatnonzero(np.isfinite(r) & np.isfinite(v) & (v > 0))
+    good = good[np.argsort(frames[good], kind="stable")]
+    ends = np.searchsorted(frames[good], np.arange(n_frame + 1))
+    excess = np.full(n_frame, np.nan)
+    for k in range(n_frame):
+        rows = good[ends[k] : ends[k + 1]]
+        if rows.size >= min_stars:
+            excess[k] = _solve_excess(r[rows], v[rows])
+    known = excess[np.isfinite(excess)]
+    return np.where(np.isfinite(excess), excess, np.median(known) if known.size else 0.0)
+
+
+def _solve_excess(r: F8, variance: F8) -> float:
+    """Bisection on f; the median ratio falls with it."""
+    if np.median(r / np.sqrt(variance)) <= 0.6745:
+        return 0.0
+    low, high = 0.0, 2.0 * float(r.max())
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if np.median(r / np.sqrt(variance + middle**2)) > 0.6745 else (low, middle)
+    return 0.5 * (low + high)

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from reduction.kernels.magfit import FrameFits, choose_terms, fit_frames
-from reduction.kernels.noise import NoiseModel, noise_model
+from reduction.kernels.noise import noise_model
 
 __all__ = ["Averages", "Iteration", "MagfitResult", "average", "iterate", "select_reference", "settled"]
 
@@ -49,12 +49,9 @@ class Averages:
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration reached: scatter against magnitude, and the change of the reference (see `settled`)."""
+    """What one iteration reached: the change of the reference (mag; see `settled`)."""
 
-    noise: NoiseModel
     change: float
-    change_95: float
-    n_star: int
 
 
 @dataclass(frozen=True)
@@ -185,7 +182,7 @@ def _average(ends, mag, err, clip):  # type: ignore[no-untyped-def]
     return mean, error, scatter, number
 
 
-def settled(old: ArrayLike, new: ArrayLike, err: ArrayLike | None = None) -> tuple[float, float, int]:
+def settled(old: ArrayLike, new: ArrayLike, err: ArrayLike | None = None) -> float:
     """Change from one reference to the next.
 
     Parameters
@@ -193,14 +190,12 @@ def settled(old: ArrayLike, new: ArrayLike, err: ArrayLike | None = None) -> tup
     old, new : f8[n]
         Magnitudes of the same stars; a common shift is taken out, since the fit's constant absorbs it.
     err : f8[n], optional
-        Error of each; the medians count the better half of the stars only.
+        Error of each; only the better half of the stars counts.
 
     Returns
     -------
-    median, percentile_95 : float
-        Of the absolute change (mag); infinite when no star is in both.
-    n : int
-        Stars compared.
+    float
+        Median of the absolute change (mag); infinite when no star is in both.
     """
     before, after = np.asarray(old, dtype=np.float64), np.asarray(new, dtype=np.float64)
     both = np.isfinite(before) & np.isfinite(after)
@@ -208,10 +203,9 @@ def settled(old: ArrayLike, new: ArrayLike, err: ArrayLike | None = None) -> tup
         errs = np.asarray(err, dtype=np.float64)
         both &= ~(errs > np.median(errs[both]))
     if not both.any():
-        return np.inf, np.inf, 0
+        return np.inf
     change = after[both] - before[both]
-    change = np.abs(change - np.median(change))
-    return float(np.median(change)), float(np.percentile(change, 95)), int(np.count_nonzero(both))
+    return float(np.median(np.abs(change - np.median(change))))
 
 
 def iterate(
@@ -293,9 +287,7 @@ def iterate(
         following = _following(rows, excess, fits, n_fold, min_epochs)
         use, err = rows.eligible, _errors(rows, excess.max(axis=0), fits)
         mean = average(rows.star[use], fitted[use], err[use], rows.fold.size)
-        noise = noise_model(mean.mag, mean.scatter)
-        change = settled(reference.mag.ravel(), following.mag.ravel(), following.err.ravel())
-        history.append(Iteration(noise, *change))
+        history.append(Iteration(settled(reference.mag.ravel(), following.mag.ravel(), following.err.ravel())))
         references.append(Averages(public.mag, public.err, mean.scatter, public.n))
         converged = history[-1].change <= tolerance
         if converged or len(history) >= max_iterations:

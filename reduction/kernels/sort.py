@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, spatial
 
-__all__ = ["Classification", "FrameStatistics", "HeaderEvidence", "classify", "classify_set", "frame_statistics"]
+__all__ = ["Classification", "FrameStatistics", "HeaderEvidence", "classify_set", "frame_statistics"]
 
 Image = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -251,21 +251,6 @@ def _star_peaks(data: Image, smoothed: Image) -> Floats:
     wide = stamp[:, -4] > _STAR_WIDTH * stamp[:, -1]
     order = np.argsort(-smoothed[y, x][wide], kind="stable")
     return np.stack([x[wide][order], y[wide][order]], axis=-1).astype(np.float64)
-
-
-def classify(statistics: FrameStatistics, header: HeaderEvidence) -> Classification:
-    """Type of a single frame; `classify_set` knows more.
-
-    Parameters
-    ----------
-    statistics : FrameStatistics
-    header : HeaderEvidence
-
-    Returns
-    -------
-    Classification
-    """
-    return classify_set([statistics], [header])[0]
 
 
 def classify_set(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> list[Classification]:

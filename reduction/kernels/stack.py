@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 __all__ = ["Stack", "clipped_mean", "outlier_images"]
 
@@ -51,8 +51,8 @@ def _mad_factor(n: int) -> float:
 
 def _student_limit(sigma: float, dof: ArrayLike) -> NDArray[np.float64]:
     """Quantile of Student's t with the tail that a Gaussian has beyond sigma."""
-    limit: NDArray[np.float64] = np.asarray(stats.t.isf(stats.norm.sf(sigma), np.asarray(dof, dtype=np.float64)), np.float64)
-    return limit
+    degrees, tail = np.asarray(dof, dtype=np.float64), special.ndtr(-sigma)
+    return np.asarray(-special.stdtrit(degrees, tail) if tail > 0 else np.full(degrees.shape, np.inf), np.float64)
 
 
 def _median_residual_scale(n: int) -> float:
@@ -75,8 +75,8 @@ def _row_variance(row: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
     variance = np.var(row[:, full], axis=0, ddof=1, dtype=np.float64, where=good[:, full])
     # Outliers sit in the upper tail: leave a tenth out, and divide by what a scaled chi-square keeps.
     kept = np.sort(variance)[: max(math.ceil(0.9 * variance.size), 1)]
-    quantile = stats.chi2.ppf(0.9, dof)
-    return float(kept.mean() / (stats.chi2.cdf(quantile, dof + 2) / 0.9))
+    quantile = 2.0 * special.gammaincinv(dof / 2.0, 0.9)
+    return float(kept.mean() / (special.chdtr(dof + 2, quantile) / 0.9))
 
 
 @njit(cache=True)
@@ -147,8 +147,9 @@ def _tables(n_image: int, sigma: float) -> tuple[NDArray[np.float64], NDArray[np
     residual = np.array([_median_residual_scale(k) for k in range(n_image + 1)])
     limits = np.stack([_student_limit(sigma, dof) * residual, _student_limit(sigma, _PRIOR_DOF + dof) * residual])
     z = np.minimum(limits[1], 30.0)
-    kept = stats.norm.cdf(z) - stats.norm.cdf(-z)
-    return limits, np.array([_mad_factor(k) for k in range(n_image + 1)]), 1.0 - 2.0 * z * stats.norm.pdf(z) / kept
+    kept = special.ndtr(z) - special.ndtr(-z)
+    density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    return limits, np.array([_mad_factor(k) for k in range(n_image + 1)]), 1.0 - 2.0 * z * density / kept
 
 
 def clipped_mean(

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from db.errors import AlgorithmFailed, FrameUnusable
 from reduction.kernels.platefit import fit_plate, highest_order, match_positions
@@ -261,7 +261,7 @@ def _confirm(lists: StarLists, guess: PlateSolution, radius: float) -> PlateSolu
         fit = fit_plate(*pairs, np.ones(len(cat)), tangent=_middle(solution), order=order, size=lists.size)
         expected = len(inside) * n_det * np.pi * radius**2 / (lists.size[0] * lists.size[1])
         solution = fit.solution
-        if radius <= last and poisson.sf(len(cat) - 4, expected) < MAX_CHANCE:
+        if radius <= last and pdtrc(len(cat) - 4, expected) < MAX_CHANCE:
             return solution
         radius = max(last, min(0.7 * radius, 5.0 * fit.sigma))
     return None

@@ -37,10 +37,6 @@ class LightCurveStatistics:
     eta : f8[s]
         Von Neumann (1941, Ann. Math. Stat. 12, 367): mean square successive difference over variance, about 2 for white noise and
         less for smooth variation; from 3 values.
-    stetson_j : f8[s]
-        Stetson's (1996, PASP 108, 851) J over successive values: 0 for white noise, positive for smooth variation; from 2 values.
-    skewness : f8[s]
-        Third standardised moment: positive where dips prevail; from 3 values.
     """
 
     n: I8
@@ -51,8 +47,6 @@ class LightCurveStatistics:
     expected_rms: F8
     chi2_dof: F8
     eta: F8
-    stetson_j: F8
-    skewness: F8
 
 
 def light_curve_statistics(star: ArrayLike, time: ArrayLike, mag: ArrayLike, err: ArrayLike, n_star: int) -> LightCurveStatistics:
@@ -80,7 +74,7 @@ def light_curve_statistics(star: ArrayLike, time: ArrayLike, mag: ArrayLike, err
 
 @njit(cache=True)
 def _all_stars(ends, mag, err):  # type: ignore[no-untyped-def]
-    out = np.full((9, ends.size - 1), np.nan)
+    out = np.full((7, ends.size - 1), np.nan)
     for i in range(ends.size - 1):
         if ends[i + 1] > ends[i]:
             out[:, i] = _one_star(mag[ends[i] : ends[i + 1]], err[ends[i] : ends[i + 1]])
@@ -89,7 +83,7 @@ def _all_stars(ends, mag, err):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _one_star(mag, err):  # type: ignore[no-untyped-def]
-    out = np.full(9, np.nan)
+    out = np.full(7, np.nan)
     n = mag.size
     weight = 1 / err**2
     mean, median = np.sum(weight * mag) / np.sum(weight), np.median(mag)
@@ -104,9 +98,6 @@ def _one_star(mag, err):  # type: ignore[no-untyped-def]
     out[3] = 1.4826 * np.median(np.abs(mag - median))
     delta = (mag - mean) / err
     out[5] = np.sum(delta**2) / (n - 1)
-    product = delta[1:] * delta[:-1] * (n / (n - 1))
-    out[7] = np.mean(np.sign(product) * np.sqrt(np.abs(product)))
     if n >= 3 and variance > 0:
         out[6] = np.sum(np.diff(y) ** 2) / (n - 1) / variance
-        out[8] = np.mean(y**3) / np.mean(y**2) ** 1.5
     return out

@@ -127,7 +127,7 @@ def test_times_are_those_worked_out_by_hand(hatp32: RealNight) -> None:
 def test_barycentric_times_and_airmass_are_astropys(hatp32: RealNight) -> None:
     rows = hatp32.work.sql(
         "SELECT l.jd_utc, l.bjd_tdb, l.airmass, s.ra, s.dec FROM light_curve l JOIN source s ON s.source_id = l.source_id "
-        "WHERE s.source_id IN (SELECT source_id FROM source ORDER BY fit_mag LIMIT 40)"
+        "WHERE s.source_id IN (SELECT source_id FROM lightcurve_statistics GROUP BY source_id ORDER BY min(mag_mean) LIMIT 40)"
     )
     jd_utc, bjd_tdb, airmass, ra, dec = np.array(rows).T
     assert jd_utc.size > 10 * len(hatp32.files)

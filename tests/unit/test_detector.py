@@ -11,7 +11,6 @@ from astropy.io import fits
 
 from reduction.kernels.detector import (
     brightest,
-    gain_from_stars,
     pair_sample,
     pair_transfer,
     photon_transfer,
@@ -115,18 +114,6 @@ def test_pairs_of_flats_and_biases() -> None:
     assert transfer.read_noise == pytest.approx(9.0, rel=0.02) and transfer.zero_level == pytest.approx(313, abs=0.1)
     dark = pair_transfer((frame(0), frame(0)), (frame(0), frame(0)))
     assert not dark.constrained and dark.reason
-
-
-def test_gain_from_stars() -> None:
-    rng = np.random.default_rng(8)
-    truth = np.geomspace(300, 3e5, 80)
-    clouds = rng.uniform(0.7, 1.0, (60, 1))
-    flux = rng.poisson(truth * clouds * 15.0) / 15.0 + rng.normal(0, 12, (60, 80)) + 0.001 * truth * rng.normal(size=(60, 80))
-    flux[3, 5] = np.nan
-    transfer = gain_from_stars(flux)
-    assert transfer.gain == pytest.approx(15.0, rel=0.35)
-    assert abs(transfer.gain - 15.0) < 3 * transfer.gain_err
-    assert not gain_from_stars(flux[:4]).constrained and not gain_from_stars(flux[:, :5]).constrained
 
 
 def test_saturation_of_clipped_data() -> None:

@@ -51,9 +51,6 @@ def test_scatter_of_fitted_magnitudes_is_the_noise():
     assert 1.4826 * np.median(np.abs(deviation)) == pytest.approx(1.0, abs=0.1)
     assert len(result.history) >= 2
     assert result.history[-1].change < result.history[0].change
-    noise = result.history[-1].noise
-    assert (np.diff(noise.mag) > 0).all()
-    assert noise.scatter[0] < noise.scatter[-1]
 
 
 @pytest.mark.parametrize(("n_seen", "n_dips"), [(40, 25), (150, 10)])
@@ -135,11 +132,11 @@ def test_weights_follow_the_errors():
 
 def test_settled_takes_out_a_common_shift():
     old = np.linspace(10, 12, 21)
-    assert settled(old, old + 0.3) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12), 21)
-    assert settled(old, np.full(21, np.nan)) == (np.inf, np.inf, 0)
-    change, _, n = settled(old, old + np.where(np.arange(21) < 11, 0.0, 0.1), err=np.arange(21.0))
-    assert change == 0
-    assert n == 11
+    assert settled(old, old + 0.3) == pytest.approx(0, abs=1e-12)
+    assert settled(old, np.full(21, np.nan)) == np.inf
+    rough = old + 0.1 * np.where(np.arange(21) < 11, 0.0, np.arange(21))
+    assert settled(old, rough, err=np.arange(21.0)) == 0
+    assert settled(old, rough, err=-np.arange(21.0)) > 0.2
 
 
 def test_reference_frame_is_the_best_that_is_usable():

@@ -12,7 +12,7 @@ import pytest
 
 from reduction.fits import read_raw
 from reduction.headers import facts, identify
-from reduction.kernels.sort import Classification, FrameStatistics, HeaderEvidence, classify, classify_set, frame_statistics
+from reduction.kernels.sort import Classification, FrameStatistics, HeaderEvidence, classify_set, frame_statistics
 
 SHAPE = (192, 256)
 KINDS = {"bias": 5, "dark": 5, "flat": 5, "object": 6}
@@ -50,6 +50,10 @@ def night(words: dict[str, str | None]) -> tuple[list[str], list[FrameStatistics
 @pytest.fixture(scope="module")
 def labelled() -> tuple[list[str], list[FrameStatistics], list[HeaderEvidence]]:
     return night({kind: kind for kind in KINDS})
+
+
+def classify(statistics: FrameStatistics, header: HeaderEvidence) -> Classification:
+    return classify_set([statistics], [header])[0]
 
 
 def kinds_of(found: list[Classification]) -> list[str]:
