@@ -231,6 +231,13 @@ def sweep(engine: Engine, files: Path) -> int:
         raise ArchiveUnavailable(
             "the folder of the pixel products is not there", where=str(files), hint="mount it, or give --files DIR", code="archive.files"
         )
+    if known and not any((files / path).is_file() for path in known if path is not None):
+        raise ArchiveUnavailable(
+            f"none of the archive's {len(known)} products is there",
+            where=str(files),
+            hint="mount it, or give the right --files",
+            code="archive.files",
+        )
     lost = [path for path in known if path is not None and not (files / path).is_file()]
     if lost:
         made = sa.select(Product.task_id).where(Product.path.in_(lost), Product.superseded_by.is_(None))

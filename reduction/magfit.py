@@ -320,7 +320,7 @@ def _zero(session: Session, points: _Points, n_zero: int) -> dict[str, Any]:
     inside = SourceMagnitude.source_id.between(int(points.source_id[0]), int(points.source_id[-1]))
     query = sa.select(SourceMagnitude.source_id, SourceMagnitude.band).where(inside, SourceMagnitude.band.not_like("%-%"))
     mine = set(points.source_id.tolist())
-    bands = Counter(band for source_id, band in session.execute(query).tuples() if source_id in mine)
+    bands = Counter(band for source_id, band in session.execute(query) if source_id in mine)
     return {"zero_band": max(sorted(bands), key=lambda band: bands[band]) if bands and n_zero else None, "n_zero": n_zero}
 
 

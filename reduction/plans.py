@@ -80,7 +80,7 @@ def masks(session: Session) -> dict[int, str]:
         .order_by(Annotation.frame_id, Annotation.source_id)
     )
     found: dict[int, str] = {}
-    for field_id, frame_id, source_id in session.execute(query).tuples():
+    for field_id, frame_id, source_id in session.execute(query):
         if field_id is not None:
             found[field_id] = f"{found.get(field_id, '')} {frame_id}/{source_id or 'all'}"
     return found

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -83,6 +84,8 @@ def _start_worker(url: sa.URL, files: Path, settings: Mapping[str, Any]) -> None
     # The pool's modules register the steps; imported here since a spawned process starts empty.
     import reduction.steps  # noqa: F401
 
+    # An interrupt at the terminal reaches the whole group: the parent deals with it, the workers leave with the pool.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker.update(engine=make_engine(url), files=files, settings=settings)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

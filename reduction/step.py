@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -77,13 +77,25 @@ def read_parameters(kind: type[Any], given: Mapping[str, Any], where: str) -> An
     return kind(**values)
 
 
+def _element_types(kind: type[Any]) -> dict[str, type]:
+    """The type of the elements of each tuple among the parameters."""
+    hints = get_type_hints(kind)
+    return {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is tuple}
+
+
 def _cast(value: Any, defaults: Any, name: str, where: str) -> Any:
     default = getattr(defaults, name)
     if isinstance(value, list):
         value = tuple(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if default is not None and type(value) is not type(default):
+    if isinstance(value, tuple) and name in _element_types(type(defaults)):
+        element = _element_types(type(defaults))[name]
+        value = tuple(float(v) if element is float and type(v) is int else v for v in value)
+        wrong = any(type(v) is not element for v in value)
+    else:
+        wrong = type(value) is not type(default)
+    if wrong:
         raise ConfigurationError(
             f"{name} = {value!r} is of the wrong type", where=where, hint=f"the default is {default!r}", code="config.value"
         )
