@@ -1,7 +1,8 @@
-"""The schema's version: bring it up to date, say what it is, check that it is what the code expects."""
+"""The schema's version: bring it up to date, say what it is, check that tables and views are what the code expects."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +13,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
+from db.engine import is_sqlite
 from db.errors import ArchiveUnavailable
 from db.migrations.names import include_name
 from db.tables import Base
+from db.views import VIEWS
 
-__all__ = ["current", "differences", "downgrade", "head", "require_current", "upgrade"]
+__all__ = ["current", "differences", "downgrade", "head", "other_views", "require_current", "upgrade"]
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -39,9 +42,12 @@ def current(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema up to `revision`; all of it or nothing."""
+    """Bring the schema up to `revision`, and its views to those of this version; all of it or nothing."""
     with engine.begin() as connection:
         command.upgrade(_config(connection), revision)
+        if revision == "head" and not is_sqlite(connection):
+            for name, text in VIEWS.items():
+                connection.exec_driver_sql(f"COMMENT ON VIEW {name} IS '{_sha256(text)}'")
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -55,6 +61,29 @@ def differences(engine: Engine) -> list[Any]:
     with engine.connect() as connection:
         options = {"include_name": include_name, "compare_type": True}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
+
+
+def other_views(engine: Engine) -> list[str]:
+    """Names of the views that are absent or not this version's; `upgrade` makes them anew.
+
+    SQLite keeps a view's text as it was given. PostgreSQL keeps a parsed one: there, a comment holds the SHA-256 of the text.
+    """
+    if is_sqlite(engine):
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'view'"
+        wanted = {name: f"CREATE VIEW {name} AS {text}".strip() for name, text in VIEWS.items()}
+    else:
+        query = (
+            "SELECT relname, obj_description(oid, 'pg_class') FROM pg_class"
+            " WHERE relkind = 'v' AND relnamespace = current_schema()::regnamespace"
+        )
+        wanted = {name: _sha256(text) for name, text in VIEWS.items()}
+    with engine.connect() as connection:
+        found = {row[0]: row[1] for row in connection.exec_driver_sql(query)}
+    return [name for name, text in wanted.items() if (found.get(name) or "").strip() != text]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def require_current(engine: Engine) -> None:

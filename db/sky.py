@@ -8,11 +8,14 @@ from typing import Any
 import hpgeom
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
 
 from db.catalogue import Source
 from db.errors import ConfigurationError
+from db.magfit import BestSlot
 
-__all__ = ["cone", "healpix_ranges"]
+__all__ = ["cone", "healpix_ranges", "nearest_source"]
 
 _ORDER = 29
 #: More ranges cost more in planning than they save in reading.
@@ -85,3 +88,25 @@ def cone(ra: float, dec: float, radius: float, *conditions: sa.ColumnElement[boo
     half = sa.case((inside.c.chord2 < 4.0, sa.func.sqrt(inside.c.chord2) / 2.0), else_=1.0)
     separation = 2.0 * sa.func.asin(half) * (180.0 / math.pi * 3600.0)
     return sa.select(*(c for c in inside.c if c.name != "chord2"), separation.label("separation")).subquery()
+
+
+def nearest_source(bind: Connection | Session, ra: float, dec: float, radius: float) -> int | None:
+    """The source that a position means: the nearest one with a light curve, or the nearest at all where none has one.
+
+    Parameters
+    ----------
+    bind : Connection or Session
+        To the archive.
+    ra, dec, radius : float
+        Degrees, as for `cone`.
+
+    Returns
+    -------
+    int or None
+        Its source_id; None when there is none within `radius`.
+    """
+    found = cone(ra, dec, radius)
+    latest = sa.table("latest_reference", sa.column("reference_id"))
+    has_curve = sa.exists().where(BestSlot.source_id == found.c.source_id, BestSlot.reference_id == latest.c.reference_id)
+    order = (sa.case((has_curve, 0), else_=1), found.c.separation, found.c.source_id)
+    return bind.execute(sa.select(found.c.source_id).order_by(*order).limit(1)).scalar()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import datetime as dt
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
+from db.keys import next_id, now
 from db.tables import Annotation, Exposure, Frame, Product, Source
 from queries.frames import data_frame
 
-__all__ = ["list_masks", "mask_frame", "mask_point", "mask_product", "unmask"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["list_masks", "mask_frame", "mask_point", "mask_product", "unmask", "unmask_product"]
 
 
 def mask_frame(session: Session, frame_id: int, reason: str, author: str) -> Annotation:
@@ -39,8 +42,8 @@ def mask_point(session: Session, frame_id: int, source_id: int, reason: str, aut
     return _annotate(session, frame_id, source_id, reason, author)
 
 
-def mask_product(session: Session, product_id: int, reason: str, *, bad: bool = True) -> Product:
-    """Reject a product (a master, say), or take it back with `bad` False.
+def mask_product(session: Session, product_id: int, reason: str) -> Product:
+    """Reject a product (a master, say); `unmask_product` takes it back.
 
     What was made from it shows in the view `stale_product`; the view
     `good_master` no longer offers it. The caller commits.
@@ -50,13 +53,24 @@ def mask_product(session: Session, product_id: int, reason: str, *, bad: bool = 
     ConfigurationError
         When there is no such product, or no reason.
     """
-    product = session.get(Product, product_id)
-    if product is None:
-        raise ConfigurationError(
-            f"no product with the id {product_id}", hint="see column product_id of good_master", code="product.unknown"
-        )
-    product.is_bad = int(bad)
-    product.bad_reason = _checked(reason) if bad else None
+    product = _product(session, product_id)
+    product.is_bad, product.bad_reason = 1, _checked(reason)
+    session.flush()
+    return product
+
+
+def unmask_product(session: Session, product_id: int) -> Product:
+    """Accept a product that was rejected. The caller commits.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such product, or it was not rejected.
+    """
+    product = _product(session, product_id)
+    if not product.is_bad:
+        raise ConfigurationError(f"product {product_id} was not rejected", hint="see column is_bad of product", code="product.good")
+    product.is_bad, product.bad_reason = 0, None
     session.flush()
     return product
 
@@ -96,17 +110,25 @@ def list_masks(session: Session) -> pd.DataFrame:
     return data_frame(result.all(), list(result.keys())).astype({"source_id": "Int64"})
 
 
+def _product(session: Session, product_id: int) -> Product:
+    product = session.get(Product, product_id)
+    if product is None:
+        raise ConfigurationError(
+            f"no product with the id {product_id}", hint="see column product_id of good_master", code="product.unknown"
+        )
+    return product
+
+
 def _annotate(session: Session, frame_id: int, source_id: int | None, reason: str, author: str) -> Annotation:
     if session.get(Frame, frame_id) is None:
         raise ConfigurationError(f"no frame with the id {frame_id}", hint="see column frame_id of frame_quality", code="frame.unknown")
-    number = int(session.execute(sa.select(sa.func.coalesce(sa.func.max(Annotation.annotation_id), 0))).scalar_one()) + 1
     annotation = Annotation(
-        annotation_id=number,
+        annotation_id=next_id(session, Annotation.annotation_id),
         frame_id=frame_id,
         source_id=source_id,
         reason=_checked(reason),
         author=author[:64],
-        created=dt.datetime.now(dt.UTC).replace(tzinfo=None),
+        created=now(),
     )
     session.add(annotation)
     session.flush()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from db.sky import cone as cone_query
 from queries.frames import data_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CONE_COLUMNS", "cone"]
 

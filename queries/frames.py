@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["data_frame"]
 
@@ -18,6 +19,8 @@ def data_frame(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> pd.DataFr
     the last digits of a source_id would be lost. Decimal numbers, which
     PostgreSQL's averages are, become float64 with NaN for NULL.
     """
+    import pandas as pd  # a quarter of a second: only where there are rows to show
+
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     frame = pd.concat([_series(values) for values in columns], axis=1) if names else pd.DataFrame()
     frame.columns = pd.Index(names)
@@ -25,6 +28,8 @@ def data_frame(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> pd.DataFr
 
 
 def _series(values: Sequence[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int}:
         return pd.Series(values, dtype="Int64" if None in values else "int64")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from db.views import VIEW_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["light_curve", "nights_of", "slot_text"]
 
@@ -69,11 +71,15 @@ def slot_text(connection: Connection, field_id: int, slot: int) -> str:
 
 
 def _frame(rows: Any) -> pd.DataFrame:
+    import pandas as pd
+
     columns = zip(*rows, strict=True) if len(rows) else ([] for _ in VIEW_COLUMNS)
     return pd.DataFrame({name: _typed(name, list(values)) for name, values in zip(VIEW_COLUMNS, columns, strict=True)})
 
 
 def _typed(name: str, values: list[Any]) -> Any:
     if name == "passband":
+        import pandas as pd
+
         return pd.array(values, dtype="str")
     return np.array(values, dtype=np.int64 if name in _INTEGERS else np.float64)

@@ -6,9 +6,6 @@ import math
 import re
 import warnings
 
-from astropy.coordinates import Angle
-from astropy.utils.exceptions import AstropyWarning
-
 from db.errors import ConfigurationError
 
 __all__ = ["is_position", "parse_position"]
@@ -38,6 +35,9 @@ def parse_position(text: str) -> tuple[float, float]:
     fields = _fields(text)
     if not is_position(text):
         raise _unreadable(text, "not two coordinates")
+    from astropy.coordinates import Angle  # half a second to import
+    from astropy.utils.exceptions import AstropyWarning
+
     half = len(fields) // 2
     ra_text, dec_text = " ".join(fields[:half]), " ".join(fields[half:])
     try:

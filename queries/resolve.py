@@ -6,16 +6,16 @@ import difflib
 import re
 from dataclasses import dataclass
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from db.errors import ConfigurationError
+from db.sky import nearest_source
 from db.tables import Source, SourceName, Target
 from queries.cone import cone
 from queries.position import is_position, parse_position
 
-__all__ = ["Found", "has_light_curve", "resolve", "resolve_position"]
+__all__ = ["Found", "resolve", "resolve_position"]
 
 #: Widening circles in which the nearest sources are looked for when none is near enough, in degrees.
 _CIRCLES = (0.02, 0.2, 2.0, 20.0, 180.0)
@@ -93,22 +93,13 @@ def resolve_position(connection: Connection, ra: float, dec: float, *, radius: f
     ConfigurationError
         When no source is near enough; the message names the three nearest.
     """
-    near = cone(connection, ra, dec, radius / 3600.0)
-    if near.empty:
+    source_id = nearest_source(connection, ra, dec, radius / 3600.0)
+    if source_id is None:
         raise _nothing_near(connection, ra, dec, radius, name)
-    with_curve = [has_light_curve(connection, source_id) for source_id in near["source_id"].tolist()]
-    row = near[with_curve].iloc[0] if any(with_curve) else near.iloc[0]
-    source_id = int(row["source_id"])
+    near = cone(connection, ra, dec, radius / 3600.0)
+    row = near[near["source_id"] == source_id].iloc[0]
     name = name or _name_of(connection, source_id)
     return Found(source_id, float(row["ra"]), float(row["dec"]), float(row["fit_mag"]), name, float(row["separation"]))
-
-
-def has_light_curve(connection: Connection, source_id: int) -> bool:
-    """Whether an accepted reference holds the source."""
-    query = sa.text(
-        "SELECT 1 FROM latest_reference r JOIN best_slot b ON b.reference_id = r.reference_id WHERE b.source_id = :source_id LIMIT 1"
-    )
-    return connection.execute(query, {"source_id": source_id}).first() is not None
 
 
 def _by_id(connection: Connection, source_id: int, name: str | None = None) -> Found | None:
@@ -148,7 +139,6 @@ def _by_name(connection: Connection, text: str) -> Found | None:
 
 
 def _nothing_near(connection: Connection, ra: float, dec: float, radius: float, name: str | None) -> ConfigurationError:
-    nearest = pd.DataFrame()
     for circle in _CIRCLES:
         nearest = cone(connection, ra, dec, circle, limit=3)
         if len(nearest) == 3:

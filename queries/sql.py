@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
@@ -15,10 +14,13 @@ from db.engine import is_sqlite
 from db.errors import ArchiveUnavailable, ConfigurationError
 from queries.frames import data_frame
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["read_only", "sql_frame"]
 
 _VERBS = ("select", "with", "values", "explain", "table")
-#: Text in which a semicolon ends nothing: strings, quoted names, comments.
+#: Text in which a semicolon ends nothing and a colon names no parameter: strings, quoted names, comments.
 _OPAQUE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$", re.DOTALL)
 
 
@@ -77,6 +79,7 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
 
 
 def _single(text: str) -> str:
+    """The one statement, with the colons that name no parameter escaped."""
     statement = text.strip().rstrip(";").rstrip()
     bare = _OPAQUE.sub(" ", statement).strip()
     verb = re.match(r"[(\s]*(\w*)", bare)
@@ -89,7 +92,7 @@ def _single(text: str) -> str:
         )
     if ";" in bare:
         raise ConfigurationError("more than one statement", where="sql", hint="give one at a time", code="sql.many")
-    return statement
+    return _OPAQUE.sub(lambda found: found[0].replace(":", r"\:"), statement)
 
 
 def _readable(error: sa.exc.DBAPIError) -> ConfigurationError | ArchiveUnavailable:

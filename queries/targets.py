@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
+from db.keys import next_id, now
+from db.sky import nearest_source
 from db.tables import Target
-from queries.cone import cone
 from queries.frames import data_frame
-from queries.resolve import has_light_curve
 
-__all__ = ["add_target", "link_targets", "list_targets"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["add_target", "list_targets"]
 
 
 def add_target(
@@ -44,7 +46,7 @@ def add_target(
     period, duration : float, optional
         Days.
     radius : float
-        Arcsec within which a source is taken for it.
+        Arcsec within which a source is taken for it; see `db.sky.nearest_source`.
 
     Returns
     -------
@@ -58,33 +60,20 @@ def add_target(
     name = " ".join(name.split())
     _check_name(session, name)
     _check_numbers(ra, dec, epoch, period, duration)
-    number = int(session.execute(sa.select(sa.func.coalesce(sa.func.max(Target.target_id), 0))).scalar_one()) + 1
-    created = dt.datetime.now(dt.UTC).replace(tzinfo=None)
     target = Target(
-        target_id=number, name=name, ra=ra % 360.0, dec=dec, epoch=epoch, period=period, duration=duration, created=created, source_id=None
+        target_id=next_id(session, Target.target_id),
+        name=name,
+        ra=ra % 360.0,
+        dec=dec,
+        source_id=nearest_source(session, ra, dec, radius / 3600.0),
+        epoch=epoch,
+        period=period,
+        duration=duration,
+        created=now(),
     )
     session.add(target)
-    target.source_id = _nearest(session, target, radius)
     session.flush()
     return target
-
-
-def link_targets(session: Session, *, radius: float = 10.0) -> int:
-    """Link every target to the nearest source within `radius` (arcsec), one with a light curve first.
-
-    Returns
-    -------
-    int
-        Number of targets whose source changed. The caller commits.
-    """
-    changed = 0
-    for target in session.execute(sa.select(Target).order_by(Target.target_id)).scalars():
-        nearest = _nearest(session, target, radius)
-        if nearest is not None and nearest != target.source_id:
-            target.source_id = nearest
-            changed += 1
-    session.flush()
-    return changed
 
 
 def list_targets(session: Session) -> pd.DataFrame:
@@ -93,12 +82,6 @@ def list_targets(session: Session) -> pd.DataFrame:
     rows = session.execute(sa.select(*columns).order_by(Target.name)).all()
     frame = data_frame(rows, [column.key for column in columns])
     return frame.astype({"source_id": "Int64", "epoch": float, "period": float, "duration": float})
-
-
-def _nearest(session: Session, target: Target, radius: float) -> int | None:
-    connection = session.connection()
-    ids = cone(connection, target.ra, target.dec, radius / 3600.0)["source_id"].tolist()
-    return next((int(source_id) for source_id in ids if has_light_curve(connection, source_id)), int(ids[0]) if ids else None)
 
 
 def _check_name(session: Session, name: str) -> None:

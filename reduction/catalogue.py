@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
 from db.errors import ConfigurationError
+from db.keys import next_id
 from db.tables import Catalogue, Source, SourceMagnitude, SourceName, Task
 from reduction.kernels.colours import assumed_colour, fit_colour, fit_magnitude
 from reduction.kernels.identity import fold_of, healpix29, match_sky, new_source_ids, unit_vectors
 from reduction.kernels.wcs import apply_proper_motion
-from reduction.ledger import next_id
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 
 __all__ = ["EPOCH", "CatalogueParameters", "catalogue", "source_columns"]

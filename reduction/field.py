@@ -11,10 +11,10 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.keys import next_id
 from db.tables import Field, Frame, WcsSolution
 from reduction.kernels.footprint import overlap_fraction
 from reduction.kernels.wcs import unit_vectors
-from reduction.ledger import next_id
 from reduction.plans import frame_units
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 

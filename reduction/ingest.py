@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable
+from db.keys import next_id
 from db.tables import Exposure, Frame, FrameStatistics, Instrument, Night, Observatory, Passband
 from reduction.evidence import evidence_text
 from reduction.fits import find_raw_files, read_raw, sha256_of
@@ -22,7 +23,6 @@ from reduction.headers import Facts, facts
 from reduction.instrument import definitions_from, identify
 from reduction.kernels.sort import frame_statistics
 from reduction.kernels.times import barycentric, night_number
-from reduction.ledger import next_id
 from reduction.step import Context, Output, Rows, Unit, canonical, step
 
 __all__ = ["IngestParameters", "ingest"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,23 +15,14 @@ from sqlalchemy.orm import Session
 
 from db.bulk import bulk_insert
 from db.errors import ArchiveUnavailable, StarledgerError
+from db.keys import next_id, now
 from db.tables import Base, Config, Exposure, Frame, Lineage, Product, Task
 from reduction.step import STEPS, NewFile, Output, Rows, Step, Unit, canonical
 
-__all__ = ["Ledger", "next_id", "now", "sweep"]
+__all__ = ["Ledger", "sweep"]
 
 #: Products that can be made again at any time: their files go when they are superseded.
 _PASSING = ("calibrated", "background")
-
-
-def now() -> dt.datetime:
-    """The present, UTC, without a zone as the archive keeps it."""
-    return dt.datetime.now(dt.UTC).replace(tzinfo=None)
-
-
-def next_id(bind: Connection | Session, column: Any) -> int:
-    """The next free value of an integer key; safe since there is one writer."""
-    return int(bind.execute(sa.select(sa.func.coalesce(sa.func.max(column), 0))).scalar_one()) + 1
 
 
 class Ledger:

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
-from db.sky import cone
-from db.tables import LightcurveStatistics, Target
+from db.sky import nearest_source
+from db.tables import BestSlot, LightcurveStatistics, Target
 from reduction.kernels.statistics import light_curve_statistics
 from reduction.plans import done_tasks, masks
 from reduction.step import Context, Output, Rows, Unit, parameter, step
@@ -39,7 +39,7 @@ def _plan(context: Context, _: LightcurveParameters) -> list[Unit]:
     after=("magfit",),
     plan=_plan,
     parameters=LightcurveParameters,
-    reads=(Target,),
+    reads=(BestSlot, Target),
     writes=(LightcurveStatistics, Target),
 )
 def lightcurve(context: Context, unit: Unit, p: LightcurveParameters) -> Output:
@@ -83,8 +83,7 @@ def _targets(session: Session, radius: float) -> list[Rows]:
     """Links of targets that have none yet."""
     rows = []
     for target in session.execute(sa.select(Target).where(Target.source_id.is_(None))).scalars():
-        near = cone(target.ra, target.dec, radius / 3600.0)
-        found = session.execute(sa.select(near.c.source_id).order_by(near.c.separation, near.c.source_id).limit(1)).scalar()
+        found = nearest_source(session, target.ra, target.dec, radius / 3600.0)
         if found is not None:
             columns = {"name": target.name, "ra": target.ra, "dec": target.dec, "created": target.created, "source_id": found}
             rows.append(Rows(Target, {"target_id": target.target_id, **columns}, upsert=True))

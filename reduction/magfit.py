@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db.bulk import fetch_columns
 from db.errors import AlgorithmFailed, ConfigurationError
 from db.flags import Flag
+from db.keys import next_id, now
 from db.tables import (
     BestSlot,
     Field,
@@ -31,7 +32,6 @@ from db.tables import (
 from db.terms import TERMS, VARIABLES, Term, design
 from reduction.kernels.noise import best_slot, excess_scatter
 from reduction.kernels.reference import Averages, MagfitResult, iterate, select_reference
-from reduction.ledger import next_id, now
 from reduction.plans import done_tasks, masks, not_masked
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed
 from db.flags import Mask
+from db.keys import next_id
 from db.tables import Detector, Exposure, Frame, Master, MasterFrame, Product
 from reduction.choice import good_masters, master_plane
 from reduction.kernels.calibrate import Plane
 from reduction.kernels.calibrate import calibrate as calibrate_pixels
 from reduction.kernels.masters import flat_frame_reject, flat_structure, hot_pixels, master_flat, robust_mean, stack_plane
 from reduction.kernels.stack import outlier_images
-from reduction.ledger import next_id
 from reduction.plans import done_tasks, not_masked
 from reduction.raw import raw_frame
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step

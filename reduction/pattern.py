@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.flags import Mask
+from db.keys import next_id
 from db.tables import CalibratedFrame, Detection, Exposure, Frame, FrameBackground, Master, Product, Source, WcsSolution
 from reduction.background import BackgroundParameters, covered, read_map
 from reduction.extract import calibrated_planes
 from reduction.kernels.pattern import FixedPattern, fixed_pattern
-from reduction.ledger import next_id
 from reduction.plans import done_tasks
 from reduction.step import Context, Output, Rows, Unit, parameter, read_parameters, step
 

@@ -90,6 +90,17 @@ def _start_worker(url: sa.URL, files: Path, settings: Mapping[str, Any]) -> None
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
+def _start_deaf(pool: ProcessPoolExecutor, jobs: int) -> None:
+    """Start the workers with interrupts blocked, which they inherit: one that comes while they import is the parent's to deal with."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        for _ in range(jobs):
+            pool.submit(int)  # a worker is started for each
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -279,6 +290,7 @@ class Runner:
                 initializer=_start_worker,
                 initargs=(self.engine.url, self.files, dict(self.settings)),
             )
+            _start_deaf(self._pool, self.jobs)
         waiting: deque[tuple[Unit, str, Future[Output | StarledgerError]]] = deque()
         rest = iter(pending)
         try:

@@ -39,7 +39,7 @@ class SolveParameters:
     scale_tolerance: float = parameter(0.03, "", "largest relative error of the pixel scale that the header or the definition gives")
     pointing_tolerance: float = parameter(0.4, "", "largest error of the header's pointing, as a fraction of the frame's diagonal")
     index_folder: str = parameter(
-        "/usr/share/astrometry", "", "folder with astrometry.net index files for blind solving; used where it exists"
+        str(DEFAULT_INDEX_DIR), "", "folder with astrometry.net index files for blind solving; used where it exists"
     )
 
 

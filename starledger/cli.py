@@ -5,33 +5,67 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
-import reduction.steps  # noqa: F401  (registers the steps: each has a command)
 from db.errors import StarledgerError
-from reduction.step import STEPS, Step
 from starledger import __version__, cli_archive, cli_demo, cli_query
-from starledger.archive import create_archive, open_archive
+from starledger.archive import Archive, create_archive, open_archive
 from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
-from starledger.reduce import exit_code, reduce, runner_for_reading
-from starledger.report import ProgressReporter, summary_table
+
+if TYPE_CHECKING:
+    from reduction.step import Step
 
 __all__ = ["app", "main"]
 
+_console = Console(stderr=True)
+
+
+class _Commands(TyperGroup):
+    """Single steps are commands, too; they come with all of the numerics, and are imported when one of them is asked for, or the list."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._add_steps()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._add_steps()
+        return super().get_command(ctx, cmd_name)
+
+    def _add_steps(self) -> None:
+        import reduction.steps  # noqa: F401
+        from reduction.step import STEPS
+
+        steps = typer.Typer(rich_markup_mode="rich")
+        for step in STEPS.values():
+            _add_step(steps, step)
+        for name, command in typer.main.get_group(steps).commands.items():
+            self.commands.setdefault(name, command)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Typer would leave without a word.
+            _console.print("interrupted; what was done is kept, the next run goes on from there")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="starledger",
+    cls=_Commands,
     help="From nights of raw frames to light curves, kept in a relational database.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_console = Console(stderr=True)
 
 
 def _version(wanted: bool) -> None:
@@ -76,7 +110,17 @@ def _run(
     jobs: int,
     retry: bool,
 ) -> None:
-    archive = create_archive(url, files)
+    from starledger.reduce import check_inputs, exit_code, reduce, settings_for
+    from starledger.report import ProgressReporter, remarks, summary_table
+
+    def check(made: Archive) -> None:
+        check_inputs(paths, catalogues, made.files)
+        if config is not None:
+            settings_for(made, config)
+
+    if steps is not None and not paths and not catalogues:
+        open_archive(url, files)  # a step that takes no files makes no archive
+    archive = create_archive(url, files, check=check)
     with ProgressReporter(_console) as reporter:
         tallies = reduce(
             archive,
@@ -89,6 +133,8 @@ def _run(
             reporter=reporter,
         )
     _console.print(summary_table(tallies))
+    for remark in remarks(archive):
+        _console.print(escape(remark), style="dim", highlight=False, soft_wrap=True)
     code = exit_code(tallies)
     if code:
         n = sum(len(tally.failed) for tally in tallies)
@@ -96,7 +142,7 @@ def _run(
     raise typer.Exit(code)
 
 
-def _add_step(step: Step) -> None:
+def _add_step(steps: typer.Typer, step: Step) -> None:
     takes = step.per in ("file", "catalogue")
 
     def run_step(
@@ -121,11 +167,7 @@ def _add_step(step: Step) -> None:
 
     target = "frames/" if step.per == "file" else "field.ecsv" if takes else "--archive sqlite:///night.db"
     text = f"{step.summary}\n\nExample: starledger {step.name} {target}"
-    app.command(step.name, help=text, rich_help_panel="Single steps, in order")(run_step_on if takes else run_step)
-
-
-for _step in STEPS.values():
-    _add_step(_step)
+    steps.command(step.name, help=text, rich_help_panel="Single steps, in order")(run_step_on if takes else run_step)
 
 
 @app.command()
@@ -144,6 +186,9 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
     Example: starledger status --archive sqlite:///hatp32.db
     """
+    from reduction.step import STEPS
+    from starledger.reduce import runner_for_reading
+
     opened = open_archive(archive, files)
     runner = runner_for_reading(opened)
     console = Console()
@@ -177,6 +222,3 @@ def main() -> None:
     except StarledgerError as error:
         _console.print(f"[red]starledger:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _console.print("interrupted; what was done is kept, the next run goes on from there")
-        sys.exit(130)

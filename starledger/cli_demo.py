@@ -17,8 +17,6 @@ from rich.table import Table
 from db.errors import AlgorithmFailed
 from starledger.archive import Archive, create_archive
 from starledger.options import JobsOption
-from starledger.reduce import exit_code, reduce
-from starledger.report import ProgressReporter, summary_table
 
 if TYPE_CHECKING:
     from starledger.demo.compare import Comparison
@@ -42,6 +40,8 @@ def demo(
     """
     from starledger.demo import read_truth, simulate_night
     from starledger.demo.compare import compare
+    from starledger.reduce import exit_code, reduce
+    from starledger.report import ProgressReporter, summary_table
 
     start = time.perf_counter()
     console = Console(stderr=True)

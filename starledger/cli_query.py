@@ -7,9 +7,8 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 from rich.console import Console
 from sqlalchemy.orm import Session
@@ -22,14 +21,17 @@ from queries import targets
 from queries.position import parse_position
 from queries.resolve import Found
 from queries.sql import sql_frame
-from starledger import face
 from starledger.archive import open_archive
 from starledger.options import ArchiveOption
 from starledger.output import CurveFormat, TableFormat, csv_text, emit, rich_table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["register"]
 
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
+UndoOption = Annotated[bool, typer.Option("--undo", help="Accept it again.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the masking.")]
 
 #: What a person wants to see of a point; CSV and ECSV have all columns.
@@ -64,11 +66,13 @@ def light_curve(
 
     Example: starledger lc "02:04:10.3 +46:41:16" --radius 15 -o hatp32.csv
     """
+    from starledger import face  # astropy takes its time to import
+
+    kind = str(style or _style_of(output, ("csv", "ecsv")))
     opened = open_archive(archive)
     with reachable(opened.engine.url):
         found, frame, meta = face.find_curve(opened.engine, what, slot=slot, radius=radius)
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(found, meta))
-    kind = str(style or _style_of(output, ("csv", "ecsv")))
     emit(lambda: rich_table(frame, _SHOWN), {"csv": lambda: csv_text(frame), "ecsv": lambda: _ecsv(frame, meta)}, kind, output)
     if plot is not None:
         from starledger.plots import plot_light_curve  # matplotlib takes a second to import
@@ -94,10 +98,19 @@ def _title(found: Found, meta: dict[str, Any]) -> str:
 
 def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
     suffix = output.suffix.lower().lstrip(".") if output is not None else ""
-    return suffix if suffix in known else "table"
+    if suffix in ("", "txt"):
+        return "table"
+    if suffix not in known:
+        kinds = ", ".join(f".{one}" for one in (*known, "txt"))
+        raise ConfigurationError(
+            f"no format for .{suffix}", where=str(output), hint=f"name one of {kinds}, or give --format", code="file.format"
+        )
+    return suffix
 
 
 def _ecsv(frame: pd.DataFrame, meta: dict[str, Any]) -> str:
+    from starledger import face
+
     table = face.quantities(frame, VIEW_COLUMNS)
     table.meta.update(meta)
     stream = io.StringIO()
@@ -120,8 +133,12 @@ def sql(
 
     Example: starledger sql "SELECT bjd_tdb, mag FROM light_curve WHERE source_id = :star" -p star=353311946868523137 -o star.csv
     """
-    frame = sql_frame(open_archive(archive).engine, statement, dict(_assignment(text) for text in parameter or []))
-    emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, str(style or _style_of(output, ("csv",))), output)
+    kind = str(style or _style_of(output, ("csv",)))
+    values = dict(_assignment(text) for text in parameter or [])
+    opened = open_archive(archive)
+    with reachable(opened.engine.url):
+        frame = sql_frame(opened.engine, statement, values)
+    emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, kind, output)
 
 
 def _assignment(text: str) -> tuple[str, int | float | str]:
@@ -175,7 +192,8 @@ def target_list(archive: ArchiveOption = None) -> None:
 
     Example: starledger target list
     """
-    with Session(open_archive(archive).engine) as session:
+    opened = open_archive(archive)
+    with reachable(opened.engine.url), Session(opened.engine) as session:
         frame = targets.list_targets(session)
     emit(lambda: rich_table(frame), {}, "table", None)
 
@@ -214,16 +232,20 @@ def mask_point(
 @mask_app.command("product")
 def mask_product(
     product_id: Annotated[int, typer.Argument(metavar="PRODUCT", help="product_id, as in the view good_master.")],
-    reason: ReasonOption,
+    reason: ReasonOption = "",
+    undo: UndoOption = False,
     archive: ArchiveOption = None,
 ) -> None:
     """Reject a product, such as a master flat: it is no longer used, and what it was used for is stale.
 
     Example: starledger mask product 3 --reason "dew on the window"
+
+    Example: starledger mask product 3 --undo
     """
     with _writing(archive) as session:
-        product = masking.mask_product(session, product_id, reason)
-        _say(f"product {product_id} ({product.kind}) is marked bad; 'starledger reduce' makes anew what it was used for")
+        product = masking.unmask_product(session, product_id) if undo else masking.mask_product(session, product_id, reason)
+        said = "no longer marked bad" if undo else "marked bad"
+        _say(f"product {product_id} ({product.kind}) is {said}; 'starledger reduce' makes anew what this changes")
 
 
 @mask_app.command("list")
@@ -232,7 +254,8 @@ def mask_list(archive: ArchiveOption = None) -> None:
 
     Example: starledger mask list
     """
-    with Session(open_archive(archive).engine) as session:
+    opened = open_archive(archive)
+    with reachable(opened.engine.url), Session(opened.engine) as session:
         frame = masking.list_masks(session)
     emit(lambda: rich_table(frame), {}, "table", None)
 

@@ -167,8 +167,8 @@ def commands(command: Any = None, path: str = "starledger") -> Iterator[tuple[st
     """
     command = typer.main.get_command(app) if command is None else command
     if hasattr(command, "commands"):
-        for name, below in command.commands.items():
-            yield from commands(below, f"{path} {name}")
+        for name in command.list_commands(None):
+            yield from commands(command.get_command(None, name), f"{path} {name}")
     else:
         yield path, command
 

@@ -8,16 +8,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from db.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CurveFormat", "TableFormat", "csv_text", "emit", "rich_table", "write_text"]
 
@@ -54,22 +55,22 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def rich_table(frame: pd.DataFrame, columns: Sequence[str] | None = None, title: str | None = None) -> Table:
     """A table for people: numbers to the right, `-` where nothing is known."""
+    from pandas.api.types import is_numeric_dtype
+
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     names = list(columns if columns is not None else frame.columns)
     cells = []
     for k, name in enumerate(names):
         values = frame[name] if columns is not None else frame.iloc[:, k]
-        number = pd.api.types.is_numeric_dtype(values)
+        number = is_numeric_dtype(values)
         table.add_column(str(name), justify="right" if number else "left", no_wrap=bool(number))
-        cells.append([_cell(str(name), value) for value in values])
+        cells.append(["-" if null else _cell(str(name), value) for value, null in zip(values, values.isna(), strict=True)])
     for row in zip(*cells, strict=True):
         table.add_row(*row)
     return table
 
 
 def _cell(name: str, value: Any) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return "-"
     if isinstance(value, float):
         decimals = 6 if name.startswith("mag") else _DECIMALS.get(name)
         return f"{value:.{decimals}f}" if decimals is not None else f"{value:.6g}"

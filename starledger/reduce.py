@@ -19,10 +19,11 @@ import sqlalchemy as sa
 import starledger
 from db.engine import reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
+from db.keys import next_id, now
 from db.tables import Config, Run, Task
 from reduction.fits import find_raw_files
 from reduction.instrument import definitions_from
-from reduction.ledger import Ledger, next_id, now, sweep
+from reduction.ledger import Ledger, sweep
 from reduction.runner import Reporter, Runner, Tally
 from reduction.step import STEPS, Unit, read_parameters
 from starledger.archive import Archive
@@ -71,7 +72,7 @@ def reduce(
     import reduction.steps  # noqa: F401
 
     settings = settings_for(archive, config)
-    empty = _check_inputs(paths, catalogues, archive.files)
+    empty = check_inputs(paths, catalogues, archive.files)
     for path in empty:
         if reporter is not None:
             reporter.advance(STEPS["ingest"], Unit(str(path), str(path)), _no_frames([path]))
@@ -143,7 +144,7 @@ def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
     return settings
 
 
-def _check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path) -> list[Path]:
+def check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path) -> list[Path]:
     """Refuse what does not exist before any work begins; return those of `paths` without frames, unless all are."""
     for path in paths:
         if not path.exists():
@@ -205,6 +206,9 @@ def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> It
         yield run_id, finish
     except StarledgerError as error:
         finish(error.exit_code)
+        raise
+    except KeyboardInterrupt:
+        finish(130)
         raise
 
 

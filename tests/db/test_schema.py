@@ -72,6 +72,18 @@ def test_upgrading_again_changes_nothing(engine: sa.Engine) -> None:
     assert schema.differences(engine) == []
 
 
+def test_views_of_another_version_are_made_anew(engine: sa.Engine) -> None:
+    assert schema.other_views(engine) == []
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW stale_product")
+        connection.exec_driver_sql("DROP VIEW flag_bit")
+        connection.exec_driver_sql("CREATE VIEW flag_bit AS SELECT 1 AS bit")
+    assert schema.other_views(engine) == ["stale_product", "flag_bit"]
+    schema.upgrade(engine)
+    assert schema.other_views(engine) == []
+    assert schema.differences(engine) == []
+
+
 def test_partitions_are_hidden_from_autogenerate(engine: sa.Engine) -> None:
     if is_sqlite(engine):
         pytest.skip("SQLite has no partitions")

@@ -14,6 +14,7 @@ from killed import finish, kill_after, require_no_leftovers, start, words
 from mini_night import Work
 
 from reduction.step import STEPS
+from starledger.archive import create_archive
 
 pytestmark = [
     pytest.mark.realdata,
@@ -34,6 +35,7 @@ def test_killed_in_every_step(
     calm = Work(new_archive(engine), tmp_path / "calm")
     calm.worked(files, catalogues=[catalogue], jobs=2)
     work, log = Work(new_archive(engine), tmp_path / "killed"), tmp_path / "log.txt"
+    create_archive(work.url, work.files).engine.dispose()
     command = words(work, files, catalogue, jobs=2)
     with_work = {row[0] for row in calm.sql("SELECT DISTINCT step FROM task")}
     rng = np.random.default_rng(142)

@@ -8,7 +8,7 @@ from small_archive import SmallArchive
 from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
-from queries.annotations import list_masks, mask_frame, mask_point, mask_product, unmask
+from queries.annotations import list_masks, mask_frame, mask_point, mask_product, unmask, unmask_product
 from queries.lightcurve import light_curve
 
 
@@ -52,7 +52,7 @@ def test_a_bad_product_leaves_the_good_masters_and_makes_stale(fresh: SmallArchi
     assert answer(stale) == [("calibrate",), ("magfit",), ("photometry",)]
     assert answer("SELECT bad_reason FROM product WHERE is_bad = 1") == [("dew",)]
     with Session(fresh.engine) as session:
-        mask_product(session, 1, "", bad=False)
+        unmask_product(session, 1)
         session.commit()
     assert answer("SELECT product_id FROM good_master") == [(1,)] and answer(stale) == []
 
@@ -65,6 +65,8 @@ def test_what_is_not_there_cannot_be_masked(pair: dict[str, SmallArchive]) -> No
             (lambda: mask_point(session, 1, 999, "why", "ann"), "source.unknown"),
             (lambda: mask_point(session, 999, archive.target, "why", "ann"), "frame.unknown"),
             (lambda: mask_product(session, 999, "why"), "product.unknown"),
+            (lambda: unmask_product(session, 999), "product.unknown"),
+            (lambda: unmask_product(session, 1), "product.good"),
             (lambda: mask_frame(session, 1, "  ", "ann"), "mask.reason"),
             (lambda: unmask(session, 999), "mask.unknown"),
         ):

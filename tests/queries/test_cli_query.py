@@ -99,6 +99,10 @@ def test_table_for_people(small: SmallArchive, call) -> None:
         (["lc", "HAT-P-32 b", "--slot", "5"], NothingToDo, "no light curve"),
         (["lc", "HAT-P-32 b", "-o", "/no/such/folder/a.csv"], ConfigurationError, "/no/such/folder/a.csv"),
         (["lc", "HAT-P-32 b", "--plot", "a.fits"], ConfigurationError, "a.fits"),
+        (["lc", "HAT-P-32 b", "-o", "a.fits"], ConfigurationError, "no format for .fits; name one of .csv, .ecsv, .txt"),
+        (["sql", "SELECT 1", "-o", "a.ecsv"], ConfigurationError, "no format for .ecsv; name one of .csv, .txt"),
+        (["mask", "product", "1"], ConfigurationError, "needs a reason"),
+        (["mask", "product", "1", "--undo"], ConfigurationError, "was not rejected"),
         (["sql", "DROP TABLE target"], ConfigurationError, "DROP"),
         (["sql", "SELECT :a", "-p", "a"], ConfigurationError, "NAME=VALUE"),
         (["target", "add", "x", "somewhere"], ConfigurationError, "no position"),
@@ -151,3 +155,5 @@ def test_masks_are_set_listed_and_removed(fresh: SmallArchive, call) -> None:
     assert quality() == before | {2: 2}
     assert "marked bad" in call(fresh, "mask", "product", "1", "--reason", "light leak").stdout
     assert call(fresh, "sql", "SELECT count(*) AS n FROM good_master", "--format", "csv").stdout == "n\n0\n"
+    assert "no longer marked bad" in call(fresh, "mask", "product", "1", "--undo").stdout
+    assert call(fresh, "sql", "SELECT count(*) AS n FROM good_master", "--format", "csv").stdout == "n\n1\n"

@@ -24,7 +24,7 @@ def test_a_light_curve_is_a_time_series(small: SmallArchive) -> None:
     order = np.argsort(small.bjd_tdb[:, 0])
     np.testing.assert_allclose(series.time.jd, small.bjd_tdb[order, 0], rtol=0, atol=1e-9)
     assert series.colnames == ["time", *VIEW_COLUMNS]
-    assert series["mag"].unit == u.mag and series["flux"].unit == u.adu and series["x"].unit == u.pix and series["fwhm"].unit == u.pix
+    assert series["mag"].unit == u.mag and series["background"].unit == u.adu and series["x"].unit == u.pix and series["fwhm"].unit == u.pix
     np.testing.assert_allclose(series["mag"].value, small.mag[order, 0], atol=3e-7)
     assert all(series[name].info.description for name in VIEW_COLUMNS)
     meta = series.meta

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from small_archive import SmallArchive
 
 from db.errors import ConfigurationError
-from queries.resolve import has_light_curve, resolve, resolve_position
+from db.sky import nearest_source
+from queries.resolve import resolve, resolve_position
 
 
 def test_ids_names_and_positions(small: SmallArchive) -> None:
@@ -40,11 +41,12 @@ def test_a_target_without_source_is_found_by_its_position(fresh: SmallArchive) -
 
 
 def test_the_nearest_with_a_light_curve_is_taken(fresh: SmallArchive) -> None:
-    near, far = int(fresh.source_id[2]), int(fresh.source_id[3])
+    near = int(fresh.source_id[2])
     ra, dec = float(fresh.ra[2]), float(fresh.dec[2])
     with fresh.engine.begin() as connection:
         connection.execute(sa.text("DELETE FROM best_slot WHERE source_id = :near"), {"near": near})
-        assert has_light_curve(connection, far) and not has_light_curve(connection, near)
+        assert nearest_source(connection, ra, dec, 120.0 / 3600.0) not in (near, None)
+        assert nearest_source(connection, ra, -dec, 1.0) is None
         assert resolve_position(connection, ra, dec, radius=10.0).source_id == near  # better than none
         found = resolve_position(connection, ra, dec, radius=120.0)
         assert found.source_id != near and found.separation is not None and 10 < found.separation < 120

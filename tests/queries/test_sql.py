@@ -32,6 +32,10 @@ def test_parameters_and_harmless_punctuation(small: SmallArchive) -> None:
             continue  # SQLite takes no brackets around a whole statement
         assert sql_frame(small.engine, text)["a"].tolist() == [1]
     assert sql_frame(small.engine, "SELECT ';' AS a, 'it''s; 100 %' AS b").iloc[0].tolist() == [";", "it's; 100 %"]
+    assert sql_frame(small.engine, "SELECT '12:30:05 a::b \\:c' AS a, :b AS \"x:y\" -- :c\n", {"b": 1}).iloc[0].tolist() == [
+        "12:30:05 a::b \\:c",
+        1,
+    ]
     assert sql_frame(small.engine, "SELECT 1 AS a WHERE 1 = 0").shape == (0, 1)
     assert sql_frame(small.engine, "SELECT 1 AS a, 2 AS a").iloc[0].tolist() == [1, 2]
 

@@ -9,8 +9,7 @@ from small_archive import SmallArchive
 from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
-from db.tables import Target
-from queries.targets import add_target, link_targets, list_targets
+from queries.targets import add_target, list_targets
 
 
 def test_a_target_is_linked_to_its_source(fresh: SmallArchive) -> None:
@@ -27,18 +26,6 @@ def test_a_target_is_linked_to_its_source(fresh: SmallArchive) -> None:
     assert frame.index.tolist() == sorted(frame.index)
     assert frame["source_id"]["WASP 1 b"] == int(fresh.source_id[3])  # to the last digit, though others have none
     assert frame["source_id"].isna()["elsewhere"] and frame["period"]["WASP 1 b"] == 2.5
-
-
-def test_targets_are_linked_when_sources_come(fresh: SmallArchive) -> None:
-    with Session(fresh.engine) as session:
-        for target in session.query(Target):
-            target.source_id = None
-        assert link_targets(session) == 2
-        assert link_targets(session) == 0
-        assert session.query(Target).filter_by(target_id=1).one().source_id == fresh.target
-        session.query(Target).filter_by(target_id=1).one().ra += 5.0
-        assert link_targets(session) == 0
-        assert session.query(Target).filter_by(target_id=1).one().source_id == fresh.target  # not unlinked by a wider miss
 
 
 @pytest.mark.parametrize(

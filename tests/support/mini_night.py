@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from db.engine import make_engine
 from reduction.runner import Tally
-from starledger.archive import create_archive
+from starledger.archive import create_archive, open_archive, relocate_files
 from starledger.cli import main
 from starledger.demo import simulate_night
 from starledger.reduce import reduce
@@ -120,7 +120,9 @@ def reduced(folder: Path) -> Work:
         source.backup(target)
     shutil.copytree(template / "files", folder / "files")
     work = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files")
-    create_archive(work.url, work.files).engine.dispose()  # so that the copy remembers its own folder
+    archive = open_archive(work.url)
+    relocate_files(archive, work.files)  # so that the copy remembers its own folder
+    archive.engine.dispose()
     return work
 
 
