@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed
 from db.tables import Catalogue, Detection, Exposure, Frame, Source, WcsSolution
-from reduction.blind import solve_blind
+from reduction.blind import DEFAULT_INDEX_DIR, solve_blind
 from reduction.extract import detections_of
 from reduction.fits import read_header
 from reduction.kernels.plate import PlateFit
