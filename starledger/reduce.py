@@ -207,9 +207,6 @@ def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> It
     except StarledgerError as error:
         finish(error.exit_code)
         raise
-    except KeyboardInterrupt:
-        finish(130)
-        raise
 
 
 def _git_commit() -> str | None:
