@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -27,8 +26,6 @@ from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, st
 
 __all__ = ["BiasParameters", "DarkParameters", "FlatParameters", "bias", "dark", "flat"]
 
-FloatImage = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class BiasParameters:
@@ -40,12 +37,9 @@ class BiasParameters:
 
 
 @dataclass(frozen=True)
-class DarkParameters:
+class DarkParameters(BiasParameters):
     """How dark frames are stacked."""
 
-    min_frames: int = parameter(3, "", "fewest frames that make a master")
-    clip: float = parameter(4.0, "sigma", "clipping of outlier pixels")
-    outlier: float = parameter(5.0, "sigma", "an image whose level or noise is off by more is discarded")
     hot: float = parameter(8.0, "sigma", "a pixel this far above the master dark's mean is hot")
 
 
