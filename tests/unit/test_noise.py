@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reduction.kernels.noise import best_slot, noise_model
+from reduction.kernels.noise import best_slot, excess_scatter, noise_model
 
 
 def stars(n: int = 600, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -74,3 +74,15 @@ def test_missing_values_and_magnitudes():
     table[0, mag > 13] = np.nan
     mag[5] = np.nan
     assert (best_slot(mag, table) == 1).all()
+
+
+def test_excess_scatter_is_what_errors_do_not_explain() -> None:
+    rng = np.random.default_rng(11)
+    frame = np.repeat(np.arange(3), 4000)
+    sigma = rng.uniform(0.001, 0.005, frame.size)
+    excess = np.array([0.0, 0.005, 0.010])
+    residual = rng.standard_normal(frame.size) * np.hypot(sigma, excess[frame])
+    residual[::50] += 0.3  # variable stars move it little
+    found = excess_scatter(frame, residual, sigma**2, 4)
+    assert found[0] < 0.001 and abs(found[1] / 0.005 - 1) < 0.08 and abs(found[2] / 0.010 - 1) < 0.08
+    assert found[3] == np.median(found[:3])  # a frame without stars takes the others' median
