@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.tables import Frame
-from reduction.fits import read_image
 from reduction.kernels.calibrate import Plane
+from reduction.product import read_image
 from reduction.step import Context, InputTask
 
 __all__ = ["GoodMaster", "Masters", "good_masters", "master_plane"]

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from db.bulk import fetch_columns
 from db.errors import FrameUnusable
 from db.tables import CalibratedFrame, Detection, Frame, Product
-from reduction.fits import read_image
 from reduction.kernels.extract import extract as extract_stars
 from reduction.plans import frame_units
+from reduction.product import read_image
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 
 __all__ = ["ExtractParameters", "calibrated_planes", "detections_of", "extract"]

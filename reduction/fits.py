@@ -1,9 +1,7 @@
-"""FITS files: finding and reading raw frames, writing and reading product planes.
+"""FITS files: reading raw frames.
 
 Raw frames are read once, whole: what a truncated or foreign file would do to a
-later step is found here and said in one line. Products are written under a
-temporary name, synced, and renamed, so that a file under its final name is
-complete; names starting with `TEMPORARY_PREFIX` are leftovers to sweep.
+later step is found here and said in one line.
 """
 
 from __future__ import annotations
@@ -11,10 +9,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,23 +26,16 @@ from reduction.rawfiles import FITS_SUFFIXES, RawFiles, find_raw_files, is_fits_
 
 __all__ = [
     "FITS_SUFFIXES",
-    "TEMPORARY_PREFIX",
     "RawFiles",
     "RawImage",
-    "Written",
     "find_raw_files",
     "is_fits_name",
     "read_header",
-    "read_image",
     "read_raw",
     "sha256_of",
-    "write_image",
 ]
 
-TEMPORARY_PREFIX = ".tmp-"
-"""Start of the name of a file that is being written."""
-
-_STRUCTURE = (
+STRUCTURE = (
     "SIMPLE",
     "XTENSION",
     "BITPIX",
@@ -60,8 +50,6 @@ _STRUCTURE = (
     "BLANK",
     "NPLANES",
 )
-_ROWS_PER_TILE = 50
-_GZIP_LEVEL = 1  # measured on real planes: a third of the time of level 6 for 5 % of the size
 
 
 @dataclass(frozen=True)
@@ -90,14 +78,6 @@ class RawImage:
     hdu: int
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written: SHA-256 of the file (hex) and its size in bytes."""
-
-    sha256: str
-    size: int
-
-
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits.
 
@@ -115,9 +95,9 @@ def sha256_of(path: str | Path) -> str:
 
 def read_header(path: str | Path) -> fits.Header:
     """Header of the first 2-D image of a FITS file; the same checks and errors as `read_raw`."""
-    with _opened(Path(path)) as (hdus, length):
+    with opened(Path(path)) as (hdus, length):
         index = _image_index(hdus, length, Path(path))
-        _require_complete(hdus[index], length, Path(path))
+        require_complete(hdus[index], length, Path(path))
         return _merged_header(hdus, index)
 
 
@@ -140,10 +120,10 @@ def read_raw(path: str | Path) -> RawImage:
         ``frame.no_image``, ``frame.cube`` and ``frame.corrupt``.
     """
     path = Path(path)
-    with _opened(path) as (hdus, length):
+    with opened(path) as (hdus, length):
         index = _image_index(hdus, length, path)
         hdu = hdus[index]
-        _require_complete(hdu, length, path)
+        require_complete(hdu, length, path)
         header = _merged_header(hdus, index)
         stored_integer = int(hdu.header["BITPIX"]) > 0
         scale = abs(float(hdu.header.get("BSCALE", 1.0)))
@@ -210,7 +190,7 @@ def _contents(path: Path) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[fits.HDUList, int]]:
+def opened(path: Path) -> Iterator[tuple[fits.HDUList, int]]:
     """HDUs of a file (compressed images decoded on access) and the length of its contents in bytes."""
     contents = _contents(path)
     with warnings.catch_warnings():
@@ -219,12 +199,12 @@ def _opened(path: Path) -> Iterator[tuple[fits.HDUList, int]]:
         try:
             hdus = fits.open(io.BytesIO(contents), memmap=False, ignore_missing_simple=False, lazy_load_hdus=True)
         except (OSError, ValueError, KeyError) as error:
-            raise _cut_header(path, len(contents), _one_line(error)) from error
+            raise cut_header(path, len(contents), _one_line(error)) from error
         with hdus:
             yield hdus, len(contents)
 
 
-def _cut_header(path: Path, length: int, detail: str) -> FrameUnusable:
+def cut_header(path: Path, length: int, detail: str) -> FrameUnusable:
     return FrameUnusable(
         f"a header has no end in a file of {length} bytes ({detail})",
         where=str(path),
@@ -236,7 +216,7 @@ def _cut_header(path: Path, length: int, detail: str) -> FrameUnusable:
 def _image_index(hdus: fits.HDUList, length: int, path: Path) -> int:
     """Index of the first HDU with a 2-D image (axes of length 1 in front are allowed)."""
     cube: tuple[int, ...] | None = None
-    for index, hdu in _each(hdus):
+    for index, hdu in each_hdu(hdus):
         if not getattr(hdu, "is_image", False):
             continue
         shape = _shape(hdu)
@@ -254,11 +234,11 @@ def _image_index(hdus: fits.HDUList, length: int, path: Path) -> int:
         )
     last = hdus[-1].fileinfo()
     if int(last["datLoc"]) + int(last["datSpan"]) < length:
-        raise _cut_header(path, length, f"after HDU {len(hdus) - 1}")
+        raise cut_header(path, length, f"after HDU {len(hdus) - 1}")
     raise FrameUnusable("no HDU holds a 2-D image", where=str(path), hint="give raw image frames, not tables", code="frame.no_image")
 
 
-def _each(hdus: fits.HDUList) -> Iterator[tuple[int, Any]]:
+def each_hdu(hdus: fits.HDUList) -> Iterator[tuple[int, Any]]:
     index = 0
     while True:
         try:
@@ -275,7 +255,7 @@ def _shape(hdu: Any) -> tuple[int, ...]:
     return tuple(int(header[f"NAXIS{axis}"]) for axis in range(int(header.get("NAXIS", 0)), 0, -1))
 
 
-def _require_complete(hdu: Any, length: int, path: Path) -> None:
+def require_complete(hdu: Any, length: int, path: Path) -> None:
     """Refuse an image of whose declared data the file holds only a part (astropy only warns)."""
     stored = getattr(hdu, "_bintable", None) or hdu
     info = stored.fileinfo() or {}
@@ -291,16 +271,16 @@ def _require_complete(hdu: Any, length: int, path: Path) -> None:
 
 def _merged_header(hdus: fits.HDUList, index: int) -> fits.Header:
     """Header of HDU `index` with every card readable; keywords of the primary header fill what it lacks."""
-    header = _readable(hdus[index].header)
+    header = readable(hdus[index].header)
     if index > 0:
-        primary = _readable(hdus[0].header)
+        primary = readable(hdus[0].header)
         for card in primary.cards:
-            if card.keyword and card.keyword not in header and not card.keyword.startswith(_STRUCTURE):
+            if card.keyword and card.keyword not in header and not card.keyword.startswith(STRUCTURE):
                 header.append(card)
     return header
 
 
-def _readable(header: fits.Header) -> fits.Header:
+def readable(header: fits.Header) -> fits.Header:
     """Copy of a header in which cards that break the standard hold their raw text as a string."""
     cards = []
     for card in header.cards:
@@ -319,138 +299,3 @@ def _raw_card(image: str) -> fits.Card:
     if not keyword.replace("-", "").replace("_", "").isalnum():
         return fits.Card("COMMENT", printable)
     return fits.Card(keyword, printable)
-
-
-def write_image(path: str | Path, planes: Mapping[str, npt.NDArray[Any]], header: fits.Header | Mapping[str, Any] | None = None) -> Written:
-    """Write named planes as a lossless tile-compressed FITS file, atomically.
-
-    Parameters
-    ----------
-    path : path
-        Final name; folders are made as needed.
-    planes : mapping of str to ndarray, shape (ny, nx)
-        Written in order as extensions of that name (SCI, VAR, MASK, ...); float64 becomes float32.
-        Floats are packed by GZIP_2, integers by RICE_1, and floats that are all whole numbers
-        as integers, which `read_image` turns back (half the time, a third of the size).
-    header : Header or mapping, optional
-        Cards of the primary header.
-
-    Returns
-    -------
-    Written
-        The same planes and header always give the same bytes.
-    """
-    path = Path(path)
-    primary = fits.PrimaryHDU()
-    primary.header["NPLANES"] = (len(planes), "image planes that follow")
-    for card in _cards(header):
-        primary.header.append(card, end=True)
-    hdus = [primary, *(_plane(name, array) for name, array in planes.items())]
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        fits.HDUList(hdus).writeto(buffer, checksum=False)
-    contents = buffer.getvalue()
-    _write_atomically(path, contents)
-    return Written(sha256=hashlib.sha256(contents).hexdigest(), size=len(contents))
-
-
-def _cards(header: fits.Header | Mapping[str, Any] | None) -> list[fits.Card]:
-    if header is None:
-        return []
-    cards = header.cards if isinstance(header, fits.Header) else [fits.Card(key, value) for key, value in header.items()]
-    return [card for card in cards if not card.keyword.startswith(_STRUCTURE)]
-
-
-def _plane(name: str, array: npt.NDArray[Any]) -> fits.CompImageHDU | fits.BinTableHDU:
-    values = np.ascontiguousarray(array)
-    cards = fits.Header()
-    if values.dtype.kind == "f":
-        values = values.astype(np.float32, copy=False)
-        whole = _whole_numbers(values)
-        if whole is not None:
-            cards["PLANETYP"] = ("float32", "whole numbers, packed as integers")
-            values = whole
-    elif values.dtype.kind == "b":
-        values = values.astype(np.uint8)
-    rows = min(_ROWS_PER_TILE, values.shape[0])
-    if values.dtype.kind == "f":
-        return _gzip_plane(name, values, rows)
-    return fits.CompImageHDU(values, cards, name=name, compression_type="RICE_1", tile_shape=(rows, values.shape[1]))
-
-
-def _gzip_plane(name: str, values: npt.NDArray[np.float32], rows: int) -> fits.BinTableHDU:
-    """Floats as tiles of GZIP_2 (FITS standard 4.0, 10.4.3): bytes of equal weight together, then deflated.
-
-    astropy would pack them too, but writes the time of day into every tile, and takes three times as long.
-    """
-    tiles = np.empty(-(-values.shape[0] // rows), dtype=object)
-    for number in range(len(tiles)):
-        tile = values[number * rows : (number + 1) * rows].astype(">f4")
-        shuffled = np.frombuffer(tile.tobytes(), np.uint8).reshape(-1, 4).T.tobytes()
-        packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-        tiles[number] = np.frombuffer(packer.compress(shuffled) + packer.flush(), np.uint8)
-    hdu = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", "PB()", array=tiles)], name=name)
-    ny, nx = values.shape
-    cards = {"ZIMAGE": True, "ZTENSION": "IMAGE", "ZBITPIX": -32, "ZNAXIS": 2, "ZNAXIS1": nx, "ZNAXIS2": ny, "ZPCOUNT": 0, "ZGCOUNT": 1}
-    hdu.header.update({**cards, "ZTILE1": nx, "ZTILE2": rows, "ZCMPTYPE": "GZIP_2", "ZQUANTIZ": "NONE"})
-    return hdu
-
-
-def _whole_numbers(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int16] | npt.NDArray[np.int32] | None:
-    """Return the same values as integers, or None where that would lose something (fractions, NaN, minus zero)."""
-    if values.size == 0 or not np.all(np.abs(values) < 2**24):
-        return None
-    integers = values.astype(np.int32)
-    if not np.array_equal(integers, values) or bool(np.any(np.signbit(values) & (integers == 0))):
-        return None
-    return integers.astype(np.int16) if np.abs(integers).max() < 2**15 else integers
-
-
-def _write_atomically(path: Path, contents: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(contents)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; where folders cannot be opened (Windows) the system sees to it."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def read_image(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], fits.Header]:
-    """Read a file of `write_image`: its planes by name, in native byte order, and its primary header.
-
-    Raises
-    ------
-    FrameUnusable
-        As `read_raw`, when the file is missing or damaged.
-    """
-    path = Path(path)
-    planes: dict[str, npt.NDArray[Any]] = {}
-    with _opened(path) as (hdus, length):
-        header = _readable(hdus[0].header)
-        for index, hdu in _each(hdus):
-            if index == 0 or not getattr(hdu, "is_image", False):
-                continue
-            _require_complete(hdu, length, path)
-            kind = np.dtype(hdu.header.get("PLANETYP", hdu.data.dtype.newbyteorder("=")))
-            planes[hdu.name] = np.ascontiguousarray(hdu.data, dtype=kind)
-        if len(planes) != header.get("NPLANES", len(planes)):
-            raise _cut_header(path, length, f"{len(planes)} of {header['NPLANES']} planes found")
-    return planes, header

@@ -128,9 +128,7 @@ def _interpolation_matrix(n_pixel: int, box: int, n_node: int) -> NDArray[np.flo
 
 
 @njit(cache=True)
-def _mark_capsule(
-    mask: NDArray[np.bool_], x: float, y: float, radius: float, dx: float, dy: float, half_width: float
-) -> None:
+def _mark_capsule(mask: NDArray[np.bool_], x: float, y: float, radius: float, dx: float, dy: float, half_width: float) -> None:
     """Mark the disc about (x, y) and the strip from there to (x + dx, y + dy)."""
     ny, nx = mask.shape
     length2 = dx * dx + dy * dy

@@ -13,7 +13,8 @@ import pytest
 from astropy.io import fits
 
 from db.errors import ConfigurationError, FrameUnusable
-from reduction.fits import TEMPORARY_PREFIX, find_raw_files, is_fits_name, read_header, read_image, read_raw, sha256_of, write_image
+from reduction.fits import find_raw_files, is_fits_name, read_header, read_raw, sha256_of
+from reduction.product import TEMPORARY_PREFIX, read_image, write_image
 
 RAMP = np.arange(60, dtype=np.int16).reshape(6, 10)
 
