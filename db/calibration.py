@@ -1,35 +1,53 @@
-"""Masters, the frames that went into them, and calibrated frames."""
+"""Masters, the frames that went into them, which of them a person chose, and calibrated frames."""
 
 from __future__ import annotations
+
+import datetime as dt
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["CalibratedFrame", "Master", "MasterFrame"]
+__all__ = ["CalibratedFrame", "DarkLinearity", "Master", "MasterChoice", "MasterFrame"]
 
 
 class Master(Base):
-    """A master bias, dark or flat, or a fixed pattern."""
+    """A master bias, dark or flat, a large-scale flat, or a fixed pattern."""
 
     __tablename__ = "master"
-    __table_args__ = (sa.Index(None, "instrument_id", "kind"), {"comment": "Master bias, dark and flat frames"})
+    __table_args__ = (sa.Index(None, "setup_id", "channel", "kind"), {"comment": "Master calibration frames"})
 
     master_id: Mapped[int] = key(sa.Integer, "Surrogate key")
-    kind: Mapped[str] = column(sa.String(8), "", "bias, dark, flat, or pattern: what hot pixels add, from object frames without a dark")
-    instrument_id: Mapped[int] = reference("instrument.instrument_id", "Instrument")
+    kind: Mapped[str] = column(
+        sa.String(16),
+        "",
+        "bias, dark, largescale (smoothed flats), flat, or pattern: what hot pixels add, from object frames without a dark",
+    )
+    setup_id: Mapped[int] = reference("setup.setup_id", "Set-up of the camera")
     night_id: Mapped[int] = reference("night.night_id", "Night of its frames")
     channel: Mapped[str] = column(sa.String(8), "", "'mono', or the Bayer channel")
     passband_id: Mapped[int | None] = reference("passband.passband_id", "Passband, for flats", null=True)
     exptime: Mapped[float | None] = column(sa.Double, "s", "Exposure time, for darks and patterns", null=True)
-    ccd_temperature: Mapped[float | None] = column(sa.Double, "deg C", "Mean detector temperature", null=True)
+    ccd_temperature: Mapped[float | None] = column(sa.Double, "deg C", "Mean detector temperature; NULL when unknown", null=True)
     jd_utc: Mapped[float] = column(sa.Double, "d", "Mean mid-exposure of its frames, Julian date UTC")
+    valid_from: Mapped[float] = column(sa.Double, "d", "It serves frames from this Julian date UTC on")
+    valid_until: Mapped[float] = column(sa.Double, "d", "It serves frames up to this Julian date UTC")
+    temperature_tolerance: Mapped[float | None] = column(
+        sa.Double, "deg C", "A dark serves frames whose detector was this much warmer or colder; NULL: at any temperature", null=True
+    )
+    max_ratio: Mapped[float] = column(
+        sa.Double, "", "A dark may be scaled to exposures shorter by this factor, where measured darks show linearity; 1: never"
+    )
+    bias_master_id: Mapped[int | None] = reference("master.master_id", "Master bias taken off its frames; NULL: none", null=True)
+    from_sky: Mapped[int] = column(sa.SmallInteger, "", "1 for a flat made of object frames, else 0")
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames averaged")
     n_rejected: Mapped[int] = column(sa.Integer, "", "Frames rejected")
+    n_bad_pixel: Mapped[int] = column(sa.Integer, "pixel", "Masked pixels: hot, dead or without a value")
     level: Mapped[float] = column(sa.Double, "ADU", "Mean value; 1 for flats")
     noise: Mapped[float] = column(sa.Double, "ADU", "Typical error of a pixel of the master")
-    product_id: Mapped[int] = reference("product.product_id", "File")
+    warning: Mapped[str | None] = column(sa.Text, "", "What is doubtful about it", null=True)
+    product_id: Mapped[int] = reference("product.product_id", "File with the planes SCI, VAR, MASK and COUNT")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
@@ -45,6 +63,41 @@ class MasterFrame(Base):
     reason: Mapped[str | None] = column(sa.Text, "", "Why it was rejected", null=True)
 
 
+class DarkLinearity(Base):
+    """Whether two master darks of a set-up show a dark signal that grows with the exposure time alone."""
+
+    __tablename__ = "dark_linearity"
+    __table_args__ = {"comment": "Pairs of master darks compared: does the dark signal grow with the exposure time?"}
+
+    long_master_id: Mapped[int] = key(sa.ForeignKey("master.master_id"), "Master dark of the longer exposures")
+    short_master_id: Mapped[int] = key(sa.ForeignKey("master.master_id"), "Master dark of the shorter exposures")
+    ratio: Mapped[float] = column(sa.Double, "", "Ratio of the exposure times")
+    slope: Mapped[float] = column(sa.Double, "", "Ratio of the dark signals of warm pixels")
+    slope_err: Mapped[float] = column(sa.Double, "", "Error of the slope")
+    n_pixel: Mapped[int] = column(sa.Integer, "pixel", "Warm pixels compared")
+    is_linear: Mapped[int] = column(sa.SmallInteger, "", "1 when slope and ratio agree within the limit of step linearity, else 0")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class MasterChoice(Base):
+    """A person's word on which master to use; the newest for a frame, else for its night, wins over the rule."""
+
+    __tablename__ = "master_choice"
+    __table_args__ = (sa.Index(None, "kind", "night_id", "frame_id"), {"comment": "A person's choices of masters, over the rule's"})
+
+    choice_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    kind: Mapped[str] = column(sa.String(16), "", "bias, dark or flat")
+    setup_id: Mapped[int] = reference("setup.setup_id", "Set-up of the frames")
+    channel: Mapped[str] = column(sa.String(8), "", "'mono', or the Bayer channel")
+    night_id: Mapped[int | None] = reference("night.night_id", "For the frames of this night; NULL when for one frame", null=True)
+    frame_id: Mapped[int | None] = reference("frame.frame_id", "For this frame; NULL when for a night", null=True)
+    master_id: Mapped[int | None] = reference("master.master_id", "The master to use; NULL: none at all", null=True)
+    is_active: Mapped[int] = column(sa.SmallInteger, "", "1; 0 when it was taken back")
+    reason: Mapped[str] = column(sa.Text, "", "Why")
+    author: Mapped[str] = column(sa.String(64), "", "Who said so")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")
+
+
 class CalibratedFrame(Base):
     """An object frame after calibration: which masters were used, and its file."""
 
@@ -57,6 +110,10 @@ class CalibratedFrame(Base):
     flat_master_id: Mapped[int | None] = reference("master.master_id", "Master flat; NULL when there was none", null=True)
     dark_scale: Mapped[float | None] = column(sa.Double, "", "Factor on the master dark", null=True)
     zero_level: Mapped[float] = column(sa.Double, "ADU", "Level without light that was taken off where there was no master bias, else 0")
+    n_saturated: Mapped[int] = column(sa.Integer, "pixel", "Saturated pixels")
+    n_cosmic: Mapped[int] = column(sa.Integer, "pixel", "Pixels hit by cosmic rays")
     remark: Mapped[str | None] = column(sa.Text, "", "What was not done, and why", null=True)
-    product_id: Mapped[int] = reference("product.product_id", "File with the planes SCI, VAR and MASK")
+    product_id: Mapped[int | None] = reference(
+        "product.product_id", "File with the planes SCI, ERR and MASK; NULL when it is not kept and made anew when needed", null=True
+    )
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")

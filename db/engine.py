@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
 
-__all__ = ["is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path"]
+__all__ = ["altering", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path"]
 
 #: Before WAL, or SQLite ignores it.
 PAGE_SIZE = 16384
@@ -77,6 +77,30 @@ def make_engine(url: URL | str, *, writer: bool = False) -> Engine:
     begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+@contextmanager
+def altering(engine: Engine) -> Iterator[sa.Connection]:
+    """A transaction that may rebuild tables.
+
+    SQLite alters a table by copying it and dropping the old one, which its foreign keys forbid: they rest meanwhile and are
+    checked as a whole before the commit (SQLite's own procedure: https://www.sqlite.org/lang_altertable.html, section 7).
+    """
+    if not is_sqlite(engine):
+        with engine.begin() as connection:
+            yield connection
+        return
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                yield connection
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                if broken:
+                    raise RuntimeError(f"{len(broken)} rows refer to rows that are not there, first: {tuple(broken[0])}")
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
 
 
 #: PostgreSQL's object id of the type real.

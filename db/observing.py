@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["Detector", "Exposure", "Field", "Frame", "FrameStatistics", "Instrument", "Night", "Observatory", "Passband"]
+__all__ = [
+    "Detector",
+    "Exposure",
+    "ExposureStatistics",
+    "Field",
+    "Frame",
+    "Instrument",
+    "Night",
+    "Observatory",
+    "Passband",
+    "Setup",
+    "TypeCorrection",
+]
 
 
 class Observatory(Base):
@@ -36,6 +50,25 @@ class Instrument(Base):
     ny: Mapped[int] = column(sa.Integer, "pixel", "Height of its raw frames")
 
 
+class Setup(Base):
+    """How a camera was set: only frames of one set-up share masters."""
+
+    __tablename__ = "setup"
+    __table_args__ = (sa.Index(None, "instrument_id"), {"comment": "Set-ups of cameras: what frames must share to share masters"})
+
+    setup_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    instrument_id: Mapped[int] = reference("instrument.instrument_id", "Instrument")
+    binning_x: Mapped[int] = column(sa.SmallInteger, "pixel", "Binning along x")
+    binning_y: Mapped[int] = column(sa.SmallInteger, "pixel", "Binning along y")
+    gain_setting: Mapped[float | None] = column(
+        sa.Double, "", "The camera's own gain setting or ISO speed; NULL when the header has none", null=True
+    )
+    offset_setting: Mapped[float | None] = column(
+        sa.Double, "", "The camera's own offset setting; NULL when the header has none", null=True
+    )
+    read_mode: Mapped[str | None] = column(sa.String(64), "", "Read-out mode; NULL when the header has none", null=True)
+
+
 class Passband(Base):
     """A filter."""
 
@@ -43,7 +76,9 @@ class Passband(Base):
     __table_args__ = (sa.UniqueConstraint("name"), {"comment": "Filters"})
 
     passband_id: Mapped[int] = key(sa.Integer, "Surrogate key")
-    name: Mapped[str] = column(sa.String(64), "", "Name as the headers give it; 'unknown' when they do not")
+    name: Mapped[str] = column(
+        sa.String(64), "", "Name as the headers give it, and the colour of a Bayer channel; 'unknown' when there is neither"
+    )
 
 
 class Night(Base):
@@ -89,6 +124,11 @@ class Exposure(Base):
     night_id: Mapped[int] = reference("night.night_id", "Night")
     object_name: Mapped[str | None] = column(sa.String(128), "", "What the header says was observed", null=True)
     header_type: Mapped[str | None] = column(sa.String(64), "", "What the header says the exposure is", null=True)
+    bayer: Mapped[str | None] = column(
+        sa.String(4), "", "Colours of the 2x2 pixels at the origin of the array, row by row, such as RGGB; NULL when monochrome", null=True
+    )
+    lens: Mapped[str | None] = column(sa.String(128), "", "Lens that the header names", null=True)
+    aperture: Mapped[float | None] = column(sa.Double, "", "F-number of the lens that the header gives", null=True)
     calibration_state: Mapped[str] = column(
         sa.String(64), "", "What the header says was done already: any of 'bias', 'dark', 'flat'; '' for none"
     )
@@ -98,6 +138,7 @@ class Exposure(Base):
     gain: Mapped[float | None] = column(sa.Double, "electron/ADU", "Gain that the header or the definition gives", null=True)
     read_noise: Mapped[float | None] = column(sa.Double, "electron", "Read noise that the header or the definition gives", null=True)
     saturation: Mapped[float | None] = column(sa.Double, "ADU", "Saturation level that the header or the definition gives", null=True)
+    black_level: Mapped[float | None] = column(sa.Double, "ADU", "Level without light that the header or the definition gives", null=True)
     ccd_temperature: Mapped[float | None] = column(sa.Double, "deg C", "Detector temperature", null=True)
     trim: Mapped[str | None] = column(
         sa.String(64), "", "JSON list x0, x1, y0, y1 (half-open) of the part with sky; NULL: all of it", null=True
@@ -105,6 +146,15 @@ class Exposure(Base):
     overscan: Mapped[str | None] = column(sa.String(64), "", "JSON list x0, x1, y0, y1 (half-open) of the overscan; NULL: none", null=True)
     quantum: Mapped[float] = column(sa.Double, "ADU", "Step between raw values; 0 when they are continuous")
     notes: Mapped[str | None] = column(sa.Text, "", "Doubts about the header", null=True)
+    original_sha256: Mapped[str | None] = column(
+        sa.String(64), "", "SHA-256 of the camera's file that this FITS file was converted from; NULL for an original", null=True
+    )
+    duplicate_of: Mapped[int | None] = reference(
+        "exposure.exposure_id", "The same exposure in another file, which has the frames; NULL for the only or first one", null=True
+    )
+    product_id: Mapped[int | None] = reference(
+        "product.product_id", "The FITS file made from a camera's own format; NULL when the raw file is FITS", null=True
+    )
     task_id: Mapped[int] = reference("task.task_id", "Task that took it in")
 
 
@@ -124,13 +174,21 @@ class Frame(Base):
 
     frame_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     exposure_id: Mapped[int] = reference("exposure.exposure_id", "Exposure")
-    channel: Mapped[str] = column(sa.String(8), "", "'mono', or the Bayer channel")
+    channel: Mapped[str] = column(sa.String(8), "", "'mono', or the Bayer channel: R, G1, G2, B (G1 shares its rows with R)")
+    setup_id: Mapped[int] = reference("setup.setup_id", "Set-up of the camera")
     night_id: Mapped[int] = reference("night.night_id", "Night")
     instrument_id: Mapped[int] = reference("instrument.instrument_id", "Instrument")
     passband_id: Mapped[int] = reference("passband.passband_id", "Passband")
     exptime: Mapped[float] = column(sa.Double, "s", "Exposure time")
     nx: Mapped[int] = column(sa.Integer, "pixel", "Width after trimming")
     ny: Mapped[int] = column(sa.Integer, "pixel", "Height after trimming")
+    raw_x0: Mapped[int] = column(
+        sa.Integer, "pixel", "Column of the raw file that the frame's first column is: raw x = raw_x0 + raw_step x"
+    )
+    raw_y0: Mapped[int] = column(sa.Integer, "pixel", "Row of the raw file that the frame's first row is: raw y = raw_y0 + raw_step y")
+    raw_step: Mapped[int] = column(
+        sa.SmallInteger, "pixel", "Pixels of the raw file from one of the frame's to the next: 2 for a Bayer channel, else 1"
+    )
     jd_utc: Mapped[float] = column(sa.Double, "d", "Mid-exposure, Julian date UTC")
     jd_tdb: Mapped[float] = column(sa.Double, "d", "Mid-exposure, Julian date TDB at the observatory")
     time_source: Mapped[str] = column(sa.String(64), "", "Keywords and rule that gave the time")
@@ -149,6 +207,10 @@ class Frame(Base):
     type: Mapped[str | None] = column(sa.String(8), "", "bias, dark, flat, object or other (step sort)", null=True)
     type_reason: Mapped[str | None] = column(sa.Text, "", "Why it has this type (step sort)", null=True)
     type_confidence: Mapped[float | None] = column(sa.Double, "", "Confidence in the type, 0 to 1 (step sort)", null=True)
+    type_evidence: Mapped[str | None] = column(sa.Text, "", "JSON object: the numbers behind the type (step sort)", null=True)
+    type_disagrees: Mapped[int | None] = column(
+        sa.SmallInteger, "", "1 when the header says that it is of another type, else 0 (step sort)", null=True
+    )
     field_id: Mapped[int | None] = reference("field.field_id", "Field (step field)", null=True)
     airmass: Mapped[float | None] = column(sa.Double, "", "Airmass of the frame's centre (step field)", null=True)
     moon_separation: Mapped[float | None] = column(sa.Double, "deg", "Distance of the Moon from the centre (step field)", null=True)
@@ -168,24 +230,41 @@ class Frame(Base):
     limiting_mag: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source with S/N 5 (step photometry)", null=True)
 
 
-class FrameStatistics(Base):
+class ExposureStatistics(Base):
     """What the raw pixels say, as evidence for sorting."""
 
-    __tablename__ = "frame_statistics"
+    __tablename__ = "exposure_statistics"
     __table_args__ = {"comment": "Statistics of the raw pixels: the evidence for sorting"}
 
-    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
-    statistics: Mapped[str] = column(sa.Text, "", "JSON object: name and value of each statistic")
+    exposure_id: Mapped[int] = key(sa.ForeignKey("exposure.exposure_id"), "Exposure")
+    statistics: Mapped[str] = column(sa.Text, "", "JSON object: name and value of each statistic, and what the header adds")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
+class TypeCorrection(Base):
+    """A person's word on what an exposure is; the newest wins over pixels and header."""
+
+    __tablename__ = "type_correction"
+    __table_args__ = (sa.Index(None, "exposure_id"), {"comment": "A person's corrections of the types of exposures"})
+
+    correction_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    exposure_id: Mapped[int] = reference("exposure.exposure_id", "Exposure")
+    type: Mapped[str | None] = column(
+        sa.String(8), "", "bias, dark, flat, object or other; NULL: the correction before it is taken back", null=True
+    )
+    reason: Mapped[str] = column(sa.Text, "", "Why")
+    author: Mapped[str] = column(sa.String(64), "", "Who said so")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")
+
+
 class Detector(Base):
-    """Gain, read noise, zero level and saturation of one instrument on one night, and how they came about."""
+    """Gain, read noise, zero level, saturation and linearity of one set-up and channel on one night, and how they came about."""
 
     __tablename__ = "detector"
-    __table_args__ = {"comment": "Gain, read noise and levels by instrument and night"}
+    __table_args__ = {"comment": "Gain, read noise, levels and linearity by set-up, channel and night"}
 
-    instrument_id: Mapped[int] = key(sa.ForeignKey("instrument.instrument_id"), "Instrument")
+    setup_id: Mapped[int] = key(sa.ForeignKey("setup.setup_id"), "Set-up")
+    channel: Mapped[str] = key(sa.String(8), "'mono', or the Bayer channel")
     night_id: Mapped[int] = key(sa.ForeignKey("night.night_id"), "Night")
     gain: Mapped[float] = column(sa.Double, "electron/ADU", "Gain")
     gain_err: Mapped[float | None] = column(sa.Double, "electron/ADU", "Error of the gain; NULL when given", null=True)
@@ -198,4 +277,7 @@ class Detector(Base):
         sa.Double, "ADU", "Raw level at which a pixel is saturated; NULL when none was seen or given", null=True
     )
     saturation_source: Mapped[str] = column(sa.String(64), "", "How the saturation level came about")
+    linearity: Mapped[str | None] = column(
+        sa.Text, "", "JSON list c1, c2 ...: light = s (1 + c1 s + c2 s^2 ...) for a signal of s ADU; NULL: taken as linear", null=True
+    )
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")

@@ -91,7 +91,9 @@ class Product(Base):
 
     product_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
-    kind: Mapped[str] = column(sa.String(32), "", "'bias', 'dark', 'flat', 'pattern', 'calibrated', 'background'")
+    kind: Mapped[str] = column(
+        sa.String(32), "", "'raw' (converted), 'bias', 'dark', 'largescale', 'flat', 'pattern', 'calibrated', 'background'"
+    )
     path: Mapped[str | None] = column(sa.Text, "", "Path relative to the files root; NULL once the file was removed", null=True)
     sha256: Mapped[str] = column(sa.String(64), "", "SHA-256 of the file")
     size: Mapped[int] = column(sa.BigInteger, "byte", "Size of the file")

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
-from db.engine import is_sqlite
+from db.engine import altering, is_sqlite
 from db.errors import ArchiveUnavailable
 from db.migrations.names import include_name
 from db.tables import Base
@@ -43,7 +43,7 @@ def current(engine: Engine) -> str | None:
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring the schema up to `revision`, and its views to those of this version; all of it or nothing."""
-    with engine.begin() as connection:
+    with altering(engine) as connection:
         command.upgrade(_config(connection), revision)
         if revision == "head" and not is_sqlite(connection):
             for name, text in VIEWS.items():
@@ -52,7 +52,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
 def downgrade(engine: Engine, revision: str) -> None:
     """Take the schema back to `revision` ("base" for empty)."""
-    with engine.begin() as connection:
+    with altering(engine) as connection:
         command.downgrade(_config(connection), revision)
 
 

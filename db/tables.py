@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from db.astrometry import Detection, WcsSolution
 from db.base import Base
-from db.calibration import CalibratedFrame, Master, MasterFrame
+from db.calibration import CalibratedFrame, DarkLinearity, Master, MasterChoice, MasterFrame
 from db.catalogue import Catalogue, Source, SourceMagnitude, SourceName
 from db.lightcurve import LightcurveStatistics, Target
 from db.magfit import BestSlot, MagfitReference, MagfitSolution, ReferenceMagnitude
-from db.observing import Detector, Exposure, Field, Frame, FrameStatistics, Instrument, Night, Observatory, Passband
+from db.observing import (
+    Detector,
+    Exposure,
+    ExposureStatistics,
+    Field,
+    Frame,
+    Instrument,
+    Night,
+    Observatory,
+    Passband,
+    Setup,
+    TypeCorrection,
+)
 from db.photometry import N_SLOT, FrameBackground, Measurement, PhotometrySlot
 from db.provenance import Annotation, Config, Lineage, Product, Run, Task
 
@@ -20,19 +32,21 @@ __all__ = [
     "CalibratedFrame",
     "Catalogue",
     "Config",
+    "DarkLinearity",
     "Detection",
     "Detector",
     "Exposure",
+    "ExposureStatistics",
     "Field",
     "Frame",
     "FrameBackground",
-    "FrameStatistics",
     "Instrument",
     "LightcurveStatistics",
     "Lineage",
     "MagfitReference",
     "MagfitSolution",
     "Master",
+    "MasterChoice",
     "MasterFrame",
     "Measurement",
     "Night",
@@ -42,10 +56,12 @@ __all__ = [
     "Product",
     "ReferenceMagnitude",
     "Run",
+    "Setup",
     "Source",
     "SourceMagnitude",
     "SourceName",
     "Target",
     "Task",
+    "TypeCorrection",
     "WcsSolution",
 ]

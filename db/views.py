@@ -67,16 +67,69 @@ WHERE r.status = 'accepted'
   AND NOT EXISTS (SELECT 1 FROM magfit_reference n
                   WHERE n.field_id = r.field_id AND n.status = 'accepted' AND n.reference_id > r.reference_id)"""
 
+#: A master is good when nobody rejected it, nothing took its place, and all that it was made from still stands.
 _GOOD_MASTER = """
-SELECT m.master_id, m.kind, m.instrument_id, m.night_id, m.channel, m.passband_id, m.exptime, m.ccd_temperature, m.jd_utc,
-       m.n_frame, m.level, m.noise, p.path, p.product_id, m.task_id, t.input_hash
+SELECT m.master_id, m.kind, s.instrument_id, m.setup_id, m.night_id, m.channel, m.passband_id, m.exptime, m.ccd_temperature, m.jd_utc,
+       m.valid_from, m.valid_until, m.temperature_tolerance,
+       CASE WHEN EXISTS (SELECT 1 FROM dark_linearity d WHERE d.is_linear = 1
+                         AND (d.long_master_id = m.master_id OR d.short_master_id = m.master_id))
+            THEN m.max_ratio ELSE 1.0 END AS max_ratio,
+       m.bias_master_id, m.from_sky, m.n_frame, m.n_rejected, m.n_bad_pixel, m.level, m.noise, m.warning,
+       p.path, p.product_id, m.task_id, t.input_hash
 FROM master m
+JOIN setup s ON s.setup_id = m.setup_id
 JOIN product p ON p.product_id = m.product_id
 JOIN task t ON t.task_id = m.task_id
-WHERE p.is_bad = 0 AND p.superseded_by IS NULL AND t.status = 'done'"""
+WHERE p.is_bad = 0 AND p.superseded_by IS NULL AND t.status = 'done'
+  AND NOT EXISTS (SELECT 1 FROM lineage l JOIN task i ON i.task_id = l.input_task_id WHERE l.task_id = m.task_id AND i.status <> 'done')"""
+
+#: Which master serves which frame: a person's choice, else the rule. Of the masters of the frame's set-up and channel that are valid at
+#: its time: the dark of the same exposure time (to 1 %), else the shortest longer one that may be scaled so far, within the temperature
+#: that it serves and nearest to it by whole degrees; the flat of the same passband, one of flats before one of object frames; the
+#: pattern of the same night and exposure time; then the nearest in time, then the newest.
+_FRAME_MASTER = """
+SELECT c.frame_id, c.kind, c.master_id, c.is_choice, c.scale, c.bias_master_id, c.path, c.product_id, c.task_id, c.input_hash
+FROM (
+  SELECT u.*, ROW_NUMBER() OVER (PARTITION BY u.frame_id, u.kind
+           ORDER BY u.is_choice DESC, u.choice_rank DESC, u.from_sky, u.scaled, u.exptime, u.warmer, u.days, u.master_id DESC) AS place
+  FROM (
+    SELECT f.frame_id, m.kind, m.master_id, 0 AS is_choice, 0 AS choice_rank, m.bias_master_id, m.path, m.product_id, m.task_id,
+           m.input_hash, m.from_sky,
+           CASE WHEN m.kind <> 'dark' OR abs(m.exptime - f.exptime) <= 0.01 * f.exptime THEN 1.0 ELSE f.exptime / m.exptime END AS scale,
+           CASE WHEN m.kind <> 'dark' OR abs(m.exptime - f.exptime) <= 0.01 * f.exptime THEN 0 ELSE 1 END AS scaled,
+           CASE WHEN m.kind <> 'dark' OR abs(m.exptime - f.exptime) <= 0.01 * f.exptime THEN 0.0 ELSE m.exptime END AS exptime,
+           coalesce(floor(abs(m.ccd_temperature - e.ccd_temperature)), 0) AS warmer, abs(m.jd_utc - f.jd_utc) AS days
+    FROM frame f
+    JOIN exposure e ON e.exposure_id = f.exposure_id
+    JOIN good_master m ON m.setup_id = f.setup_id AND m.channel = f.channel
+    WHERE f.jd_utc BETWEEN m.valid_from AND m.valid_until
+      AND CASE m.kind
+          WHEN 'bias' THEN 1
+          WHEN 'dark' THEN CASE
+            WHEN abs(m.ccd_temperature - e.ccd_temperature) > m.temperature_tolerance THEN 0
+            WHEN abs(m.exptime - f.exptime) <= 0.01 * f.exptime THEN 1
+            WHEN m.bias_master_id IS NOT NULL AND f.exptime > 0 AND m.exptime > f.exptime AND m.exptime <= m.max_ratio * f.exptime THEN 1
+            ELSE 0 END
+          WHEN 'flat' THEN CASE WHEN m.passband_id = f.passband_id THEN 1 ELSE 0 END
+          WHEN 'pattern' THEN CASE WHEN m.night_id = f.night_id AND m.exptime = f.exptime THEN 1 ELSE 0 END
+          ELSE 0 END = 1
+    UNION ALL
+    SELECT f.frame_id, k.kind, k.master_id, 1 AS is_choice,
+           CASE WHEN k.frame_id IS NULL THEN k.choice_id ELSE 1000000000 + k.choice_id END AS choice_rank,
+           m.bias_master_id, m.path, m.product_id, m.task_id, m.input_hash, 0 AS from_sky,
+           CASE WHEN k.kind <> 'dark' OR m.exptime IS NULL OR m.bias_master_id IS NULL OR abs(m.exptime - f.exptime) <= 0.01 * f.exptime
+                THEN 1.0 ELSE f.exptime / m.exptime END AS scale,
+           0 AS scaled, 0.0 AS exptime, 0.0 AS warmer, 0.0 AS days
+    FROM master_choice k
+    JOIN frame f ON f.setup_id = k.setup_id AND f.channel = k.channel AND (f.frame_id = k.frame_id OR f.night_id = k.night_id)
+    LEFT JOIN good_master m ON m.master_id = k.master_id
+    WHERE k.is_active = 1 AND (k.master_id IS NULL OR m.master_id IS NOT NULL)
+  ) u
+) c
+WHERE c.place = 1"""
 
 _FRAME_QUALITY = """
-SELECT f.frame_id, f.night_id, n.evening, e.path, f.channel, f.type, f.type_reason, f.type_confidence, f.field_id,
+SELECT f.frame_id, f.night_id, n.evening, e.path, f.channel, f.type, f.type_reason, f.type_confidence, f.type_disagrees, f.field_id,
        f.jd_utc, f.exptime, f.fwhm, f.n_detection, f.n_measured, f.sky_level, f.sky_noise, f.zero_point, f.zero_point_scatter,
        f.n_zero_point, f.limiting_mag, f.airmass, f.sun_altitude, f.moon_altitude, f.moon_illumination, f.moon_separation,
        w.n_matched, w.rms_x, w.rms_y,
@@ -114,6 +167,7 @@ _FLAG_BIT = "\nUNION ALL\n".join(
 VIEWS: dict[str, str] = {
     "latest_reference": _LATEST_REFERENCE,
     "good_master": _GOOD_MASTER,
+    "frame_master": _FRAME_MASTER,
     "light_curve_all": _light_curve(best_only=False),
     "light_curve": _light_curve(best_only=True),
     "frame_quality": _FRAME_QUALITY,

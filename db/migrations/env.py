@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from db.engine import make_engine, parse_url
+from db.engine import altering, make_engine, parse_url
 from db.migrations.names import include_name
 from db.tables import Base
 from db.views import create_views, drop_views
@@ -35,7 +35,7 @@ def run() -> None:
         return
     url = context.get_x_argument(as_dictionary=True).get("url") or context.config.get_main_option("sqlalchemy.url") or ""
     engine = make_engine(parse_url(url), writer=True)
-    with engine.begin() as opened:
+    with altering(engine) as opened:
         _migrate(opened)
     engine.dispose()
 

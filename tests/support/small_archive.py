@@ -225,6 +225,7 @@ def _observing(put: Any, s: SmallArchive) -> None:
     n = len(s.frame_id)
     put("observatory", observatory_id=1, name="Whipple", latitude=SITE[0], longitude=SITE[1], height=SITE[2])
     put("instrument", instrument_id=1, name="Cecilia", definition="microobservatory", nx=650, ny=500)
+    put("setup", setup_id=1, instrument_id=1, binning_x=1, binning_y=1)
     put("passband", passband_id=[1, 2], name=["clear", "V"])
     put("night", night_id=list(NIGHTS), evening=["2017-12-19", "2017-12-20"])
     put("field", field_id=[1, 2], instrument_id=1, passband_id=[1, 2], ra=31.2, dec=46.8, radius=0.6, corners="[]")
@@ -232,7 +233,7 @@ def _observing(put: Any, s: SmallArchive) -> None:
         size=700000, mtime_ns=1, instrument_id=1, observatory_id=1, night_id=s.night_id, calibration_state="",
         task_id=ingest_task(s.frame_id))  # fmt: skip
     g = barycentric(s.jd_utc, 0.0, *SITE, ra=float(s.ra.mean()), dec=float(s.dec.mean()))
-    put("frame", frame_id=s.frame_id, exposure_id=s.frame_id, channel="mono", night_id=s.night_id, instrument_id=1,
+    put("frame", frame_id=s.frame_id, exposure_id=s.frame_id, channel="mono", setup_id=1, night_id=s.night_id, instrument_id=1,
         passband_id=s.field_id, exptime=EXPTIME, nx=650, ny=500, jd_utc=s.jd_utc, jd_tdb=g.jd_tdb, time_source="UT-OBS", time_sigma=0.1,
         bx=g.bx, by=g.by, bz=g.bz, zx=g.zx, zy=g.zy, zz=g.zz, sun_altitude=g.sun_alt, moon_altitude=g.moon_alt,
         moon_illumination=g.moon_illumination, moon_ra=g.moon_ra, moon_dec=g.moon_dec, type="object", type_reason="stars",
@@ -243,7 +244,7 @@ def _observing(put: Any, s: SmallArchive) -> None:
     put("wcs_solution", frame_id=s.frame_id, ra0=31.2, dec0=46.8, poly_order=3, coeff="{}", ra=31.2, dec=46.8, radius=0.6, corners="[]",
         pixel_scale=5.16, rotation=180.0, parity=-1, n_matched=45, n_catalogue=47, rms_x=0.08, rms_y=0.09, start="header",
         task_id=calibrate_task(s.frame_id))  # fmt: skip
-    put("master", master_id=1, kind="bias", instrument_id=1, night_id=NIGHTS[0], channel="mono", jd_utc=JD0, n_frame=5, n_rejected=0,
+    put("master", master_id=1, kind="bias", setup_id=1, night_id=NIGHTS[0], channel="mono", jd_utc=JD0, n_frame=5, n_rejected=0,
         level=313.0, noise=0.5, product_id=1, task_id=2)  # fmt: skip
     put(
         "calibrated_frame",
