@@ -20,6 +20,7 @@ class Mask(IntFlag):
     DEAD = 8
     COSMIC = 16
     BLEED = 32
+    NEIGHBOUR = 64
 
 
 MASK_TEXT: dict[Mask, str] = {
@@ -28,7 +29,8 @@ MASK_TEXT: dict[Mask, str] = {
     Mask.HOT: "hot in the master dark or bias",
     Mask.DEAD: "response in the master flat too low to correct",
     Mask.COSMIC: "hit by a cosmic ray",
-    Mask.BLEED: "charge trail next to a saturated pixel",
+    Mask.BLEED: "charge trail that leaves a saturated pixel",
+    Mask.NEIGHBOUR: "next to a saturated or bled pixel; has a value, and sets no flag by itself",
 }
 
 

@@ -83,7 +83,8 @@ JOIN task t ON t.task_id = m.task_id
 WHERE p.is_bad = 0 AND p.superseded_by IS NULL AND t.status = 'done'
   AND NOT EXISTS (SELECT 1 FROM lineage l JOIN task i ON i.task_id = l.input_task_id WHERE l.task_id = m.task_id AND i.status <> 'done')"""
 
-#: Which master serves which frame: a person's choice, else the rule. Of the masters of the frame's set-up and channel that are valid at
+#: Which master serves which frame: a person's choice (for the frame, else for its night: the flat for the frames of its passband, the dark
+#: for exposures no longer than its own), else the rule. Of the masters of the frame's set-up and channel that are valid at
 #: its time: the dark of the same exposure time (to 1 %), else the shortest longer one that may be scaled so far, within the temperature
 #: that it serves and nearest to it by whole degrees; the flat of the same passband, one of flats before one of object frames; the
 #: pattern of the same night and exposure time; then the nearest in time, then the newest.
@@ -123,7 +124,14 @@ FROM (
     FROM master_choice k
     JOIN frame f ON f.setup_id = k.setup_id AND f.channel = k.channel AND (f.frame_id = k.frame_id OR f.night_id = k.night_id)
     LEFT JOIN good_master m ON m.master_id = k.master_id
-    WHERE k.is_active = 1 AND (k.master_id IS NULL OR m.master_id IS NOT NULL)
+    WHERE k.is_active = 1
+      AND CASE WHEN k.master_id IS NULL THEN 1
+          WHEN m.master_id IS NULL THEN 0
+          WHEN k.frame_id IS NOT NULL OR k.kind = 'bias' THEN 1
+          WHEN k.kind = 'flat' AND m.passband_id = f.passband_id THEN 1
+          WHEN k.kind = 'dark' AND abs(m.exptime - f.exptime) <= 0.01 * f.exptime THEN 1
+          WHEN k.kind = 'dark' AND m.exptime > f.exptime AND m.bias_master_id IS NOT NULL THEN 1
+          ELSE 0 END = 1
   ) u
 ) c
 WHERE c.place = 1"""

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from db.errors import ConfigurationError
 from db.keys import next_id, now
 from db.tables import Annotation, Exposure, Frame, Product, Source
-from queries.frames import data_frame
+from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from db.sky import cone as cone_query
-from queries.frames import data_frame
+from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,38 +1,116 @@
-"""Rows of a query as a data frame that keeps what they say."""
+"""The frames of an archive: what each was taken for, on what evidence, and a person's corrections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.errors import ConfigurationError
+from db.keys import next_id, now
+from db.tables import Exposure, Frame, TypeCorrection
+from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["data_frame"]
+__all__ = ["TYPES", "correct_type", "list_frames", "take_back_correction"]
+
+TYPES = ("bias", "dark", "flat", "object", "other")
+
+_FRAMES = """
+SELECT f.frame_id, n.evening AS night, e.path, f.channel, f.type, f.type_confidence AS confidence, e.header_type AS header,
+       f.type_disagrees AS disagrees, f.exptime, p.name AS passband, s.gain_setting, e.ccd_temperature, f.jd_utc,
+       f.type_reason AS reason, f.type_evidence AS evidence,
+       (SELECT min(t.step || ': ' || t.message) FROM task t WHERE t.frame_id = f.frame_id AND t.status = 'failed') AS failure
+FROM frame f
+JOIN exposure e ON e.exposure_id = f.exposure_id
+JOIN night n ON n.night_id = f.night_id
+JOIN passband p ON p.passband_id = f.passband_id
+JOIN setup s ON s.setup_id = f.setup_id
+WHERE (CAST(:night AS TEXT) IS NULL OR n.evening = :night)
+  AND (CAST(:type AS TEXT) IS NULL OR f.type = :type)
+  AND (:doubtful = 0 OR f.type_disagrees = 1 OR f.type_confidence < 0.9)
+ORDER BY f.jd_utc, f.frame_id"""
 
 
-def data_frame(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> pd.DataFrame:
-    """A data frame of `rows`.
+def list_frames(session: Session, *, night: str | None = None, type: str | None = None, doubtful: bool = False) -> pd.DataFrame:  # noqa: A002
+    """The frames in order of time, with type, confidence, reason and evidence.
 
-    Whole numbers stay whole where some are NULL (pandas' Int64): as floats,
-    the last digits of a source_id would be lost. Decimal numbers, which
-    PostgreSQL's averages are, become float64 with NaN for NULL.
+    Parameters
+    ----------
+    night : str, optional
+        Only those of the night of this evening (ISO date).
+    type : str, optional
+        Only those of this type.
+    doubtful : bool
+        Only those of which header and pixels say different things, or that are not sure.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such type.
     """
-    import pandas as pd  # a quarter of a second: only where there are rows to show
-
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    frame = pd.concat([_series(values) for values in columns], axis=1) if names else pd.DataFrame()
-    frame.columns = pd.Index(names)
-    return frame
+    if type is not None:
+        _require_type(type)
+    result = session.execute(sa.text(_FRAMES), {"night": night, "type": type, "doubtful": int(doubtful)})
+    return data_frame(result.all(), list(result.keys()))
 
 
-def _series(values: Sequence[Any]) -> pd.Series[Any]:
-    import pandas as pd
+def correct_type(session: Session, frame_id: int, type: str, reason: str, author: str) -> TypeCorrection:  # noqa: A002
+    """Say what an exposure is; this wins over pixels and header. The caller commits.
 
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int}:
-        return pd.Series(values, dtype="Int64" if None in values else "int64")
-    if kinds and kinds <= {float, int, Decimal}:
-        return pd.Series([None if value is None else float(value) for value in values], dtype="float64")
-    return pd.Series(values, dtype=None if kinds else "object")
+    All channels of the frame's exposure take it, and the next run makes anew what depends on it.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such frame or type, or no reason.
+    """
+    _require_type(type)
+    return _add(session, _exposure_of(session, frame_id), type, reason, author)
+
+
+def take_back_correction(session: Session, frame_id: int, author: str) -> TypeCorrection:
+    """Take back what was said of a frame's exposure: pixels and header decide again. The caller commits.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such frame, or nothing was said of it.
+    """
+    exposure_id = _exposure_of(session, frame_id)
+    query = sa.select(TypeCorrection.type).where(TypeCorrection.exposure_id == exposure_id)
+    if session.execute(query.order_by(TypeCorrection.correction_id.desc()).limit(1)).scalar() is None:
+        raise ConfigurationError(f"frame {frame_id} has no correction", hint="see 'starledger frames list'", code="correction.none")
+    return _add(session, exposure_id, None, "taken back", author)
+
+
+def _add(session: Session, exposure_id: int, type: str | None, reason: str, author: str) -> TypeCorrection:  # noqa: A002
+    if not reason.strip():
+        raise ConfigurationError("a correction needs a reason", hint='say why: --reason "..."', code="correction.reason")
+    correction = TypeCorrection(
+        correction_id=next_id(session, TypeCorrection.correction_id),
+        exposure_id=exposure_id,
+        type=type,
+        reason=reason.strip(),
+        author=author[:64],
+        created=now(),
+    )
+    session.add(correction)
+    session.flush()
+    return correction
+
+
+def _exposure_of(session: Session, frame_id: int) -> int:
+    query = sa.select(Frame.exposure_id).join(Exposure, Exposure.exposure_id == Frame.exposure_id).where(Frame.frame_id == frame_id)
+    found = session.execute(query).scalar()
+    if found is None:
+        raise ConfigurationError(f"no frame with the id {frame_id}", hint="see 'starledger frames list'", code="frame.unknown")
+    return int(found)
+
+
+def _require_type(type: str) -> None:  # noqa: A002
+    if type not in TYPES:
+        raise ConfigurationError(f"no type {type!r}", hint=f"known are {', '.join(TYPES)}", code="frame.type")

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from db.engine import is_sqlite
 from db.errors import ArchiveUnavailable, ConfigurationError
-from queries.frames import data_frame
+from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
     Returns
     -------
     pandas.DataFrame
-        A column per column of the result; see `queries.frames.data_frame`.
+        A column per column of the result; see `queries.dataframe.data_frame`.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from db.errors import ConfigurationError
 from db.keys import next_id, now
 from db.sky import nearest_source
 from db.tables import Target
-from queries.frames import data_frame
+from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from db.errors import FrameUnusable
 from db.flags import Mask
 from db.tables import CalibratedFrame, Detection, Frame, FrameBackground, Product, Source, WcsSolution
-from reduction.extract import calibrated_planes, detections_of
+from reduction.calibrated import calibrated_planes
+from reduction.extract import detections_of
 from reduction.kernels.background import BackgroundMap, object_mask
 from reduction.kernels.background import background as measure_background
 from reduction.plans import fingerprint, frame_units

@@ -1,7 +1,8 @@
-"""Which master a frame is calibrated with: the stated rule, over the view `good_master`."""
+"""Which masters a frame is calibrated with: a person's choice or the stated rule, as the view `frame_master` says it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,88 +10,81 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.tables import Frame
 from reduction.kernels.calibrate import Plane
 from reduction.product import read_image
 from reduction.step import Context, InputTask
 
-__all__ = ["GoodMaster", "Masters", "good_masters", "master_plane"]
+__all__ = ["Chosen", "chosen_masters", "master_plane", "needed"]
 
-_GOOD_MASTER = sa.text(
-    "SELECT master_id, kind, instrument_id, night_id, channel, passband_id, exptime, ccd_temperature, jd_utc, path, task_id, input_hash "
-    "FROM good_master ORDER BY master_id"
+_FRAME_MASTER = sa.text(
+    "SELECT frame_id, kind, master_id, scale, bias_master_id, path, task_id, input_hash FROM frame_master ORDER BY frame_id, kind"
 )
 
 
 @dataclass(frozen=True)
-class GoodMaster:
-    """A row of the view `good_master`."""
+class Chosen:
+    """The master of one kind that serves a frame: a row of the view `frame_master`.
 
-    master_id: int
+    Attributes
+    ----------
+    kind : str
+        bias, dark, flat or pattern.
+    master_id : int
+        Row of `master`.
+    scale : float
+        Factor that brings a dark to the frame's exposure time.
+    bias_master_id : int or None
+        Bias that was taken off the master's own frames.
+    path : str
+        File, relative to the files root.
+    task : InputTask
+        What made it.
+    """
+
     kind: str
-    instrument_id: int
-    night_id: int
-    channel: str
-    passband_id: int | None
-    exptime: float | None
-    ccd_temperature: float | None
-    jd_utc: float
+    master_id: int
+    scale: float
+    bias_master_id: int | None
     path: str
-    task_id: int
-    input_hash: str
-
-    def same_exptime(self, frame: Frame) -> bool:
-        """Whether the exposure times agree to 1 %: no scaling is needed then."""
-        return self.exptime is not None and abs(self.exptime - frame.exptime) <= 0.01 * frame.exptime
-
-    def scale(self, frame: Frame) -> float:
-        """Factor that brings a master dark to the frame's exposure time."""
-        return 1.0 if self.exptime is None or self.same_exptime(frame) else frame.exptime / self.exptime
-
-    @property
-    def task(self) -> InputTask:
-        """As an input of a unit."""
-        return InputTask(self.task_id, self.input_hash, self.kind)
+    task: InputTask
 
 
-@dataclass(frozen=True)
-class Masters:
-    """Every usable master, and the rule that picks one."""
-
-    rows: tuple[GoodMaster, ...]
-
-    def _of(self, kind: str, frame: Frame) -> list[GoodMaster]:
-        mine = (frame.instrument_id, frame.channel)
-        found = [m for m in self.rows if m.kind == kind and (m.instrument_id, m.channel) == mine]
-        return sorted(found, key=lambda m: (abs(m.jd_utc - frame.jd_utc), -m.master_id))
-
-    def bias(self, frame: Frame) -> GoodMaster | None:
-        """The nearest in time of the same instrument."""
-        return next(iter(self._of("bias", frame)), None)
-
-    def dark(self, frame: Frame, *, max_ratio: float) -> GoodMaster | None:
-        """The same exposure time to 1 %, nearest in time; else the shortest longer one that needs no more scaling than `max_ratio`.
-
-        Scaled only downwards: a dark that is scaled up brings more noise than it takes away.
-        """
-        found = [m for m in self._of("dark", frame) if m.exptime is not None]
-        same = [m for m in found if m.same_exptime(frame)]
-        longer = [m for m in found if frame.exptime < (m.exptime or 0.0) <= max_ratio * frame.exptime]
-        return next(iter(same), None) or min(longer, key=lambda m: m.exptime or 0.0, default=None)
-
-    def pattern(self, frame: Frame) -> GoodMaster | None:
-        """That of the same night and exposure time: hot pixels come and go with the temperature."""
-        same = [m for m in self._of("pattern", frame) if m.night_id == frame.night_id and m.exptime == frame.exptime]
-        return next(iter(same), None)
-
-    def flat(self, frame: Frame) -> GoodMaster | None:
-        """The nearest in time of the same instrument and passband."""
-        return next((m for m in self._of("flat", frame) if m.passband_id == frame.passband_id), None)
+def chosen_masters(session: Session) -> dict[int, dict[str, Chosen]]:
+    """The master of each kind for every frame that has one."""
+    found: dict[int, dict[str, Chosen]] = {}
+    for row in session.execute(_FRAME_MASTER):
+        if row.master_id is not None:  # a person may have chosen to use none
+            task = InputTask(row.task_id, row.input_hash, row.kind)
+            chosen = Chosen(row.kind, row.master_id, float(row.scale), row.bias_master_id, row.path, task)
+            found.setdefault(row.frame_id, {})[row.kind] = chosen
+    return found
 
 
-def good_masters(session: Session) -> Masters:
-    """Every master that is not bad, superseded or stale."""
-    return Masters(tuple(GoodMaster(**row) for row in session.execute(_GOOD_MASTER).mappings()))
+def needed(chosen: Mapping[str, Chosen], kinds: Iterable[str], done: Iterable[str] = ()) -> dict[str, Chosen]:
+    """Those of the masters that a frame is calibrated with.
+
+    Parameters
+    ----------
+    chosen : mapping
+        A frame's entry of `chosen_masters`.
+    kinds : iterable of str
+        What its type of frame is calibrated for: nothing for bias, bias for darks, bias and dark for flats, all for objects.
+    done : iterable of str
+        What an observatory has done already.
+
+    Returns
+    -------
+    dict
+        By kind. A dark that carries the zero level itself does the bias's work as well.
+    """
+    done = set(done)
+    used = {kind: chosen[kind] for kind in kinds if kind in chosen and kind not in done}
+    dark = used.get("dark")
+    if dark is not None and dark.bias_master_id is None:
+        used.pop("bias", None)
+        if "bias" in done:
+            used.pop("dark")  # the zero level would be taken off twice
+    return used
 
 
 def master_plane(context: Context, path: str | None) -> Plane | None:

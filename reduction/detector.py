@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed
 from db.tables import Detector, Exposure, Frame
@@ -23,9 +24,13 @@ from reduction.kernels.detector import (
 from reduction.kernels.masters import robust_mean
 from reduction.plans import done_tasks
 from reduction.raw import RawFrame, raw_frame
-from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.step import Context, InputTask, Output, Rows, Unit, canonical, parameter, step
 
-__all__ = ["DetectorParameters", "detector"]
+__all__ = ["DetectorParameters", "detector", "detector_key", "detector_of"]
+
+
+#: Set-up, channel and night.
+_Where = tuple[int, str, int]
 
 
 @dataclass(frozen=True)
@@ -33,43 +38,56 @@ class DetectorParameters:
     """How a detector is characterised when nobody gave its facts."""
 
     pairs: int = parameter(8, "", "pairs of successive object frames whose noise is measured")
+    overscan_order: int = parameter(-1, "", "order of a polynomial along the overscan; -1: each row's own level, smoothed")
+    linearity: tuple[float, ...] = parameter(
+        (), "1/ADU, 1/ADU^2 ...", "c1, c2 ... of a detector that is not linear: light = s (1 + c1 s + c2 s^2 ...) for a signal of s ADU"
+    )
 
 
 def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
-    """Each instrument and night. Its bias frames and flats are inputs; object frames that come later do not change it."""
+    """Each set-up, channel and night. Its bias frames and flats are inputs; object frames that come later do not change it."""
     sorts = done_tasks(context.session, "sort")
+    columns = (Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.type)
+    facts = (Exposure.gain, Exposure.read_noise, Exposure.saturation, Exposure.black_level)
     query = (
-        sa.select(Frame.frame_id, Frame.instrument_id, Frame.night_id, Frame.type, Exposure.gain, Exposure.read_noise, Exposure.saturation)
-        .join(Exposure)
+        sa.select(*columns, *facts)
+        .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
         .where(Frame.type.is_not(None))
-        .order_by(Frame.instrument_id, Frame.night_id, Frame.jd_utc)
+        .order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.jd_utc, Frame.frame_id)
     )
-    flats: dict[tuple[int, int], list[InputTask]] = {}
-    biases: dict[tuple[int, int], list[InputTask]] = {}
-    given: dict[tuple[int, int], set[str]] = {}
+    flats: dict[_Where, list[InputTask]] = {}
+    biases: dict[_Where, list[InputTask]] = {}
+    given: dict[_Where, set[str]] = {}
     for row in context.session.execute(query):
-        where = (row.instrument_id, row.night_id)
-        given.setdefault(where, set()).add(f"{row.gain} {row.read_noise} {row.saturation}")
+        where = (row.setup_id, row.channel, row.night_id)
+        given.setdefault(where, set()).add(f"{row.gain} {row.read_noise} {row.saturation} {row.black_level}")
         if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
             (biases if row.type == "bias" else flats).setdefault(where, []).append(task)
     units = []
-    for where, facts in given.items():
+    for where, said in given.items():
+        setup_id, channel, night_id = where
         nearest = _bias_night(where, biases)
-        tasks = [*flats.get(where, ()), *biases.get((where[0], nearest), ())]
-        payload = {"bias_night": nearest}
-        label = f"instrument {where[0]}, night {where[1]}"
-        units.append(Unit(_key(where), label, tuple(tasks), "\n".join(sorted(facts)), night_id=where[1], payload=payload))
+        tasks = [*flats.get(where, ()), *biases.get((setup_id, channel, nearest), ())]
+        label = f"set-up {setup_id}, night {night_id}" + (f", {channel}" if channel != "mono" else "")
+        payload = {"where": where, "bias_night": nearest}
+        units.append(Unit(detector_key(*where), label, tuple(tasks), "\n".join(sorted(said)), night_id=night_id, payload=payload))
     return units
 
 
-def _key(where: tuple[int, int]) -> str:
-    return f"{where[0]}/{where[1]}"
+def detector_key(setup_id: int, channel: str, night_id: int) -> str:
+    """Key of the unit that measures a set-up's channel on a night."""
+    return f"{setup_id}/{channel}/{night_id}"
 
 
-def _bias_night(where: tuple[int, int], biases: Mapping[tuple[int, int], object]) -> int:
-    """The night itself, or that of the instrument's bias frames nearest to it: read noise and zero level keep."""
-    nights = [night for instrument, night in biases if instrument == where[0]]
-    return min(nights, key=lambda night: (abs(night - where[1]), night), default=where[1])
+def detector_of(session: Session, frame: Frame) -> Detector:
+    """The detector's facts for a frame."""
+    return session.get_one(Detector, (frame.setup_id, frame.channel, frame.night_id))
+
+
+def _bias_night(where: _Where, biases: Mapping[_Where, object]) -> int:
+    """The night itself, or that of the set-up's bias frames nearest to it: read noise and zero level keep."""
+    nights = [night for setup_id, channel, night in biases if (setup_id, channel) == where[:2]]
+    return min(nights, key=lambda night: (abs(night - where[2]), night), default=where[2])
 
 
 @step(
@@ -77,14 +95,15 @@ def _bias_night(where: tuple[int, int], biases: Mapping[tuple[int, int], object]
     per="night",
     after=("sort",),
     plan=_plan,
+    version=2,
     parameters=DetectorParameters,
     reads=(Frame, Exposure),
     writes=(Detector,),
 )
 def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
     """Gain, read noise, zero level and saturation: given, or measured from bias and flat pairs, or from the sky's noise."""
-    instrument_id, night_id = (int(part) for part in unit.key.split("/"))
-    frames = _frames(context, instrument_id, night_id, unit.payload["bias_night"])
+    setup_id, channel, night_id = unit.payload["where"]
+    frames = _frames(context, (setup_id, channel, night_id), unit.payload["bias_night"])
     kept = _read(context, frames, p.pairs)
     saturation, saturation_source = _saturation(frames, kept)
     transfer, source = _transfer(frames, kept)
@@ -93,7 +112,8 @@ def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
     noise = _dark_noise(frames, kept)
     fit_gain = gain if gain is not None else transfer.gain if measured else 1.0
     row = {
-        "instrument_id": instrument_id,
+        "setup_id": setup_id,
+        "channel": channel,
         "night_id": night_id,
         "gain": fit_gain,
         "gain_err": transfer.gain_err if gain is None and measured else None,
@@ -103,6 +123,7 @@ def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
         **_zero(frames, kept, transfer),
         "saturation": saturation,
         "saturation_source": saturation_source,
+        "linearity": canonical(list(p.linearity)) if p.linearity else None,
     }
     if measured and gain is None and read_noise is None and not _of(frames, "bias"):
         row["read_noise"] = transfer.read_noise
@@ -113,10 +134,12 @@ def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
 _Frames = list[tuple[Frame, Exposure]]
 
 
-def _frames(context: Context, instrument_id: int, night_id: int, bias_night: int) -> _Frames:
+def _frames(context: Context, where: _Where, bias_night: int) -> _Frames:
     """The night's frames, and another night's bias frames where it has none of its own."""
+    setup_id, channel, night_id = where
     mine = sa.or_(Frame.night_id == night_id, sa.and_(Frame.night_id == bias_night, Frame.type == "bias"))
-    query = sa.select(Frame, Exposure).join(Exposure).where(Frame.instrument_id == instrument_id, mine)
+    query = sa.select(Frame, Exposure).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    query = query.where(Frame.setup_id == setup_id, Frame.channel == channel, mine)
     return list(context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)))
 
 
@@ -137,9 +160,9 @@ def _read(context: Context, frames: _Frames, pairs: int) -> dict[int, RawFrame]:
     wanted += sorted({objects[k].frame_id for start in starts for k in (start, start + 1) if k < len(objects)})
     kept = {}
     for frame_id in wanted:
-        kept[frame_id] = raw_frame(context.session, frame_id, None)
+        kept[frame_id] = raw_frame(context, frame_id, None)
     if not kept and frames:
-        kept[frames[0][0].frame_id] = raw_frame(context.session, frames[0][0].frame_id, None)
+        kept[frames[0][0].frame_id] = raw_frame(context, frames[0][0].frame_id, None)
     return kept
 
 
@@ -166,7 +189,7 @@ def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfe
     if not samples:
         return PhotonTransfer(np.nan, np.nan, 0.0, np.nan, False, 0, "no pairs of frames"), ""
     level, variance, n = (np.concatenate([getattr(sample, name) for sample in samples]) for name in ("level", "variance", "n"))
-    zero = float(np.mean([bias.mean(dtype=float) for bias in biases])) if biases else None
+    zero = float(np.mean([bias.mean(dtype=float) for bias in biases])) if biases else _given(frames, "black_level")
     error = variance * np.sqrt(2.0 / np.maximum(n, 2))
     return photon_transfer(
         level, variance, error, zero_level=zero, quantum=next(iter(kept.values())).quantum
@@ -195,6 +218,9 @@ def _zero(frames: _Frames, kept: dict[int, RawFrame], transfer: PhotonTransfer) 
         return {"zero_level": float(np.mean([bias.mean(dtype=float) for bias in biases])), "zero_level_source": "bias frames"}
     if any("bias" in exposure.calibration_state.split() for _, exposure in frames):
         return {"zero_level": 0.0, "zero_level_source": "taken off by the observatory"}
+    black = _given(frames, "black_level")
+    if black is not None:
+        return {"zero_level": black, "zero_level_source": "given"}
     if transfer.constrained and np.isfinite(transfer.zero_level):
         return {"zero_level": transfer.zero_level, "zero_level_source": "where the sky's photon noise vanishes"}
     darkest = min(float(np.percentile(raw.data, 0.5)) for raw in kept.values())

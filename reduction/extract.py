@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 from db.bulk import fetch_columns
 from db.errors import FrameUnusable
 from db.tables import CalibratedFrame, Detection, Frame, Product
+from reduction.calibrated import calibrated_planes
 from reduction.kernels.extract import extract as extract_stars
 from reduction.plans import frame_units
-from reduction.product import read_image
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 
-__all__ = ["ExtractParameters", "calibrated_planes", "detections_of", "extract"]
+__all__ = ["ExtractParameters", "detections_of", "extract"]
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,6 @@ class ExtractParameters:
     threshold: float = parameter(4.0, "sigma", "detection threshold on the filtered image")
     min_area: int = parameter(4, "pixel", "fewest connected pixels above it")
     min_stars: int = parameter(5, "", "a frame with fewer detections is unusable")
-
-
-def calibrated_planes(context: Context, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
-    """The planes SCI, VAR and MASK of a calibrated frame.
-
-    Raises
-    ------
-    FrameUnusable
-        When its file is gone.
-    """
-    query = sa.select(Product.path).join(CalibratedFrame, CalibratedFrame.product_id == Product.product_id)
-    path = context.session.execute(query.where(CalibratedFrame.frame_id == frame_id)).scalar_one()
-    file = context.files / str(path)
-    if path is None or not file.is_file():
-        raise FrameUnusable(
-            "calibrated file is missing",
-            where=str(file),
-            hint="give the right --files; if the file is lost, the next 'starledger reduce' makes it again",
-            code="frame.file_missing",
-        )
-    return read_image(file)[0]
 
 
 def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,4 +1,4 @@
-"""FITS files: reading raw frames.
+"""FITS files: reading raw frames (`reduction.convert` reads those of every format).
 
 Raw frames are read once, whole: what a truncated or foreign file would do to a
 later step is found here and said in one line.
@@ -30,6 +30,7 @@ __all__ = [
     "RawImage",
     "find_raw_files",
     "is_fits_name",
+    "read_bytes",
     "read_header",
     "read_raw",
     "sha256_of",
@@ -93,6 +94,23 @@ def sha256_of(path: str | Path) -> str:
         raise _unreadable(Path(path), error) from error
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """All bytes of a file.
+
+    Raises
+    ------
+    FrameUnusable
+        The file cannot be read (``frame.unreadable``) or holds nothing (``frame.empty``).
+    """
+    try:
+        contents = Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(Path(path), error) from error
+    if not contents:
+        raise FrameUnusable("the file is empty (0 bytes)", where=str(path), hint="copy it again from its source", code="frame.empty")
+    return contents
+
+
 def read_header(path: str | Path) -> fits.Header:
     """Header of the first 2-D image of a FITS file; the same checks and errors as `read_raw`."""
     with opened(Path(path)) as (hdus, length):
@@ -138,12 +156,13 @@ def read_raw(path: str | Path) -> RawImage:
             ) from error
         data = np.ascontiguousarray(values, dtype=np.float32)
     data = data.reshape(data.shape[-2:])
-    whole = _all_whole(data)
+    whole = all_whole(data)
     quantum = scale if stored_integer else (1.0 if whole else 0.0)
     return RawImage(data=data, header=header, integer=whole, quantum=quantum, hdu=index)
 
 
-def _all_whole(data: npt.NDArray[np.float32]) -> bool:
+def all_whole(data: npt.NDArray[np.float32]) -> bool:
+    """Whether every finite pixel is a whole number, and there is one."""
     finite = np.isfinite(data)
     return bool(finite.any()) and bool(np.all((data == np.rint(data)) | ~finite))
 
@@ -163,10 +182,7 @@ def _one_line(error: BaseException) -> str:
 
 def _contents(path: Path) -> bytes:
     """Return the bytes of a file, decompressed when they start as gzip does, whatever its name."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    raw = read_bytes(path)
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
@@ -178,7 +194,7 @@ def _contents(path: Path) -> bytes:
                 code="frame.truncated",
             ) from error
     if not raw:
-        raise FrameUnusable("the file is empty (0 bytes)", where=str(path), hint="copy it again from its source", code="frame.empty")
+        raise FrameUnusable("a gzip file of nothing", where=str(path), hint="copy it again from its source", code="frame.empty")
     if not raw.startswith(b"SIMPLE  ="):
         raise FrameUnusable(
             f"not a FITS file: it starts with {raw[:12]!r}, a FITS file with 'SIMPLE  ='",
@@ -226,16 +242,29 @@ def _image_index(hdus: fits.HDUList, length: int, path: Path) -> int:
             return index
         cube = cube or shape
     if cube is not None:
-        raise FrameUnusable(
-            f"an image of {len(cube)} axes {cube}, where a raw frame has 2",
-            where=str(path),
-            hint="split the cube into one file per exposure and channel",
-            code="frame.cube",
-        )
+        raise _cube(cube, path)
     last = hdus[-1].fileinfo()
     if int(last["datLoc"]) + int(last["datSpan"]) < length:
         raise cut_header(path, length, f"after HDU {len(hdus) - 1}")
     raise FrameUnusable("no HDU holds a 2-D image", where=str(path), hint="give raw image frames, not tables", code="frame.no_image")
+
+
+def _cube(shape: tuple[int, ...], path: Path) -> FrameUnusable:
+    axes = " x ".join(str(n) for n in shape)
+    if len(shape) == 3 and 3 in (shape[0], shape[-1]):
+        # Colours interpolated from a mosaic are no measurements: noise is smeared and stars are bent.
+        return FrameUnusable(
+            f"a colour image ({axes}), where a raw frame has one plane",
+            where=str(path),
+            hint="have the camera's software save the raw mosaic, not debayered",
+            code="frame.cube",
+        )
+    return FrameUnusable(
+        f"an image of {len(shape)} axes ({axes}), where a raw frame has 2",
+        where=str(path),
+        hint="split the cube into one file per exposure and channel",
+        code="frame.cube",
+    )
 
 
 def each_hdu(hdus: fits.HDUList) -> Iterator[tuple[int, Any]]:

@@ -1,7 +1,8 @@
 """Facts of a frame from its header, by the definition of its instrument.
 
 The header says many things in many ways; `facts` says each of them once, in
-one unit, with None for what is unknown and a note for what is doubtful.
+one unit, with None for what is unknown, a note for what is doubtful and a
+line for what is missing.
 """
 
 from __future__ import annotations
@@ -14,21 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import FrameUnusable
-from reduction.headertimes import exposure_time
-from reduction.headervalues import angle, number, section, text, truth
+from reduction import headercamera as camera
+from reduction.headercamera import Section
+from reduction.headerreader import HeaderReader
+from reduction.headertimes import ExposureTime, exposure_time
+from reduction.headervalues import text
 from reduction.instrument import InstrumentDefinition, identify, load_definitions
+from reduction.missing import missing_facts
 
 __all__ = ["Facts", "InstrumentDefinition", "Section", "facts", "identify", "load_definitions"]
-
-Section = tuple[int, int, int, int]
-
-_KELVIN = 273.15
-_DONE_WORDS = {
-    "bias": re.compile(r"\b(bias|zero)[- ]?(level |frame )?(has been |was )?(correct|subtract|remov)", re.IGNORECASE),
-    "dark": re.compile(r"\bdark[- ]?(frame |current )?(has been |was )?(correct|subtract|remov)", re.IGNORECASE),
-    "flat": re.compile(r"\bflat[- ]?(field(ed)?|frame)?[- ]?(has been |was )?(correct|divid|normali)|\bflat-?fielded\b", re.IGNORECASE),
-}
-_CALSTAT = {"B": "bias", "D": "dark", "F": "flat"}
 
 
 @dataclass(frozen=True)
@@ -61,13 +56,20 @@ class Facts:
     ra, dec : float or None
         Approximate pointing, degrees.
     pixel_scale : float or None
-        Arcsec per pixel.
+        Arcsec per stored (binned) pixel.
     binning : tuple of int
         (x, y).
-    gain, read_noise, saturation : float or None
-        Electron/ADU, electron, ADU.
-    ccd_temperature : float or None
-        Degrees Celsius.
+    gain, read_noise, saturation, black_level : float or None
+        Electron/ADU, electron, ADU, ADU; `saturation` is the white level.
+    gain_setting, offset_setting : float or None
+        Positions of the camera's gain and offset knobs; the first is the ISO speed for a photographic camera.
+    read_mode : str or None
+        Read-out mode.
+    ccd_temperature, set_temperature : float or None
+        Degrees Celsius: of the detector, and what its cooler was set to.
+    lens, camera_serial : str or None
+    aperture : float or None
+        F-number.
     trim, overscan : tuple of int or None
         (x0, x1, y0, y1), 0-based, half-open.
     calibrated : tuple of str
@@ -75,11 +77,15 @@ class Facts:
     has_wcs : bool
         The header holds a celestial WCS.
     bayer : str or None
-        Bayer pattern such as RGGB.
+        Bayer pattern such as RGGB, at pixel (0, 0) of the array as stored; None for a monochrome sensor and a resolved mosaic.
     orientation : float or None
         Position angle, degrees.
     notes : tuple of str
         Doubts, each one sentence.
+    missing : tuple of str
+        Facts that nobody gives, each one line that says where they were looked for and what to do.
+    sources : mapping of str to str
+        Fact to the keyword, expression, ``[override]`` or ``[default]`` it came from.
     """
 
     definition: str
@@ -108,7 +114,15 @@ class Facts:
     gain: float | None
     read_noise: float | None
     saturation: float | None
+    black_level: float | None
+    gain_setting: float | None
+    offset_setting: float | None
+    read_mode: str | None
     ccd_temperature: float | None
+    set_temperature: float | None
+    lens: str | None
+    aperture: float | None
+    camera_serial: str | None
     trim: Section | None
     overscan: Section | None
     calibrated: tuple[str, ...]
@@ -116,33 +130,8 @@ class Facts:
     bayer: str | None
     orientation: float | None
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """One header, looked at through one definition."""
-
-    header: Mapping[str, Any]
-    definition: InstrumentDefinition
-
-    def values(self, fact: str) -> list[tuple[str | None, Any]]:
-        """(keyword, value) in order of preference: override, header, default; keyword None outside the header."""
-        found: list[tuple[str | None, Any]] = []
-        if fact in self.definition.override:
-            found.append((None, self.definition.override[fact]))
-        found += [(word, self.header[word]) for word in self.definition.keywords.get(fact, ()) if self.header.get(word) is not None]
-        if fact in self.definition.default:
-            found.append((None, self.definition.default[fact]))
-        return found
-
-    def number(self, fact: str, *, low: float = float("-inf"), high: float = float("inf")) -> float | None:
-        """First number within (low, high], or None."""
-        numbers = (number(value) for _, value in self.values(fact))
-        return next((value for value in numbers if value is not None and low < value <= high), None)
-
-    def text(self, fact: str) -> str | None:
-        """First word or name that is no placeholder, or None."""
-        return next((word for word in (text(value) for _, value in self.values(fact)) if word is not None), None)
+    missing: tuple[str, ...]
+    sources: Mapping[str, str]
 
 
 def facts(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tuple[int, int], path: str | Path = "") -> Facts:
@@ -165,57 +154,29 @@ def facts(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tu
         No exposure time (``frame.no_exptime``), a negative one (``frame.bad_exptime``), or no
         time of exposure (``frame.no_time``).
     """
-    reader = _Reader(header, definition)
+    reader = HeaderReader(header, definition, shape)
     exptime = _exptime(reader, str(path))
-    override = definition.override
-    time = exposure_time(
-        header, definition.times, exptime, offset=override.get("time_offset", 0.0), sigma=override.get("time_sigma", 0.0), where=str(path)
-    )
-    notes = list(time.notes)
-    imagetyp, bayer, passband = reader.text("imagetyp"), *_filter(reader)
-    latitude, longitude, height = _site(reader, notes)
-    ra, dec = _pointing(reader, notes)
-    return Facts(
-        definition=definition.name,
-        instrument=_label(reader),
-        telescope=reader.text("telescope"),
-        object=reader.text("object"),
-        filter=passband,
-        imagetyp=imagetyp.lower() if imagetyp else None,
-        declared=_declared(definition, imagetyp),
-        blocked=passband is not None and any(fnmatchcase(passband.upper(), word.upper()) for word in definition.blocked),
-        exptime=exptime,
-        start_jd1=time.start_jd1,
-        start_jd2=time.start_jd2,
-        mid_jd1=time.mid_jd1,
-        mid_jd2=time.mid_jd2,
-        time_source=time.source,
-        time_sigma=time.sigma,
-        site_name=reader.text("site_name"),
-        latitude=latitude,
-        longitude=longitude,
-        height=height,
-        ra=ra,
-        dec=dec,
-        pixel_scale=_pixel_scale(reader),
-        binning=_binning(reader),
-        gain=_gain(reader, notes),
-        read_noise=reader.number("read_noise", low=0.0),
-        saturation=reader.number("saturation", low=0.0),
-        ccd_temperature=_temperature(reader),
-        trim=_section(reader, "trim", shape, notes),
-        overscan=_section(reader, "overscan", shape, notes),
-        calibrated=_calibrated(reader),
-        has_wcs=_has_wcs(header),
-        bayer=bayer,
-        orientation=reader.number("orientation"),
-        notes=tuple(notes),
-    )
+    time = exposure_time(header, definition, exptime, where=str(path))
+    reader.notes.extend(time.notes)
+    names = _names(reader)
+    known = {
+        "exptime": exptime,
+        **names,
+        **_when(time),
+        **_where(reader),
+        **_camera(reader),
+        "blocked": _blocked(definition, names["filter"]),
+        "calibrated": camera.calibrated(reader),
+        "has_wcs": camera.has_wcs(header),
+        "orientation": reader.number("orientation"),
+    }
+    missing = missing_facts(known, definition)
+    return Facts(definition=definition.name, notes=tuple(reader.notes), missing=missing, sources=reader.sources, **known)
 
 
-def _exptime(reader: _Reader, where: str) -> float:
-    found = [value for value in (number(value) for _, value in reader.values("exptime")) if value is not None]
-    if not found:
+def _exptime(reader: HeaderReader, where: str) -> float:
+    value = reader.number("exptime")
+    if value is None:
         tried = ", ".join(reader.definition.keywords.get("exptime", ()))
         raise FrameUnusable(
             f"no exposure time in the header (looked for {tried})",
@@ -223,14 +184,27 @@ def _exptime(reader: _Reader, where: str) -> float:
             hint="name its keyword under [instrument.keywords] or give exptime under [default] in --config",
             code="frame.no_exptime",
         )
-    if found[0] < 0:
+    if value < 0:
         raise FrameUnusable(
-            f"exposure time {found[0]:g} s, allowed 0 or more", where=where, hint="correct the header", code="frame.bad_exptime"
+            f"exposure time {value:g} s, allowed 0 or more", where=where, hint="correct the header", code="frame.bad_exptime"
         )
-    return found[0]
+    return value
 
 
-def _label(reader: _Reader) -> str:
+def _names(reader: HeaderReader) -> dict[str, Any]:
+    imagetyp = reader.text("imagetyp")
+    bayer, passband = camera.bayer_and_filter(reader)
+    return {
+        "instrument": _label(reader),
+        "imagetyp": imagetyp.lower() if imagetyp else None,
+        "declared": _declared(reader.definition, imagetyp),
+        "bayer": bayer,
+        "filter": passband,
+        **{fact: reader.text(fact) for fact in ("telescope", "object", "lens", "camera_serial", "read_mode", "site_name")},
+    }
+
+
+def _label(reader: HeaderReader) -> str:
     words = re.sub(r"\{([^}]+)\}", lambda match: text(reader.header.get(match.group(1))) or "", reader.definition.label)
     return " ".join(words.split()) or reader.definition.name
 
@@ -241,140 +215,85 @@ def _declared(definition: InstrumentDefinition, word: str | None) -> str | None:
     return next((kind for pattern, kind in definition.image_types.items() if fnmatchcase(word.lower(), pattern.lower())), None)
 
 
-def _filter(reader: _Reader) -> tuple[str | None, str | None]:
-    """(Bayer pattern, filter); some write the pattern where the filter belongs."""
-    bayer, passband = reader.text("bayer"), reader.text("filter")
-    if passband is not None and re.fullmatch(r"[RGB]{4}", passband):
-        return bayer or passband, None
-    return bayer, passband
+def _blocked(definition: InstrumentDefinition, passband: str | None) -> bool:
+    return passband is not None and any(fnmatchcase(passband.upper(), word.upper()) for word in definition.blocked)
 
 
-def _site(reader: _Reader, notes: list[str]) -> tuple[float | None, float | None, float | None]:
-    latitude = _first_angle(reader, "latitude", 90.0)
-    longitude = _first_angle(reader, "longitude", 360.0)
-    if latitude is None or longitude is None:
-        if latitude is not None or longitude is not None:
-            notes.append("half a site: the header has only one of latitude and longitude")
+def _when(time: ExposureTime) -> dict[str, Any]:
+    return {
+        "start_jd1": time.start_jd1,
+        "start_jd2": time.start_jd2,
+        "mid_jd1": time.mid_jd1,
+        "mid_jd2": time.mid_jd2,
+        "time_source": time.source,
+        "time_sigma": time.sigma,
+    }
+
+
+def _camera(reader: HeaderReader) -> dict[str, Any]:
+    binning = camera.binning(reader)
+    trim, overscan = camera.sections(reader)
+    # The order counts: what GAIN means depends on where the gain was found.
+    electrons = camera.gain(reader)
+    numbers = ("read_noise", "saturation", "black_level", "offset_setting", "aperture")
+    return {
+        "binning": binning,
+        "pixel_scale": camera.pixel_scale(reader, binning[0]),
+        "gain": electrons,
+        "gain_setting": camera.gain_setting(reader),
+        **{fact: reader.number(fact) for fact in numbers},
+        **{fact: _rounded(reader.number(fact)) for fact in ("ccd_temperature", "set_temperature")},
+        "trim": trim,
+        "overscan": overscan,
+    }
+
+
+def _rounded(celsius: float | None) -> float | None:
+    # 253.15 K is -20 degrees, not -19.999999999999972.
+    return None if celsius is None else round(celsius, 6)
+
+
+def _where(reader: HeaderReader) -> dict[str, Any]:
+    latitude, longitude, height = _site(reader)
+    ra, dec = _pointing(reader)
+    return {"latitude": latitude, "longitude": longitude, "height": height, "ra": ra, "dec": dec}
+
+
+def _site(reader: HeaderReader) -> tuple[float | None, float | None, float | None]:
+    latitude, longitude = reader.number("latitude"), reader.number("longitude")
+    zero = latitude == 0.0 and longitude == 0.0
+    if latitude is None or longitude is None or zero:
+        if zero:
+            reader.notes.append("latitude and longitude are both zero: taken as unknown")
+        elif latitude is not None or longitude is not None:
+            reader.notes.append("half a site: the header has only one of latitude and longitude")
+        for fact in ("latitude", "longitude"):
+            reader.sources.pop(fact, None)
         return None, None, None
-    if latitude == 0.0 and longitude == 0.0:
-        notes.append("latitude and longitude are both zero: taken as unknown")
-        return None, None, None
-    height = reader.number("height", low=-500.0, high=9000.0)
+    height = reader.number("height")
     east = longitude if abs(longitude) <= 180.0 else longitude - 360.0 if longitude > 0 else longitude + 360.0
     return latitude, east, height if height is not None else 0.0
 
 
-def _first_angle(reader: _Reader, fact: str, limit: float) -> float | None:
-    """First latitude or longitude within the limit; a header's west-positive longitude is turned (not one marked E or W)."""
-    for keyword, value in reader.values(fact):
-        size = angle(value)
-        if size is None or abs(size) > limit:
-            continue
-        west = fact == "longitude" and keyword is not None and reader.definition.units.get("longitude") == "west"
-        marked = isinstance(value, str) and value.strip()[-1:].upper() in ("E", "W")
-        return -size if west and not marked else size
-    return None
+def _pointing(reader: HeaderReader) -> tuple[float | None, float | None]:
+    """First pair of keywords that holds a position; (0, 0) is what programs write that have no telescope."""
+    right = [(c, value) for c in reader.candidates("ra") if (value := reader.size("ra", c)) is not None and abs(value) <= 360.0]
+    declinations = [(c, value) for c in reader.candidates("dec") if (value := reader.size("dec", c)) is not None and abs(value) <= 90.0]
+    zero = False
+    for ra_from, ra in right:
+        partners = [pair for pair in declinations if _place(reader, "dec", pair[0]) == _place(reader, "ra", ra_from)] or declinations[:1]
+        for dec_from, dec in partners:
+            if ra == 0.0 and dec == 0.0:
+                zero = True
+                continue
+            reader.sources["ra"], reader.sources["dec"] = reader.source_of("ra", ra_from), reader.source_of("dec", dec_from)
+            return ra % 360.0, dec
+    if zero:
+        reader.notes.append("RA and Dec are both zero: taken as unknown")
+    return None, None
 
 
-def _pointing(reader: _Reader, notes: list[str]) -> tuple[float | None, float | None]:
-    hours = 15.0 if reader.definition.units.get("ra") == "hour" else 1.0
-    ra = dec = None
-    for keyword, value in reader.values("ra"):
-        plain = number(value)
-        size = angle(value, hours=True) if plain is None else plain * (hours if keyword not in (None, "CRVAL1") else 1.0)
-        if size is not None and -360.0 <= size <= 360.0:
-            ra = size % 360.0
-            break
-    for _, value in reader.values("dec"):
-        size = angle(value)
-        if size is not None and abs(size) <= 90.0:
-            dec = size
-            break
-    if ra is None or dec is None:
-        return None, None
-    if ra == 0.0 and dec == 0.0:
-        notes.append("RA and Dec are both zero: taken as unknown")
-        return None, None
-    return ra, dec
-
-
-def _pixel_scale(reader: _Reader) -> float | None:
-    """Arcsec/pixel, as stated, else of the header's WCS, else of pixel size (micron) and focal length (mm)."""
-    stated = reader.number("pixel_scale", low=0.0, high=1000.0)
-    if stated is not None:
-        return stated
-    terms = [number(reader.header.get(key)) for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")]
-    if terms[0] is not None and terms[3] is not None:
-        area = abs(terms[0] * terms[3] - (terms[1] or 0.0) * (terms[2] or 0.0))
-        if area > 0:
-            return 3600.0 * float(area**0.5)
-    step = number(reader.header.get("CDELT2"))
-    if step and _has_wcs(reader.header):
-        return 3600.0 * abs(step)
-    size, length = reader.number("pixel_size", low=0.0), reader.number("focal_length", low=0.0)
-    return None if size is None or length is None else 206.264806 * size / length
-
-
-def _binning(reader: _Reader) -> tuple[int, int]:
-    pair = re.fullmatch(r"\s*(\d+)\s*[xX, ]\s*(\d+)\s*", reader.text("binning") or "")
-    if pair is not None:
-        return int(pair.group(1)), int(pair.group(2))
-    single = reader.number("binning", low=0.0) or 1.0
-    x = reader.number("binning_x", low=0.0) or single
-    return int(x), int(reader.number("binning_y", low=0.0) or x)
-
-
-def _gain(reader: _Reader, notes: list[str]) -> float | None:
-    """Return electron/ADU. Amateur cameras write the position of the gain knob under GAIN: not used unless a unit says electrons."""
-    for keyword, value in reader.values("gain"):
-        size = number(value)
-        if size is None or size <= 0:
-            continue
-        comment = str(reader.header.comments[keyword]) if keyword and hasattr(reader.header, "comments") else ""
-        knob = keyword == "GAIN" and size >= 10 and size == int(size) and not re.search(r"\be(lectron|-|/)", comment, re.IGNORECASE)
-        if not knob:
-            return size
-        notes.append(f"GAIN = {size:g} looks like a setting of the camera, not electron/ADU: not used")
-    return None
-
-
-def _temperature(reader: _Reader) -> float | None:
-    unit = reader.definition.units.get("ccd_temperature", "auto")
-    for keyword, value in reader.values("ccd_temperature"):
-        size = number(value)
-        if size is None:
-            continue
-        kelvin = keyword is not None and (unit == "kelvin" or (unit == "auto" and size > 100.0))
-        celsius = size - _KELVIN if kelvin else size
-        # Where kelvin is the unit, -1 and 0 stand for "no data".
-        if -_KELVIN < celsius < 100.0 and not (kelvin and size <= 0):
-            return round(celsius, 6)
-    return None
-
-
-def _section(reader: _Reader, fact: str, shape: tuple[int, int], notes: list[str]) -> Section | None:
-    for keyword, value in reader.values(fact):
-        if text(value) is None:
-            continue
-        found = section(value, shape)
-        if found is not None:
-            return found
-        notes.append(f"{keyword or fact} = {text(value)} does not lie within the {shape[1]}x{shape[0]} image: not used")
-    return None
-
-
-def _calibrated(reader: _Reader) -> tuple[str, ...]:
-    """Calibration steps that the header says were done: by keywords, by CALSTAT, by the words of HISTORY."""
-    header = reader.header
-    done = {kind for kind in ("bias", "dark", "flat") if any(truth(value) for _, value in reader.values(f"{kind}_done"))}
-    done |= {_CALSTAT[letter] for letter in str(header.get("CALSTAT", "")).upper() if letter in _CALSTAT}
-    lines = header.get("HISTORY", ())
-    history = lines.splitlines() if isinstance(lines, str) else [str(line) for line in lines]
-    done |= {kind for kind, words in _DONE_WORDS.items() if any(words.search(line) for line in history)}
-    return tuple(kind for kind in ("bias", "dark", "flat") if kind in done)
-
-
-def _has_wcs(header: Mapping[str, Any]) -> bool:
-    types = {str(header.get("CTYPE1", ""))[:4].strip("-").upper(), str(header.get("CTYPE2", ""))[:4].strip("-").upper()}
-    reference = all(number(header.get(key)) is not None for key in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"))
-    return types == {"RA", "DEC"} and reference and any(key in header for key in ("CD1_1", "CD1_2", "PC1_1", "CDELT1"))
+def _place(reader: HeaderReader, fact: str, candidate: Any) -> int | str:
+    """Where in the definition's list a candidate's keyword stands: those of RA and Dec stand in pairs."""
+    words = reader.definition.keywords.get(fact, ())
+    return words.index(candidate.keyword) if candidate.keyword in words else str(candidate.source)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import erfa
 
 from db.errors import FrameUnusable
-from reduction.headervalues import digits_of, text
-from reduction.instrument import TimeRule
+from reduction.definition import InstrumentDefinition, TimeRule
+from reduction.headervalues import digits_of, number, text
 
 __all__ = ["ExposureTime", "exposure_time"]
 
@@ -30,6 +31,9 @@ _MJD_ZERO = 2400000.5
 _GPS_TO_TAI = 19.0
 # Photographic plates have times too; before and after these years a date is a clock that was never set.
 _FIRST_YEAR, _LAST_YEAR = 1880, 2150
+_ROUNDING = 1e-3  # s: what a day number loses when it is written with eight decimals
+_LARGEST_OFFSET = 14.0  # h: no time zone is farther from UTC
+_SOURCE_LENGTH = 64  # of the column frame.time_source
 
 
 @dataclass(frozen=True)
@@ -65,76 +69,152 @@ class _Candidate:
     keyword: str
     at: str
     scale: str
+    calendar: bool
+
+    @property
+    def to_mid(self) -> float:
+        """Exposure times from this moment to the middle."""
+        return {"start": 0.5, "mid": 0.0, "end": -0.5}[self.at]
 
 
-def exposure_time(
-    header: Mapping[str, Any], rules: tuple[TimeRule, ...], exptime: float, *, offset: float = 0.0, sigma: float = 0.0, where: str = ""
-) -> ExposureTime:
+def exposure_time(header: Mapping[str, Any], definition: InstrumentDefinition, exptime: float, *, where: str = "") -> ExposureTime:
     """Choose the most precise time of a header.
 
     Parameters
     ----------
     header : mapping
         FITS header.
-    rules : tuple of TimeRule
-        Candidates; the first wins among equally precise ones.
+    definition : InstrumentDefinition
+        Its `times` are the candidates, the first of which wins among equally precise ones; its `corrections` and the settings
+        ``utc_offset``, ``time_offset`` and ``time_sigma`` are applied.
     exptime : float
         Exposure time in s.
-    offset : float
-        Correction added to the clock, in s.
-    sigma : float
-        Least uncertainty of any candidate, in s.
     where : str
         File named in an error.
 
     Raises
     ------
     FrameUnusable
-        No rule gives a time (code ``frame.no_time``).
+        No rule gives a time, or only that of a local clock whose offset from UTC nobody gives (code ``frame.no_time``).
     """
-    found = [candidate for candidate in (_candidate(header, rule, sigma) for rule in rules) if candidate is not None]
+    found, local = _candidates(header, definition)
     if not found:
-        tried = ", ".join(dict.fromkeys(rule.keyword for rule in rules))
-        raise FrameUnusable(
-            f"no time of exposure under {tried}",
+        raise _no_time(definition, local, where)
+    best = min(found, key=lambda candidate: candidate.sigma)
+    seconds, applied, notes = _clock_error(best, definition)
+    mid2 = best.jd2 + (seconds + best.to_mid * exptime) / _DAY
+    source = f"{best.keyword} ({best.at}, {best.scale})"
+    source += {"start": " + exptime/2", "mid": "", "end": " - exptime/2"}[best.at] + applied
+    notes = (*notes, *_disagreements(best, found, exptime))
+    return ExposureTime(best.jd1, mid2 - exptime / 2 / _DAY, best.jd1, mid2, source[:_SOURCE_LENGTH], best.sigma, notes)
+
+
+def _no_time(definition: InstrumentDefinition, local: list[str], where: str) -> FrameUnusable:
+    if local:
+        return FrameUnusable(
+            f"the camera's clock was found ({local[0]}), but not its offset from UTC",
             where=where,
-            hint="name the keyword under [[instrument.times]] in --config",
+            hint="give utc_offset = HOURS (2 for UTC+2, -7 for UTC-7, 0 for a clock on UTC) under [default] in --config",
             code="frame.no_time",
         )
-    best = min(found, key=lambda candidate: candidate.sigma)
-    half = exptime / 2 / _DAY
-    jd2 = best.jd2 + offset / _DAY
-    start2, mid2 = (jd2 - half, jd2) if best.at == "mid" else (jd2, jd2 + half)
-    source = f"{best.keyword} ({best.at}, {best.scale.upper()})" + ("" if best.at == "mid" else " + exptime/2")
-    return ExposureTime(best.jd1, start2, best.jd1, mid2, source, best.sigma, _disagreements(best, found, exptime))
+    tried = ", ".join(dict.fromkeys(rule.keyword for rule in definition.times))
+    return FrameUnusable(
+        f"no time of exposure under {tried}",
+        where=where,
+        hint="name the keyword under [[instrument.times]] in --config",
+        code="frame.no_time",
+    )
+
+
+def _clock_error(best: _Candidate, definition: InstrumentDefinition) -> tuple[float, str, tuple[str, ...]]:
+    """Seconds to add to the clock, how the source says so, and a note for each dated correction."""
+    jd = best.jd1 + best.jd2
+    dated = [correction for correction in definition.corrections if correction.since <= jd < correction.until]
+    seconds = sum((correction.seconds for correction in dated), float(definition.override.get("time_offset", 0.0)))
+    notes = tuple(f"the clock was corrected by {entry.seconds:+g} s: {entry.reason or 'no reason given'}" for entry in dated)
+    return seconds, f", clock {seconds:+.6g} s" if seconds else "", notes
 
 
 def _disagreements(best: _Candidate, found: list[_Candidate], exptime: float) -> tuple[str, ...]:
     notes = []
     for other in found:
-        gap = ((other.jd1 - best.jd1) + (other.jd2 - best.jd2)) * _DAY
-        gap += (0.0 if other.at == "mid" else exptime / 2) - (0.0 if best.at == "mid" else exptime / 2)
+        gap = ((other.jd1 - best.jd1) + (other.jd2 - best.jd2)) * _DAY + (other.to_mid - best.to_mid) * exptime
         allowed = other.sigma + best.sigma
-        if abs(gap) > allowed * 1.001 + 1e-3:
+        if abs(gap) > allowed * 1.001 + _ROUNDING:
             notes.append(f"{other.keyword} is {gap:+.3f} s from {best.keyword}, where their digits allow {allowed:.3g} s")
     return tuple(notes)
 
 
-def _candidate(header: Mapping[str, Any], rule: TimeRule, floor: float) -> _Candidate | None:
-    if header.get(rule.keyword) is None:
-        return None
-    scale = _scale(header)
+def _candidates(header: Mapping[str, Any], definition: InstrumentDefinition) -> tuple[list[_Candidate], list[str]]:
+    """Times of a header, and the local clocks whose offset from UTC is unknown; of several rules for a keyword the first that fits."""
+    found: dict[tuple[str, str | None], _Candidate] = {}
+    local: list[str] = []
+    for rule in definition.times:
+        key = (rule.keyword, rule.clock)
+        if key in found or header.get(rule.keyword) is None or not _remark_fits(header, rule):
+            continue
+        candidate = _candidate(header, rule, definition)
+        if isinstance(candidate, str):
+            local.append(candidate)
+        elif candidate is not None:
+            found[key] = candidate
+    return _without_copies(list(found.values())), local
+
+
+def _remark_fits(header: Mapping[str, Any], rule: TimeRule) -> bool:
+    comments = getattr(header, "comments", None)
+    return rule.remark is None or (comments is not None and fnmatchcase(str(comments[rule.keyword]).lower(), rule.remark.lower()))
+
+
+def _without_copies(found: list[_Candidate]) -> list[_Candidate]:
+    """Day numbers that only repeat a calendar date are no more precise than that.
+
+    Many writers compute JD or MJD from the whole seconds of DATE-OBS: all their further digits say is what was cut off.
+    """
+    dates = [candidate for candidate in found if candidate.calendar]
+    result = []
+    for candidate in found:
+        copied = [
+            date.sigma
+            for date in dates
+            if not candidate.calendar
+            and date.at == candidate.at
+            and abs((date.jd1 - candidate.jd1) + (date.jd2 - candidate.jd2)) * _DAY <= candidate.sigma + _ROUNDING
+        ]
+        result.append(replace(candidate, sigma=max(candidate.sigma, *copied)) if copied else candidate)
+    return result
+
+
+def _candidate(header: Mapping[str, Any], rule: TimeRule, definition: InstrumentDefinition) -> _Candidate | str | None:
+    """A time; None where the keyword holds none; what the clock says, as text, where its offset from UTC is needed and unknown."""
+    scale, name = _scale(header), rule.keyword if rule.clock is None else f"{rule.keyword}+{rule.clock}"
     if rule.form == "date":
         parts = _from_date(header, rule)
-        name = rule.keyword if rule.clock is None else f"{rule.keyword}+{rule.clock}"
     else:
         parts = _from_days(digits_of(header, rule.keyword), _MJD_ZERO if rule.form == "mjd" else 0.0)
-        name = rule.keyword
     if parts is None:
         return None
-    jd1, jd2, sigma = parts
+    jd1, jd2, sigma, zoned = parts
+    said = scale.upper()
+    if rule.zone == "local" and not zoned:
+        offset = _utc_offset(header, rule, definition)
+        if offset is None:
+            return f"{name} = {' '.join(str(header[word]).strip() for word in (rule.keyword, rule.clock) if word is not None)}"
+        jd2 -= offset / 24.0
+        said = f"UTC{offset:+g}"
     jd1, jd2 = _to_utc(jd1, jd2, scale)
-    return _Candidate(jd1, jd2, max(sigma, floor), name, rule.at, scale)
+    least = float(definition.override.get("time_sigma", 0.0))
+    return _Candidate(jd1, jd2, max(sigma, least), name, rule.at, said, rule.form == "date")
+
+
+def _utc_offset(header: Mapping[str, Any], rule: TimeRule, definition: InstrumentDefinition) -> float | None:
+    """Hours that the camera's clock is ahead of UTC: as overridden, as the header says, as given where it does not."""
+    written = number(header.get(rule.zone_keyword)) if rule.zone_keyword is not None else None
+    written = written if written is None or abs(written) <= _LARGEST_OFFSET else None
+    for value in (definition.override.get("utc_offset"), written, definition.default.get("utc_offset")):
+        if value is not None:
+            return float(value)
+    return None
 
 
 def _scale(header: Mapping[str, Any]) -> str:
@@ -155,7 +235,7 @@ def _to_utc(jd1: float, jd2: float, scale: str) -> tuple[float, float]:
     return float(utc1), float(utc2)
 
 
-def _from_days(digits: str, zero: float) -> tuple[float, float, float] | None:
+def _from_days(digits: str, zero: float) -> tuple[float, float, float, bool] | None:
     """Day number as written; whole and fractional part are kept apart so that no digit is lost."""
     found = _DECIMAL.match(digits)
     if found is None:
@@ -163,14 +243,15 @@ def _from_days(digits: str, zero: float) -> tuple[float, float, float] | None:
     whole, fraction = found.group(1), found.group(2) or ""
     if not fraction or not _plausible(zero + int(whole)):
         return None
-    return zero + int(whole), float(f"0.{fraction}"), 0.5 * 10.0 ** -len(fraction) * _DAY
+    return zero + int(whole), float(f"0.{fraction}"), 0.5 * 10.0 ** -len(fraction) * _DAY, False
 
 
 def _plausible(jd: float) -> bool:
     return 2451544.5 + (_FIRST_YEAR - 2000) * 365.25 < jd < 2451544.5 + (_LAST_YEAR - 2000) * 365.25
 
 
-def _from_date(header: Mapping[str, Any], rule: TimeRule) -> tuple[float, float, float] | None:
+def _from_date(header: Mapping[str, Any], rule: TimeRule) -> tuple[float, float, float, bool] | None:
+    """Two-part JD, half a step of its last digit in s, and whether an offset from UTC was written behind it."""
     date = _split_date(header[rule.keyword])
     if date is None:
         return None
@@ -197,7 +278,7 @@ def _split_date(value: Any) -> tuple[int, int, int, str | None] | None:
     return None if found is None else (1900 + int(found.group(3)), int(found.group(2)), int(found.group(1)), None)
 
 
-def _julian(year: int, month: int, day: int, clock: re.Match[str]) -> tuple[float, float, float] | None:
+def _julian(year: int, month: int, day: int, clock: re.Match[str]) -> tuple[float, float, float, bool] | None:
     hours, minutes, seconds, fraction, zone = clock.groups()
     second = int(seconds or 0) + float(f"0.{fraction or 0}")
     if second >= 61.0 or int(hours) > 24 or int(minutes) > 59:
@@ -209,7 +290,7 @@ def _julian(year: int, month: int, day: int, clock: re.Match[str]) -> tuple[floa
     # erfa's UTC days keep leap seconds (a quasi-JD); it only doubts dates far ahead, which is no reason to stop.
     jd1, jd2, _ = erfa.ufunc.dtf2d(b"UTC", minute.year, minute.month, minute.day, minute.hour, minute.minute, second)
     step = 60.0 if seconds is None else 10.0 ** -len(fraction or "")
-    return float(jd1), float(jd2), step / 2
+    return float(jd1), float(jd2), step / 2, zone is not None
 
 
 def _zone(zone: str | None) -> timedelta:

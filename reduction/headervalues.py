@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["angle", "digits_of", "number", "section", "sexagesimal", "text", "truth"]
+__all__ = ["digits_of", "number", "number_and_unit", "section", "sexagesimal", "text", "truth"]
 
 _UNKNOWN = {"", "-", "none", "n/a", "na", "nan", "null", "unknown", "undefined", "undef", "no data"}
 _PLACEHOLDERS = {"telescope", "observatory", "instrument"}
@@ -39,6 +39,12 @@ def number(value: Any) -> float | None:
     return float(found.group(1).upper().replace("D", "E")) if found else None
 
 
+def number_and_unit(value: Any) -> tuple[float | None, str]:
+    """Return a finite number and what stands behind it ("500 ms"); the unit is empty for a plain number."""
+    found = _NUMBER.match(value) if isinstance(value, str) else None
+    return number(value), "" if found is None else found.group(2)
+
+
 def sexagesimal(value: Any) -> float | None:
     """Return sexagesimal text ("02 05 14.9", "-46:41:16") in units of its first field; S and W behind it negate."""
     found = _SEXAGESIMAL.match(str(value)) if isinstance(value, str) else None
@@ -51,23 +57,16 @@ def sexagesimal(value: Any) -> float | None:
     return -size if sign == "-" or letter.upper() in ("S", "W") else size
 
 
-def angle(value: Any, *, hours: bool = False) -> float | None:
-    """Angle in degrees; with `hours`, sexagesimal text is in hours (plain numbers stay degrees)."""
-    plain = number(value)
-    if plain is not None:
-        return plain
-    size = sexagesimal(value)
-    return None if size is None else size * (15.0 if hours else 1.0)
-
-
 def truth(value: Any) -> bool:
-    """Whether a keyword says that something was done: T, "YES", a file name, a remark; not F, "NO", "NONE", 0 or nothing."""
+    """Whether a keyword says that something was done: T, "YES", a file name, a remark; not F, "NO", "NONE", 0, -1 or nothing."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, (int, float)):
-        return value != 0
+    size = number(value)
+    if size is not None:
+        # Pipelines with status flags write -1 for a step they left out.
+        return size > 0
     word = text(value)
-    return word is not None and word.lower() not in {"f", "false", "no", "off", "0", "omit", "undone"}
+    return word is not None and word.lower() not in {"f", "false", "no", "off", "omit", "undone"}
 
 
 def section(value: Any, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:

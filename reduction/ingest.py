@@ -1,4 +1,4 @@
-"""Step ingest: raw files become exposures and frames, with times and geometry."""
+"""Step ingest: raw files of any camera become exposures and frames, one a colour channel, with times and geometry."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable
 from db.keys import next_id
-from db.tables import Exposure, Frame, FrameStatistics, Instrument, Night, Observatory, Passband
+from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup
+from reduction.convert import format_of, original_sha256, read_raw, to_fits
 from reduction.evidence import evidence_text
-from reduction.fits import find_raw_files, read_raw, sha256_of
+from reduction.fits import RawImage, sha256_of
 from reduction.headers import Facts, facts
 from reduction.instrument import definitions_from, identify
+from reduction.kernels.mosaic import Channel, channels_of, pattern_at
 from reduction.kernels.sort import frame_statistics
 from reduction.kernels.times import barycentric, night_number
-from reduction.step import Context, Output, Rows, Unit, canonical, step
+from reduction.rawfiles import find_raw_files
+from reduction.step import Context, NewFile, Output, Rows, Unit, canonical, step
 
 __all__ = ["IngestParameters", "ingest"]
 
@@ -55,23 +58,19 @@ def _plan(context: Context, _: IngestParameters) -> list[Unit]:
     "ingest",
     per="file",
     plan=_plan,
+    version=2,
     parameters=IngestParameters,
     reads=(Exposure,),
-    writes=(Observatory, Instrument, Passband, Night, Exposure, Frame, FrameStatistics),
+    writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
 )
 def ingest(context: Context, unit: Unit, _: IngestParameters) -> Output:
-    """Take in raw files: header facts, exact times, geometry and pixel statistics."""
+    """Take in raw files: camera formats become FITS; header facts, exact times, geometry and pixel statistics."""
     path = Path(unit.payload["path"])
     raw = read_raw(path)
-    if not np.isfinite(raw.data).any() or raw.data.min() == raw.data.max():
-        value = "not finite" if not np.isfinite(raw.data).any() else f"{raw.data.flat[0]:g}"
-        raise FrameUnusable(
-            f"all {raw.data.size} pixels are {value}",
-            where=str(path),
-            hint="a failed read-out or an empty file: remove it, or take it from the camera again",
-            code="frame.constant",
-        )
+    _require_pixels(raw, path)
     found = facts(raw.header, identify(raw.header, definitions_from(context.settings)), raw.data.shape, path)
+    ny, nx = raw.data.shape
+    section = found.trim or (0, nx, 0, ny)
     status = path.stat()
     exposure = {
         "sha256": unit.key,
@@ -79,13 +78,36 @@ def ingest(context: Context, unit: Unit, _: IngestParameters) -> Output:
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
         "quantum": raw.quantum,
+        "original_sha256": original_sha256(raw.header),
         **_exposure_facts(found),
     }
-    x0, x1, y0, y1 = found.trim or (0, raw.data.shape[1], 0, raw.data.shape[0])
-    frame = {"channel": "mono", "nx": x1 - x0, "ny": y1 - y0, "exptime": found.exptime, **_time_and_place(found)}
-    statistics = evidence_text(frame_statistics(raw.data[y0:y1, x0:x1], saturation=found.saturation), found)
-    remark = "Bayer mosaic, measured as one channel" if found.bayer else None
-    return Output(finish=partial(_rows, found, raw.data.shape, exposure, frame, statistics), remark=remark)
+    x0, x1, y0, y1 = section
+    pattern = pattern_at(found.bayer, x0, y0) if found.bayer else None
+    statistics = evidence_text(frame_statistics(raw.data[y0:y1, x0:x1], saturation=found.saturation, bayer=pattern), found)
+    frame = {"exptime": found.exptime, **_time_and_place(found)}
+    file = None if format_of(path) == "fits" else _as_fits(context, raw, path, unit.key)
+    finish = partial(_rows, found, (ny, nx), exposure, frame, tuple(channels_of(found.bayer, section)), statistics)
+    return Output(finish=finish, file=file)
+
+
+def _require_pixels(raw: RawImage, path: Path) -> None:
+    """Refuse an image without any contrast."""
+    finite = np.isfinite(raw.data)
+    if not finite.any() or raw.data.min() == raw.data.max():
+        value = f"{raw.data.flat[0]:g}" if finite.any() else "not finite"
+        raise FrameUnusable(
+            f"all {raw.data.size} pixels are {value}",
+            where=str(path),
+            hint="a failed read-out or an empty file: remove it, or take it from the camera again",
+            code="frame.constant",
+        )
+
+
+def _as_fits(context: Context, raw: RawImage, path: Path, sha256: str) -> NewFile:
+    """Keep a camera's own format as FITS too: later steps read that, in a tenth of the time."""
+    name = f"raw/{path.stem}-{sha256[:10]}.fits"
+    written = to_fits(raw, context.files / name, original=path, compressed=True, overwrite=True)
+    return NewFile("raw", name, written.sha256, written.size)
 
 
 def _exposure_facts(found: Facts) -> dict[str, Any]:
@@ -96,9 +118,13 @@ def _exposure_facts(found: Facts) -> dict[str, Any]:
         "pointing_ra": found.ra,
         "pointing_dec": found.dec,
         "pixel_scale": found.pixel_scale,
+        "bayer": found.bayer,
+        "lens": found.lens,
+        "aperture": found.aperture,
         "gain": found.gain,
         "read_noise": found.read_noise,
         "saturation": found.saturation,
+        "black_level": found.black_level,
         "ccd_temperature": found.ccd_temperature,
         "trim": json.dumps(found.trim) if found.trim else None,
         "overscan": json.dumps(found.overscan) if found.overscan else None,
@@ -118,7 +144,14 @@ def _time_and_place(found: Facts) -> dict[str, Any]:
 
 
 def _rows(
-    found: Facts, shape: tuple[int, int], exposure: dict[str, Any], frame: dict[str, Any], statistics: str, session: Session, _task_id: int
+    found: Facts,
+    shape: tuple[int, int],
+    exposure: dict[str, Any],
+    frame: dict[str, Any],
+    channels: tuple[Channel, ...],
+    statistics: str,
+    session: Session,
+    _task_id: int,
 ) -> list[Rows]:
     """Rows of one file, with keys that only the writer can give."""
     night_id = frame["night_id"]
@@ -126,8 +159,6 @@ def _rows(
     rows = [Rows(Night, {"night_id": night_id, "evening": evening.isoformat()}, upsert=True)]
     instrument_id, more = _key_of(session, Instrument, name=found.instrument, nx=shape[1], ny=shape[0])
     rows += [Rows(Instrument, {**columns, "definition": found.definition}, upsert=True) for columns in more]
-    passband_id, more = _key_of(session, Passband, name=found.filter or "unknown")
-    rows += [Rows(Passband, columns, upsert=True) for columns in more]
     observatory_id = None
     if found.latitude is not None and found.longitude is not None:
         site = {"name": found.site_name or "site in the header", "latitude": found.latitude, "longitude": found.longitude}
@@ -136,19 +167,66 @@ def _rows(
     exposure_id = session.execute(sa.select(Exposure.exposure_id).where(Exposure.sha256 == exposure["sha256"])).scalar()
     exposure_id = exposure_id or next_id(session, Exposure.exposure_id)
     keys = {"exposure_id": exposure_id, "instrument_id": instrument_id, "night_id": night_id}
-    rows.append(Rows(Exposure, {**exposure, **keys, "observatory_id": observatory_id}, upsert=True))
-    same = (Frame.exposure_id == exposure_id, Frame.channel == frame["channel"])
-    frame_id = session.execute(sa.select(Frame.frame_id).where(*same)).scalar() or next_id(session, Frame.frame_id)
-    rows.append(Rows(Frame, {**frame, **keys, "frame_id": frame_id, "passband_id": passband_id}, upsert=True))
-    rows.append(Rows(FrameStatistics, {"frame_id": frame_id, "statistics": statistics}, upsert=True))
+    twin = _twin(session, exposure_id, exposure)
+    rows.append(Rows(Exposure, {**exposure, **keys, "observatory_id": observatory_id, "duplicate_of": twin}, upsert=True))
+    if twin is not None:
+        return rows
+    setup_id, more = _key_of(session, Setup, instrument_id=instrument_id, **_setup(found))
+    rows += [Rows(Setup, columns, upsert=True) for columns in more]
+    rows += _frame_rows(session, found, {**frame, **keys, "setup_id": setup_id}, channels)
+    rows.append(Rows(ExposureStatistics, {"exposure_id": exposure_id, "statistics": statistics}, upsert=True))
     return rows
 
 
-def _key_of(session: Session, table: Any, **identity: Any) -> tuple[int, list[dict[str, Any]]]:
-    """The key of the row with this identity, and the columns to insert when there is none yet."""
+def _setup(found: Facts) -> dict[str, Any]:
+    x, y = found.binning
+    settings = {"gain_setting": found.gain_setting, "offset_setting": found.offset_setting, "read_mode": found.read_mode}
+    return {"binning_x": x, "binning_y": y, **settings}
+
+
+def _twin(session: Session, exposure_id: int, exposure: dict[str, Any]) -> int | None:
+    """An exposure that has frames already and is this one in another file: a camera's raw file, or a FITS file made from it."""
+    same = [Exposure.original_sha256 == exposure["sha256"]]
+    if exposure["original_sha256"] is not None:
+        same += [Exposure.sha256 == exposure["original_sha256"], Exposure.original_sha256 == exposure["original_sha256"]]
+    query = sa.select(Exposure.exposure_id).where(sa.or_(*same), Exposure.duplicate_of.is_(None), Exposure.exposure_id != exposure_id)
+    return session.execute(query.order_by(Exposure.exposure_id).limit(1)).scalar()
+
+
+def _frame_rows(session: Session, found: Facts, frame: dict[str, Any], channels: tuple[Channel, ...]) -> list[Rows]:
+    """A frame for each channel, with its passband."""
+    rows = []
+    first, first_band = next_id(session, Frame.frame_id), next_id(session, Passband.passband_id)
+    bands: dict[str, int] = {}
+    for channel in channels:
+        name = _passband(found.filter, channel.name)
+        if name not in bands:
+            bands[name], more = _key_of(session, Passband, fresh=first_band, name=name)
+            first_band += len(more)
+            rows += [Rows(Passband, columns, upsert=True) for columns in more]
+        same = (Frame.exposure_id == frame["exposure_id"], Frame.channel == channel.name)
+        frame_id = session.execute(sa.select(Frame.frame_id).where(*same)).scalar()
+        if frame_id is None:
+            frame_id, first = first, first + 1
+        place = {"raw_x0": channel.x0, "raw_y0": channel.y0, "raw_step": channel.step, "nx": channel.nx, "ny": channel.ny}
+        columns = {**frame, **place, "frame_id": frame_id, "channel": channel.name, "passband_id": bands[name]}
+        rows.append(Rows(Frame, columns, upsert=True))
+    return rows
+
+
+def _passband(name: str | None, channel: str) -> str:
+    """A Bayer channel's colour is a filter of its own, behind the one in front of the camera; both greens are one."""
+    if channel == "mono":
+        return name or "unknown"
+    return f"{name} {channel[0]}" if name else channel[0]
+
+
+def _key_of(session: Session, table: Any, *, fresh: int | None = None, **identity: Any) -> tuple[int, list[dict[str, Any]]]:
+    """The key of the row with this identity, and the columns to insert when there is none yet (under the key `fresh`, if given)."""
     key = table.__table__.primary_key.columns.values()[0]
-    found = session.execute(sa.select(key).where(*(getattr(table, name) == value for name, value in identity.items()))).scalar()
+    same = (getattr(table, name).is_(None) if value is None else getattr(table, name) == value for name, value in identity.items())
+    found = session.execute(sa.select(key).where(*same)).scalar()
     if found is not None:
         return int(found), []
-    fresh = next_id(session, key)
+    fresh = fresh if fresh is not None else next_id(session, key)
     return fresh, [{key.name: fresh, **identity}]

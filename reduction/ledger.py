@@ -66,6 +66,8 @@ class Ledger:
             step.require_declared(Frame)
             values = {name: task_id if value == "task" else value for name, value in output.frame.items()}
             connection.execute(sa.update(Frame).where(Frame.frame_id == unit.frame_id).values(_plain(values)))
+        if output.retire and unit.frame_id is not None:
+            retire(connection, unit.frame_id, step.name)
         return removed
 
     def _failed(self, connection: Connection, step: Step, parameters: Any, unit: Unit, input_hash: str, error: StarledgerError) -> None:
@@ -234,7 +236,7 @@ def sweep(engine: Engine, files: Path) -> int:
         with engine.begin() as connection:
             connection.execute(sa.update(Task).where(Task.task_id.in_(made), Task.status == "done").values(status="superseded"))
     removed = 0
-    for kind in ("bias", "dark", "flat", "pattern", *_PASSING):
+    for kind in ("raw", "bias", "dark", "largescale", "flat", "pattern", *_PASSING):
         for path in sorted((files / kind).glob("**/*.fits")):
             relative = path.relative_to(files).as_posix()
             if relative not in known:

@@ -16,7 +16,7 @@ from db.flags import Mask
 from db.keys import next_id
 from db.tables import CalibratedFrame, Detection, Exposure, Frame, FrameBackground, Master, Product, Source, WcsSolution
 from reduction.background import BackgroundParameters, covered, read_map
-from reduction.extract import calibrated_planes
+from reduction.calibrated import calibrated_planes
 from reduction.kernels.pattern import FixedPattern, fixed_pattern
 from reduction.plans import done_tasks
 from reduction.step import Context, Output, Rows, Unit, parameter, read_parameters, step
@@ -44,7 +44,7 @@ def _plan(context: Context, p: PatternParameters) -> list[Unit]:
     """
     done = done_tasks(context.session, "background")
     query = (
-        sa.select(Frame.frame_id, Frame.instrument_id, Frame.channel, Frame.night_id, Frame.exptime)
+        sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.exptime)
         .join(CalibratedFrame, CalibratedFrame.frame_id == Frame.frame_id)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
         .where(Frame.type == "object", CalibratedFrame.dark_master_id.is_(None), Exposure.calibration_state.not_like("%dark%"))
@@ -53,7 +53,7 @@ def _plan(context: Context, p: PatternParameters) -> list[Unit]:
     groups: dict[str, list[tuple[int, int]]] = {}
     for row in context.session.execute(query):
         if str(row.frame_id) in done:
-            key = f"{row.instrument_id}/{row.channel}/{row.night_id}/{row.exptime:g}"
+            key = f"{row.setup_id}/{row.channel}/{row.night_id}/{row.exptime:g}"
             groups.setdefault(key, []).append((row.frame_id, row.night_id))
     units = []
     for key, members in groups.items():
@@ -71,6 +71,7 @@ def _plan(context: Context, p: PatternParameters) -> list[Unit]:
     per="night",
     after=("background",),
     plan=_plan,
+    version=2,
     parameters=PatternParameters,
     reads=(Frame, Exposure, CalibratedFrame, FrameBackground, Product, Detection, Source, WcsSolution),
     writes=(Master,),
@@ -99,7 +100,7 @@ def pattern(context: Context, unit: Unit, p: PatternParameters) -> Output:
     level = float(np.mean(correction, dtype=float))
     noise = float(np.median(found.error[known])) if known.any() else 0.0
     remark = f"{int((correction != 0).sum())} pixels corrected, {100 * known.mean():.0f} % of the frame known"
-    return Output(file=file, finish=partial(_rows, tuple(unit.payload["frames"]), level, noise), remark=remark)
+    return Output(file=file, finish=partial(_rows, tuple(unit.payload["frames"]), level, noise, int((~known).sum())), remark=remark)
 
 
 def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
@@ -113,20 +114,25 @@ def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDAr
         yield planes["SCI"] - sky, covered(context, frame, planes, wings) | (planes["MASK"] != 0)
 
 
-def _rows(frames: tuple[int, ...], level: float, noise: float, session: Session, _task_id: int) -> list[Rows]:
+def _rows(frames: tuple[int, ...], level: float, noise: float, n_unknown: int, session: Session, _task_id: int) -> list[Rows]:
     rows = [session.get_one(Frame, frame_id) for frame_id in frames]
+    jd_utc = [frame.jd_utc for frame in rows]
     columns: dict[str, Any] = {
         "master_id": next_id(session, Master.master_id),
         "kind": "pattern",
-        "instrument_id": rows[0].instrument_id,
+        "setup_id": rows[0].setup_id,
         "night_id": rows[0].night_id,
         "channel": rows[0].channel,
-        "passband_id": None,
         "exptime": rows[0].exptime,
-        "ccd_temperature": None,
-        "jd_utc": float(np.mean([frame.jd_utc for frame in rows])),
+        "jd_utc": float(np.mean(jd_utc)),
+        # Hot pixels come and go with the temperature: it serves its own night.
+        "valid_from": min(jd_utc) - 1.0,
+        "valid_until": max(jd_utc) + 1.0,
+        "max_ratio": 1.0,
+        "from_sky": 1,
         "n_frame": len(rows),
         "n_rejected": 0,
+        "n_bad_pixel": n_unknown,
         "level": level,
         "noise": noise,
     }

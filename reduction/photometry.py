@@ -14,8 +14,8 @@ from db.errors import FrameUnusable
 from db.flags import Flag
 from db.tables import CalibratedFrame, Frame, FrameBackground, Master, Measurement, PhotometrySlot, Product, Source, WcsSolution
 from reduction.background import read_map
-from reduction.choice import good_masters, master_plane
-from reduction.extract import calibrated_planes
+from reduction.calibrated import calibrated_planes
+from reduction.choice import chosen_masters, master_plane
 from reduction.kernels.aperture import aperture_photometry
 from reduction.kernels.crowding import blended
 from reduction.plans import done_tasks, fingerprint, frame_units
@@ -39,13 +39,13 @@ class PhotometryParameters:
 def _plan(context: Context, _: PhotometryParameters) -> list[Unit]:
     session = context.session
     slot_tasks = done_tasks(session, "slots")
-    masters = good_masters(session)
+    chosen = chosen_masters(session)
     dark = set(session.execute(sa.select(CalibratedFrame.frame_id).where(CalibratedFrame.dark_master_id.is_not(None))).scalars())
     extra: dict[int, tuple[InputTask, ...]] = {}
     patterns: dict[int, str] = {}
     for frame in session.execute(sa.select(Frame).where(Frame.type == "object")).scalars():
         if (task := slot_tasks.get(str(frame.instrument_id))) is not None:
-            pattern = masters.pattern(frame) if frame.frame_id not in dark else None
+            pattern = chosen.get(frame.frame_id, {}).get("pattern") if frame.frame_id not in dark else None
             extra[frame.frame_id] = (task,) if pattern is None else (task, pattern.task)
             if pattern is not None:
                 patterns[frame.frame_id] = pattern.path

@@ -1,22 +1,23 @@
-"""Reading a raw frame the way every step needs it: trimmed, overscan taken off, saturated pixels known."""
+"""Reading a raw frame the way every step needs it: its channel, trimmed, overscan taken off, saturated pixels known."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable
-from db.tables import Exposure, Frame
-from reduction.fits import read_raw
-from reduction.kernels.calibrate import saturated_mask, trim_overscan
+from db.tables import Exposure, Frame, Product
+from reduction.convert import read_raw
+from reduction.kernels.calibrate import saturated_mask
+from reduction.kernels.mosaic import Channel
+from reduction.kernels.overscan import Section, subtract_overscan
+from reduction.step import STEPS, Context, read_parameters
 
-__all__ = ["RawFrame", "raw_frame", "section_of"]
-
-Section = tuple[int, int, int, int]
+__all__ = ["RawFrame", "raw_frame", "raw_path"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,61 @@ class RawFrame:
         Pixels at or above the saturation level before that.
     quantum : float
         Step between values, ADU.
+    level_variance : float64, shape (ny, 1), (1, nx) or (1, 1)
+        Variance of the overscan level, ADU**2; 0 where there is none.
     """
 
     data: npt.NDArray[np.float32]
     saturated: npt.NDArray[np.bool_]
     quantum: float
+    level_variance: npt.NDArray[np.float64]
 
 
-def section_of(text: str | None) -> Section | None:
+def raw_path(context: Context, exposure: Exposure) -> Path:
+    """Where an exposure's pixels are read from: the raw file itself, or the FITS file made of a camera's own format."""
+    if exposure.product_id is None:
+        return Path(exposure.path)
+    product = context.session.get_one(Product, exposure.product_id)
+    return context.files / str(product.path)
+
+
+def raw_frame(context: Context, frame_id: int, saturation: float | None) -> RawFrame:
+    """Read a frame's raw pixels.
+
+    Raises
+    ------
+    FrameUnusable
+        The file is gone or damaged.
+    """
+    frame = context.session.get_one(Frame, frame_id)
+    exposure = context.session.get_one(Exposure, frame.exposure_id)
+    path = raw_path(context, exposure)
+    try:
+        raw = read_raw(path)
+    except FileNotFoundError as error:
+        raise FrameUnusable(
+            "raw file is gone", where=str(path), hint="if it was moved: starledger relocate OLD NEW", code="frame.file_missing"
+        ) from error
+    channel = Channel(frame.channel, frame.raw_x0, frame.raw_y0, frame.raw_step, frame.nx, frame.ny)
+    saturated = np.ascontiguousarray(saturated_mask(np.asarray(channel.cut(raw.data), np.float32), saturation))
+    overscan = _section_of(exposure.overscan)
+    if overscan is None:
+        data = np.ascontiguousarray(channel.cut(raw.data), dtype=np.float32)
+        return RawFrame(data, saturated, exposure.quantum, np.zeros((1, 1)))
+    trimmed = subtract_overscan(raw.data, _section_of(exposure.trim), overscan, order=_overscan_order(context))
+    inside = _within(channel, _section_of(exposure.trim))
+    data = np.ascontiguousarray(inside.cut(trimmed.data), dtype=np.float32)
+    variance = np.broadcast_to(trimmed.variance, trimmed.data.shape)
+    return RawFrame(data, saturated, exposure.quantum, _thin(np.asarray(inside.cut(variance), np.float64), trimmed.variance.shape))
+
+
+def _overscan_order(context: Context) -> int | None:
+    """A parameter of step detector, which all later tasks are made from: changing it makes them pending."""
+    parameters = read_parameters(STEPS["detector"].parameters, context.settings.get("detector", {}), "[detector]")
+    return None if parameters.overscan_order < 0 else int(parameters.overscan_order)
+
+
+def _section_of(text: str | None) -> Section | None:
     """A section as kept in `exposure`."""
     if text is None:
         return None
@@ -46,23 +94,12 @@ def section_of(text: str | None) -> Section | None:
     return int(x0), int(x1), int(y0), int(y1)
 
 
-def raw_frame(session: Session, frame_id: int, saturation: float | None) -> RawFrame:
-    """Read a frame's raw file.
+def _within(channel: Channel, trim: Section | None) -> Channel:
+    """The same channel, counted from the corner of the trimmed image."""
+    x0, _, y0, _ = trim or (0, 0, 0, 0)
+    return Channel(channel.name, channel.x0 - x0, channel.y0 - y0, channel.step, channel.nx, channel.ny)
 
-    Raises
-    ------
-    FrameUnusable
-        The file is gone or damaged.
-    """
-    frame = session.get_one(Frame, frame_id)
-    exposure = session.get_one(Exposure, frame.exposure_id)
-    try:
-        raw = read_raw(exposure.path)
-    except FileNotFoundError as error:
-        raise FrameUnusable(
-            "raw file is gone", where=exposure.path, hint="if it was moved: starledger relocate OLD NEW", code="frame.file_missing"
-        ) from error
-    trim = section_of(exposure.trim)
-    data = trim_overscan(raw.data, trim, section_of(exposure.overscan))
-    saturated = trim_overscan(saturated_mask(raw.data, saturation).astype(np.float32), trim, None) > 0
-    return RawFrame(data, saturated, exposure.quantum)
+
+def _thin(variance: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """One value a line again: what is the same along an axis is kept once."""
+    return variance[: 1 if shape[0] == 1 else None, : 1 if shape[1] == 1 else None].copy()

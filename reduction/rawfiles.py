@@ -1,4 +1,9 @@
-"""Finding raw FITS files by their names."""
+"""Finding raw files by their names.
+
+A folder may hold a camera's file and the FITS file that was made from it: both
+are found here, and `reduction.convert.original_sha256` tells from the header
+of the second that it is the first.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,23 @@ from pathlib import Path
 
 from db.errors import ConfigurationError
 
-__all__ = ["FITS_SUFFIXES", "RawFiles", "find_raw_files", "is_fits_name"]
+__all__ = ["CAMERA_SUFFIXES", "FITS_SUFFIXES", "PICTURE_SUFFIXES", "RawFiles", "find_raw_files", "is_fits_name", "is_raw_name"]
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 """Suffixes of FITS files, compared without case; each may carry ``.fz`` or ``.gz`` behind it."""
 
+CAMERA_SUFFIXES = (
+    *(".3fr", ".arw", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
+    *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".ori", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+"""Suffixes of the raw files of photographic cameras, compared without case."""
+
+PICTURE_SUFFIXES = (".tif", ".tiff", ".png")
+"""Suffixes of pictures that can hold a frame without loss, compared without case."""
+
 
 class RawFiles(list[Path]):
-    """Paths of FITS files, sorted; `ignored` counts the files passed over for their suffix."""
+    """Paths of raw files, sorted; `ignored` counts the files passed over for their suffix."""
 
     ignored: int = 0
 
@@ -29,8 +43,18 @@ def is_fits_name(name: str) -> bool:
     return stem.endswith(FITS_SUFFIXES)
 
 
+def is_raw_name(name: str) -> bool:
+    """Whether a file name has the suffix of a FITS file, a camera's raw file, a TIFF or a PNG, in any case.
+
+    JPEG files are not among them: cameras write them beside the raw file, and they have lost what a frame needs.
+    """
+    return is_fits_name(name) or name.lower().endswith((*CAMERA_SUFFIXES, *PICTURE_SUFFIXES))
+
+
 def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path] = ()) -> RawFiles:
-    """FITS files among `paths` and, recursively, below the folders among them.
+    """Raw files (`is_raw_name`) among `paths` and, recursively, below the folders among them.
+
+    TIFF and PNG files in a folder are plots and previews more often than frames: they have to be named themselves.
 
     Parameters
     ----------
@@ -43,7 +67,7 @@ def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path]
     -------
     RawFiles
         Absolute paths, each once, sorted. Hidden files and folders are left out;
-        files of other suffixes are counted in `ignored`.
+        files passed over are counted in `ignored`.
 
     Raises
     ------
@@ -58,7 +82,8 @@ def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path]
         if not root.exists():
             raise ConfigurationError("no such file or folder", where=str(entry), hint="check the path", code="configuration.path")
         for path in _walk(root, barred):
-            if is_fits_name(path.name):
+            named = path == root.absolute()
+            if is_raw_name(path.name) and (named or not path.name.lower().endswith(PICTURE_SUFFIXES)):
                 found.add(path)
             else:
                 ignored += 1

@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 from db.errors import AlgorithmFailed
 from db.tables import Catalogue, Detection, Exposure, Frame, Source, WcsSolution
 from reduction.blind import DEFAULT_INDEX_DIR, solve_blind
+from reduction.convert import read_header
 from reduction.extract import detections_of
-from reduction.fits import read_header
 from reduction.kernels.plate import PlateFit
 from reduction.kernels.plate import solve as solve_plate
 from reduction.kernels.start import PixelToSky, Pointing, Start, solution_from_wcs
 from reduction.kernels.wcs import PlateSolution, unit_vectors
 from reduction.plans import done_tasks, frame_units
+from reduction.raw import raw_path
 from reduction.sources import julian_year, plate_solution, sources_near
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 
@@ -75,9 +76,8 @@ def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
     """Find each frame's plate solution: header WCS, pointing, blind, or a neighbour, then a fit with distortion."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
-    exposure = session.get_one(Exposure, frame.exposure_id)
     stars = _Stars(*(detections_of(session, frame.night_id, frame.frame_id)[name].astype(float) for name in ("x", "y", "flux")))
-    search = _from_neighbour(session, frame) if "second" in unit.payload else _from_header(frame, exposure, stars, p)
+    search = _from_neighbour(session, frame) if "second" in unit.payload else _from_header(context, frame, stars, p)
     if search.centre is None:
         raise AlgorithmFailed(
             f"no place on the sky to start from: {search.reason}",
@@ -122,11 +122,13 @@ def _around(name: str, start: PlateSolution) -> _Search:
     return _Search([(name, start)], start.centre, 1.6 * start.radius)
 
 
-def _from_header(frame: Frame, exposure: Exposure, stars: _Stars, p: SolveParameters) -> _Search:
+def _from_header(context: Context, frame: Frame, stars: _Stars, p: SolveParameters) -> _Search:
     """The header's WCS, its pointing with the pixel scale, or a blind solution."""
-    size, scale = (frame.nx, frame.ny), exposure.pixel_scale
+    exposure = context.session.get_one(Exposure, frame.exposure_id)
+    size = (frame.nx, frame.ny)
+    scale = None if exposure.pixel_scale is None else exposure.pixel_scale * frame.raw_step
     search = _Search([], None, 0.0)
-    header_wcs = _header_wcs(Path(exposure.path), size)
+    header_wcs = _header_wcs(raw_path(context, exposure), frame)
     if header_wcs is not None:
         rough = solution_from_wcs(header_wcs, size)
         search = _Search([header_wcs], rough.centre, 1.6 * rough.radius)
@@ -158,8 +160,8 @@ def _from_neighbour(session: Session, frame: Frame) -> _Search:
     return _around("neighbour", plate_solution(session, found))
 
 
-def _header_wcs(path: Path, size: tuple[int, int]) -> PixelToSky | None:
-    """The celestial WCS of the raw header as a function, or None."""
+def _header_wcs(path: Path, frame: Frame) -> PixelToSky | None:
+    """The celestial WCS of the raw header as a function of the frame's pixels, or None."""
     header = read_header(path)
     if "CTYPE1" not in header or "CRVAL1" not in header:
         return None
@@ -167,14 +169,17 @@ def _header_wcs(path: Path, size: tuple[int, int]) -> PixelToSky | None:
         warnings.simplefilter("ignore", FITSFixedWarning)
         try:
             wcs = WCS(header, naxis=2)
-            centre = wcs.pixel_to_world_values((size[0] - 1) / 2, (size[1] - 1) / 2)
+            middle = (frame.raw_x0 + frame.raw_step * (frame.nx - 1) / 2, frame.raw_y0 + frame.raw_step * (frame.ny - 1) / 2)
+            centre = wcs.pixel_to_world_values(*middle)
         except (WcsError, ValueError, KeyError):
             return None
     if not wcs.has_celestial or not np.all(np.isfinite(centre)):
         return None
 
+    x0, y0, step = frame.raw_x0, frame.raw_y0, frame.raw_step
+
     def to_sky(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        ra, dec = wcs.all_pix2world(x, y, 0)
+        ra, dec = wcs.all_pix2world(x0 + step * x, y0 + step * y, 0)
         return ra, dec
 
     return to_sky

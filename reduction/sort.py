@@ -1,17 +1,19 @@
-"""Step sort: bias, dark, flat, object or other, from pixels and header together."""
+"""Step sort: bias, dark, flat, object or other, from pixels and header together, or from a person's word."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from db.tables import Exposure, Frame, FrameStatistics
+from db.tables import Exposure, ExposureStatistics, Frame, TypeCorrection
 from reduction.evidence import read_evidence
-from reduction.kernels.sort import classify_set
+from reduction.kernels.sort import Classification, classify_set
 from reduction.plans import done_tasks, frame_units
-from reduction.step import Context, Output, Unit, step
+from reduction.step import Context, Output, Unit, canonical, step
 
 __all__ = ["SortParameters", "sort"]
 
@@ -21,12 +23,32 @@ class SortParameters:
     """Nothing to set: the rule is the kernel's."""
 
 
+@dataclass(frozen=True)
+class _Word:
+    """What a person said that an exposure is."""
+
+    type: str
+    reason: str
+    author: str
+
+
 def _plan(context: Context, _: SortParameters) -> list[Unit]:
     # The frames of its night are evidence for a frame, not inputs: one that comes later makes no old frame pending.
-    done = done_tasks(context.session, "ingest")
-    query = sa.select(Exposure.sha256, Frame.frame_id).join(Frame, Frame.exposure_id == Exposure.exposure_id)
-    ingests = {row.frame_id: (done[row.sha256],) for row in context.session.execute(query) if row.sha256 in done}
-    return frame_units(context.session, (), types=None, extra=ingests)
+    session = context.session
+    done, words = done_tasks(session, "ingest"), _corrections(session)
+    query = sa.select(Exposure.sha256, Frame.exposure_id, Frame.frame_id).join(Frame, Frame.exposure_id == Exposure.exposure_id)
+    rows = session.execute(query).all()
+    ingests = {row.frame_id: (done[row.sha256],) for row in rows if row.sha256 in done}
+    facts = {row.frame_id: f"{words[row.exposure_id]}" for row in rows if row.exposure_id in words}
+    return frame_units(session, (), types=None, extra=ingests, facts=facts)
+
+
+def _corrections(session: Session) -> dict[int, _Word]:
+    """The newest word on each exposure, where it was not taken back."""
+    newest: dict[int, _Word | None] = {}
+    for row in session.execute(sa.select(TypeCorrection).order_by(TypeCorrection.correction_id)).scalars():
+        newest[row.exposure_id] = None if row.type is None else _Word(row.type, row.reason, row.author)
+    return {exposure_id: word for exposure_id, word in newest.items() if word is not None}
 
 
 @step(
@@ -34,32 +56,65 @@ def _plan(context: Context, _: SortParameters) -> list[Unit]:
     per="frame",
     after=("ingest",),
     plan=_plan,
+    version=2,
     parameters=SortParameters,
-    reads=(Frame, Exposure, FrameStatistics),
+    reads=(Frame, Exposure, ExposureStatistics, TypeCorrection),
     writes=(Frame,),
     together=True,
 )
 def sort(context: Context, units: Sequence[Unit], _: SortParameters) -> dict[str, Output]:
-    """Tell bias, dark, flat and object frames apart, with reason and confidence."""
+    """Tell bias, dark, flat and object frames apart, with reason, evidence and confidence; a person's correction wins."""
+    frames = _frames(context.session)
+    wanted = {frames[int(unit.key)].exposure_id for unit in units}
+    found = _classify(context.session, wanted)
+    words = _corrections(context.session)
+    outputs = {}
+    for unit in units:
+        frame = frames[int(unit.key)]
+        outputs[unit.key] = _output(frame, found[frame.exposure_id], words.get(frame.exposure_id))
+    return outputs
+
+
+def _frames(session: Session) -> dict[int, Any]:
+    query = sa.select(Frame.frame_id, Frame.exposure_id, Frame.type)
+    return {row.frame_id: row for row in session.execute(query)}
+
+
+def _classify(session: Session, wanted: set[int]) -> dict[int, Classification]:
+    """Types of exposures, each judged among those of its set-up and night."""
     query = (
-        sa.select(Frame.frame_id, Frame.instrument_id, Frame.night_id, Frame.exptime, Frame.sun_altitude)
-        .add_columns(Exposure.calibration_state, FrameStatistics.statistics)
+        sa.select(Frame.exposure_id, Frame.setup_id, Frame.night_id, Frame.exptime, Frame.sun_altitude)
+        .add_columns(Exposure.calibration_state, ExposureStatistics.statistics)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .join(FrameStatistics, FrameStatistics.frame_id == Frame.frame_id)
+        .join(ExposureStatistics, ExposureStatistics.exposure_id == Frame.exposure_id)
+        .where(Frame.channel.in_(("mono", "G1")))
         .order_by(Frame.jd_utc, Frame.frame_id)
     )
-    wanted = {int(unit.key) for unit in units}
-    sets: dict[tuple[int, int], list[sa.Row[tuple[object, ...]]]] = {}
-    for row in context.session.execute(query):
-        sets.setdefault((row.instrument_id, row.night_id), []).append(row)
-    outputs: dict[str, Output] = {}
+    sets: dict[tuple[int, int], list[Any]] = {}
+    for row in session.execute(query):
+        sets.setdefault((row.setup_id, row.night_id), []).append(row)
+    found: dict[int, Classification] = {}
     for rows in sets.values():
-        if not any(row.frame_id in wanted for row in rows):
+        if wanted.isdisjoint(row.exposure_id for row in rows):
             continue
         evidence = [read_evidence(row.statistics, row.exptime, row.calibration_state, row.sun_altitude) for row in rows]
         kinds = classify_set([pixels for pixels, _ in evidence], [header for _, header in evidence])
-        for row, found in zip(rows, kinds, strict=True):
-            frame = {"type": found.kind, "type_reason": found.reason, "type_confidence": found.confidence}
-            remark = f"the header says otherwise: {found.reason}" if found.disagrees else None
-            outputs[str(row.frame_id)] = Output(frame=frame, remark=remark)
-    return {unit.key: outputs[unit.key] for unit in units}
+        found |= {row.exposure_id: kind for row, kind in zip(rows, kinds, strict=True)}
+    return found
+
+
+def _output(frame: Any, found: Classification, word: _Word | None) -> Output:
+    kind, reason, confidence = found.kind, found.reason, found.confidence
+    if word is not None:
+        kind, confidence = word.type, 1.0
+        reason = f"{word.author} says so: {word.reason} (pixels and header: {found.kind}, {found.reason})"
+    columns = {
+        "type": kind,
+        "type_reason": reason,
+        "type_confidence": confidence,
+        "type_evidence": canonical(found.evidence),
+        "type_disagrees": int(found.disagrees),
+    }
+    remark = f"the header says otherwise: {reason}" if found.disagrees and word is None else None
+    # Light curves hold no points of what turned out not to show stars.
+    return Output(frame=columns, remark=remark, retire=frame.type == "object" and kind != "object")

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.tables import Base
-from reduction.product import write_image
+from reduction.product import write_calibrated, write_image
 
 __all__ = [
     "STEPS",
@@ -158,6 +158,7 @@ class Output:
     file: NewFile | None = None
     remark: str | None = None
     finish: Callable[[Session, int], list[Rows]] | None = None
+    retire: bool = False  # what later steps made of this unit's frame no longer stands
 
 
 @dataclass
@@ -174,6 +175,13 @@ class Context:
         path = f"{kind}/{name}-{self.input_hash[:10]}.fits"
         written = write_image(self.files / path, planes, header)
         return NewFile(kind, path, written.sha256, written.size)
+
+
+    def write_calibrated(self, name: str, plane: tuple[Any, Any, Any], header: Mapping[str, Any]) -> NewFile:
+        """Write value, variance and mask of a calibrated frame, packed to a hundredth of its noise."""
+        path = f"calibrated/{name}-{self.input_hash[:10]}.fits"
+        written = write_calibrated(self.files / path, *plane, header)
+        return NewFile("calibrated", path, written.sha256, written.size)
 
 
 Plan = Callable[[Context, Any], list[Unit]]

@@ -14,7 +14,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from db.errors import StarledgerError
-from starledger import __version__, cli_archive, cli_demo, cli_query
+from starledger import __version__, cli_archive, cli_convert, cli_demo, cli_frames, cli_header, cli_query
 from starledger.archive import Archive, create_archive, open_archive
 from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
 
@@ -211,6 +211,9 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
 
 cli_archive.register(app)
+cli_convert.register(app)
+cli_header.register(app)
+cli_frames.register(app)
 cli_query.register(app)
 cli_demo.register(app)
 

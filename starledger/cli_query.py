@@ -28,7 +28,7 @@ from starledger.output import CurveFormat, TableFormat, csv_text, emit, rich_tab
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["register"]
+__all__ = ["OutputOption", "ReasonOption", "register", "say", "writing"]
 
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
 UndoOption = Annotated[bool, typer.Option("--undo", help="Accept it again.")]
@@ -154,7 +154,7 @@ def _assignment(text: str) -> tuple[str, int | float | str]:
 
 
 @contextmanager
-def _writing(archive: str | None) -> Iterator[Session]:
+def writing(archive: str | None) -> Iterator[Session]:
     """A session of the archive's one writer, committed at the end."""
     opened = open_archive(archive, writer=True)
     with opened.only_writer(), reachable(opened.engine.url), Session(opened.engine) as session:
@@ -162,7 +162,8 @@ def _writing(archive: str | None) -> Iterator[Session]:
         session.commit()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """One line of an answer, as it stands."""
     Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
@@ -180,10 +181,10 @@ def target_add(
     Example: starledger target add "HAT-P-32 b" "02 04 10.25 +46 41 16.4" --epoch 2454420.44645 --period 2.1500082 --duration 0.13
     """
     ra, dec = parse_position(position)
-    with _writing(archive) as session:
+    with writing(archive) as session:
         target = targets.add_target(session, name, ra, dec, epoch=epoch, period=period, duration=duration)
         source = f"source {target.source_id}" if target.source_id is not None else "no source there yet"
-        _say(f"{target.name}: {target.ra:.5f} {target.dec:+.5f}, {source}")
+        say(f"{target.name}: {target.ra:.5f} {target.dec:+.5f}, {source}")
 
 
 @target_app.command("list")
@@ -208,9 +209,9 @@ def mask_frame(
 
     Example: starledger mask frame 17 --reason "satellite through the field"
     """
-    with _writing(archive) as session:
+    with writing(archive) as session:
         mask = masking.mask_frame(session, frame_id, reason, getpass.getuser())
-        _say(f"mask {mask.annotation_id}: frame {frame_id}")
+        say(f"mask {mask.annotation_id}: frame {frame_id}")
 
 
 @mask_app.command("point")
@@ -224,9 +225,9 @@ def mask_point(
 
     Example: starledger mask point 17 353311946868523137 --reason "cosmic ray"
     """
-    with _writing(archive) as session:
+    with writing(archive) as session:
         mask = masking.mask_point(session, frame_id, source_id, reason, getpass.getuser())
-        _say(f"mask {mask.annotation_id}: frame {frame_id}, source {source_id}")
+        say(f"mask {mask.annotation_id}: frame {frame_id}, source {source_id}")
 
 
 @mask_app.command("product")
@@ -242,10 +243,10 @@ def mask_product(
 
     Example: starledger mask product 3 --undo
     """
-    with _writing(archive) as session:
+    with writing(archive) as session:
         product = masking.unmask_product(session, product_id) if undo else masking.mask_product(session, product_id, reason)
         said = "no longer marked bad" if undo else "marked bad"
-        _say(f"product {product_id} ({product.kind}) is {said}; 'starledger reduce' makes anew what this changes")
+        say(f"product {product_id} ({product.kind}) is {said}; 'starledger reduce' makes anew what this changes")
 
 
 @mask_app.command("list")
@@ -269,6 +270,6 @@ def mask_remove(
 
     Example: starledger mask remove 2
     """
-    with _writing(archive) as session:
+    with writing(archive) as session:
         masking.unmask(session, mask)
-        _say(f"mask {mask} removed")
+        say(f"mask {mask} removed")

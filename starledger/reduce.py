@@ -21,9 +21,9 @@ from db.engine import reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.keys import next_id, now
 from db.tables import Config, Run, Task
-from reduction.fits import find_raw_files
 from reduction.instrument import definitions_from
 from reduction.ledger import Ledger, sweep
+from reduction.rawfiles import find_raw_files
 from reduction.runner import Reporter, Runner, Tally
 from reduction.step import STEPS, Unit, read_parameters
 from starledger.archive import Archive
@@ -161,7 +161,7 @@ def check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path)
 def _no_frames(paths: Sequence[Path], ignored: int = 0) -> NothingToDo:
     others = f"; {ignored} other files were passed over" if ignored else ""
     return NothingToDo(
-        f"no FITS files (.fits, .fit, .fts, also .gz and .fz){others}",
+        f"no raw frames (FITS, also .gz and .fz, or a camera's own format){others}",
         where=", ".join(str(path) for path in paths),
         hint="name the folder that holds the raw frames",
         code="input.empty",

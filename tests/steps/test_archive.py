@@ -25,7 +25,7 @@ from starledger.archive import create_archive, open_archive
         (["db", "current"], 3, "no such archive"),
         (["db", "upgrade"], 3, "no such archive"),
         (["status"], 3, "no such archive"),
-        (["reduce", "."], 2, "no FITS files"),
+        (["reduce", "."], 2, "no raw frames"),
         (["ingest", "absent"], 2, "no such file"),
         (["catalogue", "absent.csv"], 2, "no such catalogue"),
         (["reduce", "--config", "wrong.toml"], 2, "no section"),

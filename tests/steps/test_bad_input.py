@@ -63,7 +63,7 @@ def test_broken_files_cost_nothing_but_themselves(reduced: Work, night: Night, t
         (line,) = [line for line in messages.splitlines() if name in line]
         assert line.startswith("ingest ") and re.search(what, line) and "; " in line, line
     (line,) = [line for line in messages.splitlines() if str(empty) in line]
-    assert "no FITS files" in line and "; " in line
+    assert "no raw frames" in line and "; " in line
     assert f"{len(BROKEN)} units failed" in messages
 
     # All the rest is as if they had never been there.
@@ -136,9 +136,9 @@ def test_a_file_that_may_not_be_read(night: Night, tmp_path: Path) -> None:
     ("make", "what", "expected"),
     [
         (lambda folder: folder / "absent", "no such file or folder", 2),
-        (lambda folder: _folder(folder / "empty"), "no FITS files", 2),
+        (lambda folder: _folder(folder / "empty"), "no raw frames", 2),
         (lambda folder: _folder(folder / "texts", "notes.txt"), "1 other files were passed over", 2),
-        (lambda folder: _folder(folder / "lone", "notes.txt") / "notes.txt", "no FITS files", 2),
+        (lambda folder: _folder(folder / "lone", "notes.txt") / "notes.txt", "no raw frames", 2),
     ],
 )
 def test_paths_without_frames(make: Callable[[Path], Path], what: str, expected: int, tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import fitsio
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from db.errors import ConfigurationError, FrameUnusable
-from reduction.fits import find_raw_files, is_fits_name, read_header, read_raw, sha256_of
+from reduction.fits import read_header, read_raw, sha256_of
 from reduction.product import TEMPORARY_PREFIX, read_image, write_image
+from reduction.rawfiles import find_raw_files, is_fits_name, is_raw_name
 
 RAMP = np.arange(60, dtype=np.int16).reshape(6, 10)
 
@@ -45,12 +47,34 @@ def test_names_of_other_files(name: str) -> None:
 
 def test_files_are_found_below_folders_sorted_once_and_without_hidden_ones(tmp_path: Path) -> None:
     wanted = ["b.FITS", "deep/er/a.fit", "deep/c.fts.gz"]
-    for name in [*wanted, "notes.txt", ".hidden.fits", ".folder/d.fits", "products/e.fits"]:
+    for name in [*wanted, "notes.txt", "b.JPG", ".hidden.fits", ".folder/d.fits", "products/e.fits"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     found = find_raw_files([tmp_path, tmp_path / "b.FITS"], exclude=[tmp_path / "products"])
     assert found == sorted(tmp_path / name for name in wanted)
-    assert found.ignored == 1
+    assert found.ignored == 2
+
+
+@pytest.mark.parametrize("name", ["IMG_1.CR2", "a.cr3", "DSC_1.NEF", "a.ARW", "a.dng", "a.RAF", "a.orf", "a.Rw2", "a.PEF", "a.iiq"])
+def test_camera_files_are_found_in_any_case(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert is_raw_name(name) and not is_fits_name(name)
+    assert find_raw_files([tmp_path]) == find_raw_files([tmp_path / name]) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("name", ["a.TIF", "a.tiff", "a.PNG"])
+def test_pictures_in_a_folder_are_passed_over_and_taken_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    found = find_raw_files([tmp_path])
+    assert (found, found.ignored) == ([], 1)
+    assert find_raw_files([tmp_path / name]) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("name", ["IMG_1.JPG", "a.jpeg", "a.xmp", "a.thm", "a.mp4", "cr2", "a.gif", "a.tif.txt"])
+def test_previews_and_other_files_are_counted_and_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    found = find_raw_files([tmp_path])
+    assert (found, found.ignored) == ([], 1)
 
 
 def test_a_path_that_does_not_exist_is_the_users_mistake(tmp_path: Path) -> None:
@@ -111,6 +135,41 @@ def test_an_image_in_an_extension_brings_the_primary_header_along(tmp_path: Path
 
 def test_axes_of_length_one_do_not_make_a_cube(tmp_path: Path) -> None:
     assert read_raw(save(tmp_path / "a.fits", fits.PrimaryHDU(RAMP[None]))).data.shape == RAMP.shape
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 10), (6, 10, 3)])
+def test_a_colour_image_is_refused_and_the_mosaic_asked_for(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(FrameUnusable, match=r"colour image .*save the raw mosaic, not debayered") as caught:
+        read_raw(save(tmp_path / "a.fits", fits.PrimaryHDU(np.zeros(shape, np.int16))))
+    assert caught.value.code == "frame.cube"
+
+
+def test_a_cube_of_exposures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FrameUnusable, match=r"3 axes \(7 x 6 x 10\).*one file per exposure"):
+        read_raw(save(tmp_path / "a.fits", fits.PrimaryHDU(np.zeros((7, 6, 10), np.int16))))
+
+
+def test_the_first_image_of_several_extensions_is_taken(tmp_path: Path) -> None:
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=np.arange(3))])
+    raw = read_raw(save(tmp_path / "a.FITS", fits.PrimaryHDU(), table, fits.ImageHDU(RAMP), fits.ImageHDU(RAMP[::-1])))
+    assert raw.hdu == 2
+    np.testing.assert_array_equal(raw.data, RAMP)
+
+
+@pytest.mark.parametrize("compression", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1"])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32])
+def test_every_lossless_tile_compression(tmp_path: Path, compression: str, dtype: type) -> None:
+    values = np.random.default_rng(4).integers(0, 30000, (40, 50)).astype(dtype)
+    raw = read_raw(save(tmp_path / "a.fits.fz", fits.PrimaryHDU(), fits.CompImageHDU(values, compression_type=compression)))
+    np.testing.assert_array_equal(raw.data, values)
+    assert (raw.integer, raw.quantum) == (True, 1.0)
+
+
+def test_an_independent_reader_and_writer_agree(tmp_path: Path) -> None:
+    values = np.random.default_rng(4).integers(0, 65536, (40, 50)).astype(np.uint16)
+    for name in ("a.FIT", "b.fts", "c.fits.gz", "d.fits[compress R]"):
+        fitsio.write(str(tmp_path / name), values)
+        np.testing.assert_array_equal(read_raw(tmp_path / name.split("[")[0]).data, values)
 
 
 def test_bad_files_are_told_apart(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.time import Time
@@ -302,6 +303,297 @@ def test_a_plain_mapping_serves_as_a_header() -> None:
         {"DATE-OBS": "2020-01-01T00:00:00", "EXPTIME": "5", "GAIN": 1.5, "HISTORY": "dark subtracted"}, builtin_definitions()[-1], SHAPE
     )
     assert (found.exptime, found.gain, found.calibrated) == (5.0, 1.5, ("dark",))
+
+
+def mine(**tables: Any) -> dict[str, Any]:
+    """Settings with one definition for INSTRUME = 'mine'."""
+    return {"instrument": [{"name": "mine", "match": {"INSTRUME": "mine"}, **tables}]}
+
+
+@pytest.mark.parametrize(
+    ("fact", "unit", "card", "expected"),
+    [
+        ("exptime", "s", {"EXPTIME": 2.5}, 2.5),
+        ("exptime", "ms", {"EXPTIME": 2500}, 2.5),
+        ("exptime", "us", {"EXPTIME": 2500000}, 2.5),
+        ("exptime", "min", {"EXPTIME": 2.5}, 150.0),
+        ("exptime", "min", {"EXPTIME": "2.5 sec"}, 2.5),
+        ("exptime", "s", {"EXPTIME": "500 ms"}, 0.5),
+        ("gain", "electron/ADU", {"GAIN": 25}, 25.0),
+        ("gain", "ADU/electron", {"GAIN": 4.0}, 0.25),
+        ("gain", "ADU/electron", {"GAIN": 0.0}, None),
+        ("ccd_temperature", "celsius", {"CCD_TEMP": 101.0}, None),
+        ("ccd_temperature", "kelvin", {"CCD_TEMP": 90.0}, -183.15),
+        ("ccd_temperature", "kelvin", {"CCD_TEMP": -1.0}, None),
+        ("ccd_temperature", "auto", {"CCD_TEMP": "-20 C"}, -20.0),
+        ("set_temperature", "kelvin", {"SET_TEMP": 253.15}, -20.0),
+        ("pixel_scale", "deg", {"PIXSCALE": 0.001}, 3.6),
+        ("height", "km", {"SITELAT": 10.0, "SITELONG": 20.0, "SITEELEV": 2.4}, 2400.0),
+        ("height", "feet", {"SITELAT": 10.0, "SITELONG": 20.0, "SITEELEV": 1000.0}, 304.8),
+        ("height", "km", {"SITELAT": 10.0, "SITELONG": 20.0, "SITEELEV": "2400 m"}, 2400.0),
+        ("longitude", "west", {"SITELAT": 10.0, "SITELONG": "110:15:00"}, -110.25),
+        ("longitude", "west", {"SITELAT": 10.0, "SITELONG": "110:15:00 W"}, -110.25),
+        ("longitude", "west", {"SITELAT": 10.0, "SITELONG": "110:15:00 E"}, 110.25),
+        ("longitude", "east", {"SITELAT": 10.0, "SITELONG": "110.25 W"}, -110.25),
+        ("ra", "hour", {"RA": 2.5, "DEC": 10.0}, 37.5),
+        ("ra", "hour", {"RA": "02 30 00", "DEC": 10.0}, 37.5),
+        ("ra", "hour", {"CRVAL1": 37.5, "CRVAL2": 10.0}, 37.5),
+    ],
+)
+def test_units(fact: str, unit: str, card: dict[str, Any], expected: float | None) -> None:
+    found = of(settings=mine(units={fact: unit}), INSTRUME="mine", **card)
+    assert getattr(found, fact) == (None if expected is None else pytest.approx(expected, rel=1e-12))
+
+
+@pytest.mark.parametrize(
+    ("size", "length", "scale"),
+    [("micron", "mm", 206.264806 * 3.8 / 500), ("mm", "mm", 206.264806 * 3800 / 500), ("micron", "m", 206.264806 * 3.8 / 500000)],
+)
+def test_units_of_pixels_and_focal_lengths(size: str, length: str, scale: float) -> None:
+    settings = mine(units={"pixel_size": size, "focal_length": length})
+    assert of(settings=settings, INSTRUME="mine", XPIXSZ=3.8, FOCALLEN=500.0).pixel_scale == pytest.approx(scale)
+
+
+def test_south_behind_a_plain_latitude() -> None:
+    assert of(SITELAT="31.5 S", SITELONG="20.0 E").latitude == -31.5
+
+
+def test_the_chips_own_pixel_is_multiplied_by_the_binning_and_the_stored_one_is_not() -> None:
+    stored = 206.264806 * 7.6 / 500
+    assert of(XPIXSZ=7.6, FOCALLEN=500.0, XBINNING=2).pixel_scale == pytest.approx(stored)
+    assert of(PIXSIZE1=3.8, FOCALLEN=500.0, XBINNING=2).pixel_scale == pytest.approx(stored)
+    assert of(PIXSIZE1=3.8, XPIXSZ=7.6, FOCALLEN=500.0, XBINNING=2).pixel_scale == pytest.approx(stored)
+    assert of(XPIXSZ=7.6, FOCALLEN=0.0).pixel_scale is None
+
+
+def test_override_expression_keyword_default_in_that_order() -> None:
+    cards = {"INSTRUME": "mine", "EGAIN": 1.5, "RDNOISE": 3.0}
+    tables: dict[str, Any] = {"default": {"gain": 4.0, "read_noise": 9.0}}
+    assert of(settings=mine(**tables), **cards).gain == 1.5
+    assert of(settings=mine(**tables), INSTRUME="mine").gain == 4.0
+    tables["expressions"] = {"gain": "EGAIN * 2", "read_noise": "NOSUCH * 2"}
+    found = of(settings=mine(**tables), **cards)
+    assert (found.gain, found.read_noise) == (3.0, 3.0)
+    assert (found.sources["gain"], found.sources["read_noise"]) == ("EGAIN * 2", "RDNOISE")
+    found = of(settings=mine(**tables, override={"gain": 5.0}), **cards)
+    assert (found.gain, found.sources["gain"]) == (5.0, "[override]")
+
+
+@pytest.mark.parametrize(
+    ("cards", "settings", "start", "said"),
+    [
+        ({"TZOFFSET": 2.0}, {}, 20, "UTC+2"),
+        ({"TZOFFSET": -7}, {}, 29, "UTC-7"),
+        ({"TZOFFSET": "n/a"}, {"default": {"utc_offset": 3.0}}, 19, "UTC+3"),
+        ({}, {"default": {"utc_offset": 5.5}}, 16.5, "UTC+5.5"),
+        ({}, {"override": {"utc_offset": 0}}, 22, "UTC+0"),
+        ({"TZOFFSET": 2.0}, {"default": {"utc_offset": 1.0}}, 20, "UTC+2"),
+        ({"TZOFFSET": 2.0}, {"override": {"utc_offset": 1.0}}, 21, "UTC+1"),
+        ({"TZOFFSET": 99}, {"override": {"utc_offset": 1.0}}, 21, "UTC+1"),
+    ],
+)
+def test_local_clocks(cards: dict[str, Any], settings: dict[str, Any], start: float, said: str) -> None:
+    found = of(settings=settings, DATE_OBS=None, DATE_LOC="2024-05-01T22:00:00.00", **cards)
+    assert (found.start_jd1 - 2460431.5 + found.start_jd2) * 24 == pytest.approx(start, abs=1e-8)
+    assert found.time_source == f"DATE-LOC (start, {said}) + exptime/2"
+
+
+def test_a_local_clock_with_its_offset_written_behind_it_needs_no_other() -> None:
+    found = of(settings={"override": {"utc_offset": 9.0}}, DATE_OBS=None, DATE_LOC="2024-05-01T22:00:00.00+02:00")
+    assert seconds_off(found, 2024, 5, 1, 20, 0, 5) < 1e-4
+
+
+def test_a_local_clock_without_offset_is_refused_and_the_line_says_how_to_give_it() -> None:
+    with pytest.raises(FrameUnusable) as caught:
+        of(DATE_OBS=None, DATE_LOC="2024-05-01T22:00:00")
+    assert caught.value.code == "frame.no_time"
+    line = str(caught.value)
+    assert "clock was found (DATE-LOC = 2024-05-01T22:00:00), but not its offset from UTC" in line
+    assert "utc_offset" in line and "[default]" in line and "\n" not in line
+
+
+def test_a_local_clock_beside_utc_is_left_alone_until_its_offset_is_given() -> None:
+    cards = {"DATE_OBS": "2024-05-01T20:00:00.00", "DATE_LOC": "2024-05-01T22:00:00.00"}
+    assert of(**cards).notes == ()
+    assert of(settings={"default": {"utc_offset": 2.0}}, **cards).notes == ()
+    (note,) = of(settings={"default": {"utc_offset": 1.0}}, **cards).notes
+    assert "DATE-LOC is +3600.000 s from DATE-OBS" in note
+
+
+def test_the_end_of_the_exposure() -> None:
+    found = of(settings=mine(times=[{"date": "DATE-END", "at": "end"}]), INSTRUME="mine", DATE_END="2024-05-01T20:00:10.000")
+    assert seconds_off(found, 2024, 5, 1, 20, 0, 5) < 1e-4
+    assert (found.start_jd1 - 2460431.5 + found.start_jd2) * 86400 == pytest.approx(20 * 3600, abs=1e-4)
+    assert found.time_source == "DATE-END (end, UTC) - exptime/2"
+
+
+def test_start_and_end_agree_when_the_exposure_lies_between() -> None:
+    times = [{"date": "DATE-OBS"}, {"date": "DATE-END", "at": "end"}]
+    start = {"DATE_OBS": "2024-05-01T20:00:00.000", "INSTRUME": "mine"}
+    assert of(settings=mine(times=times), DATE_END="2024-05-01T20:00:10.000", **start).notes == ()
+    (note,) = of(settings=mine(times=times), DATE_END="2024-05-01T20:00:11.500", **start).notes
+    assert "DATE-END is +1.500 s from DATE-OBS" in note
+
+
+def test_day_numbers_that_repeat_a_date_are_no_more_precise() -> None:
+    # 2018-07-04T14:03:03 as MaxIm DL writes it: JD of the whole second, with ten decimals.
+    found = of(DATE_OBS="2018-07-04T14:03:03", JD=2458304.0854513887)
+    assert (found.time_source, found.time_sigma, found.notes) == ("DATE-OBS (start, UTC) + exptime/2", 0.5, ())
+    # One with digits of its own is.
+    found = of(DATE_OBS="2018-07-04T14:03:03", JD=2458304.0854561805)
+    assert found.time_source.startswith("JD (")
+    assert found.time_sigma < 1e-4
+
+
+def test_corrections_are_added_up_and_said() -> None:
+    corrections = [
+        {"seconds": 2.0, "reason": "slow clock", "from": "2024-05-01"},
+        {"seconds": -0.5, "until": "2024-06-01T00:00:00+00:00"},
+        {"seconds": 100.0, "until": "2024-05-01T19:59:59"},
+    ]
+    found = of(settings=mine(corrections=corrections), INSTRUME="mine", DATE_OBS="2024-05-01T20:00:00.000")
+    assert seconds_off(found, 2024, 5, 1, 20, 0, 6, 500000) < 1e-4
+    assert found.time_source == "DATE-OBS (start, UTC) + exptime/2, clock +1.5 s"
+    assert found.notes == ("the clock was corrected by +2 s: slow clock", "the clock was corrected by -0.5 s: no reason given")
+
+
+def test_time_sources_fit_their_column() -> None:
+    settings = mine(
+        times=[{"date": "DATE-XYZ", "clock": "TIME-XYZ", "zone": "local"}], override={"utc_offset": -9.5, "time_offset": -1234.567}
+    )
+    found = of(settings=settings, INSTRUME="mine", DATE_XYZ="2024-05-01", TIME_XYZ="20:00:00")
+    assert len(found.time_source) <= 64
+    assert found.time_source.startswith("DATE-XYZ+TIME-XYZ (start, UTC-9.5) + exptime/2")
+
+
+def test_remarks_tell_what_a_time_is() -> None:
+    times = [{"date": "DATE-OBS", "at": "end", "remark": "*grabbed*"}, {"date": "DATE-OBS"}]
+    (definition, *_) = definitions_from(mine(times=times))
+    for remark, at in (("System Clock-Frame Grabbed", "end"), ("Est. Frame Start", "start"), ("", "start")):
+        header = fits.Header([("DATE-OBS", "2020-01-01T00:00:00.0", remark), ("EXPTIME", 10.0)])
+        found = facts(header, definition, SHAPE)
+        assert found.time_source.startswith(f"DATE-OBS ({at}, UTC)")
+        assert found.notes == ()
+    assert facts({"DATE-OBS": "2020-01-01T00:00:00.0", "EXPTIME": 10.0}, definition, SHAPE).time_source.startswith("DATE-OBS (start")
+
+
+@pytest.mark.parametrize("top", ["RGGB", "BGGR", "GRBG", "GBRG"])
+@pytest.mark.parametrize("x", [0, 1, 2, -1])
+@pytest.mark.parametrize("y", [0, 1, 3])
+@pytest.mark.parametrize("bottom_up", [False, True])
+@pytest.mark.parametrize("ny", [500, 501])
+def test_bayer_patterns_as_stored(top: str, x: int, y: int, bottom_up: bool, ny: int) -> None:
+    # The picture from its top left corner, painted from a sensor that begins `x`, `y` pixels before it.
+    sensor = np.tile(np.array(list(top)).reshape(2, 2), (260, 10))
+    picture = sensor[y % 2 : y % 2 + ny, x % 2 : x % 2 + 8]
+    stored = picture[::-1] if bottom_up else picture
+    header = fits.Header([("DATE-OBS", "2020-01-01T00:00:00.0"), ("EXPTIME", 1.0), ("BAYERPAT", top), ("XBAYROFF", x), ("YBAYROFF", y)])
+    header["ROWORDER"] = "BOTTOM-UP" if bottom_up else "TOP-DOWN"
+    assert facts(header, identify(header), (ny, 8)).bayer == "".join(stored[:2, :2].ravel())
+
+
+@pytest.mark.parametrize(
+    ("cards", "pattern"),
+    [
+        ({}, None),
+        ({"BAYERPAT": "rggb "}, "RGGB"),
+        ({"BAYERPAT": "BGGR", "BAYOFFX": 1, "BAYOFFY": 0}, "GBRG"),
+        ({"COLORTYP": "GBRG"}, "GBRG"),
+        ({"COLORTYP": "RGB"}, None),
+        ({"BAYERPAT": "AUTO"}, None),
+        ({"BAYERPAT": "CMYG"}, None),
+        ({"FILTER": "RGGB"}, "RGGB"),
+        ({"FILTER": "RGGB", "ROWORDER": "BOTTOM-UP"}, "GBRG"),
+        ({"BAYERPAT": "RGGB", "HISTORY": "Debayered with VNG"}, None),
+        ({"BAYERPAT": "GGRGGBGGBGGRBRGRBGGGBGGRGGRGGBRBGBRG"}, None),
+    ],
+)
+def test_what_is_a_bayer_mosaic(cards: dict[str, Any], pattern: str | None) -> None:
+    found = of(**cards)
+    assert (found.bayer, found.filter) == (pattern, None)
+    assert bool(found.notes) == ("HISTORY" in cards or len(str(cards.get("BAYERPAT", ""))) > 5)
+
+
+def test_a_bayer_pattern_given_is_that_of_the_array() -> None:
+    cards = {"BAYERPAT": "RGGB", "XBAYROFF": 1}
+    assert of(settings={"override": {"bayer": "BGGR"}}, **cards).bayer == "BGGR"
+    assert of(settings={"default": {"bayer": "BGGR"}}, **cards).bayer == "GRBG"
+    assert of(settings={"default": {"bayer": "BGGR"}}, XBAYROFF=1).bayer == "BGGR"
+    assert of(settings={"override": {"bayer": "none"}}, **cards).bayer is None
+    assert of(settings={"override": {"bayer": "none"}}, FILTER="RGGB").bayer is None
+
+
+def test_an_odd_subframe_puts_the_pattern_in_doubt() -> None:
+    assert "XORGSUBF = 3 is odd" in of(BAYERPAT="RGGB", XORGSUBF=3, YORGSUBF=2).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("cards", "gain", "setting"),
+    [
+        ({"GAIN": 139}, None, 139.0),
+        ({"GAIN": 1.6}, 1.6, None),
+        ({"GAIN": 0, "EGAIN": 3.6}, 3.6, 0.0),
+        ({"GAIN": 139, "EGAIN": 0.0}, None, 139.0),
+        ({"ISOSPEED": 800}, None, 800.0),
+        ({"ISO": 1600, "GAIN": 2.1}, 2.1, 1600.0),
+        ({}, None, None),
+    ],
+)
+def test_gain_and_the_gain_knob(cards: dict[str, Any], gain: float | None, setting: float | None) -> None:
+    found = of(**cards)
+    assert (found.gain, found.gain_setting) == (gain, setting)
+
+
+def test_what_was_trimmed_is_not_trimmed_again() -> None:
+    sections = {"TRIMSEC": "[11:650,1:500]", "BIASSEC": "[1:10,1:500]"}
+    assert of(**sections, TRIM="Sep 22 22:10 Trim data section is [11:650,1:500]").trim is None
+    found = of(**sections, OVERSCAN="Sep 22 22:10 Overscan section is [1:10,1:500]")
+    assert (found.trim, found.overscan) == ((10, 650, 0, 500), None)
+    assert of(**sections, TRIM=False, OVERSCAN=0).overscan == (0, 10, 0, 500)
+
+
+def test_a_pointing_of_zero_is_passed_over_for_the_next_pair() -> None:
+    found = of(OBJCTRA="00 00 00", OBJCTDEC="+00 00 00", RA=253.84, DEC=-41.12)
+    assert (found.ra, found.dec, found.notes, found.sources["ra"]) == (253.84, -41.12, (), "RA")
+    found = of(OBJCTRA="n/a", OBJCTDEC="+10 00 00", RA=253.84, DEC=-41.12)
+    assert (found.ra, found.dec) == (253.84, -41.12)
+
+
+@pytest.mark.parametrize("word", ["DARKFLAT", "Dark Flat", "FlatDark"])
+def test_darks_for_flats_are_darks(word: str) -> None:
+    assert of(IMAGETYP=word).declared == "dark"
+
+
+def test_masters_are_no_frames_of_the_night() -> None:
+    assert of(IMAGETYP="Master Bias").declared == "other"
+    assert of(IMAGETYP="SNAPSHOT").declared == "object"
+
+
+def test_each_missing_fact_has_a_line() -> None:
+    lines = of().missing
+    facts_named = ["gain", "read noise", "saturation", "site", "pixel scale", "pointing", "filter"]
+    assert [line.split(" is not")[0] for line in lines] == facts_named
+    assert lines[0] == (
+        "gain is not in the header (looked for EGAIN, GAIN): it is measured from pairs of bias and flat frames, "
+        "or give gain = ELECTRON/ADU under [default] in --config"
+    )
+    assert all("\n" not in line and "under [default] in --config" in line for line in lines)
+
+
+def test_what_is_given_or_not_needed_is_not_missing() -> None:
+    settings = {"default": {"gain": 1.0, "read_noise": 2.0, "saturation": 3e4, "latitude": 1.0, "longitude": 2.0, "pixel_scale": 1.0}}
+    assert [line.split()[0] for line in of(settings=settings).missing] == ["pointing", "filter"]
+    assert of(settings=settings, IMAGETYP="Bias").missing == ()
+    assert of(settings=settings, BAYERPAT="RGGB", RA=1.0, DEC=2.0).missing == ()
+    (line,) = of(settings=settings, RA=1.0, DEC=2.0, FILTER="V", DATE_OBS="2020-01-01T00:00").missing
+    assert line.startswith("the time is known to 30 s only (DATE-OBS (start, UTC) + exptime/2): ")
+
+
+def test_sources_name_where_each_fact_came_from() -> None:
+    found = of(EGAIN=1.2, CCD_TEMP=-10.0, SITELAT=10.0, SITELONG=20.0, settings={"override": {"filter": "V"}, "default": {"height": 5.0}})
+    expected = {"gain": "EGAIN", "ccd_temperature": "CCD-TEMP", "latitude": "SITELAT", "filter": "[override]", "height": "[default]"}
+    assert {fact: found.sources[fact] for fact in expected} == expected
+    assert "read_noise" not in found.sources
 
 
 @pytest.mark.realdata

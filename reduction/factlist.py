@@ -1,0 +1,175 @@
+"""What a header can say of a frame: every fact with its unit, its limits and the units it may be written in.
+
+Instrument definitions, their checks, the reader of headers, the command
+``starledger header`` and the page ``docs/instruments.md`` all go by this list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+__all__ = ["BAYER_PATTERNS", "FACTS", "SETTINGS", "FactKind", "convert"]
+
+#: Colours of the first 2 x 2 pixels, row by row.
+BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+_NO_LIMIT = float("inf")
+_KELVIN = 273.15
+#: Where the unit is not stated: no detector is as warm as 100 degrees Celsius, or as cold as 100 kelvin and still above zero Celsius.
+_CERTAINLY_KELVIN = 100.0
+
+
+@dataclass(frozen=True)
+class FactKind:
+    """One fact.
+
+    Attributes
+    ----------
+    name : str
+        As in ``[keywords]``, ``[default]`` and ``[override]``.
+    form : str
+        ``number``, ``angle`` (a number or sexagesimal text), ``text``, ``section`` (a FITS section) or ``truth``.
+    unit : str
+        Unit of its value; empty for a text or a plain number.
+    meaning : str
+        One line for the documentation.
+    low, high : float
+        Allowed values, both included.
+    above_zero : bool
+        Zero and less are no values.
+    written : mapping of str to callable
+        Units that ``[units]`` may name, the usual one first, and how each becomes `unit`.
+    given : bool
+        It may stand in ``[default]`` and ``[override]``.
+    """
+
+    name: str
+    form: str
+    unit: str
+    meaning: str
+    low: float = -_NO_LIMIT
+    high: float = _NO_LIMIT
+    above_zero: bool = False
+    written: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
+    given: bool = True
+
+    def allows(self, value: float) -> bool:
+        """Whether a number is a possible value."""
+        return self.low <= value <= self.high and (value > 0 or not self.above_zero)
+
+
+def _times(factor: float) -> Callable[[float], float]:
+    return lambda value: value * factor
+
+
+def _kelvin_if_high(value: float) -> float:
+    return value - _KELVIN if value > _CERTAINLY_KELVIN else value
+
+
+def _from_kelvin(value: float) -> float:
+    # -1 and 0 stand for "no data" where kelvin is the unit.
+    return value - _KELVIN if value > 0 else float("nan")
+
+
+def _inverse(value: float) -> float:
+    return 1.0 / value if value else float("nan")
+
+
+def _same(value: float) -> float:
+    return value
+
+
+_SECONDS = {"s": _same, "ms": _times(1e-3), "us": _times(1e-6), "min": _times(60.0)}
+_LENGTHS = {"micron": _same, "mm": _times(1e3), "m": _times(1e6)}
+_TEMPERATURES = {"auto": _kelvin_if_high, "celsius": _same, "kelvin": _from_kelvin}
+
+_LIST = (
+    FactKind("imagetyp", "text", "", "the observer's word for the type of frame; `image_types` says what it means"),
+    FactKind("exptime", "number", "s", "exposure time", written=_SECONDS),
+    FactKind("object", "text", "", "what was observed"),
+    FactKind("filter", "text", "", "filter"),
+    FactKind("telescope", "text", "", "telescope"),
+    FactKind("site_name", "text", "", "name of the site"),
+    FactKind("latitude", "angle", "deg", "geodetic latitude of the site", low=-90.0, high=90.0),
+    FactKind(
+        "longitude", "angle", "deg", "longitude of the site, east positive", -360.0, 360.0, written={"east": _same, "west": _times(-1.0)}
+    ),
+    FactKind(
+        "height", "number", "m", "height of the site", -500.0, 9000.0, written={"m": _same, "km": _times(1e3), "feet": _times(0.3048)}
+    ),
+    FactKind("ra", "angle", "deg", "right ascension pointed at", 0.0, 360.0, written={"degree": _same, "hour": _times(15.0)}),
+    FactKind("dec", "angle", "deg", "declination pointed at", low=-90.0, high=90.0),
+    FactKind("orientation", "number", "deg", "position angle of the camera"),
+    FactKind(
+        "pixel_scale", "number", "arcsec", "sky on a pixel as stored, that is after binning", high=3600.0, above_zero=True,
+        written={"arcsec": _same, "deg": _times(3600.0)},
+    ),
+    FactKind("pixel_size", "number", "micron", "size of a pixel as stored, after binning", above_zero=True, written=_LENGTHS),
+    FactKind("unbinned_pixel_size", "number", "micron", "size of a pixel of the chip, before binning", above_zero=True, written=_LENGTHS),
+    FactKind("focal_length", "number", "mm", "focal length", above_zero=True, written={"mm": _same, "m": _times(1e3)}),
+    FactKind("aperture", "number", "", "f-number: focal length over diameter", above_zero=True),
+    FactKind("lens", "text", "", "lens"),
+    FactKind("camera_serial", "text", "", "serial number of the camera"),
+    FactKind("binning", "text", "", "binning of both axes, such as `2x2`", given=False),
+    FactKind("binning_x", "number", "pixel", "pixels of the chip in a stored one, along x", low=1.0),
+    FactKind("binning_y", "number", "pixel", "the same along y", low=1.0),
+    FactKind(
+        "gain", "number", "electron/ADU", "electrons a stored unit stands for", above_zero=True,
+        written={"electron/ADU": _same, "ADU/electron": _inverse},
+    ),
+    FactKind("read_noise", "number", "electron", "read noise", above_zero=True),
+    FactKind("saturation", "number", "ADU", "white level: pixels at or above it are saturated", above_zero=True),
+    FactKind("black_level", "number", "ADU", "black level the camera adds", low=0.0),
+    FactKind("gain_setting", "number", "", "position of the gain knob, or ISO speed", low=0.0),
+    FactKind("offset_setting", "number", "", "position of the offset knob", low=0.0),
+    FactKind("read_mode", "text", "", "read-out mode"),
+    FactKind("ccd_temperature", "number", "deg C", "temperature of the detector", -_KELVIN, 100.0, written=_TEMPERATURES),
+    FactKind("set_temperature", "number", "deg C", "temperature the cooler was set to", -_KELVIN, 100.0, written=_TEMPERATURES),
+    FactKind("trim", "section", "pixel", "the part with sky"),
+    FactKind("overscan", "section", "pixel", "the part without light"),
+    FactKind("bayer", "text", "", "Bayer pattern, with its offsets and row order; given, that at pixel (0, 0) as stored, or `none`"),
+    FactKind("bayer_x_offset", "number", "pixel", "column of the pattern that the first column is", given=False),
+    FactKind("bayer_y_offset", "number", "pixel", "row of the pattern that the top row is", given=False),
+    FactKind("row_order", "text", "", "`TOP-DOWN`, or `BOTTOM-UP` where the first row stored is the bottom of the picture", given=False),
+    FactKind("bias_done", "truth", "", "a bias was subtracted", given=False),
+    FactKind("dark_done", "truth", "", "a dark was subtracted", given=False),
+    FactKind("flat_done", "truth", "", "it was divided by a flat", given=False),
+    FactKind("overscan_done", "truth", "", "the overscan was subtracted: `overscan` is not used", given=False),
+    FactKind("trim_done", "truth", "", "it was trimmed: `trim` and `overscan` are not used", given=False),
+)  # fmt: skip
+
+#: Every fact by name, in the order of the documentation.
+FACTS: Mapping[str, FactKind] = MappingProxyType({kind.name: kind for kind in _LIST})
+
+#: What ``[default]`` and ``[override]`` know besides facts: name to (unit, meaning, tables it may stand in).
+SETTINGS: Mapping[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "utc_offset": ("h", "how far the camera's local clock is ahead of UTC: 2 for UTC+2, -7 for UTC-7", ("default", "override")),
+        "time_offset": ("s", "added to every time", ("override",)),
+        "time_sigma": ("s", "least uncertainty of a time", ("override",)),
+    }
+)
+
+
+def convert(name: str, value: float, written: str | None) -> float:
+    """Bring a number of a header to the unit of its fact.
+
+    Parameters
+    ----------
+    name : str
+        Fact.
+    value : float
+        Number as written.
+    written : str or None
+        Unit it is written in, one of ``FACTS[name].written``; the usual one when None.
+
+    Returns
+    -------
+    float
+        NaN for what stands for "no data" in that unit.
+    """
+    units = FACTS[name].written
+    if not units:
+        return value
+    return units[written if written is not None else next(iter(units))](value)
