@@ -144,7 +144,8 @@ _FUNCTIONS: dict[str, tuple[Callable[..., float], int]] = {
 
 
 def _add_mathematics(connection: Any) -> None:
-    """SQLite is often built without mathematics: the views need these functions."""
+    """SQLite is often built without mathematics: the views need these functions. SQLAlchemy's own floor breaks on NULL."""
+    connection.create_function("floor", 1, _null_where_undefined(_FUNCTIONS["floor"][0]), deterministic=True)
     try:
         connection.execute("SELECT log10(1.0)")
     except connection.OperationalError:
