@@ -98,7 +98,7 @@ def altering(engine: Engine) -> Iterator[sa.Connection]:
                 yield connection
                 broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
                 if broken:
-                    raise RuntimeError(f"{len(broken)} rows refer to rows that are not there, first: {tuple(broken[0])}")
+                    raise RuntimeError(f"{len(broken)} references to rows that are not there, first: {tuple(broken[0])}")
         finally:
             driver.execute("PRAGMA foreign_keys = ON")
 

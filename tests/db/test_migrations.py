@@ -1,0 +1,95 @@
+"""Migrations keep what an archive holds, on both engines."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from db import schema
+from db.engine import altering, is_sqlite, make_engine
+
+NOW = dt.datetime(2026, 1, 1)
+
+
+@pytest.fixture
+def engine(archive_url: str) -> Iterator[sa.Engine]:
+    engine = make_engine(archive_url, writer=True)
+    yield engine
+    engine.dispose()
+
+
+def put(engine: sa.Engine, table: str, **values: Any) -> None:
+    """Insert a row into a table as it is in the database now."""
+    model = sa.Table(table, sa.MetaData(), autoload_with=engine)
+    rest = {c.name: "" if isinstance(c.type, sa.String) else 0 for c in model.c if not c.nullable and not isinstance(c.type, sa.DateTime)}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(model).values({**rest, **values}))
+
+
+def rows(engine: sa.Engine, text: str) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(text))]
+
+
+def fill_first_revision(engine: sa.Engine) -> None:
+    put(engine, "config", config_id=1, kind="step", content="{}")
+    put(engine, "run", run_id=1, started=NOW)
+    for task_id in (1, 2):
+        put(engine, "task", task_id=task_id, config_id=1, run_id=1, status="done", unit=str(task_id), input_hash=str(task_id), finished=NOW)
+    put(engine, "instrument", instrument_id=4, name="camera", nx=9, ny=8)
+    put(engine, "passband", passband_id=1, name="V")
+    put(engine, "night", night_id=7)
+    put(engine, "product", product_id=1, task_id=1, kind="bias", path="bias/1.fits")
+    put(engine, "product", product_id=2, task_id=2, kind="calibrated", path="calibrated/1.fits")
+    put(engine, "exposure", exposure_id=1, instrument_id=4, night_id=7, task_id=1, gain=1.5)
+    put(engine, "frame", frame_id=1, exposure_id=1, channel="mono", night_id=7, instrument_id=4, passband_id=1, nx=9, ny=8, type="object")
+    put(engine, "master", master_id=1, kind="bias", instrument_id=4, night_id=7, channel="mono", product_id=1, task_id=1, jd_utc=2460000.0)
+    put(engine, "calibrated_frame", frame_id=1, bias_master_id=1, product_id=2, task_id=2)
+    put(engine, "frame_statistics", frame_id=1, statistics="{}", task_id=1)
+    put(engine, "detector", instrument_id=4, night_id=7, task_id=1, gain=1.5)
+
+
+def test_rows_of_one_night_survive_the_way_up_and_down(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0001")
+    fill_first_revision(engine)
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    assert rows(engine, "SELECT setup_id, instrument_id, binning_x, gain_setting FROM setup") == [(4, 4, 1, None)]
+    assert rows(engine, "SELECT frame_id, setup_id, raw_x0, raw_step, type FROM frame") == [(1, 4, 0, 1, "object")]
+    assert rows(engine, "SELECT master_id, setup_id, valid_from, max_ratio FROM master") == [(1, 4, 2459999.0, 1.0)]
+    assert rows(engine, "SELECT frame_id, bias_master_id, n_cosmic, product_id FROM calibrated_frame") == [(1, 1, 0, 2)]
+    assert rows(engine, "SELECT gain, duplicate_of FROM exposure") == [(1.5, None)]
+    schema.downgrade(engine, "0001")
+    assert rows(engine, "SELECT frame_id, instrument_id, type FROM frame") == [(1, 4, "object")]
+    assert rows(engine, "SELECT master_id, instrument_id, kind FROM master") == [(1, 4, "bias")]
+    assert rows(engine, "SELECT frame_id, bias_master_id, product_id FROM calibrated_frame") == [(1, 1, 2)]
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+
+
+def test_downgrading_drops_what_the_older_schema_has_no_place_for(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0001")
+    fill_first_revision(engine)
+    schema.upgrade(engine)
+    put(engine, "master", master_id=2, kind="largescale", setup_id=4, night_id=7, product_id=1, task_id=1)
+    put(engine, "master_frame", master_id=2, frame_id=1)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE calibrated_frame SET product_id = NULL"))
+    schema.downgrade(engine, "0001")
+    assert rows(engine, "SELECT master_id FROM master") == [(1,)]
+    assert rows(engine, "SELECT * FROM calibrated_frame") == rows(engine, "SELECT * FROM master_frame") == []
+
+
+def test_rows_that_refer_to_nothing_stop_a_migration(engine: sa.Engine) -> None:
+    if not is_sqlite(engine):
+        pytest.skip("PostgreSQL checks every row itself")
+    schema.upgrade(engine)
+    with pytest.raises(RuntimeError, match="2 references to rows that are not there"), altering(engine) as connection:
+        connection.execute(sa.text("INSERT INTO master_frame (master_id, frame_id, used) VALUES (5, 5, 1)"))
+    assert rows(engine, "SELECT count(*) FROM master_frame") == [(0,)]
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
