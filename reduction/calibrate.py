@@ -96,9 +96,7 @@ def _count(plane: Plane, bit: Mask) -> int:
     return int(np.count_nonzero(plane.mask & np.uint8(int(bit))))
 
 
-def _keep(
-    context: Context, frame: Frame, exposure: Exposure, masters: dict[str, int], row: dict[str, Any], plane: Plane
-) -> NewFile:
+def _keep(context: Context, frame: Frame, exposure: Exposure, masters: dict[str, int], row: dict[str, Any], plane: Plane) -> NewFile:
     header = {
         "RAWSHA": exposure.sha256[:60],
         "OBJECT": exposure.object_name,

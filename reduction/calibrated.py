@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
@@ -76,7 +77,7 @@ def calibrated_pixels(
     other = None if same_bias else planes.of(dark_bias)
     # A dark that had no bias taken off carries the zero level itself.
     carries_zero = dark is not None and dark_bias is None
-    return calibrate(
+    plane = calibrate(
         raw.data,
         gain=detector.gain,
         read_noise=detector.read_noise,
@@ -92,12 +93,16 @@ def calibrated_pixels(
         same_bias=same_bias,
         dark_bias_variance=other.variance if other is not None else None,
     )
+    if frame.type in ("bias", "dark") and bias is None:
+        # What light there is, and its noise, count from the zero level; the frame keeps the level, since it is what it shows.
+        plane.value[(plane.mask & np.uint8(int(Mask.NO_DATA))) == 0] += np.float32(zero_level(context, frame, masters))
+    return plane
 
 
 def zero_level(context: Context, frame: Frame, masters: Mapping[str, int]) -> float:
-    """Level without light (ADU) that is taken off where no master does it; bias frames and darks keep it, since it is what they show."""
+    """Level without light (ADU) where no master holds it."""
     state = context.session.get_one(Exposure, frame.exposure_id).calibration_state.split()
-    if "bias" in masters or frame.type in ("bias", "dark") or "bias" in state or "dark" in state:
+    if "bias" in masters or "bias" in state or "dark" in state:
         return 0.0
     return detector_of(context.session, frame).zero_level
 

@@ -128,7 +128,19 @@ def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
     if measured and gain is None and read_noise is None and not _of(frames, "bias"):
         row["read_noise"] = transfer.read_noise
         row["read_noise_source"] = "in the zero level: only their sum is known"
-    return Output(rows=[Rows(Detector, row, upsert=True)], remark=transfer.reason or None)
+    return Output(rows=[Rows(Detector, row, upsert=True)], remark=_doubt(gain, transfer, source) or transfer.reason or None)
+
+
+def _doubt(gain: float | None, transfer: PhotonTransfer, source: str) -> str | None:
+    """A given gain that the noise contradicts: what is written may be that of the converter's own steps, or of another setting."""
+    if gain is None or not transfer.constrained or "flat" not in source:
+        return None
+    if abs(transfer.gain - gain) <= max(5.0 * transfer.gain_err, 0.2 * gain):
+        return None
+    return (
+        f"the gain given is {gain:.3g}, {source} say {transfer.gain:.3g} +- {transfer.gain_err:.2g} electron/ADU;"
+        f" if the header is wrong, give gain = {transfer.gain:.3g} under [override] in --config"
+    )
 
 
 _Frames = list[tuple[Frame, Exposure]]

@@ -23,6 +23,7 @@ from astropy.io import fits
 
 from db.errors import FrameUnusable
 from reduction.rawfiles import FITS_SUFFIXES, RawFiles, find_raw_files, is_fits_name
+from reduction.tiles import DECODING_ERRORS
 
 __all__ = [
     "FITS_SUFFIXES",
@@ -147,7 +148,7 @@ def read_raw(path: str | Path) -> RawImage:
         scale = abs(float(hdu.header.get("BSCALE", 1.0)))
         try:
             values = hdu.data
-        except (OSError, ValueError, TypeError, zlib.error, RuntimeError, IndexError) as error:
+        except DECODING_ERRORS as error:
             raise FrameUnusable(
                 f"the pixels of HDU {index} cannot be decoded ({_one_line(error)})",
                 where=str(path),

@@ -157,12 +157,12 @@ def _rows(
     night_id = frame["night_id"]
     evening = dt.date(2000, 1, 1) + dt.timedelta(days=night_id)
     rows = [Rows(Night, {"night_id": night_id, "evening": evening.isoformat()}, upsert=True)]
-    instrument_id, more = _key_of(session, Instrument, name=found.instrument, nx=shape[1], ny=shape[0])
+    instrument_id, more = _key_of(session, Instrument, {"name": found.instrument, "nx": shape[1], "ny": shape[0]})
     rows += [Rows(Instrument, {**columns, "definition": found.definition}, upsert=True) for columns in more]
     observatory_id = None
     if found.latitude is not None and found.longitude is not None:
         site = {"name": found.site_name or "site in the header", "latitude": found.latitude, "longitude": found.longitude}
-        observatory_id, more = _key_of(session, Observatory, **site)
+        observatory_id, more = _key_of(session, Observatory, site)
         rows += [Rows(Observatory, {**columns, "height": found.height or 0.0}, upsert=True) for columns in more]
     exposure_id = session.execute(sa.select(Exposure.exposure_id).where(Exposure.sha256 == exposure["sha256"])).scalar()
     exposure_id = exposure_id or next_id(session, Exposure.exposure_id)
@@ -171,7 +171,7 @@ def _rows(
     rows.append(Rows(Exposure, {**exposure, **keys, "observatory_id": observatory_id, "duplicate_of": twin}, upsert=True))
     if twin is not None:
         return rows
-    setup_id, more = _key_of(session, Setup, instrument_id=instrument_id, **_setup(found))
+    setup_id, more = _key_of(session, Setup, {"instrument_id": instrument_id, **_setup(found)})
     rows += [Rows(Setup, columns, upsert=True) for columns in more]
     rows += _frame_rows(session, found, {**frame, **keys, "setup_id": setup_id}, channels)
     rows.append(Rows(ExposureStatistics, {"exposure_id": exposure_id, "statistics": statistics}, upsert=True))
@@ -201,7 +201,7 @@ def _frame_rows(session: Session, found: Facts, frame: dict[str, Any], channels:
     for channel in channels:
         name = _passband(found.filter, channel.name)
         if name not in bands:
-            bands[name], more = _key_of(session, Passband, fresh=first_band, name=name)
+            bands[name], more = _key_of(session, Passband, {"name": name}, first_band)
             first_band += len(more)
             rows += [Rows(Passband, columns, upsert=True) for columns in more]
         same = (Frame.exposure_id == frame["exposure_id"], Frame.channel == channel.name)
@@ -221,7 +221,7 @@ def _passband(name: str | None, channel: str) -> str:
     return f"{name} {channel[0]}" if name else channel[0]
 
 
-def _key_of(session: Session, table: Any, *, fresh: int | None = None, **identity: Any) -> tuple[int, list[dict[str, Any]]]:
+def _key_of(session: Session, table: Any, identity: dict[str, Any], fresh: int | None = None) -> tuple[int, list[dict[str, Any]]]:
     """The key of the row with this identity, and the columns to insert when there is none yet (under the key `fresh`, if given)."""
     key = table.__table__.primary_key.columns.values()[0]
     same = (getattr(table, name).is_(None) if value is None else getattr(table, name) == value for name, value in identity.items())

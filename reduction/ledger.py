@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from db.bulk import bulk_insert
 from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
 from db.tables import Base, Config, Exposure, Frame, Lineage, Product, Task
+from reduction.product import TEMPORARY_PREFIX
 from reduction.step import STEPS, NewFile, Output, Rows, Step, Unit, canonical
 
 __all__ = ["Ledger", "sweep"]
@@ -236,6 +238,9 @@ def sweep(engine: Engine, files: Path) -> int:
         with engine.begin() as connection:
             connection.execute(sa.update(Task).where(Task.task_id.in_(made), Task.status == "done").values(status="superseded"))
     removed = 0
+    for folder in files.glob(f"{TEMPORARY_PREFIX}*/"):
+        shutil.rmtree(folder, ignore_errors=True)
+        removed += 1
     for kind in ("raw", "bias", "dark", "largescale", "flat", "pattern", *_PASSING):
         for path in sorted((files / kind).glob("**/*.fits")):
             relative = path.relative_to(files).as_posix()

@@ -111,7 +111,9 @@ def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDAr
     for frame in frames:
         planes = calibrated_planes(context, frame.frame_id)
         sky = read_map(context, paths[frame.frame_id]).image(planes["SCI"].shape)
-        yield planes["SCI"] - sky, covered(context, frame, planes, wings) | (planes["MASK"] != 0)
+        # Hot pixels that no dark has told of look like cosmic rays, on every frame; those that are, the clipping finds.
+        masked = (planes["MASK"] & np.uint8(255 - int(Mask.COSMIC))) != 0
+        yield planes["SCI"] - sky, covered(context, frame, planes, wings) | masked
 
 
 def _rows(frames: tuple[int, ...], level: float, noise: float, n_unknown: int, session: Session, _task_id: int) -> list[Rows]:

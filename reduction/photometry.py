@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from db.errors import FrameUnusable
-from db.flags import Flag
+from db.flags import Flag, Mask
 from db.tables import CalibratedFrame, Frame, FrameBackground, Master, Measurement, PhotometrySlot, Product, Source, WcsSolution
 from reduction.background import read_map
 from reduction.calibrated import calibrated_planes
@@ -102,6 +102,8 @@ def _planes(context: Context, frame: Frame, pattern: str | None) -> dict[str, np
     if correction is not None:
         planes["SCI"] = planes["SCI"] - correction.value
         planes["VAR"] = planes["VAR"] + correction.variance
+        # A hot pixel on a frame without a dark looks like a cosmic ray; this one is known, and mended.
+        planes["MASK"] = np.where(correction.value != 0, planes["MASK"] & np.uint8(255 - int(Mask.COSMIC)), planes["MASK"])
     return planes
 
 

@@ -176,7 +176,6 @@ class Context:
         written = write_image(self.files / path, planes, header)
         return NewFile(kind, path, written.sha256, written.size)
 
-
     def write_calibrated(self, name: str, plane: tuple[Any, Any, Any], header: Mapping[str, Any]) -> NewFile:
         """Write value, variance and mask of a calibrated frame, packed to a hundredth of its noise."""
         path = f"calibrated/{name}-{self.input_hash[:10]}.fits"

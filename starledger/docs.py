@@ -64,19 +64,18 @@ _VIEW_TEXT = {
     "light_curve": "Fitted magnitudes of each source in its best slot, against the latest reference of its field: the light curves.",
     "light_curve_all": "The same columns, in every slot.",
     "latest_reference": "The accepted reference that a field's magnitudes refer to now.",
-    "good_master": "Masters that are neither bad nor superseded: those that are used.",
+    "good_master": "Masters that are neither bad, superseded nor stale: those that may be used.",
+    "frame_master": "Which master of each kind serves a frame: a person's choice, else the rule. `master_id` is NULL where none is wanted.",
     "frame_quality": "One row a frame: type, stars, sky, zero point, plate solution, fit, Moon, and why it failed where it did.",
     "stale_product": "Tasks whose result rests on something that was superseded or marked bad, and their files.",
     "flag_bit": "The bits of `measurement.flags` by name: see [flags](flags.md).",
 }
 
-#: Bits that have their place and are not found by any step so far.
-_RESERVED = Flag.COSMIC
-_RESERVED_MASK = Mask.COSMIC
-
 #: Columns of views that are no table's: unit and meaning.
 _VIEW_OWN = {
     "failure": ("", "The step that failed on it, and the error's one line; NULL when none did"),
+    "is_choice": ("", "1 when a person chose it, 0 when the rule did"),
+    "scale": ("", "Factor that brings a dark to the frame's exposure time; else 1"),
     "bit": ("", "Value of the bit"),
     "name": ("", "Name of the bit"),
     "meaning": ("", "What it says when set"),
@@ -360,7 +359,7 @@ def flags_page() -> str:
         "`measurement.flags`, and `flags` in the views `light_curve` and `light_curve_all`, is the sum of these bits. In SQL, the view "
         "`flag_bit` names them; in Python, `db.flags.decode(bits)` does. A flag says what was met; it does not reject the point. "
         f"`quality` is 1 where one of {_names(Flag.SATURATED | Flag.BAD_PIXEL | Flag.COSMIC)} is set, and 2 where a person has "
-        f"masked the point. No step sets {_names(_RESERVED)} yet, nor the mask bit {_names(_RESERVED_MASK)}.",
+        "masked the point.",
         _table(("bit", "name", "meaning"), rows(FLAG_TEXT)),
         "## Pixel masks",
         "The plane MASK of calibrated frames and masters is the sum of these bits, pixel by pixel.",

@@ -1,27 +1,60 @@
-"""From a raw image to light: overscan, bias, dark and flat, with variance and mask.
+"""From a raw image to light: linearity, bias, dark and flat, with variance and mask.
 
-The variance of a pixel is photon noise of the light above the zero level, read
-noise, quantisation, and the masters' own variances carried with the derivatives
-of ``value = (raw - bias - scale * dark) / flat``.
+With u the raw value above the zero level (overscan subtracted, bias B), L the
+linearity correction, D the dark of scale k, and F the flat,
+
+    value = (L(u) - k D) / F,    u = raw - B.
+
+Its variance is the sum of each independent error times its derivative squared
+(g gain, R read noise, q step of the raw values, V variances):
+
+    V = [ light / g + L'^2 (R^2 / g^2 + q^2 / 12 + V_overscan) + V_masters + value^2 V_F ] / F^2
+
+- Photons: N electrons scatter by sqrt(N) before the detector's response bends
+  them, so that their noise in u is divided by L', and L' cancels in the value.
+- Read noise, steps and the overscan level are errors of u: each has L'.
+- Bias: d value / d B is -L' / F, and where the dark had the same bias taken off,
+  D = D_raw - B carries the same error with the opposite sign:
+  V_masters = (L' - k)^2 V_B + k^2 V_D, V_D without the bias's share. With
+  another bias in the dark the errors are independent:
+  V_masters = L'^2 V_B + k^2 (V_D + V_B,dark).
+- Flat: d value / d F is -value / F.
+
+The light of a pixel is not known, only measured. Taken from the pixel itself
+it makes pixels that came out low by chance look sure of it. So it is the mean
+of L(u) over the 3x3 pixels where the pixel agrees with that mean within 3
+standard deviations, else the pixel's own; negative light makes no noise. Where
+there is no light at all, what is left is a variance too large by a factor of
+1 + 0.13 / R.
+
+Errors that many pixels share (a row's overscan level, the masters) are in the
+variance of each, and do not average out over a row, or over frames.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from db.flags import Mask
-from reduction.kernels.stack import clipped_mean
+from reduction.kernels.overscan import Section, trim_overscan
+from reduction.kernels.saturation import bleed_mask, neighbour_mask, saturated_mask
 
-__all__ = ["Plane", "Section", "bleed_mask", "calibrate", "saturated_mask", "smooth_normalised", "trim_overscan"]
+__all__ = ["Plane", "Section", "bleed_mask", "calibrate", "neighbour_mask", "saturated_mask", "smooth_normalised", "trim_overscan"]
 
-Section = tuple[int, int, int, int]
-"""Image section (x0, x1, y0, y1), 0-based, half open."""
-
+_NO_DATA = int(Mask.NO_DATA)
+_SATURATED = int(Mask.SATURATED)
 _CARRIED = int(Mask.NO_DATA | Mask.HOT | Mask.DEAD)
+
+
+Raw = NDArray[np.floating] | NDArray[np.integer]
+"""A raw image, as integers or floats."""
 
 
 @dataclass(frozen=True)
@@ -41,134 +74,6 @@ class Plane:
     value: NDArray[np.float32]
     variance: NDArray[np.float32]
     mask: NDArray[np.uint8]
-
-
-def _check_section(section: Section, shape: tuple[int, ...], name: str) -> None:
-    x0, x1, y0, y1 = section
-    if not (0 <= x0 < x1 <= shape[1] and 0 <= y0 < y1 <= shape[0]):
-        raise ValueError(f"{name} section (x0, x1, y0, y1) = {section} does not lie in an image of {shape[1]}x{shape[0]} pixels")
-
-
-def _overscan_profile(lines: NDArray[np.float32], smooth: float) -> NDArray[np.float32]:
-    """Clipped mean of each row of lines (n_line, n_sample), smoothed along the rows."""
-    # The lines lie along one image row, so that they share the typical scatter of that row.
-    stack = clipped_mean(np.ascontiguousarray(lines.T[:, np.newaxis, :]))
-    good = stack.count[0] > 0
-    if not good.any():
-        raise ValueError("the overscan section holds no finite value")
-    level = np.where(good, stack.value[0], 0.0).astype(np.float64)
-    if smooth <= 0:
-        return np.asarray(np.interp(np.arange(level.size), np.flatnonzero(good), level[good]), dtype=np.float32)
-    weight = ndimage.gaussian_filter1d(good.astype(np.float64), smooth, mode="nearest")
-    total = ndimage.gaussian_filter1d(level, smooth, mode="nearest")
-    profile = np.divide(total, weight, out=np.full(level.size, level[good].mean()), where=weight > 1e-6)
-    return np.asarray(profile, dtype=np.float32)
-
-
-def trim_overscan(raw: NDArray[np.float32], trim: Section | None, overscan: Section | None, *, smooth: float = 5.0) -> NDArray[np.float32]:
-    """Subtract the overscan level and cut the image to its light-sensitive part.
-
-    Parameters
-    ----------
-    raw : float32, shape (ny, nx)
-        Raw image, ADU.
-    trim : Section or None
-        Part to keep; None keeps all.
-    overscan : Section or None
-        Overscan; None subtracts nothing.  A section that spans the rows of `trim` gives a level for each row, one that
-        spans its columns a level for each column, any other one level for all.
-    smooth : float
-        Standard deviation of the Gaussian that smooths the level from row to row (or column to column), pixel; 0 for none.
-
-    Returns
-    -------
-    float32, shape of `trim`
-        A new array.
-
-    Raises
-    ------
-    ValueError
-        If a section does not lie in the image or the overscan has no finite value.
-    """
-    whole: Section = (0, raw.shape[1], 0, raw.shape[0])
-    x0, x1, y0, y1 = trim or whole
-    _check_section((x0, x1, y0, y1), raw.shape, "trim")
-    image: NDArray[np.float32] = np.array(raw[y0:y1, x0:x1], dtype=np.float32)
-    if overscan is None:
-        return image
-    _check_section(overscan, raw.shape, "overscan")
-    ox0, ox1, oy0, oy1 = overscan
-    if oy0 <= y0 and oy1 >= y1:
-        image -= _overscan_profile(raw[y0:y1, ox0:ox1], smooth)[:, np.newaxis]
-    elif ox0 <= x0 and ox1 >= x1:
-        image -= _overscan_profile(raw[oy0:oy1, x0:x1].T, smooth)[np.newaxis, :]
-    else:
-        image -= _overscan_profile(raw[oy0:oy1, ox0:ox1].reshape(1, -1), 0.0)[0]
-    return image
-
-
-def saturated_mask(raw: NDArray[np.float32], saturation: float | None) -> NDArray[np.bool_]:
-    """Pixels at or above the saturation level.
-
-    Parameters
-    ----------
-    raw : float32, shape (ny, nx)
-        Raw image, ADU, before anything is subtracted.
-    saturation : float or None
-        Level, ADU; None marks nothing.
-
-    Returns
-    -------
-    bool, shape (ny, nx)
-        NaN is not saturated, +inf is.
-    """
-    if saturation is None:
-        return np.zeros(raw.shape, dtype=np.bool_)
-    return np.asarray(raw >= saturation, dtype=np.bool_)
-
-
-def _ridge(raw: NDArray[np.float32], axis: int, limit: float) -> NDArray[np.bool_]:
-    """Pixels that stand by `limit` above those two and three to both sides across the trail."""
-    across = 1 - axis
-    sides = [ndimage.shift(raw, [shift if a == across else 0 for a in (0, 1)], order=0, mode="nearest") for shift in (-3, -2, 2, 3)]
-    return np.asarray(raw > np.max(sides, axis=0) + limit, dtype=np.bool_)
-
-
-def bleed_mask(
-    raw: NDArray[np.float32], saturated: NDArray[np.bool_], *, noise: float = 1.0, threshold: float = 5.0, max_length: int = 200
-) -> NDArray[np.bool_]:
-    """Pixels next to saturated ones, and the charge trails that leave them along rows or columns.
-
-    Parameters
-    ----------
-    raw : float32, shape (ny, nx)
-        Image, ADU.
-    saturated : bool, shape (ny, nx)
-        Saturated pixels (see `saturated_mask`).
-    noise : float
-        Pixel noise of the sky, ADU.
-    threshold : float
-        A trail's pixel exceeds the pixels two and three to both sides across the trail by so many times the noise.
-    max_length : int
-        Longest trail followed, pixel.
-
-    Returns
-    -------
-    bool, shape (ny, nx)
-        The eight neighbours of every saturated pixel, and every pixel of a ridge connected with them along a row
-        or a column; saturated pixels themselves are not included.
-    """
-    if not saturated.any():
-        return np.zeros(raw.shape, dtype=np.bool_)
-    ring = ndimage.binary_dilation(saturated, structure=np.ones((3, 3), bool))
-    bleed = ring.copy()
-    finite = np.nan_to_num(raw, nan=0.0, posinf=float(np.finfo(np.float32).max), neginf=0.0)
-    for axis in (0, 1):
-        line = np.zeros((3, 3), dtype=np.bool_)
-        line[(slice(None), 1) if axis == 0 else (1, slice(None))] = True
-        ridge = _ridge(finite, axis, threshold * noise)
-        bleed |= ndimage.binary_dilation(ring, structure=line, iterations=max_length, mask=ridge | ring)
-    return np.asarray(bleed & ~saturated, dtype=np.bool_)
 
 
 def smooth_normalised(image: NDArray[np.float32], mask: NDArray[np.bool_] | None, sigma: float) -> NDArray[np.float32]:
@@ -198,29 +103,195 @@ def smooth_normalised(image: NDArray[np.float32], mask: NDArray[np.bool_] | None
     return np.asarray(ratio, dtype=np.float32)
 
 
-def _pedestal(
-    raw: NDArray[np.float32], bias: Plane | None, dark: Plane | None, dark_scale: float, zero_level: float | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What to subtract from the raw image, and the zero level of the light that makes photon noise."""
-    scaled = dark_scale * dark.value.astype(np.float64) if dark is not None else np.zeros(raw.shape)
-    if bias is not None:
-        level = bias.value.astype(np.float64)
-        return level + scaled, level
-    if dark is not None:
-        return scaled, np.full(raw.shape, zero_level) if zero_level is not None else scaled
-    level = np.full(raw.shape, zero_level if zero_level is not None else 0.0)
-    return level, level
+_Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
-def _carried_mask(raw: NDArray[np.float32], masters: list[Plane]) -> NDArray[np.uint8]:
-    mask = np.where(np.isfinite(raw), 0, int(Mask.NO_DATA)).astype(np.uint8)
-    for master in masters:
-        mask |= master.mask & np.uint8(_CARRIED)
-    return mask
+@njit(cache=True)
+def _mask_row(raw: Raw, masks: tuple[NDArray[np.uint8], ...], iy: int, saturation: float, out: NDArray[np.uint8]) -> None:
+    """Bits that the masters carry, and saturation."""
+    out[:] = 0
+    for mask in masks:
+        if mask.size:
+            row = mask[iy]
+            for ix in range(out.size):
+                out[ix] |= row[ix] & np.uint8(_CARRIED)
+    for ix in range(out.size):
+        # A NaN is not saturated, and no level is reached when there is none.
+        out[ix] |= np.uint8(_SATURATED) if raw[ix] >= saturation else np.uint8(0)
+
+
+@njit(cache=True)
+def _light_row(
+    raw: Raw, zero: NDArray[np.float32], level: float, bits: NDArray[np.uint8], polynomial: NDArray[np.float64], out: _Rows
+) -> None:
+    """Signal above the zero level, linearised, its derivative, and 1 where it may speak for its neighbours."""
+    light, slope, known = out
+    for ix in range(light.size):
+        light[ix] = np.float64(raw[ix]) - (zero[ix] if zero.size else level)
+        slope[ix] = 1.0
+    if polynomial.size:
+        for ix in range(light.size):
+            u, factor, derivative = light[ix], 0.0, 0.0
+            for k in range(polynomial.size - 1, -1, -1):
+                factor = (factor + polynomial[k]) * u
+                derivative = (derivative + (k + 2.0) * polynomial[k]) * u
+            light[ix], slope[ix] = u * (1.0 + factor), 1.0 + derivative
+    for ix in range(light.size):
+        known[ix] = 1.0 if abs(light[ix]) < np.inf and not bits[ix] & _CARRIED else 0.0
+
+
+@njit(cache=True)
+def _charge_row(
+    light: NDArray[np.float64], known: NDArray[np.float64], here: int, constant: NDArray[np.float64], gain: float, columns: _Rows
+) -> None:
+    """Charge that makes the photon noise of each pixel of the row `here` of three, see the top of this module, into columns[2]."""
+    total, count, charge = columns
+    n = charge.size
+    for ix in range(n):
+        total[ix + 1], count[ix + 1] = 0.0, 0.0
+    for k in range(light.shape[0]):
+        for ix in range(n):
+            total[ix + 1] += light[k, ix] if known[k, ix] > 0.0 else 0.0
+            count[ix + 1] += known[k, ix]
+    for ix in range(n):
+        own = light[here, ix]
+        around = count[ix] + count[ix + 1] + count[ix + 2]
+        mean = max((total[ix] + total[ix + 1] + total[ix + 2]) / max(around, 1.0), 0.0)
+        near = around > 0.0 and (own - mean) ** 2 <= 9.0 * (mean / gain + constant[ix])
+        charge[ix] = mean if near else max(own, 0.0)
+
+
+@njit(cache=True)
+def _variance_row(
+    slope: NDArray[np.float64],
+    charge: NDArray[np.float64],
+    gain: float,
+    constant: NDArray[np.float64],
+    variances: tuple[NDArray[np.float32], ...],
+    scales: tuple[float, float],
+    iy: int,
+    out: NDArray[np.float64],
+) -> None:
+    """Variance before the flat."""
+    bias, dark, dark_bias = variances
+    scale, shared = scales
+    for ix in range(out.size):
+        out[ix] = charge[ix] / gain + slope[ix] ** 2 * constant[ix]
+    if bias.size:
+        for ix in range(out.size):
+            out[ix] += (slope[ix] - shared) ** 2 * bias[iy, ix]
+    if dark.size:
+        for ix in range(out.size):
+            out[ix] += scale**2 * dark[iy, ix]
+    if dark_bias.size:
+        for ix in range(out.size):
+            out[ix] += scale**2 * dark_bias[iy, ix]
+
+
+@njit(cache=True)
+def _finish_row(
+    light: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    values: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    scale: float,
+    offset: float,
+    iy: int,
+    out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]],
+) -> None:
+    """Dark and flat, and the row of the result."""
+    dark, flat, flat_variance = values
+    value_row, variance_row, bits = out
+    for ix in range(light.size):
+        value, squared = light[ix] + offset, variance[ix]
+        if dark.size:
+            value -= scale * dark[iy, ix]
+        if flat.size:
+            response = np.float64(flat[iy, ix])
+            inverse = 1.0 / response if response > 0.0 else np.nan
+            value *= inverse
+            squared = (squared + value * value * flat_variance[iy, ix]) * inverse * inverse
+        good = abs(value) < np.inf and 0.0 <= squared < np.inf and not bits[ix] & _NO_DATA
+        value_row[ix] = np.float32(value) if good else np.float32(0.0)
+        variance_row[ix] = np.float32(squared) if good else np.float32(0.0)
+        bits[ix] |= np.uint8(0) if good else np.uint8(_NO_DATA)
+
+
+@njit(cache=True, error_model="numpy")
+def _calibrate_rows(
+    raw: Raw,
+    masters: tuple[NDArray[np.float32], ...],
+    masks: tuple[NDArray[np.uint8], ...],
+    numbers: tuple[float, float, float, float, float, float],
+    noise: tuple[NDArray[np.float64], NDArray[np.float64]],
+    polynomial: NDArray[np.float64],
+    out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]],
+) -> None:
+    """Everything in one pass, row after row: three rows of the signal are at hand at a time."""
+    zero, zero_variance, dark, dark_variance, dark_bias, flat, flat_variance = masters
+    level, offset, scale, shared, gain, saturation = numbers
+    ny, nx = raw.shape
+    light, slope, known = np.zeros((3, nx)), np.zeros((3, nx)), np.zeros((3, nx))
+    # One more column on either side, empty, for the mean of three.
+    columns = (np.zeros(nx + 2), np.zeros(nx + 2), np.zeros(nx))
+    variance, nothing = np.zeros(nx), np.zeros(0, np.float32)
+    for step in range(ny + 1):
+        if step < ny:
+            k = step % 3
+            _mask_row(raw[step], masks, step, saturation, out[2][step])
+            zero_row = zero[step] if zero.size else nothing
+            _light_row(raw[step], zero_row, level, out[2][step], polynomial, (light[k], slope[k], known[k]))
+        else:
+            known[step % 3] = 0.0
+        iy = step - 1
+        if iy < 0:
+            continue
+        here = iy % 3
+        constant = noise[0][iy] + noise[1]
+        _charge_row(light, known, here, constant, gain, columns)
+        _variance_row(slope[here], columns[2], gain, constant, (zero_variance, dark_variance, dark_bias), (scale, shared), iy, variance)
+        _finish_row(light[here], variance, (dark, flat, flat_variance), scale, offset, iy, (out[0][iy], out[1][iy], out[2][iy]))
+
+
+def _plane(values: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    return np.zeros((0, 0), np.float32) if values is None else np.require(values, np.float32, ["C", "W"])
+
+
+def _line_noise(variance: ArrayLike, constant: float, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variance of the raw value that does not depend on light, as a sum of one of the row and one of the column."""
+    given = np.atleast_2d(np.asarray(variance, dtype=np.float64))
+    if given.shape not in {(1, 1), (shape[0], 1), (1, shape[1])}:
+        raise ValueError(f"the overscan variance has shape {given.shape}, allowed are {(shape[0], 1)}, {(1, shape[1])} and one number")
+    rows = np.broadcast_to(given[:, 0] if given.shape[1] == 1 else np.zeros(1), (shape[0],)) + constant
+    columns = np.broadcast_to(given[0] if given.shape[1] > 1 else np.zeros(1), (shape[1],))
+    return np.ascontiguousarray(rows), np.ascontiguousarray(columns)
+
+
+def _masters(
+    bias: Plane | None, dark: Plane | None, flat: Plane | None, dark_bias: NDArray[np.float32] | None
+) -> tuple[tuple[NDArray[np.float32], ...], tuple[NDArray[np.uint8], ...]]:
+    """Planes and masks in the order in which the kernel takes them; missing ones are empty."""
+    planes = [bias, dark, flat]
+    values = [_plane(None if plane is None else plane.value) for plane in planes]
+    variances = [_plane(None if plane is None else plane.variance) for plane in planes]
+    masks = [np.zeros((0, 0), np.uint8) if plane is None else np.require(plane.mask, np.uint8, ["C", "W"]) for plane in planes]
+    return (values[0], variances[0], values[1], variances[1], _plane(dark_bias), values[2], variances[2]), tuple(masks)
+
+
+def _mark_around(raw: Raw, plane: Plane) -> None:
+    """BLEED and NEIGHBOUR, where anything is saturated."""
+    saturated = (plane.mask & np.uint8(_SATURATED)) > 0
+    if not saturated.any():
+        return
+    sample = plane.variance.ravel()[:: max(plane.variance.size // 100_000, 1)]
+    sample = sample[sample > 0]
+    noise = math.sqrt(float(np.median(sample))) if sample.size else 1.0
+    bleed = bleed_mask(raw, saturated, noise=noise)
+    plane.mask[bleed] |= np.uint8(Mask.BLEED)
+    plane.mask[neighbour_mask(saturated | bleed)] |= np.uint8(Mask.NEIGHBOUR)
 
 
 def calibrate(
-    raw: NDArray[np.float32],
+    raw: Raw,
     *,
     gain: float,
     read_noise: float,
@@ -231,13 +302,17 @@ def calibrate(
     flat: Plane | None = None,
     zero_level: float | None = None,
     quantum: float = 1.0,
+    linearity: Sequence[float] = (),
+    overscan_variance: ArrayLike = 0.0,
+    same_bias: bool = True,
+    dark_bias_variance: NDArray[np.float32] | None = None,
 ) -> Plane:
     """Subtract bias and dark, divide by the flat, and say how well every pixel is known.
 
     Parameters
     ----------
-    raw : float32, shape (ny, nx)
-        Raw image after `trim_overscan`, ADU.
+    raw : real numbers, shape (ny, nx)
+        Raw image without its overscan level (`reduction.kernels.overscan.subtract_overscan`), ADU.
     gain : float
         Electrons per ADU, positive.
     read_noise : float
@@ -259,45 +334,68 @@ def calibrate(
         which light makes photon noise when there is no bias.
     quantum : float
         Step of the raw values, ADU, for the quantisation noise ``quantum**2 / 12``; 0 for data that are not integer.
+    linearity : sequence of float
+        Coefficients c1, c2, ... of the correction ``L(u) = u (1 + c1 u + c2 u**2 + ...)`` of the signal u above the zero level
+        (the bias, else `zero_level`, else the dark that carries it), ADU**-1, ADU**-2, ...  Empty for a linear detector.  Masters
+        must have had the same correction.
+    overscan_variance : float or array of shape (ny, 1) or (1, nx)
+        Variance of the overscan level that was subtracted, ADU**2.
+    same_bias : bool
+        Whether the dark had this very `bias` taken off, or another one.
+    dark_bias_variance : float32, shape (ny, nx), or None
+        Variance of that other bias, ADU**2; None takes it to be as good as `bias`.
 
     Returns
     -------
     Plane
-        Calibrated image, ADU.  NO_DATA for raw NaN, masters without data, or a flat that is not positive; SATURATED, and BLEED beside
-        it; HOT and DEAD as the masters say.
+        Calibrated image, ADU.  NO_DATA for raw NaN, masters without data, or a flat that is not positive; SATURATED, BLEED for the
+        trails that leave such pixels, and NEIGHBOUR beside either; HOT and DEAD as the masters say.
 
     Raises
     ------
     ValueError
         If gain is not positive, shapes differ, or a dark is to be scaled without a bias.
+
+    Notes
+    -----
+    Formula and derivatives stand at the top of this module.
     """
     masters = [master for master in (bias, dark, flat) if master is not None]
     _check_arguments(raw, gain, read_noise, masters, scaled=dark is not None and bias is None and dark_scale != 1.0)
-    subtract, zero = _pedestal(raw, bias, dark, dark_scale, zero_level)
-    mask = _carried_mask(raw, masters)
-    value = raw - subtract
-    variance = np.maximum(raw - zero, 0.0) / gain + (read_noise / gain) ** 2 + quantum**2 / 12.0
-    if dark is not None:
-        variance += dark_scale**2 * dark.variance.astype(np.float64)
-    if bias is not None:
-        # The dark had the same bias subtracted, so its error is there with the opposite sign.
-        variance += (1.0 - (dark_scale if dark is not None else 0.0)) ** 2 * bias.variance.astype(np.float64)
-    if flat is not None:
-        response = np.where(flat.value > 0, flat.value, np.nan).astype(np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):
-            value = value / response
-            variance = (variance + value**2 * flat.variance) / response**2
-    saturated = saturation if isinstance(saturation, np.ndarray) else saturated_mask(raw, saturation)
-    mask[saturated] |= int(Mask.SATURATED)
-    if saturated.any():
-        mask[bleed_mask(raw, saturated, noise=float(np.sqrt(np.nanmedian(variance))))] |= int(Mask.BLEED)
-    mask[~(np.isfinite(value) & np.isfinite(variance))] |= int(Mask.NO_DATA)
-    empty = (mask & int(Mask.NO_DATA)) > 0
-    value[empty], variance[empty] = 0.0, 0.0
-    return Plane(value.astype(np.float32), variance.astype(np.float32), mask)
+    if bias is None and dark is not None and zero_level is None:
+        # A dark that carries an unknown zero level does what a bias does.
+        bias, dark = dark, None
+    level, offset = zero_level or 0.0, 0.0
+    shared, other = 0.0, None
+    if bias is None and dark is not None:
+        offset = level
+    elif bias is not None and dark is not None:
+        shared = dark_scale if same_bias else 0.0
+        other = None if same_bias else (bias.variance if dark_bias_variance is None else dark_bias_variance)
+    given = saturation if isinstance(saturation, np.ndarray) else None
+    # Where there is no level no pixel reaches it; a value of +inf is none.
+    limit = math.nan if saturation is None or given is not None else float(saturation)
+    image = _native(raw)
+    out = Plane(np.empty(raw.shape, np.float32), np.empty(raw.shape, np.float32), np.empty(raw.shape, np.uint8))
+    noise = _line_noise(overscan_variance, (read_noise / gain) ** 2 + quantum**2 / 12.0, raw.shape)
+    numbers = (level, offset, dark_scale, shared, gain, limit)
+    polynomial = np.asarray(linearity, dtype=np.float64).ravel()
+    _calibrate_rows(image, *_masters(bias, dark, flat, other), numbers, noise, polynomial, (out.value, out.variance, out.mask))
+    if given is not None:
+        out.mask[given] |= np.uint8(_SATURATED)
+    _mark_around(image, out)
+    return out
 
 
-def _check_arguments(raw: NDArray[np.float32], gain: float, read_noise: float, masters: list[Plane], *, scaled: bool) -> None:
+def _native(raw: Raw) -> Raw:
+    """The image in one of the two types that the kernels are compiled for; both hold 16 bits exactly."""
+    # Read-only arrays are a type of their own to numba, which would compile anew for them.
+    if raw.dtype == np.uint16:
+        return np.require(raw, np.uint16, ["C", "W"])
+    return np.require(raw, np.float32, ["C", "W"])
+
+
+def _check_arguments(raw: Raw, gain: float, read_noise: float, masters: list[Plane], *, scaled: bool) -> None:
     if not gain > 0 or not read_noise >= 0:
         raise ValueError(f"gain must be positive and read_noise not negative, got {gain} and {read_noise}")
     for master in masters:

@@ -1,27 +1,63 @@
-"""Master frames: which flats to keep, how to normalise and stack them, which pixels are bad."""
+"""Master frames: which images to stack, which pixels are bad, and whether darks grow with the exposure time alone."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import optimize
 
 from db.flags import Mask
-from reduction.kernels.calibrate import Plane, smooth_normalised
-from reduction.kernels.stack import clipped_mean
+from reduction.kernels.calibrate import Plane
+from reduction.kernels.largescale import cell_means, large_scale
+from reduction.kernels.stack import MasterImage, outlier_images
 
 __all__ = [
+    "ImageStatistics",
+    "dark_linearity",
     "dead_pixels",
-    "flat_frame_reject",
-    "flat_structure",
     "hot_pixels",
-    "master_flat",
-    "normalise_flat",
+    "image_statistics",
+    "outlier_reasons",
     "robust_mean",
-    "stack_plane",
 ]
+
+_F8 = NDArray[np.float64]
+
+_NO_DATA = np.uint8(int(Mask.NO_DATA))
+# Pixels that say nothing about the level of an image.
+_UNUSABLE = np.uint8(int(Mask.NO_DATA | Mask.SATURATED | Mask.COSMIC | Mask.BLEED | Mask.NEIGHBOUR | Mask.HOT | Mask.DEAD))
+# Cells along the longer side of an image whose structure is measured.
+_N_CELL = 32
+# A pixel whose true excess is at the limit is found with 99.5 %: that many of its own errors below it.
+_COMPLETE = 2.6
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """What tells whether an image belongs to a set.
+
+    Attributes
+    ----------
+    level, noise : float
+        Clipped mean and standard deviation of the pixels, ADU; NaN without a usable pixel.
+    cells : float64, shape (my, mx)
+        Means over square cells less the level, without outliers; NaN where no pixel is usable.
+    n_pixel : float64, shape (my, mx)
+        Pixels averaged in each.
+    rows, columns : float64, shape (ny,), (nx,)
+        The same over rows and columns, where banding shows.
+    """
+
+    level: float
+    noise: float
+    cells: _F8
+    n_pixel: _F8
+    rows: _F8
+    columns: _F8
 
 
 def robust_mean(values: ArrayLike, *, clip: float = 4.0) -> tuple[float, float]:
@@ -59,227 +95,222 @@ def robust_mean(values: ArrayLike, *, clip: float = 4.0) -> tuple[float, float]:
     return mean, scatter
 
 
-def stack_plane(
-    cube: NDArray[np.float32], mask: NDArray[np.uint8] | None = None, *, sigma: float = 4.0, noise: ArrayLike | None = None
-) -> Plane:
-    """Stack bias or dark images into a master.
+def image_statistics(plane: Plane) -> ImageStatistics:
+    """Level, noise and structure of a bias or dark image.
 
     Parameters
     ----------
-    cube : float32, shape (n, ny, nx)
-        Images, ADU.
-    mask : uint8, shape (n, ny, nx), optional
-        Bits of `db.flags.Mask`; SATURATED, COSMIC, BLEED and NO_DATA pixels are left out.
+    plane : Plane
+        Image, ADU; of the bits of its mask, NEIGHBOUR and all lower ones are left out.
+
+    Returns
+    -------
+    ImageStatistics
+        Level and noise are measured on an even sample of at most about half a million pixels.
+    """
+    value = plane.value
+    step = max(int(math.sqrt(value.size / 500_000)), 1)
+    sample = (slice(None, None, step), slice(None, None, step))
+    level, noise = robust_mean(value[sample][(plane.mask[sample] & _UNUSABLE) == 0])
+    with np.errstate(invalid="ignore"):
+        bad = ((plane.mask & _UNUSABLE) != 0) | ~(np.abs(value - np.float32(level)) <= 5.0 * noise)
+    excess = np.where(bad, np.float32(0), value - np.float32(level))
+    cells, n_pixel = cell_means(excess, bad, max(-(-max(value.shape) // _N_CELL), 1))
+    profiles = []
+    for axis in (1, 0):
+        number = np.count_nonzero(~bad, axis=axis)
+        total = excess.sum(axis=axis, dtype=np.float64)
+        profiles.append(np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0))
+    return ImageStatistics(level, noise, cells, n_pixel, *profiles)
+
+
+def _residuals(arrays: Sequence[_F8]) -> _F8:
+    """What each image has that the median of the set has not, (n, k); where all images have a value."""
+    table = np.stack([array.ravel() for array in arrays])
+    table = table[:, np.isfinite(table).all(axis=0)]
+    return np.asarray(table - np.median(table, axis=0), np.float64)
+
+
+def _rms(residual: _F8) -> _F8:
+    if not residual.size:
+        return np.zeros(len(residual))
+    return np.asarray(np.sqrt(np.mean(residual**2, axis=1)), np.float64)
+
+
+def _structure_reasons(statistics: Sequence[ImageStatistics], limit: float) -> list[str]:
+    """Reasons by structure, for three images or more."""
+    noise = float(np.median([s.noise for s in statistics]))
+    cells = _residuals([s.cells for s in statistics])
+    highest = np.abs(cells).max(axis=1) if cells.size else np.zeros(len(cells))
+    measures = (
+        ("structure", _rms(cells), limit, "rms over cells"),
+        ("structure", highest, 5.0 * limit, "in a cell"),
+        ("bands along x", _rms(_residuals([s.rows for s in statistics])), limit, "rms over rows"),
+        ("bands along y", _rms(_residuals([s.columns for s in statistics])), limit, "rms over columns"),
+    )
+    reasons = [""] * len(statistics)
+    for name, found, part, where in measures:
+        # What all images of the set have in this measure is their noise, and no reason against any.
+        allowed = max(part * noise, 5.0 * float(np.median(found)))
+        for k in np.flatnonzero(found > allowed):
+            reasons[k] = reasons[k] or f"{name} that the set does not have: {found[k]:.3g} ADU {where}, at most {allowed:.3g}"
+    return reasons
+
+
+def outlier_reasons(statistics: Sequence[ImageStatistics], *, sigma: float = 5.0, structure: float = 0.1) -> list[str]:
+    """Reasons for which images do not belong to their set: by level, noise, or structure such as a light leak, banding or a jump.
+
+    Parameters
+    ----------
+    statistics : sequence of ImageStatistics
+        Of images of one size.
     sigma : float
-        Clipping limit of `clipped_mean`.
-    noise : float or float64 shape (n,), optional
-        Known pixel noise, ADU; also the error of a pixel with a single value.
-
-    Returns
-    -------
-    Plane
-        Clipped mean and its variance.  HOT and DEAD are set where any image has them; NO_DATA where no image has a value.  A variance that
-        nothing tells (a single image, no noise given) is 0.
-    """
-    left_out = int(Mask.NO_DATA | Mask.SATURATED | Mask.COSMIC | Mask.BLEED)
-    stack = clipped_mean(cube, mask=None if mask is None else (mask & left_out) > 0, sigma=sigma, noise=noise)
-    bits = np.where(stack.count > 0, 0, int(Mask.NO_DATA)).astype(np.uint8)
-    if mask is not None:
-        bits |= np.bitwise_or.reduce(mask & np.uint8(int(Mask.HOT | Mask.DEAD)), axis=0)
-    return Plane(stack.value, np.nan_to_num(stack.variance, nan=0.0), bits)
-
-
-def normalise_flat(flat: Plane) -> tuple[Plane, float]:
-    """Divide a flat by its robust mean.
-
-    Parameters
-    ----------
-    flat : Plane
-        Bias- and dark-subtracted flat, ADU.
-
-    Returns
-    -------
-    flat : Plane
-        Relative response; the error of the level itself scales all pixels alike and is not included.
-    level : float
-        The mean, ADU.
-
-    Raises
-    ------
-    ValueError
-        If the mean is not positive: there is no light in the flat.
-    """
-    level, _ = robust_mean(flat.value[flat.mask == 0])
-    if not level > 0:
-        raise ValueError(f"the flat's mean level must be positive, got {level:.6g} ADU")
-    return Plane((flat.value / level).astype(np.float32), (flat.variance / level**2).astype(np.float32), flat.mask), level
-
-
-def flat_structure(cube: NDArray[np.float32], *, block: int = 32) -> NDArray[np.float64]:
-    """How far the large-scale shape of each flat is from that of the set.
-
-    Parameters
-    ----------
-    cube : float32, shape (n, ny, nx)
-        Normalised flats; non-finite pixels are ignored.
-    block : int
-        Side of the blocks that are compared, pixel.
-
-    Returns
-    -------
-    float64, shape (n,)
-        Standard deviation over the blocks of flat / median flat (a fraction); 0 for fewer than 3 flats, of which none can be told wrong.
-    """
-    n, ny, nx = cube.shape
-    if n < 3:
-        return np.zeros(n)
-    labels = (np.arange(ny)[:, None] // block) * ((nx - 1) // block + 1) + np.arange(nx)[None, :] // block
-    index = np.arange(labels.max() + 1)
-    means = []
-    for flat in cube:
-        good = np.isfinite(flat)
-        weight = ndimage.sum_labels(good, labels, index)
-        total = ndimage.sum_labels(np.where(good, flat, 0.0), labels, index)
-        means.append(np.divide(total, weight, out=np.full(index.size, np.nan), where=weight > 0))
-    blocks = np.array(means)
-    blocks = blocks[:, np.isfinite(blocks).all(axis=0)]
-    middle = np.median(blocks, axis=0)
-    ratio = blocks[:, middle > 0] / middle[middle > 0]
-    return np.asarray(ratio.std(axis=1), np.float64) if ratio.size else np.zeros(n)
-
-
-def flat_frame_reject(
-    level: ArrayLike,
-    noise: ArrayLike,
-    saturated_fraction: ArrayLike,
-    structure: ArrayLike | None = None,
-    *,
-    min_signal_to_noise: float = 10.0,
-    max_saturated: float = 0.01,
-    max_structure: float = 0.02,
-) -> list[str]:
-    """Reasons for which flats are not to be stacked.
-
-    Parameters
-    ----------
-    level : float64, shape (n,)
-        Light of each flat above bias and dark, ADU.
-    noise : float64, shape (n,)
-        Pixel noise, ADU.
-    saturated_fraction : float64, shape (n,)
-        Fraction of saturated pixels.
-    structure : float64, shape (n,), optional
-        From `flat_structure`.
-    min_signal_to_noise, max_saturated, max_structure : float
-        Limits; the last is raised to five times the set's median, so that a set of poor flats is not rejected whole.
+        Limit of level and noise, as in `outlier_images`.
+    structure : float
+        Largest structure that the set's median has not, over the noise of a pixel: rms over cells, rows and columns, and a fifth of that of
+        a single cell.  Raised to five times the typical of the set.
 
     Returns
     -------
     list of str, length n
-        Reason with the value met and the limit, empty for a flat to keep.
+        Reason with the value met and the limit, empty for an image to keep.  Structure is compared among the images whose level and noise
+        agree; of fewer than three, none can be told wrong.
     """
-    levels, noises, fractions = (np.asarray(a, dtype=np.float64) for a in (level, noise, saturated_fraction))
-    shapes = np.zeros(levels.size) if structure is None else np.asarray(structure, dtype=np.float64)
-    shape_limit = max(max_structure, 5.0 * float(np.median(shapes))) if shapes.size else max_structure
-    reasons = []
-    for one_level, one_noise, fraction, shape in zip(levels, noises, fractions, shapes, strict=True):
-        snr = one_level / one_noise if one_noise > 0 else 0.0
-        if not one_level > 0:
-            reasons.append(f"no light: level {one_level:.4g} ADU above bias and dark")
-        elif fraction > max_saturated:
-            reasons.append(f"saturated: {fraction:.2%} of the pixels, at most {max_saturated:.2%}")
-        elif snr < min_signal_to_noise:
-            reasons.append(f"too faint: S/N {snr:.1f} a pixel, at least {min_signal_to_noise:.1f}")
-        elif shape > shape_limit:
-            reasons.append(f"another shape than the set: {shape:.2%} rms, at most {shape_limit:.2%}")
-        else:
-            reasons.append("")
+    reasons = outlier_images([s.level for s in statistics], [s.noise for s in statistics], sigma=sigma)
+    # One round more than there may be kinds of bad images hidden behind worse ones.
+    for _ in range(3):
+        kept = [k for k, reason in enumerate(reasons) if not reason]
+        if len(kept) < 3:
+            break
+        found = _structure_reasons([statistics[k] for k in kept], structure)
+        if not any(found):
+            break
+        for k, reason in zip(kept, found, strict=True):
+            reasons[k] = reason
     return reasons
 
 
-def master_flat(cube: NDArray[np.float32], mask: NDArray[np.uint8] | None = None, *, sigma: float = 4.0, dead: float = 0.4) -> Plane:
-    """Stack flats, each divided by its robust mean, into a master with mean 1.
-
-    Parameters
-    ----------
-    cube : float32, shape (n, ny, nx)
-        Bias- and dark-subtracted flats, ADU, already chosen (see `flat_frame_reject`).
-    mask : uint8, shape (n, ny, nx), optional
-        Bits of `db.flags.Mask`, used as in `stack_plane`.
-    sigma : float
-        Clipping limit of `clipped_mean`.
-    dead : float
-        Response relative to the surroundings below which a pixel is DEAD.
-
-    Returns
-    -------
-    Plane
-        Relative response.  All flats are normalised over the same pixels, those good in every one, so vignetting and masks do
-        not shift one against the other.  A pixel without a positive response is NO_DATA.
-
-    Raises
-    ------
-    ValueError
-        If a flat has no light.
-    """
-    common = np.isfinite(cube).all(axis=0)
-    if mask is not None:
-        common &= (np.bitwise_or.reduce(mask, axis=0) & int(Mask.NO_DATA | Mask.SATURATED | Mask.HOT)) == 0
-    levels = np.array([robust_mean(flat[common])[0] for flat in cube])
-    if not bool(np.all(levels > 0)):
-        raise ValueError(f"every flat's mean level must be positive, got {np.array2string(levels, precision=4)} ADU")
-    flat, _ = normalise_flat(stack_plane((cube / levels[:, None, None]).astype(np.float32), mask, sigma=sigma))
-    bits = flat.mask.copy()
-    bits[~(flat.value > 0)] |= int(Mask.NO_DATA)
-    bits[dead_pixels(Plane(flat.value, flat.variance, bits), fraction=dead)] |= int(Mask.DEAD)
-    empty = (bits & int(Mask.NO_DATA)) > 0
-    return Plane(np.where(empty, 0, flat.value).astype(np.float32), np.where(empty, 0, flat.variance).astype(np.float32), bits)
-
-
-def hot_pixels(dark: Plane, *, sigma: float = 8.0, smooth: float = 16.0) -> NDArray[np.bool_]:
+def hot_pixels(dark: Plane | MasterImage, *, sigma: float = 8.0, smooth: float = 16.0) -> NDArray[np.bool_]:
     """Pixels far brighter than their surroundings in a master dark (or bias).
 
     Parameters
     ----------
-    dark : Plane
+    dark : Plane or MasterImage
         Master, ADU.
     sigma : float
-        Limit in units of the master's own pixel-to-pixel scatter (or its error, when larger).
+        Excess from which on a pixel is hot, in units of the master's own pixel-to-pixel scatter (or its error, when larger).
     smooth : float
-        Standard deviation of the Gaussian that gives the surroundings, pixel.
+        Standard deviation of the weights that give the surroundings, pixel.
 
     Returns
     -------
     bool, shape (ny, nx)
+        A pixel whose true excess is the limit is found with 99.5 %: the measured one may be 2.6 errors lower.
     """
-    empty = (dark.mask & int(Mask.NO_DATA)) > 0
+    empty = (dark.mask & _NO_DATA) > 0
     mean, scatter = robust_mean(dark.value[~empty])
     if not math.isfinite(mean):
         return np.zeros(dark.value.shape, dtype=np.bool_)
     # The brightest must not raise the surroundings they are compared with.
-    local = smooth_normalised(dark.value, empty | (np.abs(dark.value - mean) > 4 * scatter), smooth)
-    excess = dark.value - np.where(np.isfinite(local), local, mean)
+    local = large_scale(dark.value, empty | (np.abs(dark.value - np.float32(mean)) > 4 * scatter), smooth).image()
+    excess = dark.value - np.where(np.isfinite(local), local, np.float32(mean))
     _, scatter = robust_mean(excess[~empty])
-    return np.asarray(~empty & (excess > sigma * np.sqrt(np.maximum(scatter**2, dark.variance))), dtype=np.bool_)
+    error = np.sqrt(dark.variance)
+    return np.asarray(~empty & (excess > sigma * np.maximum(np.float32(scatter), error) - _COMPLETE * error), dtype=np.bool_)
 
 
-def dead_pixels(flat: Plane, *, fraction: float = 0.4, smooth: float = 8.0) -> NDArray[np.bool_]:
+def dead_pixels(flat: Plane | MasterImage, *, fraction: float = 0.4, smooth: float = 16.0) -> NDArray[np.bool_]:
     """Pixels whose response is a small fraction of their surroundings'.
 
     Parameters
     ----------
-    flat : Plane
+    flat : Plane or MasterImage
         Master flat.
     fraction : float
         Limit of response over that of the surroundings.
     smooth : float
-        Standard deviation of the Gaussian that gives the surroundings, pixel.
+        Standard deviation of the weights that give the surroundings, pixel.
 
     Returns
     -------
     bool, shape (ny, nx)
         NO_DATA pixels are not dead.
     """
-    empty = (flat.mask & int(Mask.NO_DATA)) > 0
-    local = smooth_normalised(flat.value, empty, smooth)
-    return np.asarray(~empty & (flat.value < fraction * local), dtype=np.bool_)
+    empty = (flat.mask & _NO_DATA) > 0
+    local = large_scale(flat.value, empty, smooth).image()
+    return np.asarray(~empty & (flat.value < np.float32(fraction) * local), dtype=np.bool_)
+
+
+def dark_linearity(short: Plane | MasterImage, long: Plane | MasterImage, ratio: float) -> tuple[float, float, int]:
+    """Ratio of the dark signals of two exposures, where there is signal.
+
+    Parameters
+    ----------
+    short, long : Plane or MasterImage
+        De-biased master darks, ADU, with their variances.
+    ratio : float
+        Exposure time of `long` over that of `short`.
+
+    Returns
+    -------
+    slope, slope_err : float
+        Signal of `long` over that of `short`, and its error: `ratio` where the dark signal grows with time alone.  A level common to all
+        pixels does not matter.  Fitted with errors in both (York 1966, Can. J. Phys. 44, 1079) and little weight for outliers, once to the
+        warm pixels and once to means over cells, where glow shows; of the two, the one that contradicts `ratio` significantly and
+        most, else the more precise.  NaN, NaN when nothing is warm.
+    n : int
+        Pixels or cells of that fit.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or `ratio` is not positive.
+    """
+    if short.value.shape != long.value.shape or not ratio > 0:
+        raise ValueError(f"darks of shapes {short.value.shape} and {long.value.shape}, ratio of exposure times {ratio:g}")
+    bad = ((short.mask | long.mask) & np.uint8(int(_UNUSABLE) & ~int(Mask.HOT))) != 0
+    fits = [fit for fit in (_pixel_slope(short, long, bad, ratio), _cell_slope(short, long, bad, ratio)) if fit[2] > 2]
+    if not fits:
+        return math.nan, math.nan, 0
+    worst = max(fits, key=lambda fit: abs(fit[0] - ratio) / fit[1])
+    if abs(worst[0] - ratio) > 4.0 * worst[1]:
+        return worst
+    return min(fits, key=lambda fit: fit[1])
+
+
+def _pixel_slope(short: Plane | MasterImage, long: Plane | MasterImage, bad: NDArray[np.bool_], ratio: float) -> tuple[float, float, int]:
+    x, y, vx, vy = (np.asarray(a[~bad], np.float64) for a in (short.value, long.value, short.variance, long.variance))
+    return _slope(x, y, vx, vy, ratio)
+
+
+def _cell_slope(short: Plane | MasterImage, long: Plane | MasterImage, bad: NDArray[np.bool_], ratio: float) -> tuple[float, float, int]:
+    mean, scatter = robust_mean(long.value[~bad])
+    # Without the hot pixels, which have a fit of their own.
+    surface = large_scale(long.value, bad | (np.abs(long.value - np.float32(mean)) > 4 * scatter), 16.0).image()
+    warm = bad | (np.abs(long.value - surface) > 5 * np.sqrt(long.variance))
+    size = max(-(-max(bad.shape) // _N_CELL), 1)
+    (x, number), (y, _) = cell_means(short.value, warm, size), cell_means(long.value, warm, size)
+    (vx, _), (vy, _) = cell_means(short.variance, warm, size), cell_means(long.variance, warm, size)
+    good = number > 0.2 * size**2
+    return _slope(x[good], y[good], vx[good] / number[good], vy[good] / number[good], ratio)
+
+
+def _slope(x: _F8, y: _F8, vx: _F8, vy: _F8, ratio: float) -> tuple[float, float, int]:
+    """Slope of y over x through the points with signal, its error, and their number."""
+    # Best estimate of the signal were the dark linear: independent of the residual, so that choosing by it favours no slope.
+    total = 1.0 / np.maximum(vx, 1e-12) + ratio**2 / np.maximum(vy, 1e-12)
+    signal = (x / np.maximum(vx, 1e-12) + ratio * y / np.maximum(vy, 1e-12)) / total
+    warm = signal - np.median(signal) > 8.0 / np.sqrt(total) if signal.size else np.zeros(0, np.bool_)
+    n = int(np.count_nonzero(warm))
+    if n < 3:
+        return math.nan, math.nan, 0
+    # The common level, which the many cold points know best, takes part as one point.
+    x0, y0 = (float(np.median(a[~warm])) if not warm.all() else 0.0 for a in (x, y))
+    px, py, qx, qy = (a[warm] for a in (x - x0, y - y0, vx, vy))
+
+    def residual(slope: _F8) -> _F8:
+        return np.asarray((py - slope[0] * px) / np.sqrt(qy + slope[0] ** 2 * qx + 1e-12), np.float64)
+
+    fit = optimize.least_squares(residual, [ratio], loss="soft_l1", f_scale=2.0)
+    spread = max(1.4826 * float(np.median(np.abs(fit.fun))), 1.0) if n > 10 else max(float(np.sqrt(np.mean(fit.fun**2))), 1.0)
+    return float(fit.x[0]), float(spread / np.sqrt(np.sum(fit.jac**2))), n

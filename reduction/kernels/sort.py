@@ -1,121 +1,76 @@
-"""Type of a frame: bias, dark, flat, object or other, from its pixels and its header.
+r"""Type of a frame: bias, dark, flat, object or other, from its pixels and its header.
 
-The tree: shutter closed? yes: exposure much shorter than a minute? bias, else
-dark. No: stars? object. No: bright sky (and, with a known Sun altitude,
-twilight or day)? flat, else other. The observer's word counts as evidence and
-decides where the pixels cannot; where they contradict it they win, and the
-frame is marked.
+The tree: shutter closed (no light in the pixels)? yes: exposure much shorter
+than a minute? bias, else dark. No: stars? object. No: high S/N and sky colour
+(Bayer channels within the locus of the twilight and day sky; on a monochrome
+sensor the level and the Sun's altitude)? flat, else other.
 
-One frame has no absolute zero, so closed frames are told from open ones by the
-levels of all frames of an instrument and night, and what looks like a star and
-stands at the same pixel in a closed frame or a flat is a defect.
+One frame has no absolute zero: light and its lack are told by all frames of a
+set-up and night (`reduction.kernels.survey`). The observer's word is checked
+against the pixels. The rule, first line that fits:
+
+====================================  ============  ==========================================================
+the pixels show                       the word is   the frame is
+====================================  ============  ==========================================================
+one value only; or half saturated     any           other
+a level of 1, no whole numbers        any           other: a flat normalised before, no raw frame
+a filter that blocks, or no light     any           bias or dark, by the exposure; a dark of under 5 s is one
+and fewer than 5 stars                              only when it is called one
+light in an exposure of 0 s           any           other; object by 20 stars and no zero level to contradict
+no light, 5 stars or more             object        object
+\                                     other, none   object from 20 stars on, else other
+light, 5 stars or more                flat          flat, if bright in twilight (Sun above -10 degrees), not
+                                                    over 30 s and, where the night sky is known, 10 times it
+\                                     bias, dark,   flat, if so, with under 20 stars and 100 times the night
+                                      none          sky; else object
+\                                     object        object
+light, fewer than 5 stars             flat          flat, unless too faint, or like clouds: at night, and under
+                                                    10 times the sky in an exposure of frames with stars, or
+                                                    faint in one over 30 s; then other
+\                                     object        object with a star; without, as none
+\                                     others, none  flat, if bright, smooth and of sky colour; or from a lamp (by
+                                                    day, or 100 times the night sky); object with a star in an
+                                                    exposure of frames with stars; else other
+cannot be told from the lack of it    bias, dark    bias or dark, by the exposure, with low confidence; a single
+                                                    frame at a tenth of the range or more: other
+\                                     flat          flat from a tenth of the range on, unless like clouds
+\                                     object        object with a star, else other
+\                                     other, none   other
+====================================  ============  ==========================================================
+
+Sky colour is R/G and B/G inside the locus on a mosaic in twilight, by day, or
+where the Sun's altitude is unknown; on a monochrome sensor it is the Sun's
+altitude with the level or, where that is unknown, light brighter than the night
+sky. Words that contradict the pixels in more than a tenth of the frames of a set
+(and in more than one), such as one word for everything, count as none.
+A doubtful frame is "other": no frame of the sky must ever enter a master.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage, spatial
+
+from reduction.kernels.evidence import FrameStatistics, HeaderEvidence, frame_statistics
+from reduction.kernels.survey import FEW_STARS, MANY_STARS, TWILIGHT, Sight, survey
 
 __all__ = ["Classification", "FrameStatistics", "HeaderEvidence", "classify_set", "frame_statistics"]
 
-Image = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-
-_MAD = 1.482602218505602
-_SAMPLE = 200_000  # pixels that give level and noise: to 0.3 % of the noise
-_WINDOW = 1024  # pixels a side searched for stars: enough to tell, and quick on large frames
-_BOX = 16  # pixels a side of a background box
-_STAR_SIGMA = 6.0  # above the smoothed noise: none expected by chance in 10^7 pixels
-_STAR_WIDTH = 0.25  # fourth-brightest of the 3x3 pixels over the brightest: 0 for a hot pixel, 0.3 or more for FWHM of 1.5
-_MOST_PEAKS = 300
-_SAME_PIXEL = 2.5  # pixel
-_FEW_STARS = 5
-_MANY_STARS = 20
-_BRIGHT_SKY = 20.0  # sky over pixel noise of a usable flat
 _SHORT = 5.0  # s: much shorter than a minute
-_TWILIGHT = -18.0  # degree
-_PLAIN = ("level", "noise", "structure", "minimum", "maximum", "saturated", "constant", "n_peaks")
+_INSTANT = 0.1  # s: no dark is shorter
+_USABLE = 10.0  # light over noise of a pixel of a usable flat
+_BRIGHTER = 2.0  # light per second over that of the brightest sky with stars: it is not the night sky
+_CLOUDS = 10.0  # the same: clouds, with or without the Moon
+_LAMP = 100.0  # the same, where the Sun is down: no cloud is that bright
+_FLAT_LENGTH = 30.0  # s: flats are shorter
+_TWILIGHT_LENGTH = 60.0  # s: in twilight too
+_TRUST = 0.1  # fraction of words that may be wrong
+# Twilight and day sky from 6,000 K haze to the deep blue at the zenith through the filters of many cameras: R/G, B/G and B/R.
+_RED, _BLUE, _SLOPE = (0.15, 0.85), (0.5, 1.5), 0.85
 
-
-@dataclass(frozen=True)
-class FrameStatistics:
-    """Statistics of one raw frame.
-
-    Attributes
-    ----------
-    level : float
-        Sigma-clipped mean, ADU; NaN without a finite pixel.
-    noise : float
-        Pixel noise from differences of neighbours, ADU (fixed pattern on the scale of a pixel included).
-    structure : float
-        Scatter of the medians of 16-pixel boxes, 1.48 MAD, ADU.
-    minimum, maximum : float
-        Of the finite pixels, ADU.
-    saturated : float
-        Fraction of pixels at or above the saturation level or, where that is unknown, piled up at the maximum.
-    constant : bool
-        All finite pixels are equal, or there are none.
-    n_peaks : int
-        Number of star-like peaks in the central 1024 pixels.
-    peaks : ndarray of float64, shape (n, 2)
-        x, y of the 300 brightest of them, brightest first.
-    """
-
-    level: float
-    noise: float
-    structure: float
-    minimum: float
-    maximum: float
-    saturated: float
-    constant: bool
-    n_peaks: int
-    peaks: Floats
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold; `from_dict` turns them back."""
-        values = {name: getattr(self, name) for name in _PLAIN}
-        return {**values, "peaks": self.peaks.astype(int).tolist()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FrameStatistics:
-        """Read the values of `as_dict`; None stands for NaN."""
-        plain: dict[str, Any] = {name: float("nan") if values[name] is None else values[name] for name in _PLAIN}
-        return cls(**plain, peaks=np.asarray(values["peaks"], dtype=np.float64).reshape(-1, 2))
-
-
-@dataclass(frozen=True)
-class HeaderEvidence:
-    """What the header adds.
-
-    Attributes
-    ----------
-    exptime : float
-        s.
-    declared : str or None
-        The observer's word: bias, dark, flat, object or other.
-    blocked : bool
-        The filter lets no light through.
-    calibrated : tuple of str
-        Steps done before: bias, dark, flat.
-    sun_altitude : float or None
-        Degrees; None or NaN when unknown.
-    """
-
-    exptime: float
-    declared: str | None = None
-    blocked: bool = False
-    calibrated: tuple[str, ...] = ()
-    sun_altitude: float | None = None
-
-    @property
-    def says_closed(self) -> bool:
-        """No light was meant to fall on the detector."""
-        return self.blocked or self.exptime == 0 or self.declared in ("bias", "dark")
+Evidence = dict[str, float | int | str | bool | None]
 
 
 @dataclass(frozen=True)
@@ -129,132 +84,62 @@ class Classification:
     reason : str
         Why, in one sentence.
     confidence : float
-        0.99 pixels and header agree; 0.9 pixels alone; 0.8 header alone; 0.6 pixels against header; 0.3 unclear.
+        0.99 pixels and header agree; 0.9 pixels alone; 0.8 header alone; 0.6 pixels against header, or on a weak ground; 0.3 unclear.
     disagrees : bool
         The header says something else.
     evidence : dict
         The numbers behind it; None is unknown.
+    calibrated : tuple of str
+        Steps done before, by header or level: some of bias, dark, flat.
     """
 
     kind: str
     reason: str
     confidence: float
     disagrees: bool = False
-    evidence: dict[str, float | int | str | bool | None] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
+    calibrated: tuple[str, ...] = ()
 
 
-def frame_statistics(data: Image, *, saturation: float | None = None) -> FrameStatistics:
-    """Statistics of a raw frame for its classification.
+@dataclass(frozen=True)
+class _Case:
+    """All that a decision rests on."""
 
-    Parameters
-    ----------
-    data : ndarray of float32, shape (ny, nx)
-        ADU; NaN pixels are left out.
-    saturation : float, optional
-        ADU.
+    entry: FrameStatistics
+    header: HeaderEvidence
+    sight: Sight
+    word: str | None  # None where words are not to be trusted
 
-    Returns
-    -------
-    FrameStatistics
-    """
-    finite = data[np.isfinite(data)]
-    if finite.size == 0 or finite.min() == finite.max():
-        level = float(finite[0]) if finite.size else float("nan")
-        return FrameStatistics(level, 0.0, 0.0, level, level, 0.0, True, 0, np.empty((0, 2)))
-    level = _clipped(_sample(finite))[0]
-    maximum = float(finite.max())
-    top = maximum if saturation is None else min(saturation, maximum + 1)
-    at_top = int(np.count_nonzero(finite >= top))
-    # One pixel is always the brightest; only several at the very same value are a pile-up.
-    saturated = at_top / finite.size if saturation is not None or at_top >= 10 else 0.0
-    window = _central(np.where(np.isfinite(data), data, np.float32(level)))
-    noise = _clipped(_sample(np.diff(window, axis=1).ravel()))[1] / np.sqrt(2.0)
-    smoothed = ndimage.gaussian_filter(window, 1.0)
-    medians = _box_medians(smoothed, _box(window))
-    structure = _MAD * float(np.median(np.abs(medians - np.median(medians))))
-    offset = ((data.shape[1] - window.shape[1]) // 2, (data.shape[0] - window.shape[0]) // 2)
-    peaks = _star_peaks(window, smoothed) + np.asarray(offset, dtype=np.float64)
-    minimum = float(finite.min())
-    return FrameStatistics(level, float(noise), structure, minimum, maximum, saturated, False, len(peaks), peaks[:_MOST_PEAKS])
+    @property
+    def few(self) -> bool:
+        return self.sight.stars < FEW_STARS
 
+    @property
+    def colour(self) -> tuple[float, float] | None:
+        """R/G and B/G of the light; None on a monochrome sensor or without a zero level."""
+        zero, channels = self.sight.base, self.entry.channels
+        if channels is None or (self.sight.zero is None and not self.sight.deep) or channels[1] - zero <= 0:
+            return None
+        return (channels[0] - zero) / (channels[1] - zero), (channels[2] - zero) / (channels[1] - zero)
 
-def _sample(values: npt.NDArray[Any]) -> Floats:
-    """Every n-th value, n odd: columns of even and odd number may have amplifiers of their own."""
-    step = max(1, values.size // _SAMPLE)
-    return values[:: step + 1 - step % 2].astype(np.float64)
+    @property
+    def sky_coloured(self) -> bool | None:
+        """The colour is that of twilight or day; None where it is unknown."""
+        if self.colour is None:
+            return None
+        red, blue = self.colour
+        return _RED[0] <= red <= _RED[1] and _BLUE[0] <= blue <= _BLUE[1] and blue >= _SLOPE * red
+
+    @property
+    def twilight(self) -> bool | None:
+        return None if self.header.sun is None else self.header.sun > TWILIGHT
 
 
-def _clipped(values: Floats, sigma: float = 3.0, iterations: int = 10) -> tuple[float, float]:
-    """Mean and standard deviation of what lies within `sigma` of the mean."""
-    mean = float(np.median(values))
-    scatter = _MAD * float(np.median(np.abs(values - mean)))
-    if scatter == 0:
-        mean, scatter = float(values.mean()), float(values.std())
-    for _ in range(iterations):
-        kept = values[np.abs(values - mean) <= sigma * scatter]
-        if kept.size == 0:
-            break
-        before = scatter
-        mean, scatter = float(kept.mean()), float(kept.std())
-        if abs(scatter - before) <= 1e-3 * before:
-            break
-    return mean, scatter
-
-
-def _central(data: Image) -> Image:
-    ny, nx = data.shape
-    height, width = min(ny, _WINDOW), min(nx, _WINDOW)
-    y0, x0 = (ny - height) // 2, (nx - width) // 2
-    return data[y0 : y0 + height, x0 : x0 + width]
-
-
-def _box(data: Image) -> int:
-    return int(max(1, min(_BOX, data.shape[0] // 4, data.shape[1] // 4)))
-
-
-def _box_medians(data: Image, box: int) -> Floats:
-    rows, columns = data.shape[0] // box, data.shape[1] // box
-    boxes = data[: rows * box, : columns * box].reshape(rows, box, columns, box).swapaxes(1, 2)
-    medians: Floats = np.median(boxes.reshape(rows, columns, -1), axis=-1).astype(np.float64)
-    return medians
-
-
-def _background(data: Image) -> Image:
-    """Box medians, median-filtered against bright stars and joined bilinearly."""
-    box = _box(data)
-    medians = ndimage.median_filter(_box_medians(data, box), 3, mode="nearest")
-    return _stretched(_stretched(medians, data.shape[0], box, 0), data.shape[1], box, 1).astype(np.float32)
-
-
-def _stretched(grid: Floats, length: int, box: int, axis: int) -> Floats:
-    last = grid.shape[axis] - 1
-    place = np.clip((np.arange(length) - (box - 1) / 2) / box, 0, last)
-    lower = np.minimum(place.astype(np.int64), max(last - 1, 0))
-    weight = np.expand_dims(place - lower, 1 - axis)
-    joined: Floats = np.take(grid, lower, axis) * (1 - weight) + np.take(grid, np.minimum(lower + 1, last), axis) * weight
-    return joined
-
-
-def _star_peaks(data: Image, smoothed: Image) -> Floats:
-    """x, y of peaks that stand out of the smoothed noise and are wider than a hot pixel."""
-    if min(data.shape) < 12:
-        return np.empty((0, 2))
-    background = _background(smoothed)
-    smoothed = smoothed - background
-    threshold = _STAR_SIGMA * _MAD * float(np.median(np.abs(smoothed)))
-    candidate = (smoothed > max(threshold, 1e-6)) & (smoothed == ndimage.maximum_filter(smoothed, 5))
-    # The borders of many detectors are dark or bright.
-    candidate[:4], candidate[-4:], candidate[:, :4], candidate[:, -4:] = False, False, False, False
-    y, x = np.nonzero(candidate)
-    excess = data - background
-    stamp = np.sort(np.stack([excess[y + i, x + j] for i in (-1, 0, 1) for j in (-1, 0, 1)], axis=-1), axis=-1)
-    wide = stamp[:, -4] > _STAR_WIDTH * stamp[:, -1]
-    order = np.argsort(-smoothed[y, x][wide], kind="stable")
-    return np.stack([x[wide][order], y[wide][order]], axis=-1).astype(np.float64)
+Verdict = tuple[str, str, float]
 
 
 def classify_set(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> list[Classification]:
-    """Types of the frames of one instrument and night.
+    """Types of the exposures of one set-up and night.
 
     Parameters
     ----------
@@ -266,152 +151,256 @@ def classify_set(statistics: Sequence[FrameStatistics], headers: Sequence[Header
     -------
     list of Classification
         In the order of the input; it does not depend on that order otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
     """
-    stars = _stars(statistics, headers)
-    zero, zero_scatter = _zero_level(statistics, headers, stars)
-    floor = min((entry.level for entry in statistics if not entry.constant), default=float("nan"))
+    if len(statistics) != len(headers):
+        raise ValueError(f"{len(statistics)} statistics and {len(headers)} headers; one of each is needed for an exposure")
+    sights = survey(statistics, headers)
+    cases = [_Case(entry, header, sight, header.declared) for entry, header, sight in zip(statistics, headers, sights, strict=True)]
+    trusted = _trusted(cases)
     result = []
-    for entry, header, count in zip(statistics, headers, stars, strict=True):
-        sight = _look(entry, header, count, zero, zero_scatter, floor)
-        kind, reason, confidence = _decide(entry, header, sight)
-        disagrees = header.declared is not None and header.declared != kind
-        if header.calibrated and kind in ("object", "flat"):
-            reason += f"; already corrected for {', '.join(header.calibrated)}"
-        result.append(Classification(kind, reason, confidence, disagrees, _evidence(entry, header, sight)))
+    for case in cases:
+        judged = case if trusted else _Case(case.entry, case.header, case.sight, None)
+        kind, reason, confidence = _decide(judged)
+        declared = case.header.declared
+        disagrees = declared is not None and declared != kind
+        calibrated = _calibrated(case)
+        if disagrees:
+            reason = f"called {declared}, but {reason}"
+            confidence = min(confidence, 0.6) if kind != "other" else confidence
+        if calibrated and kind in ("object", "flat"):
+            reason += f"; already corrected for {', '.join(calibrated)}"
+        result.append(Classification(kind, reason, confidence, disagrees, _evidence(judged, trusted), calibrated))
     return result
 
 
-@dataclass(frozen=True)
-class _Sight:
-    """What the pixels of a frame show in the light of its set."""
-
-    stars: int
-    excess: float | None  # ADU above the zero level
-    light: bool | None  # None: cannot be told
-    bright: bool  # a high S/N sky
-    twilight: bool | None
+def _trusted(cases: Sequence[_Case]) -> bool:
+    """Whether the words of a set fit its pixels, where these leave no doubt."""
+    fits = [fit for case in cases if case.header.declared is not None and (fit := _fits(case)) is not None]
+    wrong = fits.count(False)
+    return wrong <= 1 or wrong <= _TRUST * len(fits)
 
 
-def _stars(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> list[int]:
-    """Per frame: star-like peaks at no peak of the other frames in which no star should be."""
-    starless = [
-        place
-        for place, (entry, header) in enumerate(zip(statistics, headers, strict=True))
-        if len(entry.peaks) and (header.says_closed or header.declared == "flat")
-    ]
-    common = _tree([statistics[place].peaks for place in starless])
-    counts = []
-    for index, entry in enumerate(statistics):
-        defects = _tree([statistics[place].peaks for place in starless if place != index]) if index in starless else common
-        if defects is None or not len(entry.peaks):
-            counts.append(entry.n_peaks)
-            continue
-        distance, _ = defects.query(entry.peaks)
-        counts.append(entry.n_peaks - int(np.count_nonzero(distance <= _SAME_PIXEL)))
-    return counts
+def _fits(case: _Case) -> bool | None:
+    """Whether the word fits the pixels; None where they could be either."""
+    declared, sight = case.header.declared, case.sight
+    if _blank(case) is not None:
+        return None
+    if sight.light is False and case.few:
+        return declared in ("bias", "dark")
+    if sight.stars >= MANY_STARS and not case.header.blocked:
+        return declared in ("object", "other") or (declared == "flat" and _starry_flat(case))
+    if _surely_twilight(case):
+        return declared == "flat"
+    if sight.light and case.few and (sight.deep or sight.light_by == "shape"):
+        return declared not in ("bias", "dark") and (declared != "object" or not _sky_flat(case))
+    return None
 
 
-def _tree(positions: list[Floats]) -> spatial.cKDTree | None:
-    return spatial.cKDTree(np.concatenate(positions)) if positions else None
+def _decide(case: _Case) -> Verdict:
+    sight, word = case.sight, case.word
+    blank = _blank(case)
+    if blank is not None:
+        return blank
+    if case.header.blocked or (sight.light is False and case.few):
+        return _closed(case)
+    if case.header.exptime == 0:
+        return _instant(case)
+    if sight.light is False:
+        if word == "object" or sight.stars >= MANY_STARS:
+            return "object", f"{sight.stars} stars on hardly any sky", 0.99 if word == "object" else 0.6
+        return "other", f"{sight.stars} star-like peaks and no light above the zero level", 0.6
+    if not case.few:
+        return _starry(case)
+    if sight.light:
+        return _starless(case)
+    return _unclear(case)
 
 
-def _zero_level(
-    statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence], stars: Sequence[int]
-) -> tuple[float | None, float]:
-    """Level without light, and its scatter, from the shortest of the frames that say they are closed and show no stars."""
-    closed = [
-        (header.exptime, entry.level, entry.noise)
-        for entry, header, count in zip(statistics, headers, stars, strict=True)
-        if header.says_closed and not entry.constant and count < _MANY_STARS
-    ]
-    if not closed:
-        return None, 0.0
-    shortest = min(exptime for exptime, _, _ in closed)
-    levels = np.array([level for exptime, level, _ in closed if exptime == shortest])
-    scatter = _MAD * float(np.median(np.abs(levels - np.median(levels))))
-    noise = float(np.median([noise for exptime, _, noise in closed if exptime == shortest]))
-    return float(np.median(levels)), max(scatter, 0.02 * noise, 0.1)
-
-
-def _look(entry: FrameStatistics, header: HeaderEvidence, stars: int, zero: float | None, zero_scatter: float, floor: float) -> _Sight:
-    excess = None if zero is None else entry.level - zero
-    noise = max(entry.noise, 1e-6)
-    above = entry.level - floor if excess is None else excess
-    light: bool | None = None
-    if excess is not None:
-        light = excess > 5.0 * zero_scatter
-    elif stars >= _FEW_STARS or above > 10.0 * noise:
-        light = True
-    sun = header.sun_altitude
-    twilight = None if sun is None or np.isnan(sun) else bool(sun > _TWILIGHT)
-    return _Sight(stars, excess, light, above > _BRIGHT_SKY * noise, twilight)
-
-
-def _decide(entry: FrameStatistics, header: HeaderEvidence, sight: _Sight) -> tuple[str, str, float]:
+def _blank(case: _Case) -> Verdict | None:
+    """Frames that hold no exposure."""
+    entry = case.entry
     if entry.constant:
         value = "no pixel has a value" if np.isnan(entry.level) else f"every pixel is {entry.level:g}"
         return "other", f"{value}: nothing was exposed or read out", 0.99
     if entry.saturated > 0.5:
         return "other", f"{entry.saturated:.0%} of the pixels are saturated", 0.99
-    if header.says_closed:
-        if sight.stars >= _MANY_STARS and sight.light is not False and not header.blocked and header.exptime > 0:
-            return "object", f"{sight.stars} stars in a frame called {header.declared}", 0.6
-        return _closed(header, sight)
-    if header.declared is not None and sight.light is False and sight.stars == 0:
-        kind, reason, _ = _closed(header, sight)
-        return kind, f"called {header.declared}, but {reason}", 0.6
-    if header.declared is None and sight.stars < _FEW_STARS and sight.light is not True:
-        if sight.light is False:
-            return _closed(header, sight)
-        return "other", "no stars, no image type, and no closed frame to compare the level with", 0.3
-    return _open(header, sight)
+    if _normalised(entry):
+        return "other", f"its level is {entry.level:.3f}: a flat that is normalised already, a master and no raw frame", 0.9
+    return None
 
 
-def _closed(header: HeaderEvidence, sight: _Sight) -> tuple[str, str, float]:
+def _normalised(entry: FrameStatistics) -> bool:
+    return entry.quantum == 0 and 0.3 < entry.level < 2.0 and entry.noise < 0.2 and entry.structure < 0.5
+
+
+def _calibrated(case: _Case) -> tuple[str, ...]:
+    """Steps done before: the header's word, and what the level says."""
+    done = set(case.header.calibrated)
+    if _normalised(case.entry):
+        done |= {"bias", "flat"}
+    elif case.sight.zero_from.startswith("the bias taken off"):
+        done |= {"bias"}
+    return tuple(step for step in ("bias", "dark", "flat") if step in done)
+
+
+def _closed(case: _Case) -> Verdict:
     """Bias or dark: by length; the observer's word decides for short darks."""
+    header, sight = case.header, case.sight
+    exptime = header.exptime
     # A dark as short as its flat is still a dark, when it is called one.
-    short = header.exptime < _SHORT and not (header.declared == "dark" and header.exptime > 0)
-    kind = "bias" if short else "dark"
-    length = f"exposure of {header.exptime:g} s"
+    kind = "dark" if exptime >= _SHORT or (exptime >= _INSTANT and case.word == "dark") else "bias"
+    length = f"exposure of {exptime:g} s"
+    sure = 0.99 if case.word == kind else 0.9
     if sight.light is None:
-        return kind, f"called closed, {length}; no shorter closed frame to compare with", 0.8
-    if header.blocked or header.exptime == 0:
-        return kind, f"{length}" + (" behind a blocked filter" if header.blocked else ""), 0.99 if header.declared == kind else 0.9
+        if header.blocked or exptime == 0:
+            return kind, length + (" behind a blocked filter" if header.blocked else ""), sure
+        return kind, f"called closed, {length}; nothing to compare its level with", 0.8
     level = f"level {sight.excess:+.1f} ADU from the zero level" if sight.excess is not None else "no stars"
-    return kind, f"shutter closed ({level}), {length}", 0.99 if header.declared == kind else 0.9
+    return kind, f"shutter closed ({level}), {length}", sure
 
 
-def _open(header: HeaderEvidence, sight: _Sight) -> tuple[str, str, float]:
-    """Object, flat or other."""
-    declared = header.declared
-    if declared == "flat" and (sight.bright or sight.stars < _FEW_STARS):
-        if sight.light is None:
-            return "flat", "called flat, no stars", 0.8
-        return "flat", "light" + (f" ({sight.excess:+.0f} ADU)" if sight.excess is not None else "") + " and hardly a star", 0.99
-    if sight.stars >= (1 if declared == "object" else _FEW_STARS):
-        confidence = 0.99 if declared == "object" else 0.9 if declared is None else 0.6
-        return "object", f"{sight.stars} stars" + (f" in a frame called {declared}" if declared not in (None, "object") else ""), confidence
-    if sight.bright and sight.twilight is not False and declared in (None, "flat"):
-        return "flat", "bright, without stars" + (", Sun up or in twilight" if sight.twilight else ""), 0.9 if sight.twilight else 0.6
-    if sight.bright and sight.twilight and declared == "object":
-        return "flat", "called object, but bright, without stars, and in twilight or day", 0.6
+def _instant(case: _Case) -> Verdict:
+    """An exposure of 0 s that shows light: the header's time is wrong."""
+    sight = case.sight
+    if sight.stars >= MANY_STARS and sight.zero is None and case.word in (None, "object"):
+        return "object", f"{sight.stars} stars, though the exposure is 0 s", 0.6
+    if (sight.excess is None and sight.stars < MANY_STARS) or (sight.light is not True):
+        return _closed(case)
+    return "other", "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open", 0.6
+
+
+def _starry(case: _Case) -> Verdict:
+    sight, word = case.sight, case.word
+    if word == "flat" and _starry_flat(case):
+        return "flat", f"a bright twilight sky, though with {sight.stars} stars", 0.8
+    if word in (None, "bias", "dark") and _surely_twilight(case):
+        return "flat", f"a twilight sky {sight.rate_ratio:.0f} times the night's, though with {sight.stars} stars", 0.6
+    return "object", f"{sight.stars} stars", 0.99 if word == "object" else 0.9
+
+
+def _starry_flat(case: _Case) -> bool:
+    """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
+    sight = case.sight
+    bright = sight.deep and sight.signal_to_noise >= 2 * _USABLE
+    brighter = sight.rate_ratio is None or sight.rate_ratio >= 5 * _BRIGHTER
+    return bool(case.twilight) and bright and brighter and case.header.exptime <= _FLAT_LENGTH
+
+
+def _surely_twilight(case: _Case) -> bool:
+    """So bright that no object frame is like it."""
+    return _starry_flat(case) and case.sight.stars < MANY_STARS and (case.sight.rate_ratio or 0.0) >= _LAMP
+
+
+def _starless(case: _Case) -> Verdict:
+    """Light and hardly a star: flat, object or other."""
+    sight, word = case.sight, case.word
+    light = "light" + (f" ({sight.excess:+.0f} ADU)" if sight.excess is not None else "") + " and hardly a star"
+    if word == "flat":
+        if _like_the_sky(case):
+            return "other", "no star, and no brighter than the night sky of that exposure: clouds", 0.6
+        if sight.excess is not None and sight.signal_to_noise < 0.5 * _USABLE:
+            return "other", f"{light}, {sight.signal_to_noise:.1f} times the noise: too faint to tell", 0.6
+        return "flat", light, 0.99
+    if word == "object" and sight.stars > 0:
+        return "object", f"{sight.stars} stars", 0.99
+    if _sky_flat(case):
+        return "flat", f"bright and smooth, without stars; {_ground(case)}", 0.9 if case.twilight else 0.6
+    if word is None and sight.stars > 0 and sight.as_stars:
+        return "object", f"{sight.stars} stars, in an exposure as long as those of other frames with stars", 0.6
     return "other", "open, without stars, and no bright twilight sky (clouds, or a closed dome?)", 0.6
 
 
-def _evidence(entry: FrameStatistics, header: HeaderEvidence, sight: _Sight) -> dict[str, float | int | str | bool | None]:
-    level = None if np.isnan(entry.level) else round(entry.level, 3)
+def _like_the_sky(case: _Case) -> bool:
+    """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
+    sight = case.sight
+    if case.twilight:
+        return False
+    clouds = sight.rate_ratio is None or sight.rate_ratio < _CLOUDS
+    long = case.header.exptime > _FLAT_LENGTH
+    return (clouds and (sight.as_stars or (long and case.twilight is False))) or (long and (sight.zero is None or not sight.deep))
+
+
+def _sky_flat(case: _Case) -> bool:
+    """High S/N and sky colour, or, on a monochrome sensor, the level and the Sun's altitude; or a lamp."""
+    sight, exptime = case.sight, case.header.exptime
+    ratio = sight.rate_ratio
+    if sight.signal_to_noise < _USABLE or not sight.smooth:
+        return False
+    if case.sky_coloured is False or case.twilight is False:
+        # No star shows by day: what is bright and steady then is a lamp in a closed dome. Nor is a cloud at night that bright.
+        day = case.header.sun is not None and case.header.sun > 0
+        return (day or (ratio is not None and ratio >= _LAMP)) and sight.deep and sight.steady and exptime <= _FLAT_LENGTH
+    if case.twilight:
+        return exptime <= _TWILIGHT_LENGTH and (ratio >= _BRIGHTER if ratio is not None else sight.zero is not None or sight.deep)
+    if ratio is None:
+        return sight.deep and exptime <= _FLAT_LENGTH
+    return ratio >= _BRIGHTER and not sight.as_stars and exptime <= _FLAT_LENGTH and (sight.steady or sight.deep)
+
+
+def _ground(case: _Case) -> str:
+    """What stands for the colour of the sky."""
+    sun = "" if case.header.sun is None else f"Sun at {case.header.sun:+.0f} degrees"
+    if case.sky_coloured and case.colour is not None:
+        red, blue = case.colour
+        return f"sky colour by the Bayer channels (R/G {red:.2f}, B/G {blue:.2f})" + (f", {sun}" if sun else "")
+    ratio = case.sight.rate_ratio
+    brighter = "" if ratio is None else f", {ratio:.1f} times the night sky"
+    if case.twilight and case.sky_coloured is None:
+        return f"monochrome: by the level and the Sun's altitude ({sun}{brighter})"
+    return f"by the level{brighter}" + (f", {sun}" if sun else "")
+
+
+def _unclear(case: _Case) -> Verdict:
+    """Hardly a star, and nothing that tells light from none: the word decides, with care."""
+    sight, word = case.sight, case.word
+    if word in ("bias", "dark") and not (sight.zero is None and sight.deep and not sight.steady):
+        return _closed(case)
+    if word == "flat" and sight.deep and sight.excess is None and not _like_the_sky(case):
+        return "flat", "hardly a star; no zero level to compare with", 0.8
+    if word == "object" and sight.stars > 0:
+        return "object", f"{sight.stars} stars; no zero level to compare with", 0.8
+    if sight.excess is None:
+        return "other", "hardly a star, and no closed frame to compare the level with", 0.3
+    return "other", f"hardly a star, and {sight.excess:.1f} ADU that may be dark current or the sky of clouds", 0.3
+
+
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), digits)
+
+
+def _evidence(case: _Case, trusted: bool) -> Evidence:
+    entry, header, sight, colour = case.entry, case.header, case.sight, case.colour
     return {
-        "level": level,
-        "noise": round(entry.noise, 3),
-        "structure": round(entry.structure, 3),
-        "saturated": round(entry.saturated, 6),
+        "level": _rounded(entry.level),
+        "noise": _rounded(entry.noise),
+        "temporal_noise": _rounded(sight.noise),
+        "structure": _rounded(entry.structure),
+        "saturated": _rounded(entry.saturated, 6),
         "star_like_peaks": entry.n_peaks,
         "stars": sight.stars,
-        "excess": None if sight.excess is None else round(sight.excess, 3),
+        "zero": _rounded(sight.zero),
+        "zero_from": sight.zero_from,
+        "excess": _rounded(sight.excess),
         "light": sight.light,
-        "bright": sight.bright,
-        "twilight": sight.twilight,
+        "light_by": sight.light_by,
+        "signal_to_noise": _rounded(sight.signal_to_noise, 2) if sight.excess is not None else None,
+        "deep": sight.deep,
+        "smooth": sight.smooth,
+        "rate_ratio": _rounded(sight.rate_ratio),
+        "sky_colour": case.sky_coloured,
+        "sky_by": "Bayer channels" if colour is not None else "level and Sun's altitude" if header.sun is not None else "level",
+        "red_to_green": None if colour is None else _rounded(colour[0]),
+        "blue_to_green": None if colour is None else _rounded(colour[1]),
+        "sun_altitude": _rounded(header.sun, 2),
+        "twilight": case.twilight,
         "exptime": header.exptime,
         "declared": header.declared,
+        "words_trusted": trusted,
         "blocked": header.blocked,
+        "calibrated": " ".join(_calibrated(case)),
     }

@@ -1,0 +1,208 @@
+"""Steps largescale and flat: flats go through the stack twice, first their shapes, then their pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from db.errors import AlgorithmFailed
+from db.flags import Mask
+from db.tables import Frame
+from reduction.detector import detector_of
+from reduction.flatset import FlatSet, LargescaleParameters, flat_set
+from reduction.kernels.calibrate import Plane
+from reduction.kernels.flat import UNUSABLE, block_means, expand, leftover, stack_shapes
+from reduction.kernels.masters import dead_pixels
+from reduction.kernels.stack import MasterImage, stack_bands
+from reduction.masterset import READS, WRITES, FrameSet, frame_sets, master_output, require_enough, set_units
+from reduction.product import read_image
+from reduction.scratch import Scratch
+from reduction.step import STEPS, Context, InputTask, Output, Unit, parameter, read_parameters, step
+
+__all__ = ["FlatParameters", "LargescaleParameters", "flat", "largescale"]
+
+_CALIBRATED_FOR = ("bias", "dark")
+
+_LARGE_SCALE = sa.text(
+    "SELECT master_id, setup_id, channel, passband_id, night_id, from_sky, valid_from, valid_until, noise, path, task_id, input_hash"
+    " FROM good_master WHERE kind = 'largescale' ORDER BY master_id"
+)
+
+
+@dataclass(frozen=True)
+class FlatParameters:
+    """How flats are stacked, once they are matched to the large-scale flat."""
+
+    clip: float = parameter(4.0, "sigma", "clipping of outlier pixels")
+    max_leftover: float = parameter(0.005, "", "largest structure left of a flat that was matched to the large-scale flat, relative")
+    dead: float = parameter(0.4, "", "a pixel with less of its surroundings' response is dead")
+    better: float = parameter(0.5, "", "another night's large-scale flat is taken where its error is this part of the night's own")
+    valid_days: float = parameter(60.0, "d", "it serves frames so long before and after its own")
+
+
+def _sets(context: Context, p: LargescaleParameters) -> list[FrameSet]:
+    """Flats of a passband and night; with `from_sky`, object frames of a passband and night that has no flats."""
+    flats = frame_sets(context.session, "flat", p.min_frames, lambda frame: (frame.passband_id,))
+    if not p.from_sky:
+        return flats
+    own = {each.key for each in flats}
+    sky = frame_sets(context.session, "object", p.min_frames, lambda frame: (frame.passband_id,))
+    return flats + [FrameSet(f"sky/{each.key}", each.frames) for each in sky if each.key not in own]
+
+
+def _largescale_plan(context: Context, p: LargescaleParameters) -> list[Unit]:
+    return set_units(context, _sets(context, p), _CALIBRATED_FOR)
+
+
+def _shape_parameters(context: Context) -> LargescaleParameters:
+    """Those of step largescale, which is behind every flat."""
+    found: LargescaleParameters = read_parameters(STEPS["largescale"].parameters, context.settings.get("largescale", {}), "[largescale]")
+    return found
+
+
+def _flat_plan(context: Context, p: FlatParameters) -> list[Unit]:
+    """The same sets, each with the large-scale flat that it is matched to."""
+    large = list(context.session.execute(_LARGE_SCALE))
+    chosen: dict[str, Any] = {}
+
+    def with_shape(each: FrameSet) -> tuple[InputTask, ...] | None:
+        best = _best(each, large, p.better)
+        if best is None:
+            return None
+        chosen[each.key] = best
+        return (InputTask(best.task_id, best.input_hash, "largescale"),)
+
+    units = set_units(context, _sets(context, _shape_parameters(context)), _CALIBRATED_FOR, with_shape)
+    return [dataclasses.replace(unit, payload={**unit.payload, "largescale": chosen[unit.key].path}) for unit in units]
+
+
+def _best(each: FrameSet, large: Sequence[Any], better: float) -> Any | None:
+    """The set's own large-scale flat, or one of another night whose error is less than `better` times its own."""
+    first = each.frames[0]
+    mine = (first.setup_id, first.channel, first.passband_id)
+    fitting = [m for m in large if (m.setup_id, m.channel, m.passband_id) == mine and m.valid_from <= first.jd_utc <= m.valid_until]
+    own = next((m for m in fitting if m.night_id == first.night_id and bool(m.from_sky) == each.key.startswith("sky/")), None)
+    if own is None:
+        return None  # what the set's shapes are not fit for, its pixels are not either
+    best = min(fitting, key=lambda m: (m.noise, m.master_id))
+    return best if best.noise < better * own.noise else own
+
+
+@step(
+    "largescale",
+    per="night",
+    after=("sort", "detector", "bias", "dark"),
+    plan=_largescale_plan,
+    parameters=LargescaleParameters,
+    reads=READS,
+    writes=WRITES,
+)
+def largescale(context: Context, unit: Unit, p: LargescaleParameters) -> Output:
+    """Stack the smoothed flats of a night into its large-scale flat; cloudy, weak and saturated flats are discarded."""
+    reasons = [""] * len(unit.payload["frames"])
+    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    with Scratch(context.files, (first.ny, first.nx)) as scratch:
+        found = flat_set(context, unit, p, scratch, reasons)
+        kept = require_enough(unit, reasons, p.min_frames)
+    shape = stack_shapes([found.shapes[found.places.index(place)] for place in kept], p.block, sigma=p.clip)
+    master = MasterImage(shape.value, shape.variance, np.zeros(shape.value.shape, np.uint8), shape.count)
+    columns = {"from_sky": int(first.type == "object"), "warning": "; ".join(found.warnings) or None}
+    return master_output(context, unit, "largescale", master, reasons, columns, p.valid_days, {"BLOCK": p.block})
+
+
+@step(
+    "flat",
+    per="night",
+    after=("sort", "detector", "bias", "dark", "largescale"),
+    plan=_flat_plan,
+    version=2,
+    parameters=FlatParameters,
+    reads=READS,
+    writes=WRITES,
+)
+def flat(context: Context, unit: Unit, p: FlatParameters) -> Output:
+    """Match each flat to the large-scale flat and stack them into the master flat."""
+    shape_parameters = _shape_parameters(context)
+    reasons = [""] * len(unit.payload["frames"])
+    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    with Scratch(context.files, (first.ny, first.nx)) as scratch:
+        found = flat_set(context, unit, shape_parameters, scratch, reasons)
+        _discard_leftovers(found, reasons, p)
+        kept = require_enough(unit, reasons, shape_parameters.min_frames)
+        master = _stack(context, first, found, [found.places.index(place) for place in kept], unit.payload["largescale"], p)
+    columns = {"from_sky": int(first.type == "object"), "warning": "; ".join(_doubts(unit, found, master, len(kept))) or None}
+    return master_output(context, unit, "flat", master, reasons, columns, p.valid_days)
+
+
+def _discard_leftovers(found: FlatSet, reasons: list[str], p: FlatParameters) -> None:
+    """Flats in which there is structure that the others do not have, such as dust that moved."""
+    kept = [number for number, place in enumerate(found.places) if not reasons[place]]
+    measured = []
+    for number in kept:
+        ratio, mask = found.scratch.frame(number)
+        measured.append(block_means(ratio, (mask & np.uint8(UNUSABLE)) == 0, 8))
+    if len(kept) < 3:
+        return
+    left = leftover([mean for mean, _ in measured], [variance for _, variance in measured])
+    for number, value in zip(kept, left, strict=True):
+        if value > p.max_leftover:
+            reasons[found.places[number]] = f"structure that the others do not have: {value:.2%} rms, at most {p.max_leftover:.2%}"
+
+
+def _stack(context: Context, first: Frame, found: FlatSet, kept: list[int], large_scale: str, p: FlatParameters) -> MasterImage:
+    """The flats, each times large-scale flat over its own shape, averaged with the weight of their light; mean 1 over the good pixels."""
+    planes, header = read_image(context.files / large_scale)
+    # A flat times smooth(large-scale / flat) is its ratio to its own shape, times the large-scale flat.
+    shape = expand(planes["SCI"], found.scratch.shape, int(header["BLOCK"]))
+
+    def read(y0: int, y1: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        ratio, mask = found.scratch.band(y0, y1, kept)
+        return ratio * shape[y0:y1], mask
+
+    detector = detector_of(context.session, first)
+    levels = np.array([found.levels[number] for number in kept])
+    typical = float(np.median(levels))
+    stack = stack_bands(
+        read,
+        found.scratch.shape,
+        n=len(kept),
+        sigma=p.clip,
+        noise=detector.read_noise / detector.gain / typical,
+        photon_noise=1.0 / (detector.gain * typical),
+        scale=np.sqrt(typical / levels),
+    )
+    good = stack.mask == 0
+    if not good.any():
+        raise AlgorithmFailed("no pixel of the flat has a value", hint="are the flats saturated?", code="master.empty")
+    mean = float(stack.value[good].mean(dtype=float))
+    value, variance = stack.value / np.float32(mean), stack.variance / np.float32(mean**2)
+    mask = stack.mask.copy()
+    mask[~(value > 0)] |= np.uint8(int(Mask.NO_DATA))
+    mask[dead_pixels(Plane(value, variance, mask), fraction=p.dead)] |= np.uint8(int(Mask.DEAD))
+    empty = (mask & np.uint8(int(Mask.NO_DATA))) != 0
+    value[empty], variance[empty] = 0.0, 0.0
+    return MasterImage(value, variance, mask, stack.count)
+
+
+def _doubts(unit: Unit, found: FlatSet, master: MasterImage, n: int) -> list[str]:
+    """What an observer should know before trusting the master."""
+    doubts = list(found.warnings)
+    if n < 5:
+        doubts.append(f"only {n} flats")
+    missing = [kind for kind in _CALIBRATED_FOR if kind not in unit.payload["masters"]]
+    if missing == ["dark"]:
+        doubts.append("no dark was taken off the flats")
+    elif missing:
+        doubts.append(f"no {' and no '.join(missing)} was taken off the flats")
+    good = master.mask == 0
+    noise = math.sqrt(float(np.median(master.variance[good]))) if good.any() else 0.0
+    if noise > 0.01:
+        doubts.append(f"a pixel's response is known to {noise:.1%} only: it adds that much noise to every frame")
+    return doubts
