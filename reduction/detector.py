@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.errors import AlgorithmFailed
+from db.errors import AlgorithmFailed, FrameUnusable
 from db.tables import Detector, Exposure, Frame
 from reduction.kernels.detector import (
     PhotonTransfer,
@@ -28,6 +29,9 @@ from reduction.step import Context, InputTask, Output, Rows, Unit, canonical, pa
 
 __all__ = ["DetectorParameters", "detector", "detector_key", "detector_of"]
 
+
+#: Flats looked at for a pair.
+_FLATS = 6
 
 #: Set-up, channel and night.
 _Where = tuple[int, str, int]
@@ -165,17 +169,30 @@ def _given(frames: _Frames, fact: str) -> float | None:
 
 
 def _read(context: Context, frames: _Frames, pairs: int) -> dict[int, RawFrame]:
-    """The frames that are looked at: two bias frames, two flats, and pairs of successive object frames over the night."""
-    wanted = [frame.frame_id for kind in ("bias", "flat") for frame in _of(frames, kind)[:2]]
+    """The frames that are looked at: two bias frames, some flats, and pairs of successive object frames over the night."""
+    wanted = [frame.frame_id for frame in _of(frames, "bias")[:2]] + [frame.frame_id for frame in _of(frames, "flat")[:_FLATS]]
     objects = _of(frames, "object")
     starts = np.unique(np.linspace(0, max(len(objects) - 2, 0), pairs).round().astype(int)).tolist()
     wanted += sorted({objects[k].frame_id for start in starts for k in (start, start + 1) if k < len(objects)})
     kept = {}
-    for frame_id in wanted:
-        kept[frame_id] = raw_frame(context, frame_id, None)
-    if not kept and frames:
-        kept[frames[0][0].frame_id] = raw_frame(context, frames[0][0].frame_id, None)
+    for frame_id in wanted or [frame.frame_id for frame, _ in frames[:1]]:
+        try:
+            kept[frame_id] = raw_frame(context, frame_id, None)
+        except FrameUnusable:
+            continue  # calibrating it will say so
+    if not kept:
+        raise AlgorithmFailed("no frame of the night can be read", hint="see the failures of step ingest", code="detector.no_frame")
     return kept
+
+
+def _flat_pair(flats: list[npt.NDArray[np.float32]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    """The two flats nearest in level, of those that are not piled up at the top."""
+    levels = [(float(np.median(flat)), k) for k, flat in enumerate(flats) if np.count_nonzero(flat == flat.max()) < 0.001 * flat.size]
+    levels.sort()
+    if len(levels) < 2:
+        return None
+    _, near = min((high[0] / max(low[0], 1.0), k) for k, (low, high) in enumerate(pairwise(levels)))
+    return flats[levels[near][1]], flats[levels[near + 1][1]]
 
 
 def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | None, str]:
@@ -189,8 +206,9 @@ def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | Non
 def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfer, str]:
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
     flats = [kept[frame.frame_id].data for frame in _of(frames, "flat") if frame.frame_id in kept]
-    if len(biases) == 2 and len(flats) == 2:
-        transfer = pair_transfer((flats[0], flats[1]), (biases[0], biases[1]))
+    pair = _flat_pair(flats)
+    if len(biases) == 2 and pair is not None:
+        transfer = pair_transfer(pair, (biases[0], biases[1]))
         if transfer.constrained:
             return transfer, "bias and flat pairs"
     samples = [

@@ -17,7 +17,6 @@ from db.flags import Mask
 from db.tables import Frame
 from reduction.detector import detector_of
 from reduction.flatset import FlatSet, LargescaleParameters, flat_set
-from reduction.kernels.calibrate import Plane
 from reduction.kernels.flat import UNUSABLE, block_means, expand, leftover, stack_shapes
 from reduction.kernels.masters import dead_pixels
 from reduction.kernels.stack import MasterImage, stack_bands
@@ -29,6 +28,9 @@ from reduction.step import STEPS, Context, InputTask, Output, Unit, parameter, r
 __all__ = ["FlatParameters", "LargescaleParameters", "flat", "largescale"]
 
 _CALIBRATED_FOR = ("bias", "dark")
+
+#: In so few seconds (s) dark current is nothing beside the light of a flat.
+_NO_DARK_NEEDED = 5.0
 
 _LARGE_SCALE = sa.text(
     "SELECT master_id, setup_id, channel, passband_id, night_id, from_sky, valid_from, valid_until, noise, path, task_id, input_hash"
@@ -137,7 +139,10 @@ def flat(context: Context, unit: Unit, p: FlatParameters) -> Output:
         _discard_leftovers(found, reasons, p)
         kept = require_enough(unit, reasons, shape_parameters.min_frames)
         master = _stack(context, first, found, [found.places.index(place) for place in kept], unit.payload["largescale"], p)
-    columns = {"from_sky": int(first.type == "object"), "warning": "; ".join(_doubts(unit, found, master, len(kept))) or None}
+    columns = {
+        "from_sky": int(first.type == "object"),
+        "warning": "; ".join(_doubts(unit, found, master, len(kept), first.exptime)) or None,
+    }
     return master_output(context, unit, "flat", master, reasons, columns, p.valid_days)
 
 
@@ -185,21 +190,21 @@ def _stack(context: Context, first: Frame, found: FlatSet, kept: list[int], larg
     value, variance = stack.value / np.float32(mean), stack.variance / np.float32(mean**2)
     mask = stack.mask.copy()
     mask[~(value > 0)] |= np.uint8(int(Mask.NO_DATA))
-    mask[dead_pixels(Plane(value, variance, mask), fraction=p.dead)] |= np.uint8(int(Mask.DEAD))
+    mask[dead_pixels(MasterImage(value, variance, mask, stack.count), fraction=p.dead)] |= np.uint8(int(Mask.DEAD))
     empty = (mask & np.uint8(int(Mask.NO_DATA))) != 0
     value[empty], variance[empty] = 0.0, 0.0
     return MasterImage(value, variance, mask, stack.count)
 
 
-def _doubts(unit: Unit, found: FlatSet, master: MasterImage, n: int) -> list[str]:
+def _doubts(unit: Unit, found: FlatSet, master: MasterImage, n: int, exptime: float) -> list[str]:
     """What an observer should know before trusting the master."""
     doubts = list(found.warnings)
     if n < 5:
         doubts.append(f"only {n} flats")
     missing = [kind for kind in _CALIBRATED_FOR if kind not in unit.payload["masters"]]
-    if missing == ["dark"]:
-        doubts.append("no dark was taken off the flats")
-    elif missing:
+    if exptime < _NO_DARK_NEEDED and "dark" in missing:
+        missing.remove("dark")
+    if missing:
         doubts.append(f"no {' and no '.join(missing)} was taken off the flats")
     good = master.mask == 0
     noise = math.sqrt(float(np.median(master.variance[good]))) if good.any() else 0.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,8 @@ from db.flags import Mask
 from db.tables import Frame
 from reduction.detector import detector_of
 from reduction.kernels.calibrate import Plane
-from reduction.kernels.flat import UNUSABLE, block_means, expand, lasting_stars, shape_deviation, smooth_grid, star_mask
+from reduction.kernels.flat import UNUSABLE, expand, lasting_stars, smooth_shape, spot_means, standing_spots, star_mask, starlike
+from reduction.kernels.flatchoice import flat_reasons, flat_statistics
 from reduction.kernels.masters import robust_mean
 from reduction.masterset import pixels_of
 from reduction.scratch import Scratch
@@ -28,7 +31,8 @@ class LargescaleParameters:
 
     min_frames: int = parameter(3, "", "fewest frames that make a master")
     clip: float = parameter(4.0, "sigma", "clipping of outlier blocks")
-    min_snr: float = parameter(30.0, "", "least signal-to-noise ratio of a pixel of one flat")
+    min_snr: float = parameter(5.0, "", "least signal-to-noise ratio of a pixel of one flat")
+    min_relative_snr: float = parameter(0.3, "", "the same as a part of the set's median")
     max_saturated: float = parameter(0.01, "", "largest part of saturated pixels")
     max_level: float = parameter(0.9, "", "highest level, as a part of what the camera can hold above its zero level")
     max_structure: float = parameter(0.02, "", "largest difference of its large-scale shape from the set's (clouds), relative")
@@ -51,6 +55,10 @@ class FlatSet:
         Place of each in the set of frames.
     levels : list of float
         Light, ADU.
+    errors : list of float
+        Error of a pixel over the level.
+    exptimes : list of float
+        Exposure times, s.
     shapes : list of float64 arrays, shape (gy, gx)
         Smoothed shape, mean 1.
     warnings : list of str
@@ -60,6 +68,8 @@ class FlatSet:
     scratch: Scratch
     places: list[int] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    exptimes: list[float] = field(default_factory=list)
     shapes: list[npt.NDArray[np.float64]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -75,41 +85,42 @@ def flat_set(context: Context, unit: Unit, p: LargescaleParameters, scratch: Scr
         One a frame of the unit, empty.
     """
     found = FlatSet(scratch)
-    first = context.session.get_one(Frame, unit.payload["frames"][0])
-    detector = detector_of(context.session, first)
-    full = None if detector.saturation is None else detector.saturation - detector.zero_level
+    limits = _limits(context, unit, p)
+    statistics = []
     for place, plane in pixels_of(context, unit, reasons):
-        reasons[place] = _unfit(plane, full, p)
+        measured = flat_statistics(plane)
+        (reasons[place],) = flat_reasons([measured], **limits)
         if not reasons[place]:
+            statistics.append(measured)
+            found.errors.append(1.0 / measured.signal_to_noise)
             _add(found, place, plane, p)
-    _discard_clouds(found, reasons, p)
-    if found.places:
-        _mask_stars(found, [n for n, place in enumerate(found.places) if not reasons[place]], p)
+    frames = [context.session.get_one(Frame, unit.payload["frames"][place]) for place in found.places]
+    found.exptimes = [max(frame.exptime, 1e-3) for frame in frames]
+    times = [frame.jd_utc for frame in frames]
+    for place, reason in zip(found.places, flat_reasons(statistics, time=times, exptime=found.exptimes, **limits), strict=True):
+        reasons[place] = reason
+    _mask_stars(found, [n for n, place in enumerate(found.places) if not reasons[place]], p)
     return found
 
 
-def _unfit(plane: Plane, full: float | None, p: LargescaleParameters) -> str:
-    """Why a flat by itself is not fit for a master; empty when it is."""
-    saturated = float(np.mean((plane.mask & np.uint8(int(Mask.SATURATED))) != 0))
-    good = (plane.mask & np.uint8(UNUSABLE)) == 0
-    if saturated > p.max_saturated or not good.any():
-        return f"saturated: {saturated:.2%} of the pixels, at most {p.max_saturated:.2%}"
-    level, _ = robust_mean(plane.value[good])
-    snr = level / float(np.sqrt(np.median(plane.variance[good])))
-    if not level > 0:
-        return f"no light: level {level:.4g} ADU above bias and dark"
-    if full is not None and level > p.max_level * full:
-        return f"too bright: {level / full:.0%} of what the camera holds, at most {p.max_level:.0%}"
-    if snr < p.min_snr:
-        return f"too faint: S/N {snr:.1f} a pixel, at least {p.min_snr:.1f}"
-    return ""
+def _limits(context: Context, unit: Unit, p: LargescaleParameters) -> dict[str, Any]:
+    """What flats are judged by; the highest level is a part of what the camera holds."""
+    detector = detector_of(context.session, context.session.get_one(Frame, unit.payload["frames"][0]))
+    full = math.inf if detector.saturation is None else detector.saturation - detector.zero_level
+    return {
+        "min_signal_to_noise": p.min_snr,
+        "min_relative": p.min_relative_snr,
+        "max_saturated": p.max_saturated,
+        "max_level": p.max_level * full,
+        "max_structure": p.max_structure,
+    }
 
 
 def _add(found: FlatSet, place: int, plane: Plane, p: LargescaleParameters) -> None:
     """Keep a flat as level, shape, and ratio to both."""
     good = (plane.mask & np.uint8(UNUSABLE)) == 0
     level, _ = robust_mean(plane.value[good])
-    shape = smooth_grid(block_means(plane.value / np.float32(level), good, p.block)[0], p.smooth / p.block)
+    shape = smooth_shape(plane.value / np.float32(level), good, block=p.block, sigma=p.smooth)
     mean = float(shape.mean())
     shape /= mean
     ratio = plane.value / np.float32(level * mean) / expand(shape, plane.value.shape, p.block)
@@ -119,41 +130,50 @@ def _add(found: FlatSet, place: int, plane: Plane, p: LargescaleParameters) -> N
     found.shapes.append(shape)
 
 
-def _discard_clouds(found: FlatSet, reasons: list[str], p: LargescaleParameters) -> None:
-    """Flats whose shape is not the set's: clouds, the Moon, a light left on."""
-    if len(found.shapes) < 3:
-        return
-    deviation = shape_deviation(found.shapes)
-    # A set whose flats all differ is not refused whole.
-    limit = max(p.max_structure, 5.0 * float(np.median(deviation)))
-    for place, value in zip(found.places, deviation, strict=True):
-        if value > limit:
-            reasons[place] = f"another shape than the set (clouds?): {value:.2%} rms, at most {limit:.2%}"
-
-
 def _mask_stars(found: FlatSet, kept: list[int], p: LargescaleParameters) -> None:
     """Mask stars, on each flat and, where they stand still, on all; then measure the shapes without them."""
-    ny, nx = found.scratch.shape
-    response = np.ones((ny, nx), np.float32)
-    if len(kept) >= 3:
-        for first in range(0, ny, _ROWS):
-            ratio, mask = found.scratch.band(first, min(first + _ROWS, ny), kept)
-            ratio[(mask & np.uint8(UNUSABLE)) != 0] = np.nan
-            response[first : first + _ROWS] = _median(ratio)
-    count = np.zeros((ny, nx), np.uint16)
+    response = _response(found, kept)
+    spots = standing_spots(response, response > 0) if len(kept) >= 3 else np.zeros(response.shape, np.int32)
+    n_spot = int(spots.max(initial=0))
+    count, means = np.zeros(response.shape, np.uint16), []
     for number in kept:
         ratio, mask = found.scratch.frame(number)
         good = ((mask & np.uint8(UNUSABLE)) == 0) & (response > 0)
-        stars = star_mask(np.where(good, ratio / np.where(response > 0, response, 1), 1).astype(np.float32), good, threshold=p.stars)
+        plain = np.where(good, ratio / np.where(response > 0, response, 1), 1).astype(np.float32)
+        means.append(spot_means(plain, good, spots, n_spot))
+        stars = star_mask(plain, good, threshold=p.stars)
         count += stars
         mask[stars] |= np.uint8(int(Mask.NO_DATA))
         found.scratch.replace(number, ratio, mask)
-    lasting = lasting_stars(count, len(kept))
-    share = float(lasting.sum()) / max(int((count > 0).sum()), 1)
-    if share > 0.2 and lasting.any():
-        found.warnings.append(f"stars stand at the same place in most flats ({int(lasting.sum())} pixels masked): too little dithered")
+    lasting = lasting_stars(count, len(kept)) | _standing(found, kept, spots, means)
+    if lasting.any():
+        found.warnings.append(f"stars stand at the same place in the flats ({int(lasting.sum())} pixels masked): too little dithered")
     for number in kept:
         _measure_again(found, number, lasting, p)
+
+
+def _standing(found: FlatSet, kept: list[int], spots: npt.NDArray[np.int32], means: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]:
+    """Pixels under spots of the response that fade as the sky gets brighter: stars that no other flat is without."""
+    n = int(spots.max(initial=0))
+    if n == 0:
+        return np.zeros(spots.shape, np.bool_)
+    area = np.median(np.bincount(spots[spots > 0])[1:])
+    errors = [found.errors[number] / math.sqrt(float(area)) for number in kept]
+    stars = starlike(means, errors, [found.levels[number] / found.exptimes[number] for number in kept])
+    return np.asarray(np.concatenate([[False], stars])[spots], np.bool_)
+
+
+def _response(found: FlatSet, kept: list[int]) -> npt.NDArray[np.float32]:
+    """Median of the ratios, pixel by pixel; 1 where there are too few for one."""
+    ny, nx = found.scratch.shape
+    response = np.ones((ny, nx), np.float32)
+    if len(kept) < 3:
+        return response
+    for first in range(0, ny, _ROWS):
+        ratio, mask = found.scratch.band(first, min(first + _ROWS, ny), kept)
+        ratio[(mask & np.uint8(UNUSABLE)) != 0] = np.nan
+        response[first : first + _ROWS] = _median(ratio)
+    return response
 
 
 def _median(ratio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -170,7 +190,7 @@ def _measure_again(found: FlatSet, number: int, lasting: npt.NDArray[np.bool_], 
     """What stars have added to a flat's shape is taken off it again."""
     ratio, mask = found.scratch.frame(number)
     mask[lasting] |= np.uint8(int(Mask.NO_DATA))
-    correction = smooth_grid(block_means(ratio, (mask & np.uint8(UNUSABLE)) == 0, p.block)[0], p.smooth / p.block)
+    correction = smooth_shape(ratio, (mask & np.uint8(UNUSABLE)) == 0, block=p.block, sigma=p.smooth)
     shape = found.shapes[number] * correction
     mean = float(shape.mean())
     found.shapes[number] = shape / mean

@@ -11,9 +11,8 @@ from sqlalchemy.orm import Session
 
 from db.flags import Mask
 from db.tables import Exposure, Frame
-from reduction.kernels.calibrate import Plane
-from reduction.kernels.masters import hot_pixels, robust_mean
-from reduction.kernels.stack import MasterImage, outlier_images, stack_bands
+from reduction.kernels.masters import hot_pixels, image_statistics, outlier_reasons
+from reduction.kernels.stack import MasterImage, stack_bands
 from reduction.masterset import READS, WRITES, frame_sets, master_output, pixels_of, require_enough, set_units
 from reduction.scratch import Scratch
 from reduction.step import Context, Output, Unit, parameter, step
@@ -27,7 +26,9 @@ class BiasParameters:
 
     min_frames: int = parameter(3, "", "fewest frames that make a master")
     clip: float = parameter(4.0, "sigma", "clipping of outlier pixels")
-    outlier: float = parameter(5.0, "sigma", "an image whose level or noise is off by more is discarded")
+    outlier: float = parameter(
+        5.0, "sigma", "an image whose level or noise is off by more is discarded, as is one with bands or structure of its own"
+    )
     valid_days: float = parameter(180.0, "d", "it serves frames so long before and after its own")
 
 
@@ -87,8 +88,7 @@ def bias(context: Context, unit: Unit, p: BiasParameters) -> Output:
 def dark(context: Context, unit: Unit, p: DarkParameters) -> Output:
     """Stack de-biased dark frames into a master, and mark hot pixels."""
     master, reasons = _stack(context, unit, p)
-    hot = hot_pixels(Plane(master.value, master.variance, master.mask), sigma=p.hot)
-    master.mask[hot] |= np.uint8(int(Mask.HOT))
+    master.mask[hot_pixels(master, sigma=p.hot)] |= np.uint8(int(Mask.HOT))
     debiased = "bias" in unit.payload["masters"]
     columns = {
         "temperature_tolerance": p.temperature,
@@ -103,25 +103,14 @@ def _stack(context: Context, unit: Unit, p: BiasParameters) -> tuple[MasterImage
     reasons = [""] * len(unit.payload["frames"])
     first = context.session.get_one(Frame, unit.payload["frames"][0])
     with Scratch(context.files, (first.ny, first.nx)) as scratch:
-        places, levels = [], []
+        places, statistics = [], []
         for place, plane in pixels_of(context, unit, reasons):
             scratch.add(plane.value, plane.mask)
             places.append(place)
-            levels.append(robust_mean(plane.value[(plane.mask & np.uint8(int(Mask.NO_DATA))) == 0]))
-        for place, reason in zip(places, _outliers(np.array(levels), p.outlier), strict=True):
-            reasons[place] = reasons[place] or reason
+            statistics.append(image_statistics(plane))
+        for place, reason in zip(places, outlier_reasons(statistics, sigma=p.outlier), strict=True):
+            reasons[place] = reason
         kept = require_enough(unit, reasons, p.min_frames)
         numbers = [places.index(place) for place in kept]
         master = stack_bands(lambda y0, y1: scratch.band(y0, y1, numbers), scratch.shape, n=len(numbers), sigma=p.clip)
     return master, reasons
-
-
-def _outliers(stats: np.ndarray, sigma: float) -> list[str]:
-    if not len(stats):
-        return []
-    bad = outlier_images(stats[:, 0], stats[:, 1], sigma=sigma)
-    middle = np.median(stats, axis=0)
-    return [
-        f"level {level:.2f}, noise {noise:.2f} ADU, the set's are {middle[0]:.2f} and {middle[1]:.2f}" if is_bad else ""
-        for (level, noise), is_bad in zip(stats, bad, strict=True)
-    ]

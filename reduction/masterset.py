@@ -162,13 +162,15 @@ def master_output(
 
 
 def _rows(
-    told: dict[str, Any], frames: tuple[int, ...], reasons: tuple[str, ...], valid_days: float, session: Session, _task_id: int
+    told: dict[str, Any], frames: tuple[int, ...], reasons: tuple[str, ...], valid_days: float, session: Session, task_id: int
 ) -> list[Rows]:
     rows = [session.get_one(Frame, frame_id) for frame_id in frames]
     temperatures = [session.get_one(Exposure, frame.exposure_id).ccd_temperature for frame in rows]
     known = [t for t in temperatures if t is not None]
     used = [frame for frame, reason in zip(rows, reasons, strict=True) if not reason]
-    master_id = next_id(session, Master.master_id)
+    # A set that is again what it was before gets its master back.
+    before = session.execute(sa.select(Master.master_id).where(Master.task_id == task_id)).scalar()
+    master_id = before if before is not None else next_id(session, Master.master_id)
     first = rows[0]
     flat = told["kind"] in ("flat", "largescale")
     columns = {

@@ -116,11 +116,12 @@ def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDAr
         yield planes["SCI"] - sky, covered(context, frame, planes, wings) | masked
 
 
-def _rows(frames: tuple[int, ...], level: float, noise: float, n_unknown: int, session: Session, _task_id: int) -> list[Rows]:
+def _rows(frames: tuple[int, ...], level: float, noise: float, n_unknown: int, session: Session, task_id: int) -> list[Rows]:
     rows = [session.get_one(Frame, frame_id) for frame_id in frames]
+    before = session.execute(sa.select(Master.master_id).where(Master.task_id == task_id)).scalar()
     jd_utc = [frame.jd_utc for frame in rows]
     columns: dict[str, Any] = {
-        "master_id": next_id(session, Master.master_id),
+        "master_id": before if before is not None else next_id(session, Master.master_id),
         "kind": "pattern",
         "setup_id": rows[0].setup_id,
         "night_id": rows[0].night_id,

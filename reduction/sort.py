@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.tables import Exposure, ExposureStatistics, Frame, TypeCorrection
 from reduction.evidence import read_evidence
-from reduction.kernels.sort import Classification, classify_set
+from reduction.kernels.sort import Classification, FrameStatistics, HeaderEvidence, classify_set
 from reduction.plans import done_tasks, frame_units
 from reduction.step import Context, Output, Unit, canonical, step
 
@@ -94,13 +94,19 @@ def _classify(session: Session, wanted: set[int]) -> dict[int, Classification]:
     for row in session.execute(query):
         sets.setdefault((row.setup_id, row.night_id), []).append(row)
     found: dict[int, Classification] = {}
-    for rows in sets.values():
+    for (setup_id, night_id), rows in sets.items():
         if wanted.isdisjoint(row.exposure_id for row in rows):
             continue
-        evidence = [read_evidence(row.statistics, row.exptime, row.calibration_state, row.sun_altitude) for row in rows]
-        kinds = classify_set([pixels for pixels, _ in evidence], [header for _, header in evidence])
+        own = _evidence(rows)
+        # An evening's flats and the next morning's bias frames tell of one another.
+        beside = [pair for night in (night_id - 1, night_id + 1) for pair in _evidence(sets.get((setup_id, night), []))]
+        kinds = classify_set([pixels for pixels, _ in own], [header for _, header in own], beside)
         found |= {row.exposure_id: kind for row, kind in zip(rows, kinds, strict=True)}
     return found
+
+
+def _evidence(rows: list[Any]) -> list[tuple[FrameStatistics, HeaderEvidence]]:
+    return [read_evidence(row.statistics, row.exptime, row.calibration_state, row.sun_altitude) for row in rows]
 
 
 def _output(frame: Any, found: Classification, word: _Word | None) -> Output:

@@ -153,9 +153,7 @@ def _window(y: int, x: int, border: int, shape: tuple[int, ...]) -> tuple[tuple[
     return (slice(y0, min(y + _TILE + border, shape[0])), slice(x0, min(x + _TILE + border, shape[1]))), y0, x0
 
 
-def _candidates(
-    data: NDArray[np.float32], variance: NDArray[np.float32], bad: NDArray[np.bool_], sharp: NDArray[np.bool_], threshold: float
-) -> NDArray[np.bool_]:
+def _candidates(data: NDArray[np.float32], variance: NDArray[np.float32], sharp: NDArray[np.bool_], threshold: float) -> NDArray[np.bool_]:
     """What L.A.Cosmic finds, near sharp pixels; its many median filters make up nearly all of the time."""
     out = np.zeros(data.shape, dtype=np.bool_)
     rows, columns = np.nonzero(sharp)
@@ -163,9 +161,8 @@ def _candidates(
         # One pixel more than the tile for what touches its hits; the filters reach nine beyond, so that tiles give what the frame would.
         inner, inner_y, inner_x = _window(int(tile_y), int(tile_x), 1, data.shape)
         outer, outer_y, outer_x = _window(int(tile_y), int(tile_x), _BORDER, data.shape)
-        found, _ = astroscrappy.detect_cosmics(
-            data[outer], inmask=bad[outer], invar=variance[outer], sigclip=threshold, objlim=0.0, satlevel=np.inf, niter=1
-        )
+        # Without its mask, which it widens by a pixel, and would so hide hits beside hot pixels: bad pixels are at the sky's level here.
+        found, _ = astroscrappy.detect_cosmics(data[outer], invar=variance[outer], sigclip=threshold, objlim=0.0, satlevel=np.inf, niter=1)
         height, width = out[inner].shape
         y, x = inner_y - outer_y, inner_x - outer_x
         out[inner] |= np.asarray(found, dtype=np.bool_)[y : y + height, x : x + width]
@@ -234,7 +231,7 @@ def cosmic_rays(plane: Plane, *, threshold: float = 5.0, sharpness: float | None
     data, variance, bad = prepared
     limit = _sharpness(data, variance, bad) if sharpness is None else sharpness
     sharp = _sharper(data, variance, bad, data > 0, limit + _MARGIN, _CERTAIN, threshold)
-    candidates = _candidates(data, variance, bad, sharp, threshold)
+    candidates = _candidates(data, variance, sharp, threshold)
     # What touches a hit is part of its track in all likelihood, so that less is asked of it.
     likely = _sharper(data, variance, bad, candidates, limit, 0.5 * _CERTAIN, 0.0)
     hits = sharp & candidates

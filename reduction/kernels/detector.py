@@ -293,7 +293,8 @@ def pair_transfer(
     Parameters
     ----------
     flats, biases : pairs of float32, shape (ny, nx)
-        Raw frames, ADU; the flats at about the same level.
+        Raw frames, ADU.  The second flat is brought to the level of the first, box by box, so that in their difference nothing is
+        left of the response of the pixels.
     mask : bool, shape (ny, nx), optional
         Pixels not to use.
     box : int
@@ -305,26 +306,32 @@ def pair_transfer(
         `zero_level` is the mean of the biases.  Read noise includes quantisation.
     """
     good = np.ones(flats[0].shape, dtype=np.bool_) if mask is None else ~mask
-    light = 0.5 * (flats[0].astype(np.float64) + flats[1] - biases[0] - biases[1])
-    flat_difference, bias_difference = (pair[0].astype(np.float64) - pair[1] for pair in (flats, biases))
+    bias = 0.5 * (biases[0].astype(np.float64) + biases[1])
+    first, second = (flat - bias for flat in flats)
+    between = biases[0].astype(np.float64) - biases[1]
     rows = []
-    for cut in _boxes(light.shape, box):
+    for cut in _boxes(first.shape, box):
         used = good[cut]
         if int(used.sum()) >= 100:
-            variances = (_difference_variance(d[cut][used]) for d in (flat_difference, bias_difference))
-            rows.append((robust_mean(light[cut][used])[0], *variances))
+            level, other = (robust_mean(light[cut][used])[0] for light in (first, second))
+            ratio = level / other if other > 0 else 1.0
+            # `_difference_variance` is half the variance of the difference.
+            variance = 2.0 * _difference_variance(first[cut][used] - ratio * second[cut][used])
+            rows.append((level, ratio, variance, _difference_variance(between[cut][used])))
     if not rows:
         return _unknown("no box of the flats has 100 good pixels")
-    level, flat_variance, read_variance = np.array(rows).T
-    photon, read = flat_variance - read_variance, float(np.median(read_variance))
-    slopes = photon[level > 0] / level[level > 0]
+    level, ratio, variance, read_variance = np.array(rows).T
+    read = float(np.median(read_variance))
+    # The mean bias is in both: its noise, half the read noise squared, counts by the square of 1 - ratio.
+    photon = variance - (1.0 + ratio**2 + 0.5 * (1.0 - ratio) ** 2) * read
+    slopes = photon[level > 0] / (level * (1.0 + ratio))[level > 0]
     slope, scatter = robust_mean(slopes)
     if not slope > 0:
         return _unknown("the flats are not noisier than the biases", len(rows))
     slope_err = scatter / math.sqrt(slopes.size)
     constrained = slope_err < 0.3 * slope
     reason = "" if constrained else "the flats hold too little light"
-    zero = robust_mean(0.5 * (biases[0].astype(np.float64) + biases[1])[good])[0]
+    zero = robust_mean(bias[good])[0]
     return PhotonTransfer(1.0 / slope, slope_err / slope**2, math.sqrt(read) / slope, zero, constrained, len(rows), reason)
 
 

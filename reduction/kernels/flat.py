@@ -5,21 +5,24 @@ response of the pixels is the same in all of them. So the shapes are judged and
 averaged on their own, and each flat is brought to the average shape before the
 pixels are stacked (Pal 2009, PhD thesis, Eotvos University, section 2.4).
 
-A shape is kept as a grid of block means, smoothed by a local plane: unlike a
-mean under a Gaussian, a plane is as good at the edge, where vignetting is
-steepest, as in the middle.
+A shape is kept as a grid of values at the middles of square blocks, smoothed
+by local quadratics (see `largescale`). What all flats of a set have in common,
+such as the twilight's mean gradient, no set can tell from the response.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from db.flags import Mask
+from reduction.kernels.largescale import large_scale, smooth_cells, spline_matrix
 from reduction.kernels.masters import robust_mean
 from reduction.kernels.stack import clipped_mean
 
@@ -32,8 +35,12 @@ __all__ = [
     "leftover",
     "shape_deviation",
     "smooth_grid",
+    "smooth_shape",
     "stack_shapes",
+    "spot_means",
+    "standing_spots",
     "star_mask",
+    "starlike",
 ]
 
 Floats = NDArray[np.float64]
@@ -43,6 +50,8 @@ UNUSABLE = int(Mask.NO_DATA | Mask.SATURATED | Mask.COSMIC | Mask.BLEED | Mask.N
 
 # A block counts when at least this part of its pixels has a value.
 _ENOUGH = 0.2
+# Blocks with less than this part of the mean light do not tell how a flat is lit.
+_UNLIT = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,9 @@ class LargeScale:
     Attributes
     ----------
     value : float32, shape (gy, gx)
-        Relative brightness of each block, mean 1.
+        Relative brightness at the middle of each block, mean 1.
     variance : float32, shape (gy, gx)
-        Variance of that mean, from the scatter of the flats.
+        Variance of that mean, from the scatter of the flats, tilts included; 0 for a single flat.
     count : int16, shape (gy, gx)
         Flats averaged.
     block : int
@@ -67,13 +76,41 @@ class LargeScale:
     block: int
 
 
+@njit(cache=True)
+def _block_sums(value: NDArray[np.float32], good: NDArray[np.bool_], block: int, enough: float, out: tuple[Floats, Floats]) -> None:
+    ny, nx = value.shape
+    for by in range(out[0].shape[0]):
+        for bx in range(out[0].shape[1]):
+            y1, x1 = min((by + 1) * block, ny), min((bx + 1) * block, nx)
+            whole = (y1 - by * block) * (x1 - bx * block)
+            mean, limit, n, square = 0.0, np.inf, 0, 0.0
+            for _ in range(3):
+                n, total, square = 0, 0.0, 0.0
+                for iy in range(by * block, y1):
+                    for ix in range(bx * block, x1):
+                        v = np.float64(value[iy, ix])
+                        if good[iy, ix] and abs(v) < np.inf and abs(v - mean) <= limit:
+                            n += 1
+                            total += v - mean
+                            square += (v - mean) ** 2
+                if n < 2:
+                    break
+                shift = total / n
+                square = max(square - n * shift * shift, 0.0)
+                mean += shift
+                limit = 5.0 * math.sqrt(square / (n - 1))
+            known = n >= max(enough * whole, 2.0)
+            out[0][by, bx] = mean if known else np.nan
+            out[1][by, bx] = square / (n - 1) / n if known else np.nan
+
+
 def block_means(value: NDArray[np.float32], good: NDArray[np.bool_], block: int) -> tuple[Floats, Floats]:
     """Mean of the good pixels of each block, outliers beyond 5 standard deviations left out.
 
     Parameters
     ----------
     value : float32, shape (ny, nx)
-        Image.
+        Image; non-finite pixels are never good.
     good : bool, shape (ny, nx)
         Pixels to use.
     block : int
@@ -84,82 +121,69 @@ def block_means(value: NDArray[np.float32], good: NDArray[np.bool_], block: int)
     mean, variance : float64, shape (ceil(ny / block), ceil(nx / block))
         Mean and its variance from the pixels' scatter; NaN where fewer than a fifth of the pixels are good.
     """
-    ny, nx = value.shape
-    rows, columns = -(-ny // block), -(-nx // block)
-    padded = np.full((rows * block, columns * block), np.nan, dtype=np.float32)
-    padded[:ny, :nx] = np.where(good, value, np.float32(np.nan))
-    cells = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, block * block)
-    size = np.full((rows * block, columns * block), False)
-    size[:ny, :nx] = True
-    whole = size.reshape(rows, block, columns, block).sum(axis=(1, 3))
-    for _ in range(2):
-        used = np.isfinite(cells)
-        n = used.sum(axis=-1)
-        filled = np.where(used, cells, 0.0)
-        mean = filled.sum(axis=-1, dtype=np.float64) / np.maximum(n, 1)
-        scatter2 = np.where(used, (filled - mean[..., None]) ** 2, 0.0).sum(axis=-1) / np.maximum(n - 1, 1)
-        cells = np.where(np.abs(cells - mean[..., None]) <= 5.0 * np.sqrt(scatter2)[..., None], cells, np.nan)
-    enough = n >= np.maximum(_ENOUGH * whole, 2)
-    return np.where(enough, mean, np.nan), np.where(enough, scatter2 / np.maximum(n, 1), np.nan)
+    shape = (-(-value.shape[0] // block), -(-value.shape[1] // block))
+    out = (np.empty(shape), np.empty(shape))
+    _block_sums(np.ascontiguousarray(value, dtype=np.float32), np.ascontiguousarray(good), block, _ENOUGH, out)
+    return out
 
 
 def smooth_grid(grid: Floats, sigma: float) -> Floats:
-    """Smooth a grid by a local plane with Gaussian weights, and fill its gaps.
+    """Smooth a grid by local quadratics with Gaussian weights, and fill its gaps.
 
     Parameters
     ----------
     grid : float64, shape (gy, gx)
         Values; NaN where there is none.
     sigma : float
-        Standard deviation of the weights, in cells; widened where too few cells are known.
+        Standard deviation of the weights, in cells.
 
     Returns
     -------
     float64, shape (gy, gx)
-        Exact for a plane, also at the edges (Cleveland 1979, J. Am. Stat. Assoc. 74, 829). NaN all over when no cell is known.
+        Exact for a quadratic, also at the edges. NaN all over when no cell is known.
     """
     known = np.isfinite(grid)
-    if not known.any():
-        return np.full(grid.shape, np.nan)
-    result = np.full(grid.shape, np.nan)
-    width = max(sigma, 0.5)
-    while True:
-        fitted = _local_plane(np.where(known, grid, 0.0), known.astype(np.float64), width)
-        result = np.where(np.isfinite(result), result, fitted)
-        if np.isfinite(result).all():
-            return result
-        if width > 2.0 * max(grid.shape):
-            return np.where(np.isfinite(result), result, float(np.mean(grid[known])))
-        width *= 2.0
+    y, x = np.indices(grid.shape, dtype=np.float64)
+    cells = np.stack([known.astype(np.float64), np.where(known, grid, 0.0), x, y])
+    return smooth_cells(cells, 1, np.arange(grid.shape[1], dtype=np.float64), np.arange(grid.shape[0], dtype=np.float64), sigma)
 
 
-def _local_plane(values: Floats, weight: Floats, sigma: float) -> Floats:
-    """Value at each cell of the weighted plane around it; NaN where the cells in reach do not fix one."""
-    reach = int(np.ceil(3.0 * sigma))
-    offset = np.arange(-reach, reach + 1, dtype=np.float64)
-    kernel = np.exp(-0.5 * (offset / sigma) ** 2)
+def smooth_shape(value: NDArray[np.float32], good: NDArray[np.bool_], *, block: int, sigma: float) -> Floats:
+    """Large-scale shape of a flat at the middles of its blocks.
 
-    def moment(image: Floats, i: int, j: int) -> Floats:
-        along_y = ndimage.correlate1d(image, kernel * offset**i, axis=0, mode="constant")
-        return np.asarray(ndimage.correlate1d(along_y, kernel * offset**j, axis=1, mode="constant"), np.float64)
+    Parameters
+    ----------
+    value : float32, shape (ny, nx)
+        Flat; non-finite pixels are never good.
+    good : bool, shape (ny, nx)
+        Pixels to use.
+    block : int
+        Side of a block, pixel; no more than `sigma`, or structure is lost between the middles.
+    sigma : float
+        Standard deviation of the weights, pixel.
 
-    s = {(i, j): moment(weight, i, j) for i, j in ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))}
-    t = [moment(values * weight, *power) for power in ((0, 0), (1, 0), (0, 1))]
-    matrix = np.stack([s[0, 0], s[1, 0], s[0, 1], s[1, 0], s[2, 0], s[1, 1], s[0, 1], s[1, 1], s[0, 2]], axis=-1)
-    matrix = matrix.reshape(*values.shape, 3, 3)
-    fixed = (s[0, 0] > 3.0 * kernel.min()) & (np.linalg.det(matrix) > 1e-6 * np.maximum(s[0, 0], 1e-300) ** 3 * sigma**4)
-    safe = np.where(fixed[..., None, None], matrix, np.eye(3))
-    plane = np.linalg.solve(safe, np.stack(t, axis=-1)[..., None])[..., 0]
-    return np.where(fixed, plane[..., 0], np.nan)
+    Returns
+    -------
+    float64, shape (gy, gx)
+        As `large_scale`: masked pixels bias nothing, and blocks that the edge cuts have the middle of what is left of them.
+    """
+    middles = tuple(_middles(n, block) for n in value.shape)
+    return large_scale(value, ~good, sigma, positions=(middles[0], middles[1])).nodes
+
+
+def _middles(n: int, block: int) -> Floats:
+    """Middles of the blocks along an axis of n pixels."""
+    edges = np.append(np.arange(0, n, block), n)
+    return np.asarray(0.5 * (edges[1:] + edges[:-1] - 1.0), np.float64)
 
 
 def expand(grid: ArrayLike, shape: tuple[int, int], block: int) -> NDArray[np.float32]:
-    """Bring a grid of block means to full size by cubic splines.
+    """Bring a grid of values at the middles of blocks to full size by cubic splines.
 
     Parameters
     ----------
     grid : shape (gy, gx)
-        Finite values at the middles of the blocks.
+        Finite values.
     shape : tuple of int
         (ny, nx) of the image.
     block : int
@@ -168,46 +192,11 @@ def expand(grid: ArrayLike, shape: tuple[int, int], block: int) -> NDArray[np.fl
     Returns
     -------
     float32, shape (ny, nx)
-        Beyond the middles of the outermost blocks the grid goes on in a straight line.
+        The splines go on beyond the middles of the outermost blocks.
     """
-    padded = np.pad(np.asarray(grid, np.float64), 2, mode="reflect", reflect_type="odd") if min(np.shape(grid)) > 2 else None
-    if padded is None:
-        padded = np.pad(np.asarray(grid, np.float64), 2, mode="edge")
-    # The last blocks may be cut: their means belong to the middles of what is left of them.
-    rows, columns = (_places(n, block, m) for n, m in zip(shape, np.shape(grid), strict=True))
-    spline = ndimage.spline_filter(padded, order=3)
-    along_y = _along(spline, rows + 2.0, 0)
-    return np.asarray(_along(along_y, columns + 2.0, 1), np.float32)
-
-
-def _places(n: int, block: int, cells: int) -> Floats:
-    """Fractional cell of each pixel along an axis."""
-    middles = block * np.arange(cells, dtype=np.float64) + (block - 1) / 2.0
-    last = block * (cells - 1)
-    middles[-1] = (last + n - 1) / 2.0
-    pixel = np.arange(n, dtype=np.float64)
-    inside = np.interp(pixel, middles, np.arange(cells))
-    if cells == 1:
-        return inside
-    before, after = pixel < middles[0], pixel > middles[-1]
-    inside[before] = (pixel[before] - middles[0]) / (middles[1] - middles[0])
-    inside[after] = cells - 1 + (pixel[after] - middles[-1]) / (middles[-1] - middles[-2])
-    return inside
-
-
-def _along(spline: Floats, places: Floats, axis: int) -> Floats:
-    """Evaluate spline coefficients at fractional places along one axis."""
-    base = np.floor(places).astype(np.int64)
-    t = places - base
-    weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
-    total = None
-    for k, weight in enumerate(weights):
-        index = np.clip(base - 1 + k, 0, spline.shape[axis] - 1)
-        shaped = weight[:, None] if axis == 0 else weight[None, :]
-        part = np.take(spline, index, axis=axis) * shaped
-        total = part if total is None else total + part
-    assert total is not None
-    return np.asarray(total, np.float64)
+    rows, columns = (spline_matrix(_middles(n, block), np.arange(n)) for n in shape)
+    image: NDArray[np.float32] = (rows @ np.asarray(grid, np.float64)).astype(np.float32) @ columns.T.astype(np.float32)
+    return image
 
 
 def shape_deviation(shapes: Sequence[Floats]) -> Floats:
@@ -237,7 +226,7 @@ def stack_shapes(shapes: Sequence[Floats], block: int, *, sigma: float = 4.0) ->
     Parameters
     ----------
     shapes : sequence of float64, shape (gy, gx)
-        Smoothed shapes (`smooth_grid`), finite.
+        Smoothed shapes, finite.
     block : int
         Side of a block, pixel.
     sigma : float
@@ -246,19 +235,75 @@ def stack_shapes(shapes: Sequence[Floats], block: int, *, sigma: float = 4.0) ->
     Returns
     -------
     LargeScale
+        Blocks without light, such as those of a dead corner, have what was measured, be it negative.
 
     Raises
     ------
     ValueError
-        If there is no shape, or one is not positive.
+        If there is no shape, or one has no light.
     """
-    cube = np.stack([shape / np.mean(shape) for shape in shapes])
-    if not np.all(cube > 0):
-        raise ValueError("a flat's shape must be positive everywhere")
-    stack = clipped_mean(cube.astype(np.float32), sigma=sigma)
-    mean = float(stack.value.mean(dtype=float))
-    variance = np.nan_to_num(stack.variance, nan=0.0) / np.float32(mean**2)
-    return LargeScale((stack.value / np.float32(mean)).astype(np.float32), variance.astype(np.float32), stack.count, block)
+    means = np.array([float(np.mean(shape)) for shape in shapes])
+    if not (means.size and np.all(means > 0)):
+        raise ValueError(f"the mean of every flat's shape must be positive, got {np.array2string(means, precision=4)}")
+    cube = np.stack(shapes) / means[:, None, None]
+    # Twilight tilts a flat's shape: tilts are averaged as they are, and only what is left may be clipped.
+    tilt = _tilts(cube)
+    stack = clipped_mean((cube / tilt).astype(np.float32), sigma=sigma)
+    value = stack.value * tilt.mean(axis=0)
+    variance = np.var(cube, axis=0, ddof=1) / len(cube) if len(cube) > 1 else np.zeros(value.shape)
+    mean = float(value.mean())
+    return LargeScale((value / mean).astype(np.float32), (variance / mean**2).astype(np.float32), stack.count, block)
+
+
+def _tilts(cube: Floats) -> Floats:
+    """The plane fitted to each of the shapes (n, gy, gx) over their median, where that has light."""
+    n, gy, gx = cube.shape
+    middle = np.median(cube, axis=0).ravel()
+    lit = middle > _UNLIT
+    y, x = np.indices((gy, gx))
+    terms = np.column_stack([np.ones(gy * gx), y.ravel() / gy, x.ravel() / gx])
+    ratio = cube.reshape(n, -1)[:, lit] / middle[lit]
+    coefficients = np.linalg.lstsq(terms[lit], ratio.T, rcond=None)[0]
+    return np.asarray(np.maximum((terms @ coefficients).T, _UNLIT).reshape(cube.shape), np.float64)
+
+
+@njit(cache=True)
+def _mark_discs(
+    image: NDArray[np.int32], y: NDArray[np.int64], x: NDArray[np.int64], reach: NDArray[np.int64], mark: NDArray[np.int32]
+) -> None:
+    """Write each mark into the disc of its reach, where there is none yet."""
+    ny, nx = image.shape
+    for k in range(y.size):
+        r = reach[k]
+        for iy in range(max(y[k] - r, 0), min(y[k] + r, ny - 1) + 1):
+            for ix in range(max(x[k] - r, 0), min(x[k] + r, nx - 1) + 1):
+                if image[iy, ix] == 0 and (iy - y[k]) ** 2 + (ix - x[k]) ** 2 <= r * r:
+                    image[iy, ix] = mark[k]
+
+
+def _grown(labels: NDArray[np.int32], height: NDArray[np.float32], grow: int) -> NDArray[np.int32]:
+    """Labels grown by `grow` pixels, and one more for every factor of 2 in height: what is below the limit has wings as well."""
+    y, x = np.nonzero(labels)
+    reach = grow + np.log2(np.maximum(height[y, x], 1.0)).astype(np.int64)
+    out = np.zeros(labels.shape, dtype=np.int32)
+    _mark_discs(out, y.astype(np.int64), x.astype(np.int64), np.minimum(reach, 16), labels[y, x].astype(np.int32))
+    return out
+
+
+def _filtered(ratio: NDArray[np.float32], good: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float, float]:
+    """Ratio through the filter of a star, 0 where few pixels are good; its middle and its scatter."""
+    excess = np.where(good, ratio - np.float32(1), np.float32(0))
+    weight = ndimage.gaussian_filter(good.astype(np.float32), 1.5, truncate=3.0)
+    smooth = ndimage.gaussian_filter(excess, 1.5, truncate=3.0) / np.maximum(weight, np.float32(0.3))
+    smooth[weight < 0.3] = 0.0
+    middle, scatter = robust_mean(_sample(smooth, good), clip=3.0)
+    return np.asarray(smooth, np.float32), middle, scatter
+
+
+def _sample(image: NDArray[np.floating], good: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Good pixels of about half a million."""
+    step = max(image.size // 500_000, 1)
+    return image.ravel()[::step][good.ravel()[::step]]
 
 
 def star_mask(ratio: NDArray[np.float32], good: NDArray[np.bool_], *, threshold: float = 5.0, grow: int = 3) -> NDArray[np.bool_]:
@@ -273,27 +318,114 @@ def star_mask(ratio: NDArray[np.float32], good: NDArray[np.bool_], *, threshold:
     threshold : float
         Detection limit in the smoothed image, standard deviations.
     grow : int
-        Pixels by which detections grow; those five times brighter than the limit grow by twice as much.
+        Pixels by which detections grow; one more for every factor of 2 above the limit.
 
     Returns
     -------
     bool, shape (ny, nx)
         Only what is brighter than its surroundings: dust is not a star.
     """
-    excess = np.where(good, ratio - np.float32(1), np.float32(0))
-    smooth = ndimage.gaussian_filter(excess, 1.5)
-    weight = ndimage.gaussian_filter(good.astype(np.float32), 1.5)
-    smooth = np.where(weight > 0.3, smooth / np.maximum(weight, 0.3), 0.0)
-    middle, scatter = robust_mean(smooth[good], clip=3.0)
-    if not np.isfinite(scatter) or scatter <= 0:
+    smooth, middle, scatter = _filtered(ratio, good)
+    if not scatter > 0:
         return np.zeros(ratio.shape, dtype=np.bool_)
-    found = smooth - middle > threshold * scatter
-    bright = smooth - middle > 5.0 * threshold * scatter
-    square = np.ones((3, 3), dtype=np.bool_)
-    grown = ndimage.binary_dilation(found, square, iterations=grow) if found.any() else found
-    if bright.any():
-        grown = grown | ndimage.binary_dilation(bright, square, iterations=2 * grow)
-    return np.asarray(grown, dtype=np.bool_)
+    height = (smooth - np.float32(middle)) / np.float32(threshold * scatter)
+    return np.asarray(_grown((height > 1.0).astype(np.int32), height, grow) > 0, dtype=np.bool_)
+
+
+def _falls_off(smooth: NDArray[np.float32], middle: float, box: tuple[slice, ...], inside: NDArray[np.bool_]) -> bool:
+    """Whether a spot is little more than half as high four pixels from its peak: the light within a ring of dust is not."""
+    peak = np.argmax(np.where(inside, smooth[box], -np.inf))
+    y, x = np.add(np.unravel_index(int(peak), inside.shape), (box[0].start, box[1].start))
+    angle = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
+    rows = np.clip(np.rint(y + 4.0 * np.sin(angle)), 0, smooth.shape[0] - 1).astype(np.intp)
+    columns = np.clip(np.rint(x + 4.0 * np.cos(angle)), 0, smooth.shape[1] - 1).astype(np.intp)
+    return float(smooth[rows, columns].mean()) - middle < 0.55 * (float(smooth[y, x]) - middle)
+
+
+def standing_spots(response: NDArray[np.float32], good: NDArray[np.bool_], *, threshold: float = 5.0) -> NDArray[np.int32]:
+    """Spots like stars in the response itself: stars that stand at the same place in all flats, or structure of the detector.
+
+    Parameters
+    ----------
+    response : float32, shape (ny, nx)
+        Mean of the flats, each over its own shape: about 1.
+    good : bool, shape (ny, nx)
+        Pixels with a value.
+    threshold : float
+        Detection limit in the smoothed image, standard deviations.
+
+    Returns
+    -------
+    int32, shape (ny, nx)
+        Number of the spot that a pixel lies under, from 1 without gaps; 0 for none.  Lone pixels, columns, and the light within a ring of
+        dust are none, nor are stars wider than about 7 pixels.  `starlike` tells which are stars.
+    """
+    smooth, middle, scatter = _filtered(response, good)
+    if not scatter > 0:
+        return np.zeros(response.shape, dtype=np.int32)
+    excess = np.where(good, response - np.float32(1), np.float32(0))
+    # A lone bright pixel is smeared by the filter, too, but what is around it is as dark as everywhere.
+    _, pixel = robust_mean(_sample(excess - smooth, good))
+    around = ndimage.uniform_filter(excess, 3) * 9 - excess
+    height = (smooth - np.float32(middle)) / np.float32(threshold * scatter)
+    labels, n = ndimage.label((height > 1.0) & (around > threshold * pixel * math.sqrt(8.0)))
+    number, kept = np.zeros(n + 1, dtype=np.int32), 0
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        ny, nx = (part.stop - part.start for part in box)
+        compact = min(ny, nx) >= 2 and max(ny, nx) <= 3 * min(ny, nx)
+        if compact and _falls_off(smooth, middle, box, labels[box] == label):
+            kept += 1
+            number[label] = kept
+    return _grown(number[labels], height, 3)
+
+
+def spot_means(ratio: NDArray[np.float32], good: NDArray[np.bool_], spots: NDArray[np.int32], n: int) -> Floats:
+    """Mean of each spot on one flat: float64, shape (n,); NaN where no pixel is good.
+
+    Parameters
+    ----------
+    ratio : float32, shape (ny, nx)
+        Flat over its own shape and over the response.
+    good : bool, shape (ny, nx)
+        Pixels with a value.
+    spots : int32, shape (ny, nx)
+        From `standing_spots`.
+    n : int
+        Number of spots.
+    """
+    used = good & (spots > 0)
+    number = np.bincount(spots[used], minlength=n + 1)[1:]
+    total = np.bincount(spots[used], weights=ratio[used], minlength=n + 1)[1:]
+    return np.asarray(np.divide(total, number, out=np.full(n, np.nan), where=number > 0), np.float64)
+
+
+def starlike(means: Sequence[Floats], errors: ArrayLike, sky: ArrayLike, *, sigma: float = 5.0) -> NDArray[np.bool_]:
+    """Spots that fade as the sky gets brighter: stars. Structure of the detector keeps its contrast.
+
+    Parameters
+    ----------
+    means : sequence of float64, shape (n_spot,)
+        From `spot_means`, for each flat.
+    errors : float64, shape (n,)
+        Error of such a mean of each flat.
+    sky : float64, shape (n,)
+        Light of each flat for one length of exposure: level / exptime.
+    sigma : float
+        Significance.
+
+    Returns
+    -------
+    bool, shape (n_spot,)
+        None where the sky was the same in all flats, which tells nothing.
+    """
+    table = np.stack(means)
+    faintness = 1.0 / np.asarray(sky, np.float64)
+    weight = np.isfinite(table) / np.asarray(errors, np.float64)[:, None] ** 2
+    total = np.maximum(weight.sum(axis=0), 1e-300)
+    x = faintness[:, None] - (weight * faintness[:, None]).sum(axis=0) / total
+    square = (weight * x**2).sum(axis=0)
+    slope = np.divide((weight * x * np.nan_to_num(table)).sum(axis=0), square, out=np.zeros(table.shape[1]), where=square > 0)
+    return np.asarray(slope * np.sqrt(square) > sigma, dtype=np.bool_)
 
 
 def leftover(blocks: Sequence[Floats], variances: Sequence[Floats]) -> Floats:
@@ -312,11 +444,12 @@ def leftover(blocks: Sequence[Floats], variances: Sequence[Floats]) -> Floats:
         Standard deviation over the blocks of what differs from the median of the flats, beyond the noise; 0 for fewer than 3 flats.
     """
     cube, noise = np.stack(blocks), np.stack(variances)
-    if len(cube) < 3:
+    known = np.isfinite(cube).all(axis=0)
+    if len(cube) < 3 or not known.any():
         return np.zeros(len(cube))
-    residual = cube - np.nanmedian(cube, axis=0)
-    residual -= np.nanmean(residual, axis=(1, 2), keepdims=True)
-    excess = np.nanmean(residual**2, axis=(1, 2)) - np.nanmean(noise, axis=(1, 2))
+    residual = cube[:, known] - np.median(cube[:, known], axis=0)
+    residual -= residual.mean(axis=1, keepdims=True)
+    excess = np.mean(residual**2, axis=1) - np.mean(noise[:, known], axis=1)
     return np.asarray(np.sqrt(np.maximum(excess, 0.0)), np.float64)
 
 
@@ -330,7 +463,8 @@ def lasting_stars(count: NDArray[np.uint16], n: int, share: float = 0.4) -> NDAr
     n : int
         Number of flats.
     share : float
-        Part of the flats from which on a pixel's star counts as standing still.
+        Part of the flats from which on a pixel's star counts as standing still; more where the field is so crowded that stars
+        of dithered flats meet on one pixel in a thousand by chance.
 
     Returns
     -------
@@ -340,4 +474,5 @@ def lasting_stars(count: NDArray[np.uint16], n: int, share: float = 0.4) -> NDAr
     """
     if n < 3:
         return np.zeros(count.shape, dtype=np.bool_)
-    return np.asarray(count >= max(share * n, 2), dtype=np.bool_)
+    by_chance = float(stats.binom.isf(1e-3, n, min(float(count.mean()) / n, 1.0)))
+    return np.asarray(count >= max(share * n, 2, by_chance + 1), dtype=np.bool_)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
-__all__ = ["LargeScale", "cell_means", "large_scale"]
+__all__ = ["LargeScale", "cell_means", "large_scale", "smooth_cells", "spline_matrix"]
 
 # Cells and distances of nodes in units of the smoothing length, and how far the weights reach.
 _CELL, _SPACING, _REACH = 0.25, 0.75, 3.0
@@ -33,19 +33,22 @@ class LargeScale:
     Attributes
     ----------
     nodes : float64, shape (my, mx)
-        Its values at positions that divide the image evenly, from the first pixel to the last.
+        Its values at the nodes.
+    y, x : float64, shape (my,), (mx,)
+        Their rows and columns, pixel, increasing.
     shape : tuple of int
         (ny, nx) of the image.
     """
 
     nodes: _F8
+    y: _F8
+    x: _F8
     shape: tuple[int, int]
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """Rows `first` to `last` (not included) of the image: float32, shape (last - first, nx), by cubic splines through the nodes."""
-        my, mx = self.nodes.shape
-        columns = _spline_matrix(self.shape[1], mx)
-        lines = _spline_matrix(self.shape[0], my)[first:last]
+        columns = spline_matrix(self.x, np.arange(self.shape[1]))
+        lines = spline_matrix(self.y, np.arange(first, last))
         image: NDArray[np.float32] = (lines @ self.nodes).astype(np.float32) @ columns.T.astype(np.float32)
         return image
 
@@ -58,12 +61,23 @@ def _positions(n_pixel: int, spacing: float) -> _F8:
     return np.linspace(0.0, n_pixel - 1.0, max(math.ceil((n_pixel - 1) / spacing), 1) + 1)
 
 
-def _spline_matrix(n_pixel: int, n_node: int) -> _F8:
-    """Matrix (pixel, node) of the interpolation along one axis."""
-    if n_pixel == 1:
-        return np.eye(1, n_node)
-    spline = CubicSpline(np.linspace(0.0, n_pixel - 1.0, n_node), np.eye(n_node))
-    return np.asarray(spline(np.arange(n_pixel)), np.float64)
+def spline_matrix(nodes: _F8, positions: ArrayLike) -> _F8:
+    """Matrix of the interpolation by cubic splines along one axis.
+
+    Parameters
+    ----------
+    nodes : float64, shape (m,)
+        Positions of the nodes, increasing.
+    positions : shape (k,)
+        Where to interpolate; the outermost cubics go on beyond the nodes.
+
+    Returns
+    -------
+    float64, shape (k, m)
+    """
+    if nodes.size == 1:
+        return np.ones((np.size(positions), 1))
+    return np.asarray(CubicSpline(nodes, np.eye(nodes.size))(np.asarray(positions, np.float64)), np.float64)
 
 
 @njit(cache=True)
@@ -143,7 +157,8 @@ def _fit_node(cells: _F8, size: int, x0: float, y0: float, sigma: float, reach: 
         matrix[i, i] += 1e-8 * total
         for j in range(i):
             matrix[j, i] = matrix[i, j]
-    return np.linalg.solve(matrix, right)[0]
+    fitted: float = np.linalg.solve(matrix, right)[0]
+    return fitted
 
 
 @njit(cache=True)
@@ -156,7 +171,36 @@ def _fit_nodes(cells: _F8, size: int, x: _F8, y: _F8, sigma: float, reach: float
     return nodes
 
 
-def large_scale(value: NDArray[np.float32], bad: NDArray[np.bool_], sigma: float) -> LargeScale:
+def smooth_cells(cells: _F8, size: int, x: _F8, y: _F8, sigma: float) -> _F8:
+    """Fit local quadratics to cells.
+
+    Parameters
+    ----------
+    cells : float64, shape (4, my, mx)
+        Weight (number of good pixels), mean, and mean x and y of each cell, pixel; what belongs to weight 0 is ignored.
+    size : int
+        Side of a cell, pixel.
+    x, y : float64, shape (kx,), (ky,)
+        Positions to evaluate at, pixel.
+    sigma : float
+        Standard deviation of the Gaussian weights, pixel.
+
+    Returns
+    -------
+    float64, shape (ky, kx)
+        A position without a good pixel within three `sigma` has the value of the nearest that has some; all are NaN without any.
+    """
+    nodes = _fit_nodes(cells, size, x, y, sigma, _REACH * sigma)
+    unknown = np.isnan(nodes)
+    if unknown.any() and not unknown.all():
+        nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        nodes = nodes[tuple(nearest)]
+    return nodes
+
+
+def large_scale(
+    value: NDArray[np.float32], bad: NDArray[np.bool_], sigma: float, *, positions: tuple[_F8, _F8] | None = None
+) -> LargeScale:
     """Smooth an image, ignoring bad pixels.
 
     Parameters
@@ -167,12 +211,13 @@ def large_scale(value: NDArray[np.float32], bad: NDArray[np.bool_], sigma: float
         True where a pixel is not to be used.
     sigma : float
         Standard deviation of the Gaussian weights, pixel, positive.
+    positions : pair of float64 arrays, optional
+        y and x of the nodes, pixel; evenly from edge to edge unless given.
 
     Returns
     -------
     LargeScale
-        Quadratics are kept exactly, up to edges and corners.  A node without a good pixel within three `sigma` has the value of the
-        nearest that has some; all are NaN when no pixel is good.
+        Quadratics are kept exactly, up to edges and corners; see `smooth_cells`.
 
     Raises
     ------
@@ -185,9 +230,5 @@ def large_scale(value: NDArray[np.float32], bad: NDArray[np.bool_], sigma: float
     cells = _cells(value, bad, size)
     cells[1:] = np.divide(cells[1:], cells[0], out=np.zeros_like(cells[1:]), where=cells[0] > 0)
     ny, nx = value.shape
-    nodes = _fit_nodes(cells, size, _positions(nx, _SPACING * sigma), _positions(ny, _SPACING * sigma), sigma, _REACH * sigma)
-    unknown = np.isnan(nodes)
-    if unknown.any() and not unknown.all():
-        nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
-        nodes = nodes[tuple(nearest)]
-    return LargeScale(nodes, (ny, nx))
+    y, x = positions if positions is not None else (_positions(ny, _SPACING * sigma), _positions(nx, _SPACING * sigma))
+    return LargeScale(smooth_cells(cells, size, x, y, sigma), y, x, (ny, nx))

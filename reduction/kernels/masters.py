@@ -131,29 +131,37 @@ def _residuals(arrays: Sequence[_F8]) -> _F8:
     return np.asarray(table - np.median(table, axis=0), np.float64)
 
 
-def _rms(residual: _F8) -> _F8:
-    if not residual.size:
-        return np.zeros(len(residual))
-    return np.asarray(np.sqrt(np.mean(residual**2, axis=1)), np.float64)
+def _excess(residual: _F8, expected: float) -> tuple[_F8, float]:
+    """Rms of each image's residuals beyond their expected one, and what chance may leave of it."""
+    m = residual.shape[1]
+    if m == 0:
+        return np.zeros(len(residual)), 0.0
+    square = np.mean(residual**2, axis=1) - expected**2
+    return np.asarray(np.sqrt(np.maximum(square, 0.0)), np.float64), expected * (50.0 / m) ** 0.25
 
 
 def _structure_reasons(statistics: Sequence[ImageStatistics], limit: float) -> list[str]:
     """Reasons by structure, for three images or more."""
     noise = float(np.median([s.noise for s in statistics]))
+    n_pixel = np.median([s.n_pixel for s in statistics], axis=0)
+    per_cell = noise * math.sqrt(float(np.mean(1.0 / n_pixel[n_pixel > 0]))) if n_pixel.any() else 0.0
+    ny, nx = statistics[0].rows.size, statistics[0].columns.size
     cells = _residuals([s.cells for s in statistics])
-    highest = np.abs(cells).max(axis=1) if cells.size else np.zeros(len(cells))
     measures = (
-        ("structure", _rms(cells), limit, "rms over cells"),
-        ("structure", highest, 5.0 * limit, "in a cell"),
-        ("bands along x", _rms(_residuals([s.rows for s in statistics])), limit, "rms over rows"),
-        ("bands along y", _rms(_residuals([s.columns for s in statistics])), limit, "rms over columns"),
+        ("structure", "rms over cells", *_excess(cells, per_cell)),
+        ("bands along x", "rms over rows", *_excess(_residuals([s.rows for s in statistics]), noise / math.sqrt(nx))),
+        ("bands along y", "rms over columns", *_excess(_residuals([s.columns for s in statistics]), noise / math.sqrt(ny))),
     )
     reasons = [""] * len(statistics)
-    for name, found, part, where in measures:
-        # What all images of the set have in this measure is their noise, and no reason against any.
-        allowed = max(part * noise, 5.0 * float(np.median(found)))
+    for name, where, found, chance in measures:
+        # What all images of the set have in this measure is no reason against any.
+        allowed = max(limit * noise, 5.0 * float(np.median(found)), chance)
         for k in np.flatnonzero(found > allowed):
             reasons[k] = reasons[k] or f"{name} that the set does not have: {found[k]:.3g} ADU {where}, at most {allowed:.3g}"
+    highest = np.abs(cells).max(axis=1, initial=0.0)
+    allowed = max(5.0 * limit * noise, 2.5 * float(np.median(highest)))
+    for k in np.flatnonzero(highest > allowed):
+        reasons[k] = reasons[k] or f"structure that the set does not have: {highest[k]:.3g} ADU in a cell, at most {allowed:.3g}"
     return reasons
 
 
@@ -167,8 +175,8 @@ def outlier_reasons(statistics: Sequence[ImageStatistics], *, sigma: float = 5.0
     sigma : float
         Limit of level and noise, as in `outlier_images`.
     structure : float
-        Largest structure that the set's median has not, over the noise of a pixel: rms over cells, rows and columns, and a fifth of that of
-        a single cell.  Raised to five times the typical of the set.
+        Largest structure that the set's median has not, over the noise of a pixel: rms over cells, rows and columns; five times as much in
+        a single cell.  Raised where the images of the set differ by more among themselves.
 
     Returns
     -------
@@ -313,4 +321,4 @@ def _slope(x: _F8, y: _F8, vx: _F8, vy: _F8, ratio: float) -> tuple[float, float
 
     fit = optimize.least_squares(residual, [ratio], loss="soft_l1", f_scale=2.0)
     spread = max(1.4826 * float(np.median(np.abs(fit.fun))), 1.0) if n > 10 else max(float(np.sqrt(np.mean(fit.fun**2))), 1.0)
-    return float(fit.x[0]), float(spread / np.sqrt(np.sum(fit.jac**2))), n
+    return float(fit.x[0]), float(spread / np.linalg.norm(np.asarray(fit.jac))), n

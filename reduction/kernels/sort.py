@@ -15,18 +15,22 @@ the pixels show                       the word is   the frame is
 one value only; or half saturated     any           other
 a level of 1, no whole numbers        any           other: a flat normalised before, no raw frame
 a filter that blocks, or no light     any           bias or dark, by the exposure; a dark of under 5 s is one
-and fewer than 5 stars                              only when it is called one
+and fewer than 5 stars                              only when it is called one. With 3 or 4 stars and light that
+                                                    is dark current by its shape or faintness only, as the last
+                                                    lines, unless it is called closed
 light in an exposure of 0 s           any           other; object by 20 stars and no zero level to contradict
 no light, 5 stars or more             object        object
-\                                     other, none   object from 20 stars on, else other
+\                                     others, none  object from 20 stars on, else other
 light, 5 stars or more                flat          flat, if bright in twilight (Sun above -10 degrees), not
                                                     over 30 s and, where the night sky is known, 10 times it
+                                                    (100 times where the Sun's altitude is unknown)
 \                                     bias, dark,   flat, if so, with under 20 stars and 100 times the night
                                       none          sky; else object
 \                                     object        object
-light, fewer than 5 stars             flat          flat, unless too faint, or like clouds: at night, and under
-                                                    10 times the sky in an exposure of frames with stars, or
-                                                    faint in one over 30 s; then other
+light, fewer than 5 stars             flat          flat, unless too faint, or like clouds: not in twilight and
+                                                    under 10 times the night sky in an exposure over 30 s or as
+                                                    long as those of frames with stars, or faint in one over
+                                                    30 s; then other
 \                                     object        object with a star; without, as none
 \                                     others, none  flat, if bright, smooth and of sky colour; or from a lamp (by
                                                     day, or 100 times the night sky); object with a star in an
@@ -66,6 +70,7 @@ _CLOUDS = 10.0  # the same: clouds, with or without the Moon
 _LAMP = 100.0  # the same, where the Sun is down: no cloud is that bright
 _FLAT_LENGTH = 30.0  # s: flats are shorter
 _TWILIGHT_LENGTH = 60.0  # s: in twilight too
+_SOME_STARS = 3  # star-like peaks: chance makes one or two
 _TRUST = 0.1  # fraction of words that may be wrong
 # Twilight and day sky from 6,000 K haze to the deep blue at the zenith through the filters of many cameras: R/G, B/G and B/R.
 _RED, _BLUE, _SLOPE = (0.15, 0.85), (0.5, 1.5), 0.85
@@ -138,7 +143,11 @@ class _Case:
 Verdict = tuple[str, str, float]
 
 
-def classify_set(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> list[Classification]:
+def classify_set(
+    statistics: Sequence[FrameStatistics],
+    headers: Sequence[HeaderEvidence],
+    neighbours: Sequence[tuple[FrameStatistics, HeaderEvidence]] = (),
+) -> list[Classification]:
     """Types of the exposures of one set-up and night.
 
     Parameters
@@ -146,6 +155,8 @@ def classify_set(statistics: Sequence[FrameStatistics], headers: Sequence[Header
     statistics : sequence of FrameStatistics
     headers : sequence of HeaderEvidence
         Of the same length.
+    neighbours : sequence of (FrameStatistics, HeaderEvidence)
+        Exposures of the same set-up on the nights around it: where the night has no frame that shows the zero level, theirs do.
 
     Returns
     -------
@@ -159,7 +170,7 @@ def classify_set(statistics: Sequence[FrameStatistics], headers: Sequence[Header
     """
     if len(statistics) != len(headers):
         raise ValueError(f"{len(statistics)} statistics and {len(headers)} headers; one of each is needed for an exposure")
-    sights = survey(statistics, headers)
+    sights = survey(statistics, headers, neighbours)
     cases = [_Case(entry, header, sight, header.declared) for entry, header, sight in zip(statistics, headers, sights, strict=True)]
     trusted = _trusted(cases)
     result = []
@@ -190,7 +201,7 @@ def _fits(case: _Case) -> bool | None:
     declared, sight = case.header.declared, case.sight
     if _blank(case) is not None:
         return None
-    if sight.light is False and case.few:
+    if sight.light is False and sight.light_by == "level" and case.few:
         return declared in ("bias", "dark")
     if sight.stars >= MANY_STARS and not case.header.blocked:
         return declared in ("object", "other") or (declared == "flat" and _starry_flat(case))
@@ -206,10 +217,12 @@ def _decide(case: _Case) -> Verdict:
     blank = _blank(case)
     if blank is not None:
         return blank
-    if case.header.blocked or (sight.light is False and case.few):
+    if case.header.blocked or (sight.light is False and case.few and not _doubtful(case)):
         return _closed(case)
     if case.header.exptime == 0:
         return _instant(case)
+    if sight.light is False and case.few:
+        return _unclear(case)
     if sight.light is False:
         if word == "object" or sight.stars >= MANY_STARS:
             return "object", f"{sight.stars} stars on hardly any sky", 0.99 if word == "object" else 0.6
@@ -219,6 +232,11 @@ def _decide(case: _Case) -> Verdict:
     if sight.light:
         return _starless(case)
     return _unclear(case)
+
+
+def _doubtful(case: _Case) -> bool:
+    """Light that is there, though it may be dark current, in a frame with a few peaks that nobody calls closed."""
+    return case.sight.light_by != "level" and case.sight.stars >= _SOME_STARS and case.word not in ("bias", "dark")
 
 
 def _blank(case: _Case) -> Verdict | None:
@@ -287,8 +305,10 @@ def _starry_flat(case: _Case) -> bool:
     """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
     sight = case.sight
     bright = sight.deep and sight.signal_to_noise >= 2 * _USABLE
-    brighter = sight.rate_ratio is None or sight.rate_ratio >= 5 * _BRIGHTER
-    return bool(case.twilight) and bright and brighter and case.header.exptime <= _FLAT_LENGTH
+    ratio = sight.rate_ratio
+    # Where the Sun's altitude is unknown, only the night sky can be compared with.
+    brighter = (ratio is None or ratio >= _CLOUDS) if case.twilight else case.twilight is None and ratio is not None and ratio >= _LAMP
+    return bright and brighter and case.header.exptime <= _FLAT_LENGTH
 
 
 def _surely_twilight(case: _Case) -> bool:
@@ -320,9 +340,10 @@ def _like_the_sky(case: _Case) -> bool:
     sight = case.sight
     if case.twilight:
         return False
-    clouds = sight.rate_ratio is None or sight.rate_ratio < _CLOUDS
+    lamp = sight.rate_ratio is None and sight.deep and sight.steady
+    clouds = not lamp and (sight.rate_ratio is None or sight.rate_ratio < _CLOUDS)
     long = case.header.exptime > _FLAT_LENGTH
-    return (clouds and (sight.as_stars or (long and case.twilight is False))) or (long and (sight.zero is None or not sight.deep))
+    return (clouds and (sight.as_stars or long)) or (long and (sight.zero is None or not sight.deep))
 
 
 def _sky_flat(case: _Case) -> bool:

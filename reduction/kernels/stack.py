@@ -1,15 +1,13 @@
 """Clipped mean of registered images, sound for three images as for a hundred.
 
 A pixel's own scatter says little when there are three to five images, so its
-variance is taken from the typical scatter of its image row (scaled from pixel
-to pixel by a noise model), and its own scatter counts where it is larger. It
-is doubted, and looked at closely, where a value or the scatter stands out.
-Then the values about the median form a core, and every value is tested
-against the mean and the scatter of the *others* of the core (the deleted
-residual; Cook & Weisberg 1982, Residuals and Influence in Regression, 2.2).
-An outlier can thus hide neither itself nor another, and since the residual is
-independent of the scatter it is compared with, the limit that a Gaussian
-passes at `sigma` follows for any number of images.
+variance is that of its image row (from pixel to pixel by a noise model), and
+its own scatter counts where it is larger. Where a value or the scatter stands
+out, the values about the median form a core, and every value is tested against
+mean and scatter of the *others* of the core (the deleted residual; Cook &
+Weisberg 1982, Residuals and Influence in Regression, 2.2). So an outlier hides
+neither itself nor another, and the limit that a Gaussian passes at `sigma`
+follows for any number of images.
 """
 
 from __future__ import annotations
@@ -89,12 +87,6 @@ def _mad_factor(n: int) -> float:
     return float(_MAD_FACTOR[n]) if n < _MAD_FACTOR.size else n / (n - 0.8)
 
 
-def _student_limit(sigma: float, dof: ArrayLike) -> _F8:
-    """Quantile of Student's t with the tail that a Gaussian has beyond sigma."""
-    degrees, tail = np.asarray(dof, dtype=np.float64), special.ndtr(-sigma)
-    return np.asarray(-special.stdtrit(degrees, tail) if tail > 0 else np.full(degrees.shape, np.inf), np.float64)
-
-
 def _deleted_limit(sigma: float, dof: int) -> float:
     """Limit that a deleted residual of a Gaussian exceeds as often as sigma, in units of the scale that `_scale` gives.
 
@@ -116,11 +108,11 @@ def _deleted_limit(sigma: float, dof: int) -> float:
 def _tables(n_image: int, sigma: float) -> tuple[_F8, ...]:
     """What depends on the number of values (0 to n_image) only.
 
-    Squared limit of the deleted residual by the degrees of freedom of the others; MAD factors; limits of the scatter over the row's
-    for a doubted and a noisier pixel; fraction of the row's pixels that its typical scatter is taken from, and what that leaves of the mean.
+    Squared limit of the deleted residual by the degrees of freedom of the others; MAD factors; limits of the scatter over the row's for a
+    doubted and a noisier pixel; fraction of the row's pixels that its typical scatter is taken from, and what that leaves of the mean.
     """
     n = np.arange(n_image + 1)
-    limits = np.array([_deleted_limit(sigma, k) ** 2 for k in n])
+    limits = np.array([_deleted_limit(sigma, int(k)) ** 2 for k in n])
     dof = np.maximum(n - 1, 1)
     doubted, noisier = (2.0 * special.gammaincinv(dof / 2.0, 1.0 - p) / dof for p in (_DOUBTED, _NOISIER))
     # The more images, the more pixels have an outlier in one of them: these are the ones with the largest scatter.
@@ -181,9 +173,10 @@ def _row_factor(moments: tuple[_F8, ...], model: _F8, used: _F8, left: _F8) -> f
         if int(count[ix]) == most:
             ratio[filled] = square[ix] / (most - 1) / model[ix]
             filled += 1
-    n_used = max(int(math.ceil(used[most] * filled)), 1)
+    n_used = max(math.ceil(used[most] * filled), 1)
     ordered = np.partition(ratio, n_used - 1)
-    return ordered[:n_used].sum() / n_used / left[most]
+    typical: float = ordered[:n_used].sum() / n_used / left[most]
+    return typical
 
 
 @njit(cache=True)
@@ -200,7 +193,8 @@ def _insertion_sort(values: _F8, n: int) -> None:
 @njit(cache=True)
 def _median_of(values: _F8, n: int) -> float:
     _insertion_sort(values, n)
-    return 0.5 * (values[(n - 1) // 2] + values[n // 2])
+    middle: float = 0.5 * (values[(n - 1) // 2] + values[n // 2])
+    return middle
 
 
 @njit(cache=True)
@@ -324,30 +318,23 @@ def _stack_rows(
             out[0][iy, ix], out[1][iy, ix], out[2][iy, ix] = mean, variance / total if n > 0 else 0.0, n
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What the images of a stack have in common."""
-
-    sigma: float
-    weight: _F8
-    noise: tuple[float, float, float, float]
+# Clipping limit; weights of the images; constant and slope of the noise model, its floor, and the variance that clipping leaves.
+_Settings = tuple[float, _F8, tuple[float, float, float, float]]
 
 
 def _settings(n: int, sigma: float, noise: float, photon_noise: float, quantum: float, scale: ArrayLike | None) -> _Settings:
     scales = np.ones(n) if scale is None else np.asarray(scale, dtype=np.float64)
     if scales.shape != (n,) or not bool(np.all(scales > 0)):
         raise ValueError(f"scale must hold {n} positive numbers, got {np.array2string(scales, precision=4)}")
-    known = noise > 0 or photon_noise > 0
-    constant = max(noise**2, 1e-30) if known else 1.0
+    constant = max(noise**2, 1e-30) if noise > 0 or photon_noise > 0 else 1.0
     floor = max(quantum**2 / 12.0, noise**2 if n == 1 else 0.0)
-    return _Settings(sigma, 1.0 / scales**2, (constant, photon_noise if known else 0.0, floor, _clipped_variance(sigma)))
+    return sigma, 1.0 / scales**2, (constant, photon_noise, floor, _clipped_variance(sigma))
 
 
 def _clip(cube: NDArray[np.float32], bits: NDArray[np.uint8], left_out: int, settings: _Settings) -> Stack:
-    shape = cube.shape[1:]
-    out = (np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int16))
-    tables = _tables(cube.shape[0], settings.sigma)
-    _stack_rows(cube, bits, left_out, settings.weight, settings.noise, tables, out)
+    out = (np.empty(cube.shape[1:], np.float32), np.empty(cube.shape[1:], np.float32), np.empty(cube.shape[1:], np.int16))
+    sigma, weight, noise = settings
+    _stack_rows(cube, bits, left_out, weight, noise, _tables(cube.shape[0], sigma), out)
     return Stack(*out)
 
 
@@ -462,8 +449,7 @@ def stack_bands(
 
 
 def _fill_variance(variance: NDArray[np.float32], count: NDArray[np.int16]) -> None:
-    unknown = np.isnan(variance)
-    if unknown.any():
+    if (unknown := np.isnan(variance)).any():
         known = ~unknown & (count > 0)
         typical = float(np.median(variance[known] * count[known])) if known.any() else 0.0
         variance[unknown] = typical / count[unknown]
@@ -474,7 +460,7 @@ def _agreement(values: _F8, floor: float, sigma: float) -> tuple[float, float]:
     middle = float(np.median(values))
     scale = 1.4826 * _mad_factor(values.size) * float(np.median(np.abs(values - middle)))
     # The floor stands for long experience with images of a set, hence the larger prior.
-    limit = float(_student_limit(sigma, 20.0 + 0.37 * (values.size - 1))[()])
+    limit = -float(special.stdtrit(20.0 + 0.37 * (values.size - 1), float(special.ndtr(-sigma))))
     return middle, limit * max(scale, floor, np.finfo(np.float64).tiny)
 
 
@@ -493,9 +479,9 @@ def outlier_images(level: ArrayLike, noise: ArrayLike, *, sigma: float = 5.0) ->
     Returns
     -------
     list of str, length n
-        Reason with the value met and the limits, empty for an image that belongs to the set.  The scales have floors, a fifth of the noise
-        for the level and 5 % for the noise, so that good images are not judged by differences that do not matter.  A level or
-        noise that is not finite is always a reason; with fewer than three others none of them is an outlier.
+        Reason with the value met and the limits, empty for an image that belongs to the set.  The scales have floors, 5 % of the noise
+        for the level (20 % for fewer than five images) and 5 % for the noise, so that good images are not judged by differences that do
+        not matter.  What is not finite is always a reason; with fewer than three others none of them is an outlier.
     """
     levels, noises = np.asarray(level, dtype=np.float64), np.asarray(noise, dtype=np.float64)
     known = np.isfinite(levels) & np.isfinite(noises) & (noises > 0)
@@ -503,7 +489,8 @@ def outlier_images(level: ArrayLike, noise: ArrayLike, *, sigma: float = 5.0) ->
     good = np.flatnonzero(known)
     if good.size < 3:
         return reasons
-    middle, reach = _agreement(levels[good], 0.2 * float(np.median(noises[good])), sigma)
+    # Where one image fewer may be one too few, a level must be far off.
+    middle, reach = _agreement(levels[good], (0.05 if good.size > 4 else 0.2) * float(np.median(noises[good])), sigma)
     noise_middle, noise_reach = _agreement(np.log(noises[good]), 0.05, sigma)
     for k in good:
         if abs(levels[k] - middle) > reach:

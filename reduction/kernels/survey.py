@@ -1,7 +1,6 @@
 """What the frames of one set-up and night say about each other: the zero level, defects, noise, the shape and the rate of the light.
 
-One frame has no absolute zero and no noise free of fixed pattern; a set has. Nothing here trusts a word of the header that the pixels
-could contradict: words only say where a zero level may be looked for.
+One frame has no absolute zero and no noise free of fixed pattern; a set has. Words of the header only say where a zero level may lie.
 """
 
 from __future__ import annotations
@@ -36,8 +35,11 @@ _LONGER = 2.0  # ratio of exposure times at which a star must have grown
 _PARTNERS = 40  # frames nearest in level whose pixels are compared
 _WITNESSES = 6  # frames of each exposure time that show where defects are
 _ELECTRON_RATE = 5.0  # electron/s a pixel at least: more than dark current
+_FLOOD = 50.0  # electron/s a pixel at least: more than a warm camera's
+_ABOVE_SKY = 1.5  # of the faintest sky with stars
 _FAINT = 0.3  # of the faintest sky with stars: less is no sky
 _GRID_HALF = 4  # half the number of boxes a side
+_SHAPED = 3.0  # light over noise of frames whose light shows its shape
 _STEADY = 0.01  # scatter of the excess of darks among themselves
 
 
@@ -321,24 +323,27 @@ class _Night:
 
     def _light(self, index: int) -> tuple[bool | None, str]:
         excess, tolerance, noise = float(self.excess[index]), self.tolerance[index], self.noise[index]
-        seconds, stars = max(float(self.exptime[index]), 1e-3), self.stars[index]
         if np.isnan(excess) or (self.zero.said is not None and self.zero.said[index]):
             return self._light_without_zero(index)
         if excess <= tolerance:
             return False, "level"
-        if excess >= _DEEP * self.top and excess > 10.0 * noise:
+        seconds, stars, shut = max(float(self.exptime[index]), 1e-3), self.stars[index], bool(self.shut[index])
+        if excess >= _DEEP * (self.top - self._base(index)) and excess > 10.0 * noise:
             return True, "level"
-        shape = self._light_by_shape(index) if stars < MANY_STARS else None
+        if not shut and stars >= MANY_STARS:
+            return True, "stars"
+        sky, electrons = self._sky(index), (excess / noise) ** 2 / seconds
+        # Frames with stars hold dark current too: what is brighter than they are per second is no dark current.
+        if not shut and (excess > max(_ABOVE_SKY * sky, 10.0 * noise) or electrons > _FLOOD):
+            return True, "rate"
+        shape = self._light_by_shape(index)
         if shape is not None:
             return shape, "shape"
-        if not self.shut[index] and stars >= FEW_STARS:
+        if not shut and stars >= FEW_STARS:
             return True, "stars"
-        sky = self._sky(index)
         if self.exptime[index] < _INSTANT * 5 and excess < 0.5 * noise:
             return False, "level"
-        if excess > max(sky, 10.0 * noise) and not self.shut[index]:
-            return True, "as bright as the sky"
-        if (excess / noise) ** 2 / seconds > _ELECTRON_RATE and not self.shut[index]:
+        if not shut and electrons > _ELECTRON_RATE:
             return True, "rate"
         if excess < _FAINT * sky and (excess < 0.5 * noise or self._reproduced(index)):
             return False, "fainter than any sky"
@@ -393,8 +398,10 @@ class _Night:
     @cached_property
     def _shapes(self) -> list[Floats]:
         """Shapes of light that is light beyond doubt, of mean 1: that of frames with stars, and of the bright ones."""
+        # The sky of a narrow filter has hardly a shape: dark current would stand for it.
+        measured = self.excess > _SHAPED * self.noise
         found = []
-        for which in (self._skies, self.usable & (self.excess >= _DEEP * self.top)):
+        for which in (self._skies & measured, self.usable & measured & (self.excess >= _DEEP * self.top)):
             lights = [light for k in self._spread(np.flatnonzero(which)) if (light := self._light_of(k)) is not None]
             lights = [light / light.mean() for light in lights if light.mean() > 0]
             if lights:
@@ -466,7 +473,11 @@ def _zeroed(entry: FrameStatistics, header: HeaderEvidence) -> bool:
     return "bias" in header.calibrated or "dark" in header.calibrated or entry.negative > 0.05
 
 
-def survey(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> list[Sight]:
+def survey(
+    statistics: Sequence[FrameStatistics],
+    headers: Sequence[HeaderEvidence],
+    neighbours: Sequence[tuple[FrameStatistics, HeaderEvidence]] = (),
+) -> list[Sight]:
     """What the pixels of each frame show in the light of all.
 
     Parameters
@@ -475,6 +486,8 @@ def survey(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEviden
         Of the exposures of one set-up and night.
     headers : sequence of HeaderEvidence
         Of the same length.
+    neighbours : sequence of (FrameStatistics, HeaderEvidence)
+        Exposures of the same set-up on the nights around it, asked where the night itself has no zero level but by its words.
 
     Returns
     -------
@@ -482,4 +495,6 @@ def survey(statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEviden
         In the order of the input.
     """
     night = _Night(statistics, headers)
+    if neighbours and (night.zero.level is None or night.zero.said is not None):
+        night = _Night([*statistics, *(entry for entry, _ in neighbours)], [*headers, *(header for _, header in neighbours)])
     return [night.sight(index) for index in range(len(statistics))]

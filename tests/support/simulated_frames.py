@@ -44,7 +44,9 @@ class Camera:
 
 CAMERAS = (
     Camera("cooled CCD", hot=0.0005),
-    Camera("CMOS, 12 bits in 16", pedestal=256.0, gain=0.25, read_noise=1.6, step=16.0, dark_rate=0.005, glow=0.05, bias_time=3.2e-5, sky=1.0),
+    Camera(
+        "CMOS, 12 bits in 16", pedestal=256.0, gain=0.25, read_noise=1.6, step=16.0, dark_rate=0.005, glow=0.05, bias_time=3.2e-5, sky=1.0
+    ),
     Camera(
         "DSLR",
         shape=(320, 384),
@@ -225,7 +227,7 @@ class Night:
             angle, x, y = generator.uniform(0, np.pi), generator.uniform(0, nx - 1), generator.uniform(0, ny - 1)
             deposit = generator.lognormal(6.2, 0.7)
             for s in np.arange(0, length, 0.25):
-                i, j = int(round(x + s * np.cos(angle))), int(round(y + s * np.sin(angle)))
+                i, j = round(x + s * np.cos(angle)), round(y + s * np.sin(angle))
                 if 0 <= i < nx and 0 <= j < ny:
                     electrons[j, i] += deposit * 0.25
 
@@ -294,7 +296,9 @@ def plans(camera: Camera, seed: int) -> list[list[Shot]]:
     awkward = [
         *closed,
         *_flats(camera, g, lamp=False, n=3, stars=6),
-        Shot("other", 5.0, sun=-1.0, light=9.0 * (camera.full - camera.pedestal) * camera.gain / 5.0, colour=sky_colour(g), note="saturated"),
+        Shot(
+            "other", 5.0, sun=-1.0, light=9.0 * (camera.full - camera.pedestal) * camera.gain / 5.0, colour=sky_colour(g), note="saturated"
+        ),
         *_objects(camera, g, exptime=300.0 if camera.gain < 1 else exptime, n=4, stars=12),
         *_objects(camera, g, exptime=exptime, n=2, light=camera.sky * 0.02),  # a narrow filter
     ]
@@ -324,7 +328,9 @@ def partial_plans(camera: Camera, seed: int) -> list[list[Shot]]:
     ]
 
 
-def nights(seed: int, cameras: tuple[Camera, ...] = CAMERAS, plan: Callable[[Camera, int], list[list[Shot]]] = plans) -> Iterator[list[Frame]]:
+def nights(
+    seed: int, cameras: tuple[Camera, ...] = CAMERAS, plan: Callable[[Camera, int], list[list[Shot]]] = plans
+) -> Iterator[list[Frame]]:
     """Nights of all cameras: 18 sets with 372 frames by `plans`."""
     for number, camera in enumerate(cameras):
         for which, shots in enumerate(plan(camera, seed + 17 * number)):
