@@ -330,12 +330,20 @@ def _view_columns(view: str, columns: Sequence[str]) -> dict[str, tuple[str, str
     if set(columns) == set(VIEW_COLUMNS):
         return {name: VIEW_COLUMNS[name] for name in columns}
     text = VIEWS[view]
-    tables = {alias: table for table, alias in re.findall(r"\b(?:FROM|JOIN) (\w+) (\w+)", text) if table in Base.metadata.tables}
+    origins = {alias: origin for origin, alias in re.findall(r"\b(?:FROM|JOIN) (\w+) (\w+)", text)}
     facts = {}
     for name in columns:
-        sources = [Base.metadata.tables[tables[alias]].c for alias in re.findall(rf"\b(\w+)\.{name}\b", text) if alias in tables]
-        source = next((found[name] for found in sources if name in found), None)
-        facts[name] = _VIEW_OWN[name] if source is None else (source.info["unit"], _meaning(source).replace("Surrogate", source.table.name))
+        found = [origins[alias] for alias in re.findall(rf"\b(\w+)\.{name}\b", text) if alias in origins]
+        source = next(
+            (Base.metadata.tables[t].c[name] for t in found if t in Base.metadata.tables and name in Base.metadata.tables[t].c), None
+        )
+        if source is not None:
+            facts[name] = (source.info["unit"], _meaning(source).replace("Surrogate", source.table.name))
+        elif name in _VIEW_OWN:
+            facts[name] = _VIEW_OWN[name]
+        else:
+            behind = next(t for t in found if t in VIEWS and t != view)
+            facts[name] = _view_columns(behind, [name])[name]
     return facts
 
 

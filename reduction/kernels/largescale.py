@@ -153,8 +153,8 @@ def _fit_node(cells: _F8, size: int, x0: float, y0: float, sigma: float, reach: 
     if total < 0.1:
         return np.nan
     for i in range(6):
-        # Keeps what the cells do not tell at zero; what they tell is hardly changed.
-        matrix[i, i] += 1e-8 * total
+        # Slopes and curvatures that the cells do not tell stay zero; what they tell is hardly changed.
+        matrix[i, i] += 1e-7 * total if i > 0 else 0.0
         for j in range(i):
             matrix[j, i] = matrix[i, j]
     fitted: float = np.linalg.solve(matrix, right)[0]

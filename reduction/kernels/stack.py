@@ -386,11 +386,8 @@ def clipped_mean(
     return _clip(np.ascontiguousarray(cube, dtype=np.float32), bits, 1, settings)
 
 
-Read = Callable[[int, int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
-
-
 def stack_bands(
-    read: Read,
+    read: Callable[[int, int], tuple[NDArray[np.float32], NDArray[np.uint8]]],
     shape: tuple[int, int],
     *,
     n: int,
