@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
 
 from db.flags import Mask
-from reduction.kernels.largescale import large_scale, smooth_cells, spline_matrix
+from reduction.kernels.largescale import large_scale, spline_matrix
 from reduction.kernels.masters import robust_mean
 from reduction.kernels.stack import clipped_mean
 
@@ -33,8 +33,6 @@ __all__ = [
     "expand",
     "lasting_stars",
     "leftover",
-    "shape_deviation",
-    "smooth_grid",
     "smooth_shape",
     "stack_shapes",
     "spot_means",
@@ -127,27 +125,6 @@ def block_means(value: NDArray[np.float32], good: NDArray[np.bool_], block: int)
     return out
 
 
-def smooth_grid(grid: Floats, sigma: float) -> Floats:
-    """Smooth a grid by local quadratics with Gaussian weights, and fill its gaps.
-
-    Parameters
-    ----------
-    grid : float64, shape (gy, gx)
-        Values; NaN where there is none.
-    sigma : float
-        Standard deviation of the weights, in cells.
-
-    Returns
-    -------
-    float64, shape (gy, gx)
-        Exact for a quadratic, also at the edges. NaN all over when no cell is known.
-    """
-    known = np.isfinite(grid)
-    y, x = np.indices(grid.shape, dtype=np.float64)
-    cells = np.stack([known.astype(np.float64), np.where(known, grid, 0.0), x, y])
-    return smooth_cells(cells, 1, np.arange(grid.shape[1], dtype=np.float64), np.arange(grid.shape[0], dtype=np.float64), sigma)
-
-
 def smooth_shape(value: NDArray[np.float32], good: NDArray[np.bool_], *, block: int, sigma: float) -> Floats:
     """Large-scale shape of a flat at the middles of its blocks.
 
@@ -197,27 +174,6 @@ def expand(grid: ArrayLike, shape: tuple[int, int], block: int) -> NDArray[np.fl
     rows, columns = (spline_matrix(_middles(n, block), np.arange(n)) for n in shape)
     image: NDArray[np.float32] = (rows @ np.asarray(grid, np.float64)).astype(np.float32) @ columns.T.astype(np.float32)
     return image
-
-
-def shape_deviation(shapes: Sequence[Floats]) -> Floats:
-    """How far the shape of each flat is from that of the set.
-
-    Parameters
-    ----------
-    shapes : sequence of float64, shape (gy, gx)
-        Shapes with mean 1; NaN where there is none.
-
-    Returns
-    -------
-    float64, shape (n,)
-        Standard deviation over the blocks of shape / median shape; 0 for fewer than 3 flats, of which none can be told wrong.
-    """
-    cube = np.stack(shapes)
-    if len(cube) < 3:
-        return np.zeros(len(cube))
-    middle = np.nanmedian(cube, axis=0)
-    ratio = cube / np.where(middle > 0, middle, np.nan)
-    return np.asarray(np.nanstd(ratio, axis=(1, 2)), np.float64)
 
 
 def stack_shapes(shapes: Sequence[Floats], block: int, *, sigma: float = 4.0) -> LargeScale:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
-__all__ = ["LargeScale", "cell_means", "large_scale", "smooth_cells", "spline_matrix"]
+__all__ = ["SmoothImage", "cell_means", "large_scale", "spline_matrix"]
 
 # Cells and distances of nodes in units of the smoothing length, and how far the weights reach.
 _CELL, _SPACING, _REACH = 0.25, 0.75, 3.0
@@ -27,7 +27,7 @@ _F8 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LargeScale:
+class SmoothImage:
     """A smooth image on a grid of nodes.
 
     Attributes
@@ -171,36 +171,9 @@ def _fit_nodes(cells: _F8, size: int, x: _F8, y: _F8, sigma: float, reach: float
     return nodes
 
 
-def smooth_cells(cells: _F8, size: int, x: _F8, y: _F8, sigma: float) -> _F8:
-    """Fit local quadratics to cells.
-
-    Parameters
-    ----------
-    cells : float64, shape (4, my, mx)
-        Weight (number of good pixels), mean, and mean x and y of each cell, pixel; what belongs to weight 0 is ignored.
-    size : int
-        Side of a cell, pixel.
-    x, y : float64, shape (kx,), (ky,)
-        Positions to evaluate at, pixel.
-    sigma : float
-        Standard deviation of the Gaussian weights, pixel.
-
-    Returns
-    -------
-    float64, shape (ky, kx)
-        A position without a good pixel within three `sigma` has the value of the nearest that has some; all are NaN without any.
-    """
-    nodes = _fit_nodes(cells, size, x, y, sigma, _REACH * sigma)
-    unknown = np.isnan(nodes)
-    if unknown.any() and not unknown.all():
-        nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
-        nodes = nodes[tuple(nearest)]
-    return nodes
-
-
 def large_scale(
     value: NDArray[np.float32], bad: NDArray[np.bool_], sigma: float, *, positions: tuple[_F8, _F8] | None = None
-) -> LargeScale:
+) -> SmoothImage:
     """Smooth an image, ignoring bad pixels.
 
     Parameters
@@ -216,8 +189,9 @@ def large_scale(
 
     Returns
     -------
-    LargeScale
-        Quadratics are kept exactly, up to edges and corners; see `smooth_cells`.
+    SmoothImage
+        Quadratics are kept exactly, up to edges and corners.  A node without a good pixel within three `sigma` has the value of the nearest
+        that has some; all are NaN when no pixel is good.
 
     Raises
     ------
@@ -231,4 +205,9 @@ def large_scale(
     cells[1:] = np.divide(cells[1:], cells[0], out=np.zeros_like(cells[1:]), where=cells[0] > 0)
     ny, nx = value.shape
     y, x = positions if positions is not None else (_positions(ny, _SPACING * sigma), _positions(nx, _SPACING * sigma))
-    return LargeScale(smooth_cells(cells, size, x, y, sigma), y, x, (ny, nx))
+    nodes = _fit_nodes(cells, size, x, y, sigma, _REACH * sigma)
+    unknown = np.isnan(nodes)
+    if unknown.any() and not unknown.all():
+        nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        nodes = nodes[tuple(nearest)]
+    return SmoothImage(nodes, y, x, (ny, nx))
