@@ -240,7 +240,7 @@ def test_a_folder_for_products_that_cannot_be_made(night: Night, tmp_path: Path)
 def test_a_full_disk_ends_the_run_and_loses_nothing(reduced: Work, night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(f"sqlite:///{tmp_path / 'full.db'}", tmp_path / "full")
     options = ("--catalogue", night.catalogue, "--archive", work.url, "--files", work.files, "--jobs", "1")
-    fsync, left = os.fsync, [2 * 6]  # of a file and of its folder: three masters and three frames
+    fsync, left = os.fsync, [2 * 7]  # of a file and of its folder: four masters and three frames
 
     def full(handle: int) -> None:
         if not left[0]:

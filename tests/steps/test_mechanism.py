@@ -99,7 +99,7 @@ def test_an_undeclared_table_is_not_written(how: str, reduced: Work, monkeypatch
     def body(context: Any, unit: Unit, parameters: Any) -> Output:
         return {"rows": Output(rows=[night_rows]), "finish": Output(finish=finish), "frame": Output(frame={"fwhm": 1.0})}[how]
 
-    monkeypatch.setitem(STEPS, "calibrate", dataclasses.replace(STEPS["calibrate"], version=2, body=body))
+    monkeypatch.setitem(STEPS, "calibrate", dataclasses.replace(STEPS["calibrate"], version=STEPS["calibrate"].version + 1, body=body))
     before = compare.snapshot(reduced.url)
     with pytest.raises(RuntimeError, match=r"step calibrate writes \w+ without declaring it"):
         reduced.tallies()
@@ -180,7 +180,7 @@ def test_a_raised_version_makes_exactly_the_affected_work_pending(name: str, red
     assert reduced.worked() == {}
 
 
-@pytest.mark.parametrize(("kind", "remade"), [("flat", {}), ("dark", {}), ("bias", {"dark": 1, "flat": 1})])
+@pytest.mark.parametrize(("kind", "remade"), [("flat", {}), ("dark", {}), ("bias", {"dark": 1, "largescale": 1, "flat": 1})])
 def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dict[str, int], reduced: Work) -> None:
     """The flats are exposed too shortly to need the dark."""
     assert reduced.sql("SELECT * FROM stale_product") == []
@@ -309,5 +309,5 @@ def test_status_and_pending_are_read_only(reduced: Work) -> None:
 
 def test_every_table_is_written_by_a_step_or_the_ledger() -> None:
     declared = {table.__tablename__ for step in STEPS.values() for table in step.writes}
-    by_people = {"annotation", "target"}
+    by_people = {"annotation", "master_choice", "target", "type_correction"}
     assert {table.name for table in Base.metadata.sorted_tables} == declared | _LEDGER | by_people

@@ -36,10 +36,13 @@ _KEYS = {
     "flat_master_id": "master",
     "reference_id": "magfit_reference",
     "parent_id": "magfit_reference",
-    **{f"{name}_id": name for name in ("observatory", "instrument", "passband", "exposure", "frame", "field", "config", "task")},
+    "long_master_id": "master",
+    "short_master_id": "master",
+    "duplicate_of": "exposure",
+    **{f"{name}_id": name for name in ("observatory", "instrument", "setup", "passband", "exposure", "frame", "field", "config", "task")},
     **{f"{name}_id": name for name in ("product", "master", "catalogue", "annotation", "target")},
 }
-_JSON = {("wcs_solution", "coeff"), ("wcs_solution", "corners"), ("field", "corners"), ("frame_statistics", "statistics")}
+_JSON = {("wcs_solution", "coeff"), ("wcs_solution", "corners"), ("field", "corners"), ("exposure_statistics", "statistics")}
 
 
 def snapshot(url: str, without: Iterable[str] = ("run",)) -> dict[str, list[tuple[Any, ...]]]:
@@ -164,6 +167,10 @@ class _Names:
         simple: dict[str, Callable[[Row], Any]] = {
             "observatory": lambda r: (r["name"], r["latitude"], r["longitude"]),
             "instrument": lambda r: (r["name"], r["nx"], r["ny"]),
+            "setup": lambda r: (
+                self("instrument", r["instrument_id"]),
+                *(r[name] for name in ("binning_x", "binning_y", "gain_setting", "offset_setting", "read_mode")),
+            ),
             "passband": lambda r: r["name"],
             "exposure": lambda r: r["sha256"][:16],
             "frame": lambda r: (self("exposure", r["exposure_id"]), r["channel"]),
@@ -192,13 +199,13 @@ class _Names:
     def _unit(self, task: Row) -> Any:
         """A task's unit in natural names: which keys it is made of follows from what the step works per."""
         step, unit = STEPS[task["step"]], task["unit"]
-        if step.per in ("frame", "field", "instrument"):
+        if "/" not in unit and step.per in ("frame", "field", "instrument"):
             return self(step.per, int(unit))
-        if step.per == "night":
-            first, *rest = unit.split("/")
-            if step.name == "flat":
-                rest[-1] = self("passband", int(rest[-1]))
-            return (self("instrument", int(first)), *rest)
+        if "/" in unit:
+            first, *rest = unit.removeprefix("sky/").split("/")
+            if step.name in ("flat", "largescale"):
+                rest[-1] = str(self("passband", int(rest[-1])))
+            return (self("setup", int(first)), *rest)
         return unit
 
     def resolve(self, table: str, row: Row) -> Row:

@@ -6,6 +6,8 @@ Revises: 0001
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,7 +18,7 @@ depends_on = None
 
 
 #: New columns with what rows of before get, where they may not be NULL.
-_FILLED = {
+_FILLED: dict[str, dict[str, Any]] = {
     "calibrated_frame": {
         "n_saturated": (sa.Integer(), "0", "Saturated pixels [pixel]"),
         "n_cosmic": (sa.Integer(), "0", "Pixels hit by cosmic rays [pixel]"),
@@ -45,7 +47,7 @@ _FILLED = {
     },
 }
 
-_FREE = {
+_FREE: dict[str, dict[str, Any]] = {
     "exposure": {
         "bayer": (sa.String(4), "Colours of the 2x2 pixels at the origin of the array, row by row, such as RGGB; NULL when monochrome"),
         "lens": (sa.String(128), "Lens that the header names"),
@@ -70,7 +72,7 @@ _FREE = {
 }
 
 #: Foreign keys of the new columns.
-_KEYS = {
+_KEYS: dict[str, dict[str, tuple[str, str]]] = {
     "exposure": {"duplicate_of": ("exposure", "exposure_id"), "product_id": ("product", "product_id")},
     "frame": {"setup_id": ("setup", "setup_id")},
     "master": {"setup_id": ("setup", "setup_id"), "bias_master_id": ("master", "master_id")},
@@ -119,7 +121,7 @@ def _comment(after: bool) -> None:
     op.execute(f"COMMENT ON TABLE master IS '{text}'")
 
 
-def _levels() -> list[sa.Column]:
+def _levels() -> list[sa.Column[Any]]:
     return [
         sa.Column("gain", sa.Double(), nullable=False, comment="Gain [electron/ADU]"),
         sa.Column("gain_err", sa.Double(), nullable=True, comment="Error of the gain; NULL when given [electron/ADU]"),
