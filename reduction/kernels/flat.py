@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
 
 from db.flags import Mask
-from reduction.kernels.largescale import large_scale, spline_matrix
+from reduction.kernels.largescale import interpolate, large_scale, spline_matrix
 from reduction.kernels.masters import robust_mean
 from reduction.kernels.stack import clipped_mean
 
@@ -172,8 +172,7 @@ def expand(grid: ArrayLike, shape: tuple[int, int], block: int) -> NDArray[np.fl
         The splines go on beyond the middles of the outermost blocks.
     """
     rows, columns = (spline_matrix(_middles(n, block), np.arange(n)) for n in shape)
-    image: NDArray[np.float32] = (rows @ np.asarray(grid, np.float64)).astype(np.float32) @ columns.T.astype(np.float32)
-    return image
+    return interpolate(rows, np.asarray(grid, np.float64), columns)
 
 
 def stack_shapes(shapes: Sequence[Floats], block: int, *, sigma: float = 4.0) -> LargeScale:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
-__all__ = ["SmoothImage", "cell_means", "large_scale", "spline_matrix"]
+__all__ = ["SmoothImage", "cell_means", "interpolate", "large_scale", "spline_matrix"]
 
 # Cells and distances of nodes in units of the smoothing length, and how far the weights reach.
 _CELL, _SPACING, _REACH = 0.25, 0.75, 3.0
@@ -49,12 +49,41 @@ class SmoothImage:
         """Rows `first` to `last` (not included) of the image: float32, shape (last - first, nx), by cubic splines through the nodes."""
         columns = spline_matrix(self.x, np.arange(self.shape[1]))
         lines = spline_matrix(self.y, np.arange(first, last))
-        image: NDArray[np.float32] = (lines @ self.nodes).astype(np.float32) @ columns.T.astype(np.float32)
-        return image
+        return interpolate(lines, self.nodes, columns)
 
     def image(self) -> NDArray[np.float32]:
         """The whole image, float32, shape (ny, nx)."""
         return self.rows(0, self.shape[0])
+
+
+@njit(cache=True)
+def _product(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    out = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    for i in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            factor = a[i, k]
+            if factor != 0.0:
+                for j in range(b.shape[1]):
+                    out[i, j] += factor * b[k, j]
+    return out
+
+
+def interpolate(rows: _F8, nodes: _F8, columns: _F8) -> NDArray[np.float32]:
+    """Image of splines through nodes; not by BLAS, whose last digits depend on its threads: equal input has to give equal files.
+
+    Parameters
+    ----------
+    rows, columns : float64, shapes (ny, my) and (nx, mx)
+        From `spline_matrix`.
+    nodes : float64, shape (my, mx)
+        Values at the nodes.
+
+    Returns
+    -------
+    float32, shape (ny, nx)
+    """
+    along_x = _product(np.asarray(nodes, np.float32), np.ascontiguousarray(columns.T, dtype=np.float32))
+    return _product(np.asarray(rows, np.float32), along_x)
 
 
 def _positions(n_pixel: int, spacing: float) -> _F8:
