@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.errors import FrameUnusable
+from db.errors import ConfigurationError, FrameUnusable
 from db.keys import next_id
 from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup
 from reduction.convert import format_of, original_sha256, read_raw, to_fits
@@ -106,7 +106,12 @@ def _require_pixels(raw: RawImage, path: Path) -> None:
 def _as_fits(context: Context, raw: RawImage, path: Path, sha256: str) -> NewFile:
     """Keep a camera's own format as FITS too: later steps read that, in a tenth of the time."""
     name = f"raw/{path.stem}-{sha256[:10]}.fits"
-    written = to_fits(raw, context.files / name, original=path, compressed=True, overwrite=True)
+    try:
+        written = to_fits(raw, context.files / name, original=path, compressed=True, overwrite=True)
+    except ConfigurationError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None  # a full disk is the archive's trouble, not that of the user's settings
+        raise
     return NewFile("raw", name, written.sha256, written.size)
 
 

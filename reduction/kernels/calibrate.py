@@ -40,13 +40,12 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from db.flags import Mask
 from reduction.kernels.overscan import Section, trim_overscan
 from reduction.kernels.saturation import bleed_mask, neighbour_mask, saturated_mask
 
-__all__ = ["Plane", "Section", "bleed_mask", "calibrate", "neighbour_mask", "saturated_mask", "smooth_normalised", "trim_overscan"]
+__all__ = ["Plane", "Section", "bleed_mask", "calibrate", "neighbour_mask", "saturated_mask", "trim_overscan"]
 
 _NO_DATA = int(Mask.NO_DATA)
 _SATURATED = int(Mask.SATURATED)
@@ -74,33 +73,6 @@ class Plane:
     value: NDArray[np.float32]
     variance: NDArray[np.float32]
     mask: NDArray[np.uint8]
-
-
-def smooth_normalised(image: NDArray[np.float32], mask: NDArray[np.bool_] | None, sigma: float) -> NDArray[np.float32]:
-    """Gaussian smoothing that ignores masked pixels (normalised convolution; Knutsson & Westin 1993, CVPR, 515).
-
-    Parameters
-    ----------
-    image : float32, shape (ny, nx)
-        Image; non-finite pixels count as masked.
-    mask : bool, shape (ny, nx), or None
-        True where a pixel is not to be used.
-    sigma : float
-        Standard deviation of the Gaussian, pixel; cut at 4 sigma.
-
-    Returns
-    -------
-    float32, shape (ny, nx)
-        Smoothed image, masked pixels filled from their neighbours; NaN where no used pixel is in reach.  Beyond the edge
-        there are no pixels: a constant image stays constant.
-    """
-    good = np.isfinite(image) if mask is None else np.isfinite(image) & ~mask
-    filled = np.where(good, image, 0.0).astype(np.float64)
-    total = ndimage.gaussian_filter(filled, sigma, mode="constant")
-    weight = ndimage.gaussian_filter(good.astype(np.float64), sigma, mode="constant")
-    # Recursive sums leave rounding where there is no pixel at all.
-    ratio = np.divide(total, weight, out=np.full(image.shape, np.nan), where=weight > 1e-9)
-    return np.asarray(ratio, dtype=np.float32)
 
 
 _Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

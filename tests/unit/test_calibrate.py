@@ -13,7 +13,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from scipy import ndimage
 
 from db.flags import Mask
-from reduction.kernels.calibrate import Plane, bleed_mask, calibrate, neighbour_mask, saturated_mask, smooth_normalised
+from reduction.kernels.calibrate import Plane, bleed_mask, calibrate, neighbour_mask, saturated_mask
 from reduction.kernels.overscan import Trimmed, subtract_overscan
 
 SHAPE = (40, 50)
@@ -212,17 +212,6 @@ def test_a_pixel_masked_everywhere_is_masked_and_nothing_else(which: str) -> Non
         masters[which].mask[:] = Mask.NO_DATA
     out = calibrate(image, gain=GAIN, read_noise=READ_NOISE, saturation=900.0, **masters)
     assert (out.mask & Mask.NO_DATA).all() and not out.value.any() and not out.variance.any()
-
-
-def test_smooth_normalised_keeps_a_constant_and_fills_gaps() -> None:
-    image = np.full((60, 60), 3.0, np.float32)
-    mask = np.zeros(image.shape, bool)
-    mask[20:30, 20:30] = True
-    image[mask] = 1e6
-    image[50, 50] = np.nan
-    np.testing.assert_allclose(smooth_normalised(image, mask, 4.0), 3.0, rtol=1e-6)
-    np.testing.assert_allclose(smooth_normalised(image, None, 4.0)[0, 0], 3.0, rtol=1e-6)
-    assert np.isnan(smooth_normalised(image, np.ones_like(mask), 4.0)).all()
 
 
 def test_types_of_numbers_and_read_only_arrays_do_not_matter() -> None:
