@@ -75,12 +75,13 @@ class Detections:
 
 @dataclass(frozen=True)
 class _Image:
-    """What every stage of the extraction looks at."""
+    """What every stage of the extraction looks at: `bad` has no value of its own, `empty` no neighbour to lend one either."""
 
     data: npt.NDArray[np.float32]
     variance: npt.NDArray[np.float32]
     noise: npt.NDArray[np.float32]
     bad: npt.NDArray[np.bool_]
+    empty: npt.NDArray[np.bool_]
     saturated: npt.NDArray[np.bool_]
 
 
@@ -101,8 +102,9 @@ def extract(
         Frame (ADU) with its background, and variance (ADU^2). Pixels that are not finite, or whose
         variance is not positive, count as without data.
     mask : (ny, nx) uint8
-        Bits of `db.flags.Mask`. NO_DATA, HOT, DEAD and COSMIC pixels are ignored. SATURATED and
-        BLEED pixels are used, so that bright stars are kept; only the former set a flag.
+        Bits of `db.flags.Mask`. NO_DATA, HOT, DEAD and COSMIC pixels are not used; their neighbours
+        stand in for them where at least three of eight are good. SATURATED and BLEED pixels are used,
+        so that bright stars are kept; only the former set a flag.
     threshold : float
         Detection threshold in units of the local noise of the filtered image.
     min_area : int
@@ -136,7 +138,7 @@ def extract(
     seeing = _frame_fwhm(fwhm, objects, image)
     x, y = _window(image, objects, seeing)
     radius = 1.5 * seeing
-    flux, flux_err, _ = sep.sum_circle(image.data, x, y, radius, var=image.variance, mask=image.bad, subpix=0)
+    flux, flux_err, _ = sep.sum_circle(image.data, x, y, radius, var=image.variance, mask=image.empty, subpix=0)
     found = Detections(
         x=x,
         y=y,
@@ -174,14 +176,37 @@ def _prepare(data: npt.NDArray[np.floating], variance: npt.NDArray[np.floating],
     noise = np.maximum(background.rms(dtype=np.float32), np.float32(0.2 * background.globalrms))
     kept = np.ascontiguousarray(np.where(bad, 0.0, variance), dtype=np.float32)
     saturated = (mask & int(Mask.SATURATED)) != 0
-    return _Image(flat - background.back(dtype=np.float32), kept, noise, bad, saturated)
+    data = flat - background.back(dtype=np.float32)
+    # a hole in a bright star keeps the stars around it from being told apart: what a pixel lacks, its neighbours lend
+    empty = _fill(data, bad)
+    _fill(kept, bad)
+    return _Image(data, kept, noise, bad, empty, saturated)
+
+
+def _fill(image: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Give bad pixels the mean of their good neighbours, the four nearest counting twice; returns those with fewer than three."""
+    rows, columns = np.nonzero(bad)
+    total, weights, count = np.zeros(rows.size), np.zeros(rows.size), np.zeros(rows.size, np.int64)
+    for dy, dx in ((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx):
+        y, x = rows + dy, columns + dx
+        inside = (y >= 0) & (y < bad.shape[0]) & (x >= 0) & (x < bad.shape[1])
+        y, x = np.where(inside, y, rows), np.where(inside, x, columns)  # a bad pixel itself: not counted
+        weight = np.where(bad[y, x], 0.0, 1.0 if dy and dx else 2.0)
+        total += weight * image[y, x]
+        weights += weight
+        count += weight > 0.0
+    enough = count >= 3
+    image[rows[enough], columns[enough]] = total[enough] / weights[enough]
+    empty = bad.copy()
+    empty[rows[enough], columns[enough]] = False
+    return empty
 
 
 def _detect(image: _Image, threshold: float, min_area: int, contrast: float) -> npt.NDArray[np.void]:
     sep.set_extract_pixstack(max(STACK, image.data.size // 2))
     sep.set_sub_object_limit(4096)
     objects: npt.NDArray[np.void] = sep.extract(
-        image.data, threshold, err=image.noise, mask=image.bad, minarea=min_area, deblend_cont=contrast
+        image.data, threshold, err=image.noise, mask=image.empty, minarea=min_area, deblend_cont=contrast
     )
     usable = np.isfinite(objects["x"]) & np.isfinite(objects["y"]) & (objects["a"] > 0.0) & (objects["b"] > 0.0)
     return np.asarray(objects[usable])
@@ -189,16 +214,16 @@ def _detect(image: _Image, threshold: float, min_area: int, contrast: float) -> 
 
 def _sharp(image: _Image, objects: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Whether one pixel holds more of the light than any star focused by optics."""
-    core, _, _ = sep.sum_circle(image.data, objects["xpeak"].astype(np.float64), objects["ypeak"].astype(np.float64), 1.5, mask=image.bad)
+    core, _, _ = sep.sum_circle(image.data, objects["xpeak"].astype(np.float64), objects["ypeak"].astype(np.float64), 1.5, mask=image.empty)
     return np.asarray(objects["peak"] > SHARPEST * core)
 
 
 def _fwhm(image: _Image, objects: npt.NDArray[np.void]) -> FloatArray:
     """Twice the radius that holds half of the light within 2.5 semi-major axes (pixel)."""
     reach = np.clip(2.5 * objects["a"], 3.0, 30.0)
-    total, _, _ = sep.sum_circle(image.data, objects["x"], objects["y"], reach, mask=image.bad, subpix=5)
+    total, _, _ = sep.sum_circle(image.data, objects["x"], objects["y"], reach, mask=image.empty, subpix=5)
     total = np.where(total > 0.0, total, objects["flux"])
-    radius, _ = sep.flux_radius(image.data, objects["x"], objects["y"], reach, 0.5, normflux=total, mask=image.bad, subpix=5)
+    radius, _ = sep.flux_radius(image.data, objects["x"], objects["y"], reach, 0.5, normflux=total, mask=image.empty, subpix=5)
     return np.asarray(2.0 * radius, dtype=np.float64)
 
 
@@ -215,7 +240,7 @@ def _frame_fwhm(fwhm: FloatArray, objects: npt.NDArray[np.void], image: _Image) 
 def _window(image: _Image, objects: npt.NDArray[np.void], seeing: float) -> tuple[FloatArray, FloatArray]:
     """Windowed centroids (pixel); the barycentre where the iteration wanders off."""
     sigma = np.full(len(objects), seeing * SIGMA_PER_FWHM)
-    x, y, _ = sep.winpos(image.data, objects["x"], objects["y"], sigma, mask=image.bad)
+    x, y, _ = sep.winpos(image.data, objects["x"], objects["y"], sigma, mask=image.empty)
     moved = np.hypot(x - objects["x"], y - objects["y"])
     settled = np.isfinite(moved) & (moved <= np.maximum(seeing, objects["a"]))
     return np.where(settled, x, objects["x"]), np.where(settled, y, objects["y"])
