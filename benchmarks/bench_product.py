@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from simulated_field import best_of, simulated_field
 
 from db.flags import Mask
-from reduction.product import read_calibrated, write_calibrated, write_image
-from reduction.tiles import ERROR_STEP, SCIENCE_STEP, lowest_error
+from reduction.files.product import read_calibrated, write_calibrated, write_image
+from reduction.files.tiles import ERROR_STEP, SCIENCE_STEP, lowest_error
 
 Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]
 ROWS = 50

@@ -13,10 +13,10 @@ from db.flags import Mask
 from db.tables import CalibratedFrame, Detection, Frame, FrameBackground, Product, Source, WcsSolution
 from reduction.calibrated import calibrated_planes
 from reduction.extract import detections_of
+from reduction.files.product import read_image
 from reduction.kernels.background import BackgroundMap, object_mask
 from reduction.kernels.background import background as measure_background
 from reduction.plans import fingerprint, frame_units
-from reduction.product import read_image
 from reduction.sources import julian_year, plate_solution, sources_near
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 

@@ -15,10 +15,10 @@ from db.flags import Mask
 from db.tables import CalibratedFrame, Exposure, Frame, Master, Product
 from reduction.choice import master_plane
 from reduction.detector import detector_of
+from reduction.files.product import read_calibrated
+from reduction.files.raw import raw_frame
 from reduction.kernels.calibrate import Plane, calibrate
 from reduction.kernels.cosmic import cosmic_rays
-from reduction.product import read_calibrated
-from reduction.raw import raw_frame
 from reduction.step import STEPS, Context, read_parameters
 
 __all__ = ["MasterPlanes", "calibrated_pixels", "calibrated_planes", "object_pixels", "zero_level"]

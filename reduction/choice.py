@@ -10,8 +10,8 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from reduction.files.product import read_image
 from reduction.kernels.calibrate import Plane
-from reduction.product import read_image
 from reduction.step import Context, InputTask
 
 __all__ = ["Chosen", "chosen_masters", "master_plane", "needed"]

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, FrameUnusable
 from db.tables import Detector, Exposure, Frame
+from reduction.files.raw import RawFrame, raw_frame
 from reduction.kernels.detector import (
     PhotonTransfer,
     brightest,
@@ -24,7 +25,6 @@ from reduction.kernels.detector import (
 )
 from reduction.kernels.masters import robust_mean
 from reduction.plans import done_tasks
-from reduction.raw import RawFrame, raw_frame
 from reduction.step import Context, InputTask, Output, Rows, Unit, canonical, parameter, step
 
 __all__ = ["DetectorParameters", "detector", "detector_key", "detector_of"]

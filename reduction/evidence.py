@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from reduction.headers import Facts
+from reduction.headers.facts import Facts
 from reduction.kernels.evidence import FrameStatistics, HeaderEvidence
 from reduction.step import canonical
 

@@ -16,13 +16,13 @@ from db.errors import AlgorithmFailed
 from db.flags import Mask
 from db.tables import Frame
 from reduction.detector import detector_of
+from reduction.files.product import read_image
+from reduction.files.scratch import Scratch
 from reduction.flatset import FlatSet, LargescaleParameters, flat_set
 from reduction.kernels.flat import UNUSABLE, block_means, expand, leftover, stack_shapes
 from reduction.kernels.masters import dead_pixels
 from reduction.kernels.stack import MasterImage, stack_bands
 from reduction.masterset import READS, WRITES, FrameSet, frame_sets, master_output, require_enough, set_units
-from reduction.product import read_image
-from reduction.scratch import Scratch
 from reduction.step import STEPS, Context, InputTask, Output, Unit, parameter, read_parameters, step
 
 __all__ = ["FlatParameters", "LargescaleParameters", "flat", "largescale"]

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from db.flags import Mask
 from db.tables import Frame
 from reduction.detector import detector_of
+from reduction.files.scratch import Scratch
 from reduction.kernels.calibrate import Plane
 from reduction.kernels.flat import UNUSABLE, expand, lasting_stars, smooth_shape, spot_means, standing_spots, star_mask, starlike
 from reduction.kernels.flatchoice import flat_reasons, flat_statistics
 from reduction.kernels.masters import robust_mean
 from reduction.masterset import pixels_of
-from reduction.scratch import Scratch
 from reduction.step import Context, Unit, parameter
 
 __all__ = ["FlatSet", "LargescaleParameters", "flat_set"]

@@ -17,15 +17,15 @@ from sqlalchemy.orm import Session
 from db.errors import ConfigurationError, FrameUnusable
 from db.keys import next_id
 from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup
-from reduction.convert import format_of, original_sha256, read_raw, to_fits
 from reduction.evidence import evidence_text
-from reduction.fits import RawImage, sha256_of
-from reduction.headers import Facts, facts
-from reduction.instrument import definitions_from, identify
+from reduction.files.convert import format_of, original_sha256, read_raw, to_fits
+from reduction.files.fits import RawImage, sha256_of
+from reduction.files.rawfiles import find_raw_files
+from reduction.headers.facts import Facts, facts
+from reduction.headers.instrument import definitions_from, identify
 from reduction.kernels.mosaic import Channel, channels_of, pattern_at
 from reduction.kernels.sort import frame_statistics
 from reduction.kernels.times import barycentric, night_number
-from reduction.rawfiles import find_raw_files
 from reduction.step import Context, NewFile, Output, Rows, Unit, canonical, step
 
 __all__ = ["IngestParameters", "ingest"]

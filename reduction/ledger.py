@@ -18,7 +18,7 @@ from db.bulk import bulk_insert
 from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
 from db.tables import Base, Config, Exposure, Frame, Lineage, Product, Task
-from reduction.product import TEMPORARY_PREFIX
+from reduction.files.product import TEMPORARY_PREFIX
 from reduction.step import STEPS, NewFile, Output, Rows, Step, Unit, canonical
 
 __all__ = ["Ledger", "sweep"]

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from db.flags import Mask
 from db.tables import Exposure, Frame
+from reduction.files.scratch import Scratch
 from reduction.kernels.masters import hot_pixels, image_statistics, outlier_reasons
 from reduction.kernels.stack import MasterImage, stack_bands
 from reduction.masterset import READS, WRITES, frame_sets, master_output, pixels_of, require_enough, set_units
-from reduction.scratch import Scratch
 from reduction.step import Context, Output, Unit, parameter, step
 
 __all__ = ["BiasParameters", "DarkParameters", "bias", "dark"]

@@ -151,7 +151,7 @@ class Runner:
         Root of the pixel products.
     settings : mapping
         Sections of the configuration by step name; also "paths" (raw files
-        to take in), "catalogues", and what `reduction.headers` reads.
+        to take in), "catalogues", and what `reduction.headers.facts` reads.
     run_id : int
         The run that tasks are recorded under.
     jobs : int

@@ -16,14 +16,14 @@ from sqlalchemy.orm import Session
 from db.errors import AlgorithmFailed
 from db.tables import Catalogue, Detection, Exposure, Frame, Source, WcsSolution
 from reduction.blind import DEFAULT_INDEX_DIR, solve_blind
-from reduction.convert import read_header
 from reduction.extract import detections_of
+from reduction.files.convert import read_header
+from reduction.files.raw import raw_path
 from reduction.kernels.plate import PlateFit
 from reduction.kernels.plate import solve as solve_plate
 from reduction.kernels.start import PixelToSky, Pointing, Start, solution_from_wcs
 from reduction.kernels.wcs import PlateSolution, unit_vectors
 from reduction.plans import done_tasks, frame_units
-from reduction.raw import raw_path
 from reduction.sources import julian_year, plate_solution, sources_near
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.tables import Base
-from reduction.product import write_calibrated, write_image
+from reduction.files.product import write_calibrated, write_image
 
 __all__ = [
     "STEPS",

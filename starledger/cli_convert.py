@@ -82,7 +82,7 @@ def parse_offset(text: str) -> timedelta:
 
 def _jobs(files: list[Path], output: Path, suffix: str) -> tuple[dict[Path, Path], int]:
     """Target of each file, and the number of files passed over."""
-    from reduction.rawfiles import find_raw_files, is_fits_name
+    from reduction.files.rawfiles import find_raw_files, is_fits_name
 
     jobs: dict[Path, Path] = {}
     passed = 0
@@ -97,7 +97,7 @@ def _jobs(files: list[Path], output: Path, suffix: str) -> tuple[dict[Path, Path
 
 def _convert_all(jobs: dict[Path, Path], offset: timedelta | None, compress: bool, overwrite: bool) -> Counter[str]:
     """Convert file by file; failures are printed as they come."""
-    from reduction.convert import convert_file
+    from reduction.files.convert import convert_file
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())

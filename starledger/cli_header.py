@@ -17,8 +17,8 @@ from rich.table import Table
 from db.errors import ConfigurationError, StarledgerError
 
 if TYPE_CHECKING:
-    from reduction.headers import Facts
-    from reduction.instrument import InstrumentDefinition
+    from reduction.headers.facts import Facts
+    from reduction.headers.instrument import InstrumentDefinition
 
 __all__ = ["register"]
 
@@ -43,7 +43,7 @@ def header(
 
     Example: starledger header --definitions
     """
-    from reduction.instrument import load_definitions
+    from reduction.headers.instrument import load_definitions
 
     known = load_definitions(config)
     # Whole lines for a pipe or a file, the terminal's own width for a person.
@@ -59,15 +59,15 @@ def header(
 
 def _raw_files(paths: Sequence[Path]) -> list[Path]:
     """Files as given, and those that a reduction would find in the folders."""
-    from reduction.fits import find_raw_files
+    from reduction.files.fits import find_raw_files
 
     return [file for path in paths for file in (find_raw_files([path]) if path.is_dir() else [path])]
 
 
 def _print_file(console: Console, path: Path, known: Sequence[InstrumentDefinition]) -> bool:
     """Print one file; False when it could not be read, or lacks what no frame can do without."""
-    from reduction.headers import facts
-    from reduction.instrument import identify_with_reason
+    from reduction.headers.facts import facts
+    from reduction.headers.instrument import identify_with_reason
 
     console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
     try:
@@ -88,7 +88,7 @@ def _print_file(console: Console, path: Path, known: Sequence[InstrumentDefiniti
 
 def _read(path: Path) -> tuple[Any, tuple[int, int]]:
     """Header and (ny, nx); those of a camera's raw file say their size only with the pixels."""
-    from reduction.convert import read_header, read_raw
+    from reduction.files.convert import read_header, read_raw
 
     cards = read_header(path)
     if "NAXIS1" in cards and "NAXIS2" in cards:
@@ -121,7 +121,7 @@ def _fact_table(found: Facts) -> Table:
 
 def _rows(found: Facts) -> Iterator[_Row]:
     """Every fact of a frame; `-` where nothing is known."""
-    from reduction.factlist import FACTS
+    from reduction.headers.factlist import FACTS
 
     yield ("instrument", found.instrument, "", "label of the definition")
     yield ("declared", found.declared or "-", "", found.sources.get("imagetyp", ""))

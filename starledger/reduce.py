@@ -21,9 +21,9 @@ from db.engine import reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.keys import next_id, now
 from db.tables import Config, Run, Task
-from reduction.instrument import definitions_from
+from reduction.files.rawfiles import find_raw_files
+from reduction.headers.instrument import definitions_from
 from reduction.ledger import Ledger, sweep
-from reduction.rawfiles import find_raw_files
 from reduction.runner import Reporter, Runner, Tally
 from reduction.step import STEPS, Unit, read_parameters
 from starledger.archive import Archive

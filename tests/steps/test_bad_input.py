@@ -18,7 +18,7 @@ from astropy.io import fits
 from astropy.table import Table
 from mini_night import N_CALIBRATION, N_OBJECT, Night, Work, command
 
-import reduction.product
+import reduction.files.product
 from starledger.demo import simulate_night
 
 #: File name -> what its line says.
@@ -249,7 +249,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(reduced: Work, night: Night,
         fsync(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reduction.product.os, "fsync", full)
+        patch.setattr(reduction.files.product.os, "fsync", full)
         code, _, messages = command("reduce", night.raw, *options)
     last = messages.splitlines()[-1]
     assert code == 3 and "Traceback" not in messages and "No space left on device" in last and "free some space" in last

@@ -16,7 +16,7 @@ from mini_night import command
 
 from db.engine import make_engine
 from db.flags import Mask
-from reduction.product import read_calibrated, read_image
+from reduction.files.product import read_calibrated, read_image
 from starledger.archive import Archive, create_archive, open_archive
 from starledger.reduce import reduce
 

@@ -16,10 +16,10 @@ from astropy.io import fits
 from camera_files import ASCII, DATE, EXIF, MAKE, MODEL, RATIONAL, SHORT, cr3_of, ifd, raf_of, tiff_block, write_dng
 
 from db.errors import FrameUnusable
-from reduction.camera import _layout_cards, _level_cards, _pattern, read_camera
-from reduction.exif import exif_header, read_exif, state_offset
-from reduction.headers import facts
-from reduction.instrument import identify
+from reduction.files.camera import _layout_cards, _level_cards, _pattern, read_camera
+from reduction.files.exif import exif_header, read_exif, state_offset
+from reduction.headers.facts import facts
+from reduction.headers.instrument import identify
 
 PATTERNS = ("RGGB", "GRBG", "GBRG", "BGGR")
 LEVELS = {"R": 1000, "G": 2000, "B": 3000}
@@ -208,7 +208,7 @@ def test_a_camera_without_exif_has_its_pixels_and_no_more(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("zone", ["UTC", "America/Phoenix", "Asia/Kolkata"])
 def test_where_no_exif_is_read_libraws_word_is_taken_in_any_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
-    monkeypatch.setattr("reduction.camera.read_exif", lambda _: {})
+    monkeypatch.setattr("reduction.files.camera.read_exif", lambda _: {})
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:

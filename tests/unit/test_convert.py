@@ -19,10 +19,10 @@ from camera_files import EXIF, write_dng
 from typer.testing import CliRunner
 
 from db.errors import ConfigurationError, FrameUnusable, StarledgerError
-from reduction import fits as fits_files
-from reduction.convert import convert_file, format_of, original_sha256, read_header, read_raw, to_fits
-from reduction.fits import RawImage
-from reduction.rawfiles import find_raw_files
+from reduction.files import fits as fits_files
+from reduction.files.convert import convert_file, format_of, original_sha256, read_header, read_raw, to_fits
+from reduction.files.fits import RawImage
+from reduction.files.rawfiles import find_raw_files
 from starledger import cli_convert
 
 NOISE = np.random.default_rng(8).integers(0, 15900, (61, 83)).astype(np.uint16)

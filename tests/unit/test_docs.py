@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from db.tables import Base
 from db.views import VIEWS
 from reduction import catalogue
-from reduction.instrument import definitions_from, identify
+from reduction.headers.instrument import definitions_from, identify
 from reduction.step import STEPS, read_parameters
 from starledger.archive import Archive
 from starledger.cli import app

@@ -14,9 +14,9 @@ import pytest
 from astropy.io import fits
 
 from db.errors import ConfigurationError, FrameUnusable
-from reduction.fits import read_header, read_raw, sha256_of
-from reduction.product import TEMPORARY_PREFIX, read_image, write_image
-from reduction.rawfiles import find_raw_files, is_fits_name, is_raw_name
+from reduction.files.fits import read_header, read_raw, sha256_of
+from reduction.files.product import TEMPORARY_PREFIX, read_image, write_image
+from reduction.files.rawfiles import find_raw_files, is_fits_name, is_raw_name
 
 RAMP = np.arange(60, dtype=np.int16).reshape(6, 10)
 

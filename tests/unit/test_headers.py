@@ -13,9 +13,9 @@ from astropy.io import fits
 from astropy.time import Time
 
 from db.errors import FrameUnusable
-from reduction.fits import read_header
-from reduction.headers import Facts, facts, identify
-from reduction.instrument import builtin_definitions, definitions_from
+from reduction.files.fits import read_header
+from reduction.headers.facts import Facts, facts, identify
+from reduction.headers.instrument import builtin_definitions, definitions_from
 
 SHAPE = (500, 650)
 MICROOBSERVATORY = """\

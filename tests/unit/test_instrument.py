@@ -12,11 +12,11 @@ import pytest
 from astropy.io import fits
 
 from db.errors import ConfigurationError
-from reduction.definitionfile import TABLES
-from reduction.expressions import evaluate, keywords_of
-from reduction.factlist import FACTS, SETTINGS
-from reduction.headers import Facts, facts
-from reduction.instrument import builtin_definitions, definitions_from, identify, identify_with_reason, load_definitions
+from reduction.headers.definitionfile import TABLES
+from reduction.headers.expressions import evaluate, keywords_of
+from reduction.headers.factlist import FACTS, SETTINGS
+from reduction.headers.facts import Facts, facts
+from reduction.headers.instrument import builtin_definitions, definitions_from, identify, identify_with_reason, load_definitions
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "instruments.md"
 

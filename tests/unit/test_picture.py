@@ -12,10 +12,10 @@ import tifffile
 from camera_files import tiff_block, write_dng
 
 from db.errors import FrameUnusable
-from reduction.exif import exif_header, read_exif
-from reduction.headers import facts
-from reduction.instrument import definitions_from, identify
-from reduction.picture import read_picture
+from reduction.files.exif import exif_header, read_exif
+from reduction.files.picture import read_picture
+from reduction.headers.facts import facts
+from reduction.headers.instrument import definitions_from, identify
 
 NOISE = np.random.default_rng(7).integers(0, 65536, (50, 70)).astype(np.uint16)
 

@@ -16,9 +16,9 @@ from astropy.wcs import WCS
 
 from db.errors import FrameUnusable
 from db.flags import Mask
-from reduction.fits import read_raw, sha256_of
-from reduction.product import TEMPORARY_PREFIX, read_calibrated, read_image, write_calibrated, write_image
-from reduction.tiles import ERROR_STEP, SCIENCE_STEP, lowest_error
+from reduction.files.fits import read_raw, sha256_of
+from reduction.files.product import TEMPORARY_PREFIX, read_calibrated, read_image, write_calibrated, write_image
+from reduction.files.tiles import ERROR_STEP, SCIENCE_STEP, lowest_error
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 SHAPE = (400, 500)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reduction.product import TEMPORARY_PREFIX
-from reduction.scratch import Scratch
+from reduction.files.product import TEMPORARY_PREFIX
+from reduction.files.scratch import Scratch
 
 
 def frames(n: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from reduction.evidence import evidence_text, read_evidence
-from reduction.fits import read_raw
-from reduction.headers import Facts, facts, identify
+from reduction.files.fits import read_raw
+from reduction.headers.facts import Facts, facts, identify
 from reduction.kernels.sort import Classification, FrameStatistics, HeaderEvidence, classify_set, frame_statistics
 from reduction.kernels.times import barycentric, night_number
 

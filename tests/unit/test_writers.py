@@ -13,9 +13,9 @@ from astropy.time import Time
 from typer.testing import CliRunner
 
 from db.errors import ConfigurationError
-from reduction.convert import read_header
-from reduction.headers import Facts, facts
-from reduction.instrument import definitions_from, identify
+from reduction.files.convert import read_header
+from reduction.headers.facts import Facts, facts
+from reduction.headers.instrument import definitions_from, identify
 from starledger import cli_header
 
 SHAPE = (2822, 4144)

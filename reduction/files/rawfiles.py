@@ -1,7 +1,7 @@
 """Finding raw files by their names.
 
 A folder may hold a camera's file and the FITS file that was made from it: both
-are found here, and `reduction.convert.original_sha256` tells from the header
+are found here, and `reduction.files.convert.original_sha256` tells from the header
 of the second that it is the first.
 """
 

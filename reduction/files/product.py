@@ -25,8 +25,8 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from db.errors import FrameUnusable
-from reduction.fits import STRUCTURE, cut_header, each_hdu, opened, readable, require_complete
-from reduction.tiles import DECODING_ERRORS, error_hdu, lossless_hdu, lowest_error, science_hdu
+from reduction.files.fits import STRUCTURE, cut_header, each_hdu, opened, readable, require_complete
+from reduction.files.tiles import DECODING_ERRORS, error_hdu, lossless_hdu, lowest_error, science_hdu
 
 __all__ = ["TEMPORARY_PREFIX", "Written", "read_calibrated", "read_image", "write_atomically", "write_calibrated", "write_image"]
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import FrameUnusable
-from reduction import headercamera as camera
-from reduction.headercamera import Section
-from reduction.headerreader import HeaderReader
-from reduction.headertimes import ExposureTime, exposure_time
-from reduction.headervalues import text
-from reduction.instrument import InstrumentDefinition, identify, load_definitions
-from reduction.missing import missing_facts
+from reduction.headers import camera
+from reduction.headers.camera import Section
+from reduction.headers.instrument import InstrumentDefinition, identify, load_definitions
+from reduction.headers.missing import missing_facts
+from reduction.headers.reader import HeaderReader
+from reduction.headers.times import ExposureTime, exposure_time
+from reduction.headers.values import text
 
 __all__ = ["Facts", "InstrumentDefinition", "Section", "facts", "identify", "load_definitions"]
 
@@ -140,7 +140,7 @@ def facts(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tu
     Parameters
     ----------
     header : mapping
-        FITS header, as from `reduction.fits.read_header`.
+        FITS header, as from `reduction.files.fits.read_header`.
     definition : InstrumentDefinition
         As from `identify`.
     shape : tuple of int

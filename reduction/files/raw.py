@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from db.errors import FrameUnusable
 from db.tables import Exposure, Frame, Product
-from reduction.convert import read_raw
+from reduction.files.convert import read_raw
 from reduction.kernels.calibrate import saturated_mask
 from reduction.kernels.mosaic import Channel
 from reduction.kernels.overscan import Section, subtract_overscan

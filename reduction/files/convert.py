@@ -25,11 +25,11 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from db.errors import ConfigurationError
-from reduction import fits as fits_files
-from reduction.exif import state_offset
-from reduction.fits import STRUCTURE, RawImage
-from reduction.product import Written, write_atomically
-from reduction.rawfiles import CAMERA_SUFFIXES, PICTURE_SUFFIXES, is_fits_name
+from reduction.files import fits as fits_files
+from reduction.files.exif import state_offset
+from reduction.files.fits import STRUCTURE, RawImage
+from reduction.files.product import Written, write_atomically
+from reduction.files.rawfiles import CAMERA_SUFFIXES, PICTURE_SUFFIXES, is_fits_name
 
 __all__ = ["Converted", "convert_file", "format_of", "original_sha256", "read_header", "read_raw", "to_fits"]
 
@@ -43,7 +43,7 @@ def read_raw(path: str | Path) -> RawImage:
     Parameters
     ----------
     path : path
-        A file of any format that `reduction.rawfiles.find_raw_files` finds.
+        A file of any format that `reduction.files.rawfiles.find_raw_files` finds.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def read_raw(path: str | Path) -> RawImage:
     Raises
     ------
     FrameUnusable
-        As `reduction.fits.read_raw`, `reduction.camera.read_camera` and `reduction.picture.read_picture`.
+        As `reduction.files.fits.read_raw`, `reduction.files.camera.read_camera` and `reduction.files.picture.read_picture`.
     """
     path = Path(path)
     kind = format_of(path)
@@ -60,10 +60,10 @@ def read_raw(path: str | Path) -> RawImage:
         return fits_files.read_raw(path)
     # LibRaw and the picture libraries are imported where a file needs them: most nights are all FITS.
     if kind == "picture":
-        from reduction.picture import read_picture
+        from reduction.files.picture import read_picture
 
         return read_picture(path)
-    from reduction.camera import read_camera
+    from reduction.files.camera import read_camera
 
     return read_camera(path)
 

@@ -1,4 +1,4 @@
-"""FITS files: reading raw frames (`reduction.convert` reads those of every format).
+"""FITS files: reading raw frames (`reduction.files.convert` reads those of every format).
 
 Raw frames are read once, whole: what a truncated or foreign file would do to a
 later step is found here and said in one line.
@@ -22,8 +22,8 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from db.errors import FrameUnusable
-from reduction.rawfiles import FITS_SUFFIXES, RawFiles, find_raw_files, is_fits_name
-from reduction.tiles import DECODING_ERRORS
+from reduction.files.rawfiles import FITS_SUFFIXES, RawFiles, find_raw_files, is_fits_name
+from reduction.files.tiles import DECODING_ERRORS
 
 __all__ = [
     "FITS_SUFFIXES",

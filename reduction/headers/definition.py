@@ -1,4 +1,4 @@
-"""What an instrument definition holds; `reduction.definitionfile` reads it, `reduction.instrument` chooses among several."""
+"""What an instrument definition holds; `definitionfile` reads it, `instrument` chooses among several."""
 
 from __future__ import annotations
 

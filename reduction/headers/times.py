@@ -17,8 +17,8 @@ from typing import Any
 import erfa
 
 from db.errors import FrameUnusable
-from reduction.definition import InstrumentDefinition, TimeRule
-from reduction.headervalues import digits_of, number, text
+from reduction.headers.definition import InstrumentDefinition, TimeRule
+from reduction.headers.values import digits_of, number, text
 
 __all__ = ["ExposureTime", "exposure_time"]
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import tifffile
 
 from db.errors import FrameUnusable
-from reduction.exif import creator, exif_header, quiet_logger, read_exif
-from reduction.fits import RawImage, all_whole, read_bytes
+from reduction.files.exif import creator, exif_header, quiet_logger, read_exif
+from reduction.files.fits import RawImage, all_whole, read_bytes
 
 __all__ = ["PNG_MAGIC", "read_picture"]
 
@@ -50,7 +50,7 @@ def read_picture(path: str | Path) -> RawImage:
     -------
     RawImage
         `data` in the order of the file, its first row first. The header holds the cards of
-        `reduction.exif.exif_header`, ROWORDER, and BAYERPAT where a TIFF states its mosaic.
+        `reduction.files.exif.exif_header`, ROWORDER, and BAYERPAT where a TIFF states its mosaic.
 
     Raises
     ------

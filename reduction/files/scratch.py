@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from reduction.product import TEMPORARY_PREFIX
+from reduction.files.product import TEMPORARY_PREFIX
 
 __all__ = ["Scratch"]
 

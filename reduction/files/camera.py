@@ -21,8 +21,8 @@ import numpy.typing as npt
 import rawpy
 
 from db.errors import FrameUnusable
-from reduction.exif import creator, exif_header, read_exif
-from reduction.fits import RawImage, read_bytes
+from reduction.files.exif import creator, exif_header, read_exif
+from reduction.files.fits import RawImage, read_bytes
 
 __all__ = ["read_camera"]
 
@@ -53,7 +53,7 @@ def read_camera(path: str | Path) -> RawImage:
     -------
     RawImage
         `data` is the visible part of the mosaic, black level included, first stored row first; `quantum`
-        is 1. The header holds the cards of `reduction.exif.exif_header` and
+        is 1. The header holds the cards of `reduction.files.exif.exif_header` and
 
         - BAYERPAT: colours of the pixels (x, y) = (0, 0), (1, 0), (0, 1), (1, 1) of `data`, such as RGGB;
           absent for a monochrome sensor. XBAYROFF and YBAYROFF are 0, ROWORDER is TOP-DOWN.

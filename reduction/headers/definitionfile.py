@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import ConfigurationError
-from reduction.definition import Correction, InstrumentDefinition, TimeRule
-from reduction.expressions import check_expression
-from reduction.factlist import BAYER_PATTERNS, FACTS, SETTINGS
+from reduction.headers.definition import Correction, InstrumentDefinition, TimeRule
+from reduction.headers.expressions import check_expression
+from reduction.headers.factlist import BAYER_PATTERNS, FACTS, SETTINGS
 
 __all__ = ["FRAME_KINDS", "TABLES", "checked_values", "definition_from_table", "wrong_key"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reduction.definition import InstrumentDefinition
+from reduction.headers.definition import InstrumentDefinition
 
 __all__ = ["missing_facts"]
 
@@ -36,7 +36,7 @@ def missing_facts(known: Mapping[str, Any], definition: InstrumentDefinition) ->
     Parameters
     ----------
     known : mapping
-        Facts by the names of `reduction.headers.Facts`.
+        Facts by the names of `reduction.headers.facts.Facts`.
     definition : InstrumentDefinition
         Its keywords are named as those that were looked for.
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reduction.factlist import BAYER_PATTERNS
-from reduction.headerreader import OVERRIDE, HeaderReader
-from reduction.headervalues import number, section, text, truth
+from reduction.headers.factlist import BAYER_PATTERNS
+from reduction.headers.reader import OVERRIDE, HeaderReader
+from reduction.headers.values import number, section, text, truth
 
 __all__ = [
     "Section",

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reduction.definition import InstrumentDefinition
-from reduction.expressions import evaluate
-from reduction.factlist import FACTS, convert
-from reduction.headervalues import number, number_and_unit, sexagesimal, text
+from reduction.headers.definition import InstrumentDefinition
+from reduction.headers.expressions import evaluate
+from reduction.headers.factlist import FACTS, convert
+from reduction.headers.values import number, number_and_unit, sexagesimal, text
 
 __all__ = ["DEFAULT", "OVERRIDE", "Candidate", "HeaderReader"]
 

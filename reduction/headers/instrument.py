@@ -1,6 +1,6 @@
 """Instrument definitions: which header keyword means what, one TOML table per instrument.
 
-The built-in definitions are the files of ``reduction/instruments``. A user's
+The built-in definitions are the files of ``reduction/headers/instruments``. A user's
 configuration file may hold ``[[instrument]]`` tables of the same form, which
 come before the built-in ones (a table with the name of a built-in definition
 changes what it says and keeps the rest), and the tables ``[default]`` and
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import ConfigurationError
-from reduction.definition import Correction, InstrumentDefinition, TimeRule
-from reduction.definitionfile import checked_values, definition_from_table, wrong_key
+from reduction.headers.definition import Correction, InstrumentDefinition, TimeRule
+from reduction.headers.definitionfile import checked_values, definition_from_table, wrong_key
 
 __all__ = [
     "Correction",
@@ -93,7 +93,7 @@ def _fits(header: Mapping[str, Any], word: str, patterns: tuple[str, ...]) -> li
 @lru_cache(maxsize=1)
 def builtin_definitions() -> tuple[InstrumentDefinition, ...]:
     """Definitions that come with the package, in alphabetical order, ``generic`` last."""
-    folder = resources.files("reduction") / "instruments"
+    folder = resources.files("reduction") / "headers" / "instruments"
     files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name)
     tables = {entry.name: tomllib.loads(entry.read_text("utf-8")) for entry in files}
     generic = definition_from_table(tables.pop(f"{_GENERIC}.toml"), InstrumentDefinition(_GENERIC), f"{_GENERIC}.toml")
