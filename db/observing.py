@@ -104,6 +104,12 @@ class Field(Base):
     dec: Mapped[float] = column(sa.Double, "deg", "Declination of the centre of the first frame, ICRS")
     radius: Mapped[float] = column(sa.Double, "deg", "Distance of the first frame's farthest corner from its centre")
     corners: Mapped[str] = column(sa.Text, "", "JSON list: RA and Dec in degrees of the first frame's corners")
+    fit_band: Mapped[str | None] = column(
+        sa.String(16), "", "Band that the fit_mag of its sources is in (step stars); NULL: no catalogue has one", null=True
+    )
+    fit_colour_band: Mapped[str | None] = column(
+        sa.String(16), "", "Colour that the fit_colour of its sources is in (step stars); NULL: assumed for all", null=True
+    )
 
 
 class Exposure(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from db.astrometry import Detection, WcsSolution
 from db.base import Base
 from db.calibration import CalibratedFrame, DarkLinearity, Master, MasterChoice, MasterFrame
-from db.catalogue import Catalogue, Source, SourceMagnitude, SourceName
+from db.catalogue import Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName, SourceNeighbour
 from db.lightcurve import LightcurveStatistics, Target
 from db.magfit import BestSlot, MagfitReference, MagfitSolution, ReferenceMagnitude
 from db.observing import (
@@ -31,6 +31,7 @@ __all__ = [
     "BestSlot",
     "CalibratedFrame",
     "Catalogue",
+    "CatalogueCoverage",
     "Config",
     "DarkLinearity",
     "Detection",
@@ -58,8 +59,10 @@ __all__ = [
     "Run",
     "Setup",
     "Source",
+    "SourceLink",
     "SourceMagnitude",
     "SourceName",
+    "SourceNeighbour",
     "Target",
     "Task",
     "TypeCorrection",

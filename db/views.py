@@ -71,7 +71,8 @@ WHERE r.status = 'accepted'
 _GOOD_MASTER = """
 SELECT m.master_id, m.kind, s.instrument_id, m.setup_id, m.night_id, m.channel, m.passband_id, m.exptime, m.ccd_temperature, m.jd_utc,
        m.valid_from, m.valid_until, m.temperature_tolerance,
-       CASE WHEN EXISTS (SELECT 1 FROM dark_linearity d WHERE d.is_linear = 1
+       CASE WHEN EXISTS (SELECT 1 FROM dark_linearity d JOIN task dt ON dt.task_id = d.task_id
+                         WHERE d.is_linear = 1 AND dt.status = 'done'
                          AND (d.long_master_id = m.master_id OR d.short_master_id = m.master_id))
             THEN m.max_ratio ELSE 1.0 END AS max_ratio,
        m.bias_master_id, m.from_sky, m.n_frame, m.n_rejected, m.n_bad_pixel, m.level, m.noise, m.warning,
@@ -115,7 +116,7 @@ FROM (
           WHEN 'pattern' THEN CASE WHEN m.night_id = f.night_id AND m.exptime = f.exptime THEN 1 ELSE 0 END
           ELSE 0 END = 1
     UNION ALL
-    SELECT f.frame_id, k.kind, k.master_id, 1 AS is_choice,
+    SELECT f.frame_id, k.kind, m.master_id, 1 AS is_choice,
            CASE WHEN k.frame_id IS NULL THEN k.choice_id ELSE 1000000000 + k.choice_id END AS choice_rank,
            m.bias_master_id, m.path, m.product_id, m.task_id, m.input_hash, 0 AS from_sky,
            CASE WHEN k.kind <> 'dark' OR m.exptime IS NULL OR m.bias_master_id IS NULL OR abs(m.exptime - f.exptime) <= 0.01 * f.exptime
@@ -123,7 +124,11 @@ FROM (
            0 AS scaled, 0.0 AS exptime, 0.0 AS warmer, 0.0 AS days
     FROM master_choice k
     JOIN frame f ON f.setup_id = k.setup_id AND f.channel = k.channel AND (f.frame_id = k.frame_id OR f.night_id = k.night_id)
-    LEFT JOIN good_master m ON m.master_id = k.master_id
+    -- A master that was made anew of its set, of more frames or fewer, is still the one that was chosen.
+    LEFT JOIN master chosen ON chosen.master_id = k.master_id
+    LEFT JOIN task made ON made.task_id = chosen.task_id
+    LEFT JOIN task latest ON latest.step = made.step AND latest.unit = made.unit AND latest.status = 'done'
+    LEFT JOIN good_master m ON m.task_id = latest.task_id
     WHERE k.is_active = 1
       AND CASE WHEN k.master_id IS NULL THEN 1
           WHEN m.master_id IS NULL THEN 0

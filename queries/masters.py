@@ -76,7 +76,8 @@ def choose_master(
     Raises
     ------
     ConfigurationError
-        When there is no such master, night or frame, the frame is of another set-up or channel, or there is no reason.
+        When there is no such master, night or frame, the master is not good, the night has no frame of its set-up and channel, or the
+        frame is of another, or there is no reason.
     """
     master = session.get(Master, master_id)
     if master is None:
@@ -87,7 +88,15 @@ def choose_master(
             hint=f"choose a {', '.join(KINDS)}",
             code="master.kind",
         )
+    _require_good(session, master_id)
     night_id = _place(session, night, frame_id)
+    mine = (Frame.setup_id == master.setup_id, Frame.channel == master.channel, Frame.night_id == night_id)
+    if night_id is not None and session.execute(sa.select(Frame.frame_id).where(*mine).limit(1)).first() is None:
+        raise ConfigurationError(
+            f"no frame of night {night} is of set-up {master.setup_id} {master.channel}, as master {master_id} is",
+            hint="choose a master of the frames' own set-up and channel",
+            code="master.setup",
+        )
     if frame_id is not None:
         frame = session.get_one(Frame, frame_id)
         if (frame.setup_id, frame.channel) != (master.setup_id, master.channel):
@@ -131,6 +140,16 @@ def take_back_choice(session: Session, choice_id: int) -> MasterChoice:
     choice.is_active = 0
     session.flush()
     return choice
+
+
+def _require_good(session: Session, master_id: int) -> None:
+    state = session.execute(sa.text(f"SELECT state FROM ({_MASTERS}) s WHERE master_id = :id"), {"whole": 1, "id": master_id}).scalar_one()
+    if state != "good":
+        raise ConfigurationError(
+            f"master {master_id} is {state}",
+            hint="choose a good one ('starledger masters list'), or look at all with 'starledger masters list --all'",
+            code="master.state",
+        )
 
 
 def _place(session: Session, night: str | None, frame_id: int | None) -> int | None:

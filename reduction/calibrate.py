@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from db.flags import Mask
 from db.tables import CalibratedFrame, Detector, Exposure, Frame, Master, Product
 from reduction.calibrated import object_pixels, zero_level
-from reduction.choice import Chosen, chosen_masters, needed
+from reduction.choice import Chosen, chosen_masters, needed, zero_is_gone
 from reduction.detector import detector_key
 from reduction.kernels.calibrate import Plane
 from reduction.plans import done_tasks, frame_units
@@ -57,7 +57,7 @@ def _plan(context: Context, _: CalibrateParameters) -> list[Unit]:
     per="frame",
     after=("sort", "detector", "bias", "dark", "linearity", "flat"),
     plan=_plan,
-    version=2,
+    version=3,
     parameters=CalibrateParameters,
     reads=(Frame, Exposure, Detector, Master, Product),
     writes=(CalibratedFrame,),
@@ -70,11 +70,12 @@ def calibrate(context: Context, unit: Unit, p: CalibrateParameters) -> Output:
     masters = {kind: master.master_id for kind, master in chosen.items()}
     scale = chosen["dark"].scale if "dark" in chosen else None
     plane = object_pixels(context, frame, masters, scale or 1.0)
-    zero = zero_level(context, frame, masters) if "dark" not in chosen or chosen["dark"].bias_master_id is not None else 0.0
+    dark_has_zero = "dark" in chosen and chosen["dark"].bias_master_id is None
+    zero = 0.0 if dark_has_zero else zero_level(context, frame, masters)
     done = exposure.calibration_state.split()
     missing = [kind for kind in _KINDS if kind not in masters and kind not in done]
-    if "bias" in missing and "dark" in masters:
-        missing.remove("bias")  # the dark carries it
+    if "bias" in missing and (dark_has_zero or zero_is_gone(done)):
+        missing.remove("bias")
     remark = f"no master {', '.join(missing)}" if missing else None
     row = {
         "frame_id": frame.frame_id,

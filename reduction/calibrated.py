@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from db.errors import FrameUnusable
 from db.flags import Mask
 from db.tables import CalibratedFrame, Exposure, Frame, Master, Product
-from reduction.choice import master_plane
+from reduction.choice import master_plane, zero_is_gone
 from reduction.detector import detector_of
 from reduction.files.product import read_calibrated
 from reduction.files.raw import raw_frame
@@ -92,6 +92,7 @@ def calibrated_pixels(
         overscan_variance=raw.level_variance,
         same_bias=same_bias,
         dark_bias_variance=other.variance if other is not None else None,
+        dark_has_zero=carries_zero,
     )
     if frame.type in ("bias", "dark") and bias is None:
         # What light there is, and its noise, count from the zero level; the frame keeps the level, since it is what it shows.
@@ -102,7 +103,7 @@ def calibrated_pixels(
 def zero_level(context: Context, frame: Frame, masters: Mapping[str, int]) -> float:
     """Level without light (ADU) where no master holds it."""
     state = context.session.get_one(Exposure, frame.exposure_id).calibration_state.split()
-    if "bias" in masters or "bias" in state or "dark" in state:
+    if "bias" in masters or zero_is_gone(state):
         return 0.0
     return detector_of(context.session, frame).zero_level
 

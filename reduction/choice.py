@@ -14,7 +14,7 @@ from reduction.files.product import read_image
 from reduction.kernels.calibrate import Plane
 from reduction.step import Context, InputTask
 
-__all__ = ["Chosen", "chosen_masters", "master_plane", "needed"]
+__all__ = ["Chosen", "chosen_masters", "master_plane", "needed", "zero_is_gone"]
 
 _FRAME_MASTER = sa.text(
     "SELECT frame_id, kind, master_id, scale, bias_master_id, path, task_id, input_hash FROM frame_master ORDER BY frame_id, kind"
@@ -78,6 +78,8 @@ def needed(chosen: Mapping[str, Chosen], kinds: Iterable[str], done: Iterable[st
         By kind. A dark that carries the zero level itself does the bias's work as well.
     """
     done = set(done)
+    if zero_is_gone(done):
+        done.add("bias")
     used = {kind: chosen[kind] for kind in kinds if kind in chosen and kind not in done}
     dark = used.get("dark")
     if dark is not None and dark.bias_master_id is None:
@@ -85,6 +87,11 @@ def needed(chosen: Mapping[str, Chosen], kinds: Iterable[str], done: Iterable[st
         if "bias" in done:
             used.pop("dark")  # the zero level would be taken off twice
     return used
+
+
+def zero_is_gone(done: Iterable[str]) -> bool:
+    """Whether what an observatory has done took the zero level off: by its bias, or by a dark, which has it in it where there was no bias."""
+    return not {"bias", "dark"}.isdisjoint(done)
 
 
 def master_plane(context: Context, path: str | None) -> Plane | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from db.tables import Detection, Field, Frame, Source, WcsSolution
-from reduction.catalogue import source_columns
+from reduction.catalogues.intake import source_columns
 from reduction.extract import detections_of
 from reduction.kernels.colours import assumed_colour
 from reduction.kernels.discover import cluster_detections, match_sky

@@ -72,8 +72,8 @@ def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
         "flux_err": found.flux_err,
         "peak": found.peak,
         "fwhm": found.fwhm,
-        "semi_major": found.a,
-        "semi_minor": found.b,
+        "semi_major": found.semi_major,
+        "semi_minor": found.semi_minor,
         "theta": found.theta,
         "flags": found.flags,
     }

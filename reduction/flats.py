@@ -20,9 +20,9 @@ from reduction.files.product import read_image
 from reduction.files.scratch import Scratch
 from reduction.flatset import FlatSet, LargescaleParameters, flat_set
 from reduction.kernels.flat import UNUSABLE, block_means, expand, leftover, stack_shapes
-from reduction.kernels.masters import dead_pixels
+from reduction.kernels.masters import dead_pixels, robust_mean
 from reduction.kernels.stack import MasterImage, stack_bands
-from reduction.masterset import READS, WRITES, FrameSet, frame_sets, master_output, require_enough, set_units
+from reduction.masterset import READS, WRITES, FrameSet, frame_sets, master_output, require_enough, set_units, subtracted_variance
 from reduction.step import STEPS, Context, InputTask, Output, Unit, parameter, read_parameters, step
 
 __all__ = ["FlatParameters", "LargescaleParameters", "flat", "largescale"]
@@ -45,6 +45,7 @@ class FlatParameters:
     clip: float = parameter(4.0, "sigma", "clipping of outlier pixels")
     max_leftover: float = parameter(0.005, "", "largest structure left of a flat that was matched to the large-scale flat, relative")
     dead: float = parameter(0.4, "", "a pixel with less of its surroundings' response is dead")
+    max_error: float = parameter(1.0, "", "where a pixel's response is known no better than this, the large-scale flat stands alone")
     better: float = parameter(0.5, "", "another night's large-scale flat is taken where its error is this part of the night's own")
     valid_days: float = parameter(60.0, "d", "it serves frames so long before and after its own")
 
@@ -102,6 +103,8 @@ def _best(each: FrameSet, large: Sequence[Any], better: float) -> Any | None:
     per="night",
     after=("sort", "detector", "bias", "dark"),
     plan=_largescale_plan,
+    complete=True,
+    version=2,
     parameters=LargescaleParameters,
     reads=READS,
     writes=WRITES,
@@ -124,7 +127,8 @@ def largescale(context: Context, unit: Unit, p: LargescaleParameters) -> Output:
     per="night",
     after=("sort", "detector", "bias", "dark", "largescale"),
     plan=_flat_plan,
-    version=2,
+    complete=True,
+    version=3,
     parameters=FlatParameters,
     reads=READS,
     writes=WRITES,
@@ -138,7 +142,13 @@ def flat(context: Context, unit: Unit, p: FlatParameters) -> Output:
         found = flat_set(context, unit, shape_parameters, scratch, reasons)
         _discard_leftovers(found, reasons, p)
         kept = require_enough(unit, reasons, shape_parameters.min_frames)
-        master = _stack(context, first, found, [found.places.index(place) for place in kept], unit.payload["largescale"], p)
+        # A flat times smooth(large-scale / flat) is its ratio to its own shape, times the large-scale flat.
+        planes, header = read_image(context.files / unit.payload["largescale"])
+        shape = expand(planes["SCI"], found.scratch.shape, int(header["BLOCK"]))
+        master = _stack(context, unit, first, found, [found.places.index(place) for place in kept], shape, p)
+    if _typical_error(master) > p.max_error:
+        found.warnings.append(f"a pixel's response is known to {_typical_error(master):.1%} only: this is the large-scale flat alone")
+        master = _smooth(master, shape)
     columns = {
         "from_sky": int(first.type == "object"),
         "warning": "; ".join(_doubts(unit, found, master, len(kept), first.exptime)) or None,
@@ -161,18 +171,17 @@ def _discard_leftovers(found: FlatSet, reasons: list[str], p: FlatParameters) ->
             reasons[found.places[number]] = f"structure that the others do not have: {value:.2%} rms, at most {p.max_leftover:.2%}"
 
 
-def _stack(context: Context, first: Frame, found: FlatSet, kept: list[int], large_scale: str, p: FlatParameters) -> MasterImage:
-    """The flats, each times large-scale flat over its own shape, averaged with the weight of their light; mean 1 over the good pixels."""
-    planes, header = read_image(context.files / large_scale)
-    # A flat times smooth(large-scale / flat) is its ratio to its own shape, times the large-scale flat.
-    shape = expand(planes["SCI"], found.scratch.shape, int(header["BLOCK"]))
+def _stack(
+    context: Context, unit: Unit, first: Frame, found: FlatSet, kept: list[int], shape: npt.NDArray[np.float32], p: FlatParameters
+) -> MasterImage:
+    """The flats, each times large-scale flat over its own shape, averaged with the weight of their errors; mean 1 over the good pixels."""
 
     def read(y0: int, y1: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         ratio, mask = found.scratch.band(y0, y1, kept)
         return ratio * shape[y0:y1], mask
 
     detector = detector_of(context.session, first)
-    levels = np.array([found.levels[number] for number in kept])
+    levels, errors = (np.array([column[number] for number in kept]) for column in (found.levels, found.errors))
     typical = float(np.median(levels))
     stack = stack_bands(
         read,
@@ -181,8 +190,11 @@ def _stack(context: Context, first: Frame, found: FlatSet, kept: list[int], larg
         sigma=p.clip,
         noise=detector.read_noise / detector.gain / typical,
         photon_noise=1.0 / (detector.gain * typical),
-        scale=np.sqrt(typical / levels),
+        scale=errors / np.median(errors),
     )
+    share = 1.0 / errors**2 / np.sum(1.0 / errors**2) / levels
+    common = subtracted_variance(context, unit, dict(zip((found.places[number] for number in kept), share.tolist(), strict=True)))
+    stack.variance[stack.count > 0] += common[stack.count > 0]
     good = stack.mask == 0
     if not good.any():
         raise AlgorithmFailed("no pixel of the flat has a value", hint="are the flats saturated?", code="master.empty")
@@ -196,6 +208,24 @@ def _stack(context: Context, first: Frame, found: FlatSet, kept: list[int], larg
     return MasterImage(value, variance, mask, stack.count)
 
 
+def _typical_error(master: MasterImage) -> float:
+    good = master.mask == 0
+    return math.sqrt(float(np.median(master.variance[good]))) if good.any() else 0.0
+
+
+def _smooth(master: MasterImage, shape: npt.NDArray[np.float32]) -> MasterImage:
+    """The large-scale flat in the place of pixels whose response is not known: its error is how the pixels differ, beyond their noise."""
+    good = master.mask == 0
+    value = shape / np.float32(shape[good].mean(dtype=float))
+    _, scatter = robust_mean(master.value[good] / value[good])
+    noise, _ = robust_mean(master.variance[good] / value[good] ** 2)
+    own = max(scatter**2 - noise, 0.0)
+    empty = (master.mask & np.uint8(int(Mask.NO_DATA))) != 0
+    variance = np.float32(own) * value**2
+    value[empty], variance[empty] = 0.0, 0.0
+    return MasterImage(value, variance, master.mask, master.count)
+
+
 def _doubts(unit: Unit, found: FlatSet, master: MasterImage, n: int, exptime: float) -> list[str]:
     """What an observer should know before trusting the master."""
     doubts = list(found.warnings)
@@ -206,8 +236,7 @@ def _doubts(unit: Unit, found: FlatSet, master: MasterImage, n: int, exptime: fl
         missing.remove("dark")
     if missing:
         doubts.append(f"no {' and no '.join(missing)} was taken off the flats")
-    good = master.mask == 0
-    noise = math.sqrt(float(np.median(master.variance[good]))) if good.any() else 0.0
+    noise = _typical_error(master)
     if noise > 0.01:
         doubts.append(f"a pixel's response is known to {noise:.1%} only: it adds that much noise to every frame")
     return doubts

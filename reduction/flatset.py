@@ -23,6 +23,9 @@ from reduction.step import Context, Unit, parameter
 __all__ = ["FlatSet", "LargescaleParameters", "flat_set"]
 
 _ROWS = 128  # rows of all flats looked at together
+# Stars are masked until no shape changes by more (rms), or so many times: on noisy flats each further round masks noise.
+_SETTLED, _ROUNDS, _SKY_ROUNDS = 5e-4, 2, 5
+_STAR = int(Mask.COSMIC)  # a star's light is no more the flat's than a cosmic ray's, and nothing else sets this bit on flats
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class FlatSet:
     Attributes
     ----------
     scratch : Scratch
-        Ratios, about 1, and masks: NO_DATA under stars.
+        Ratios, about 1, and masks: COSMIC under stars, NO_DATA under those that stand still.
     places : list of int
         Place of each in the set of frames.
     levels : list of float
@@ -99,7 +102,8 @@ def flat_set(context: Context, unit: Unit, p: LargescaleParameters, scratch: Scr
     times = [frame.jd_utc for frame in frames]
     for place, reason in zip(found.places, flat_reasons(statistics, time=times, exptime=found.exptimes, **limits), strict=True):
         reasons[place] = reason
-    _mask_stars(found, [n for n, place in enumerate(found.places) if not reasons[place]], p)
+    sky = bool(frames) and frames[0].type == "object"
+    _mask_stars(found, [n for n, place in enumerate(found.places) if not reasons[place]], p, sky=sky)
     return found
 
 
@@ -130,26 +134,39 @@ def _add(found: FlatSet, place: int, plane: Plane, p: LargescaleParameters) -> N
     found.shapes.append(shape)
 
 
-def _mask_stars(found: FlatSet, kept: list[int], p: LargescaleParameters) -> None:
-    """Mask stars, on each flat and, where they stand still, on all; then measure the shapes without them."""
+def _mask_stars(found: FlatSet, kept: list[int], p: LargescaleParameters, *, sky: bool) -> None:
+    """Mask stars, on each flat and, where they stand still, on all; then measure the shapes without them.
+
+    Stars are in the shapes and the response that they are looked for in; so it is done again where the shapes changed.
+    """
+    lasting = np.zeros(found.scratch.shape, np.bool_)
+    for _ in range(_SKY_ROUNDS if sky else _ROUNDS):
+        lasting |= _star_round(found, kept, p, sky=sky)
+        if max((_measure_again(found, number, lasting, p) for number in kept), default=0.0) < _SETTLED:
+            break
+    if lasting.any():
+        found.warnings.append(f"stars stand at the same place in the flats ({int(lasting.sum())} pixels masked): too little dithered")
+
+
+def _star_round(found: FlatSet, kept: list[int], p: LargescaleParameters, *, sky: bool) -> npt.NDArray[np.bool_]:
+    """Mark the stars of each flat anew; pixels under those that stand still."""
     response = _response(found, kept)
     spots = standing_spots(response, response > 0) if len(kept) >= 3 else np.zeros(response.shape, np.int32)
     n_spot = int(spots.max(initial=0))
     count, means = np.zeros(response.shape, np.uint16), []
     for number in kept:
         ratio, mask = found.scratch.frame(number)
+        mask &= np.uint8(~_STAR & 0xFF)
         good = ((mask & np.uint8(UNUSABLE)) == 0) & (response > 0)
         plain = np.where(good, ratio / np.where(response > 0, response, 1), 1).astype(np.float32)
         means.append(spot_means(plain, good, spots, n_spot))
         stars = star_mask(plain, good, threshold=p.stars)
         count += stars
-        mask[stars] |= np.uint8(int(Mask.NO_DATA))
+        mask[stars] |= np.uint8(_STAR)
         found.scratch.replace(number, ratio, mask)
-    lasting = lasting_stars(count, len(kept)) | _standing(found, kept, spots, means)
-    if lasting.any():
-        found.warnings.append(f"stars stand at the same place in the flats ({int(lasting.sum())} pixels masked): too little dithered")
-    for number in kept:
-        _measure_again(found, number, lasting, p)
+    # On a sky of stars what looks like a star is one; of flats, only how it fades as the sky gets brighter can tell.
+    standing = spots > 0 if sky else _standing(found, kept, spots, means)
+    return lasting_stars(count, len(kept)) | standing
 
 
 def _standing(found: FlatSet, kept: list[int], spots: npt.NDArray[np.int32], means: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.bool_]:
@@ -186,8 +203,8 @@ def _median(ratio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.where(n > 0, np.where(n % 2 == 1, low, 0.5 * (low + high)), 1.0).astype(np.float32)
 
 
-def _measure_again(found: FlatSet, number: int, lasting: npt.NDArray[np.bool_], p: LargescaleParameters) -> None:
-    """What stars have added to a flat's shape is taken off it again."""
+def _measure_again(found: FlatSet, number: int, lasting: npt.NDArray[np.bool_], p: LargescaleParameters) -> float:
+    """What stars have added to a flat's shape is taken off it again; how much that was, rms."""
     ratio, mask = found.scratch.frame(number)
     mask[lasting] |= np.uint8(int(Mask.NO_DATA))
     correction = smooth_shape(ratio, (mask & np.uint8(UNUSABLE)) == 0, block=p.block, sigma=p.smooth)
@@ -196,3 +213,4 @@ def _measure_again(found: FlatSet, number: int, lasting: npt.NDArray[np.bool_], 
     found.shapes[number] = shape / mean
     found.levels[number] *= mean
     found.scratch.replace(number, ratio / expand(correction, ratio.shape, p.block), mask)
+    return float(np.std(correction) / np.mean(correction))

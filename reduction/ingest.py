@@ -58,7 +58,7 @@ def _plan(context: Context, _: IngestParameters) -> list[Unit]:
     "ingest",
     per="file",
     plan=_plan,
-    version=2,
+    version=3,
     parameters=IngestParameters,
     reads=(Exposure,),
     writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
@@ -68,7 +68,8 @@ def ingest(context: Context, unit: Unit, _: IngestParameters) -> Output:
     path = Path(unit.payload["path"])
     raw = read_raw(path)
     _require_pixels(raw, path)
-    found = facts(raw.header, identify(raw.header, definitions_from(context.settings)), raw.data.shape, path)
+    definition = identify(raw.header, definitions_from(context.settings))
+    found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out)
     ny, nx = raw.data.shape
     section = found.trim or (0, nx, 0, ny)
     status = path.stat()

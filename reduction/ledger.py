@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,14 @@ class Ledger:
         for row in older:
             connection.execute(sa.update(Product).where(Product.product_id == row.product_id).values(superseded_by=product_id, **gone))
         return int(product_id), removed
+
+    def retire_vanished(self, step: Step, planned: Collection[str]) -> None:
+        """What was made of units that are no longer planned is superseded: a set of which too many frames were masked, say."""
+        with self.engine.begin() as connection:
+            query = sa.select(Task.task_id, Task.unit).where(Task.step == step.name, Task.status != "superseded")
+            gone = [row.task_id for row in connection.execute(query) if row.unit not in planned]
+            if gone:
+                connection.execute(sa.update(Task).where(Task.task_id.in_(gone)).values(status="superseded"))
 
     def analyse(self, tables: tuple[type[Base], ...]) -> None:
         """Statistics for the planner: without them a light curve is a full scan on SQLite."""

@@ -61,6 +61,7 @@ def _pairs(darks: list[Any], min_ratio: float) -> Iterator[tuple[Any, Any]]:
     per="instrument",
     after=("dark",),
     plan=_plan,
+    complete=True,
     parameters=LinearityParameters,
     reads=(Master, Product),
     writes=(DarkLinearity,),

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.flags import Mask
 from db.tables import Exposure, Frame
+from reduction.calibrated import zero_level
+from reduction.detector import detector_of
 from reduction.files.scratch import Scratch
 from reduction.kernels.masters import hot_pixels, image_statistics, outlier_reasons
 from reduction.kernels.stack import MasterImage, stack_bands
@@ -68,7 +71,17 @@ def _by_exptime_and_warmth(session: Session, p: DarkParameters) -> Callable[[Fra
     return lambda frame: (f"{frame.exptime:g}", *([group[frame.frame_id]] if frame.frame_id in group else []))
 
 
-@step("bias", per="night", after=("sort", "detector"), plan=_bias_plan, version=2, parameters=BiasParameters, reads=READS, writes=WRITES)
+@step(
+    "bias",
+    per="night",
+    after=("sort", "detector"),
+    plan=_bias_plan,
+    complete=True,
+    version=3,
+    parameters=BiasParameters,
+    reads=READS,
+    writes=WRITES,
+)
 def bias(context: Context, unit: Unit, p: BiasParameters) -> Output:
     """Stack bias frames into a master: clipped mean, outlier frames discarded."""
     master, reasons = _stack(context, unit, p)
@@ -80,7 +93,8 @@ def bias(context: Context, unit: Unit, p: BiasParameters) -> Output:
     per="night",
     after=("sort", "detector", "bias"),
     plan=_dark_plan,
-    version=2,
+    complete=True,
+    version=3,
     parameters=DarkParameters,
     reads=READS,
     writes=WRITES,
@@ -111,6 +125,41 @@ def _stack(context: Context, unit: Unit, p: BiasParameters) -> tuple[MasterImage
         for place, reason in zip(places, outlier_reasons(statistics, sigma=p.outlier), strict=True):
             reasons[place] = reason
         kept = require_enough(unit, reasons, p.min_frames)
-        numbers = [places.index(place) for place in kept]
-        master = stack_bands(lambda y0, y1: scratch.band(y0, y1, numbers), scratch.shape, n=len(numbers), sigma=p.clip)
+        zero = _zero(context, unit, first)
+        read = _above(scratch, [places.index(place) for place in kept], zero)
+        master = stack_bands(read, scratch.shape, n=len(kept), sigma=p.clip, **_noise_model(context, first))
+    master.value[master.count > 0] += np.float32(zero)
     return master, reasons
+
+
+def _zero(context: Context, unit: Unit, first: Frame) -> float:
+    """The level that is still in darks without a bias, ADU: it makes no photon noise."""
+    masters = {kind: chosen.master_id for kind, chosen in unit.payload["masters"].items()}
+    return zero_level(context, first, masters) if first.type == "dark" else 0.0
+
+
+_Band = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
+
+
+def _above(scratch: Scratch, numbers: list[int], zero: float) -> Callable[[int, int], _Band]:
+    """Bands of the frames, above the zero level."""
+
+    def read(y0: int, y1: int) -> _Band:
+        value, mask = scratch.band(y0, y1, numbers)
+        value -= np.float32(zero)
+        return value, mask
+
+    return read
+
+
+def _noise_model(context: Context, first: Frame) -> dict[str, float]:
+    """What the detector's facts say of a value's noise: rounding always, read noise and a dark's photons where they are known."""
+    detector = detector_of(context.session, first)
+    model = {"quantum": context.session.get_one(Exposure, first.exposure_id).quantum}
+    # An upper limit from the sky, or electrons without a gain, would make hot pixels look surer than they are.
+    gain_known = not detector.gain_source.startswith("assumed")
+    if detector.read_noise_source == "bias frames" or (detector.read_noise_source == "given" and gain_known):
+        model["noise"] = detector.read_noise / detector.gain
+        if first.type == "dark" and gain_known:
+            model["photon_noise"] = 1.0 / detector.gain
+    return model

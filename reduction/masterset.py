@@ -17,17 +17,24 @@ from db.flags import Mask
 from db.keys import next_id
 from db.tables import Detector, Exposure, Frame, Master, MasterFrame, Product
 from reduction.calibrated import MasterPlanes, calibrated_pixels
-from reduction.choice import Chosen, chosen_masters, needed
+from reduction.choice import Chosen, chosen_masters, needed, zero_is_gone
 from reduction.detector import detector_key
 from reduction.kernels.calibrate import Plane
 from reduction.kernels.stack import MasterImage
 from reduction.plans import done_tasks, not_masked
 from reduction.step import Context, InputTask, Output, Rows, Unit
 
-__all__ = ["READS", "WRITES", "FrameSet", "frame_sets", "master_output", "pixels_of", "require_enough", "set_units"]
+__all__ = ["READS", "WRITES", "FrameSet", "frame_sets", "master_output", "pixels_of", "require_enough", "set_units", "subtracted_variance"]
 
 READS = (Frame, Exposure, Detector, Master, Product)
 WRITES = (Master, MasterFrame)
+
+
+_STATES = (
+    sa.select(Frame.frame_id, Exposure.calibration_state)
+    .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    .where(Exposure.calibration_state != "")
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,17 @@ class FrameSet:
 
 
 def frame_sets(session: Session, kind: str, min_frames: int, by: Callable[[Frame], tuple[object, ...]]) -> list[FrameSet]:
-    """Frames of one type that no person has masked, by set-up, channel, night and what `by` gives; small sets are left out."""
-    query = sa.select(Frame).where(Frame.type == kind, not_masked())
+    """Frames of one type that no person has masked, by set-up, channel, night and what `by` gives; small sets are left out.
+
+    Frames that somebody else has corrected show a master's work no more: bias frames and darks with the zero level off, flats flattened.
+    """
+    query = sa.select(Frame, Exposure.calibration_state).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    query = query.where(Frame.type == kind, not_masked())
     groups: dict[str, list[Frame]] = {}
-    for frame in session.execute(query.order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.jd_utc, Frame.frame_id)).scalars():
+    for frame, state in session.execute(query.order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.jd_utc, Frame.frame_id)):
+        done = state.split()
+        if "flat" in done or (kind in ("bias", "dark") and zero_is_gone(done)):
+            continue
         key = "/".join(str(part) for part in (frame.setup_id, frame.channel, frame.night_id, *by(frame)))
         groups.setdefault(key, []).append(frame)
     return [FrameSet(key, tuple(frames)) for key, frames in groups.items() if len(frames) >= min_frames]
@@ -73,6 +87,7 @@ def set_units(
     """
     session = context.session
     sorts, detectors, chosen = done_tasks(session, "sort"), done_tasks(session, "detector"), chosen_masters(session)
+    states = {row.frame_id: row.calibration_state.split() for row in session.execute(_STATES)}
     units = []
     for each in sets:
         first = each.frames[0]
@@ -81,32 +96,66 @@ def set_units(
         further = more(each) if more is not None else ()
         if detector is None or None in inputs or further is None:
             continue
-        used = needed(chosen.get(first.frame_id, {}), kinds)
-        payload = {"frames": [frame.frame_id for frame in each.frames], "masters": used}
-        tasks = (*(task for task in inputs if task is not None), detector, *(master.task for master in used.values()), *further)
+        # Flats of one set may differ in exposure time: each has the dark that serves it.
+        served = [needed(chosen.get(frame.frame_id, {}), kinds, states.get(frame.frame_id, ())) for frame in each.frames]
+        masters = {master.master_id: master.task for used in served for master in used.values()}
+        payload = {"frames": [frame.frame_id for frame in each.frames], "masters": served[0], "served": served}
+        tasks = (*(task for task in inputs if task is not None), detector, *masters.values(), *further)
         units.append(Unit(each.key, each.label, tasks, payload=payload, night_id=first.night_id))
     return units
 
 
 def pixels_of(context: Context, unit: Unit, reasons: list[str], *, only: Iterable[int] | None = None) -> Iterator[tuple[int, Plane]]:
-    """The set's frames one by one, calibrated with the masters so far, as (place in the set, pixels).
+    """The set's frames one by one, each calibrated with the masters that serve it, as (place in the set, pixels).
 
     A frame that cannot be read is left out, and its entry of `reasons` says why; frames with a reason are not read.
     `only` names the places that are wanted.
     """
-    masters: Mapping[str, Chosen] = unit.payload["masters"]
-    ids = {kind: master.master_id for kind, master in masters.items()}
-    scale = masters["dark"].scale if "dark" in masters else 1.0
     planes = MasterPlanes(context)
     wanted = set(range(len(reasons))) if only is None else set(only)
     for place, frame_id in enumerate(unit.payload["frames"]):
         if reasons[place] or place not in wanted:
             continue
         frame = context.session.get_one(Frame, frame_id)
+        served: Mapping[str, Chosen] = unit.payload["served"][place]
+        ids = {kind: master.master_id for kind, master in served.items()}
+        scale = served["dark"].scale if "dark" in served else 1.0
         try:
             yield place, calibrated_pixels(context, frame, ids, dark_scale=scale, planes=planes)
         except FrameUnusable as error:
             reasons[place] = error.message
+
+
+def subtracted_variance(context: Context, unit: Unit, derivatives: Mapping[int, float]) -> npt.NDArray[np.float32]:
+    """Variance that bias and dark bring into a mean of the set's frames: an error that the frames share and their scatter does not show.
+
+    Parameters
+    ----------
+    derivatives : mapping of int to float
+        By place in the set: what one ADU more in the frame adds to the mean.
+
+    Returns
+    -------
+    float32, shape (ny, nx)
+        As in `reduction.kernels.calibrate`, for a linear detector: a frame has -1 of its bias, -k of its dark of scale k, +k of the bias
+        that was taken off that dark; what frames have of one master adds up before it is squared.
+    """
+    coefficient: dict[int, float] = {}
+    for place, derivative in derivatives.items():
+        served: Mapping[str, Chosen] = unit.payload["served"][place]
+        parts = [(served["bias"].master_id, -1.0)] if "bias" in served else []
+        if (dark := served.get("dark")) is not None:
+            parts.append((dark.master_id, -dark.scale))
+            parts += [(dark.bias_master_id, dark.scale)] if dark.bias_master_id is not None else []
+        for master_id, part in parts:
+            coefficient[master_id] = coefficient.get(master_id, 0.0) + part * derivative
+    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    planes, variance = MasterPlanes(context), np.zeros((first.ny, first.nx), np.float32)
+    for master_id, total in coefficient.items():
+        plane = planes.of(master_id)
+        assert plane is not None
+        variance += np.float32(total**2) * plane.variance
+    return variance
 
 
 def require_enough(unit: Unit, reasons: list[str], least: int) -> list[int]:
@@ -119,7 +168,8 @@ def require_enough(unit: Unit, reasons: list[str], least: int) -> list[int]:
     """
     kept = [place for place, reason in enumerate(reasons) if not reason]
     if len(kept) < least:
-        refused = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+        frames = zip(unit.payload["frames"], reasons, strict=True)
+        refused = "; ".join(f"frame {frame_id}: {reason}" for frame_id, reason in frames if reason)
         raise AlgorithmFailed(
             f"{len(kept)} of {len(reasons)} frames are fit for a master, {least} are needed ({refused})",
             where=unit.label,

@@ -72,6 +72,11 @@ class StepState:
     pending: list[tuple[Unit, str]]
     failed: list[tuple[Unit, str]]  # with the message
 
+    @property
+    def units(self) -> list[Unit]:
+        """All of them."""
+        return [*self.done, *(unit for unit, _ in self.pending), *(unit for unit, _ in self.failed)]
+
 
 #: A unit, its input hash, and what came of it.
 _Result = tuple[Unit, str, Output | StarledgerError]
@@ -221,6 +226,8 @@ class Runner:
     def _run_step(self, step: Step) -> Tally:
         start = time.perf_counter()
         state = self.state(step)
+        if step.complete:
+            self.ledger.retire_vanished(step, {unit.key for unit in state.units})
         tally = Tally(step.name, before=len(state.done), failed={unit.key: message for unit, message in state.failed})
         self.reporter.begin(step, len(state.pending))
         parameters = self.parameters(step)

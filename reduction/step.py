@@ -201,6 +201,7 @@ class Step:
     body: Callable[..., Any]
     together: bool
     second_chance: bool
+    complete: bool
     summary: str
 
     @property
@@ -262,6 +263,7 @@ def step(
     writes: tuple[type[Base], ...] = (),
     together: bool = False,
     second_chance: bool = False,
+    complete: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare the decorated function as the body of a step.
 
@@ -286,13 +288,15 @@ def step(
     second_chance : bool
         Units that failed are worked once more when all others are done, with
         "second" in their payload: they may then lean on their neighbours.
+    complete : bool
+        The plan names all that there ought to be: what was made of units that it no longer names is superseded.
     """
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
         if name in STEPS:
             raise RuntimeError(f"step {name}: declared twice")
         summary = (body.__doc__ or "").strip().splitlines()[0]
-        STEPS[name] = Step(name, per, version, parameters, after, reads, writes, plan, body, together, second_chance, summary)
+        STEPS[name] = Step(name, per, version, parameters, after, reads, writes, plan, body, together, second_chance, complete, summary)
         return body
 
     return declare

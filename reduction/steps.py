@@ -25,7 +25,9 @@ from reduction import (
     slots,
     solve,
     sort,
+    stars,
 )
+from reduction.catalogues import fetch
 from reduction.step import put_in_order
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "detector",
     "discover",
     "extract",
+    "fetch",
     "field",
     "flats",
     "ingest",
@@ -47,6 +50,7 @@ __all__ = [
     "slots",
     "solve",
     "sort",
+    "stars",
 ]
 
 put_in_order()

@@ -114,6 +114,7 @@ def _convert_all(jobs: dict[Path, Path], offset: timedelta | None, compress: boo
                 tally["failed"] += 1
                 console.print(f"[red]convert[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
             else:
+                made[target] = path
                 tally["written" if done.written else "before"] += 1
                 tally[done.clock] += 1
             progress.advance(task)
@@ -127,7 +128,6 @@ def _require_unused(path: Path, target: Path, made: dict[Path, Path]) -> None:
         raise ConfigurationError(
             f"{target} is made from {made[target].name} already", where=str(path), hint="convert it with another -o", code="convert.twice"
         )
-    made[target] = path
 
 
 def register(app: typer.Typer) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from db.errors import ConfigurationError, StarledgerError
+from db.errors import ConfigurationError, NothingToDo, StarledgerError
 
 if TYPE_CHECKING:
     from reduction.headers.facts import Facts
@@ -52,7 +52,12 @@ def header(
         console.print(_definition_table(known))
     elif not files:
         raise ConfigurationError("no file given", hint="name raw files or folders, or ask for --definitions", code="header.usage")
-    failed = [path for path in _raw_files(files or []) if not _print_file(console, path, known)]
+    found = _raw_files(files or [])
+    if files and not found:
+        raise NothingToDo(
+            "no raw file", where=", ".join(map(str, files)), hint="TIFF and PNG files have to be named themselves", code="header.nothing"
+        )
+    failed = [path for path in found if not _print_file(console, path, known)]
     if failed:
         raise typer.Exit(1)
 
@@ -66,15 +71,17 @@ def _raw_files(paths: Sequence[Path]) -> list[Path]:
 
 def _print_file(console: Console, path: Path, known: Sequence[InstrumentDefinition]) -> bool:
     """Print one file; False when it could not be read, or lacks what no frame can do without."""
+    from reduction.files.convert import read_raw
     from reduction.headers.facts import facts
     from reduction.headers.instrument import identify_with_reason
 
     console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
     try:
-        cards, shape = _read(path)
-        definition, reason = identify_with_reason(cards, known)
+        # The pixels say the step between values, which a gain may depend on.
+        raw = read_raw(path)
+        definition, reason = identify_with_reason(raw.header, known)
         console.print(escape(f"definition {definition.name}: {reason}"), soft_wrap=True)
-        found = facts(cards, definition, shape, path)
+        found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out)
     except StarledgerError as error:
         typer.echo(f"starledger: {error}", err=True)
         return False
@@ -84,17 +91,6 @@ def _print_file(console: Console, path: Path, known: Sequence[InstrumentDefiniti
             console.print(escape(f"{title}: {line}"), soft_wrap=True)
     console.print()
     return True
-
-
-def _read(path: Path) -> tuple[Any, tuple[int, int]]:
-    """Header and (ny, nx); those of a camera's raw file say their size only with the pixels."""
-    from reduction.files.convert import read_header, read_raw
-
-    cards = read_header(path)
-    if "NAXIS1" in cards and "NAXIS2" in cards:
-        return cards, (int(cards["NAXIS2"]), int(cards["NAXIS1"]))
-    raw = read_raw(path)
-    return raw.header, (int(raw.data.shape[0]), int(raw.data.shape[1]))
 
 
 def _table(*columns: str) -> Table:

@@ -22,7 +22,7 @@ import rawpy
 
 from db.errors import FrameUnusable
 from reduction.files.exif import creator, exif_header, read_exif
-from reduction.files.fits import RawImage, read_bytes
+from reduction.files.fits import RawImage, read_bytes, value_step
 
 __all__ = ["read_camera"]
 
@@ -52,8 +52,7 @@ def read_camera(path: str | Path) -> RawImage:
     Returns
     -------
     RawImage
-        `data` is the visible part of the mosaic, black level included, first stored row first; `quantum`
-        is 1. The header holds the cards of `reduction.files.exif.exif_header` and
+        `data` is the visible part of the mosaic, black level included, first stored row first. The header holds the cards of `reduction.files.exif.exif_header` and
 
         - BAYERPAT: colours of the pixels (x, y) = (0, 0), (1, 0), (0, 1), (1, 1) of `data`, such as RGGB;
           absent for a monochrome sensor. XBAYROFF and YBAYROFF are 0, ROWORDER is TOP-DOWN.
@@ -87,7 +86,7 @@ def read_camera(path: str | Path) -> RawImage:
     elif "LENS" not in header and any(letter.isalnum() for letter in shot[1]):
         header["LENS"] = (_ascii(shot[1]), "lens")
     header.extend([*cards, ("SWCREATE", creator(), "software that made this header")])
-    return RawImage(data=data, header=header, integer=True, quantum=1.0, hdu=0)
+    return RawImage(data=data, header=header, integer=True, quantum=value_step(data, 1.0), hdu=0)
 
 
 @contextmanager

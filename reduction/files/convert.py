@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, FrameUnusable
 from reduction.files import fits as fits_files
 from reduction.files.exif import state_offset
 from reduction.files.fits import STRUCTURE, RawImage
@@ -225,7 +225,10 @@ def convert_file(
 
 
 def _written_before(path: Path, target: Path, utc_offset: timedelta | None) -> Converted:
-    header = fits_files.read_header(target)
+    try:
+        header = fits_files.read_header(target)
+    except FrameUnusable as error:
+        raise _exists(target, f"cannot be used ({error.message})") from error
     if original_sha256(header) != fits_files.sha256_of(path):
         raise _exists(target, f"was not made from {path.name}")
     by_camera = "EXIF" in header.comments["TZOFFSET"] if "TZOFFSET" in header else "DATE-LOC" not in header

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from fractions import Fraction
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any
 
 import exifread
 from astropy.io import fits
 from exifread.core.exceptions import ExifError
+from exifread.tags.exif import GPS_TAGS
 
 __all__ = ["creator", "exif_header", "quiet_logger", "read_exif", "state_offset"]
 
@@ -27,7 +29,7 @@ _DAMAGED = (
 )
 _FUJI = b"FUJIFILMCCD-RAW"
 _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
-_GROUPS = {b"CMT1": "Image", b"CMT2": "EXIF"}
+_GROUPS = {b"CMT1": "Image", b"CMT2": "EXIF", b"CMT4": "GPS"}
 _STAMP = re.compile(r"^\s*(\d{4})[:/-](\d{2})[:/-](\d{2})[ T]+(\d{2}):(\d{2}):(\d{2})")
 _OFFSET = re.compile(r"^\s*([+-])(\d{2}):?(\d{2})\s*$|^\s*(Z)\s*$")
 _COMPANY = re.compile(r"\b(corporation|corp|company|co|ltd|inc|imaging|optical|gmbh|ag)\b\.?,?", re.IGNORECASE)
@@ -83,24 +85,28 @@ def read_exif(contents: bytes) -> dict[str, Any]:
         start, length = struct.unpack(">II", contents[84:92])
         return _tags(contents[start : start + length])
     if contents[4:12] == b"ftypcrx ":
-        return {f"{group} {name.split(' ', 1)[1]}": value for group, block in _cr3_blocks(contents) for name, value in _tags(block).items()}
+        blocks = [(group, _tags(block, GPS_TAGS if group == "GPS" else {})) for group, block in _cr3_blocks(contents)]
+        return {f"{group} {name.split(' ', 1)[1]}": value for group, tags in blocks for name, value in tags.items()}
     return _tags(contents)
 
 
-def _tags(contents: bytes) -> dict[str, Any]:
+def _tags(contents: bytes, names: Mapping[int, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Tags of a TIFF block; `names` are those of a block whose first directory is not the usual one."""
     try:
         with quiet_logger("exifread"):
             tags = exifread.process_file(_Bounded(contents), details=True, extract_thumbnail=False)
     except _DAMAGED:
         return {}
-    found = {name: tag.values for name, tag in tags.items() if hasattr(tag, "values")}
+    found = {
+        f"Image {names[tag.tag][0]}" if tag.tag in names else name: tag.values for name, tag in tags.items() if hasattr(tag, "values")
+    }
     # Only the printed form of a maker's temperature has its zero point taken off.
     found |= {name: tag.printable for name, tag in tags.items() if name.endswith("CameraTemperature")}
     return found
 
 
 def _cr3_blocks(contents: bytes) -> Iterator[tuple[str, bytes]]:
-    """(Group, TIFF block) of a CR3 file: boxes CMT1 and CMT2 in Canon's uuid box in moov (ISO 14496-12)."""
+    """(Group, TIFF block) of a CR3 file: boxes CMT1, CMT2 and CMT4 in Canon's uuid box in moov (ISO 14496-12)."""
     for kind, body in _boxes(contents):
         if kind == b"moov":
             for inner, canon in _boxes(body):

@@ -54,6 +54,10 @@ STRUCTURE = (
 )
 
 
+#: Different values below which a common step is chance: the two or three of a bias frame without noise and its hot pixels.
+_LEAST_VALUES = 8
+
+
 @dataclass(frozen=True)
 class RawImage:
     """A raw frame as it came from the camera, scaled by BZERO and BSCALE.
@@ -67,10 +71,11 @@ class RawImage:
     integer : bool
         Every pixel is a whole number of ADU.
     quantum : float
-        Step between representable values in ADU (|BSCALE| of integer data, 1 for whole
-        numbers stored as floats), 0 when the values are continuous.
+        Step between the values in ADU, as by `value_step`; 0 when they are continuous.
     hdu : int
         Index of the HDU the image was found in.
+    left_out : int
+        Further images of the file, as large or larger, that were not read.
     """
 
     data: npt.NDArray[np.float32]
@@ -78,6 +83,7 @@ class RawImage:
     integer: bool
     quantum: float
     hdu: int
+    left_out: int = 0
 
 
 def sha256_of(path: str | Path) -> str:
@@ -136,7 +142,8 @@ def read_raw(path: str | Path) -> RawImage:
     ------
     FrameUnusable
         With the codes ``frame.unreadable``, ``frame.empty``, ``frame.not_fits``, ``frame.truncated``,
-        ``frame.no_image``, ``frame.cube`` and ``frame.corrupt``.
+        ``frame.no_image``, ``frame.cube``, ``frame.corrupt`` and ``frame.lossy`` (whole numbers that
+        32-bit floats cannot hold).
     """
     path = Path(path)
     with opened(path) as (hdus, length):
@@ -156,16 +163,66 @@ def read_raw(path: str | Path) -> RawImage:
                 code="frame.corrupt",
             ) from error
         data = np.ascontiguousarray(values, dtype=np.float32)
+        left_out = _images_left_out(hdus, index)
+    if stored_integer and scale == 1.0:
+        _require_exact(values, data, path)
     data = data.reshape(data.shape[-2:])
     whole = all_whole(data)
-    quantum = scale if stored_integer else (1.0 if whole else 0.0)
-    return RawImage(data=data, header=header, integer=whole, quantum=quantum, hdu=index)
+    quantum = value_step(data, scale if stored_integer else float(whole))
+    return RawImage(data=data, header=header, integer=whole, quantum=quantum, hdu=index, left_out=left_out)
 
 
 def all_whole(data: npt.NDArray[np.float32]) -> bool:
     """Whether every finite pixel is a whole number, and there is one."""
     finite = np.isfinite(data)
     return bool(finite.any()) and bool(np.all((data == np.rint(data)) | ~finite))
+
+
+def value_step(data: npt.NDArray[np.float32], unit: float) -> float:
+    """Greatest common step between the values of a raw frame.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (ny, nx)
+        Pixel values in ADU; those that are not finite do not count.
+    unit : float
+        Step they are written in, ADU: 1 for whole numbers; 0 for continuous values.
+
+    Returns
+    -------
+    float
+        A multiple of `unit`, ADU: 4 where a camera's 14 bits were stretched to 16. `unit` itself where fewer than 8 values
+        differ, whose common step would be chance; 0 for continuous values, and for steps finer than the floats' own.
+    """
+    finite = data[np.isfinite(data)]
+    if unit <= 0.0 or finite.size == 0 or float(np.spacing(np.abs(finite).max())) > unit:
+        return 0.0
+    # Nearly every frame is told by a thousandth of its pixels, at an odd stride, which visits all columns.
+    samples = finite[:: (finite.size // 1000) | 1], finite
+    for sample in samples:
+        steps = np.rint((sample.astype(np.float64) - float(finite[0])) / unit).astype(np.int64)
+        common = int(np.gcd.reduce(steps))
+        if common == 1:
+            return unit
+    return unit * common if any(np.unique(sample).size >= _LEAST_VALUES for sample in samples) else unit
+
+
+def _require_exact(values: npt.NDArray[Any], data: npt.NDArray[np.float32], path: Path) -> None:
+    """Refuse 32- and 64-bit whole numbers that lose digits as floats of 32 bits."""
+    if values.dtype.itemsize > 2 and not bool(np.array_equal(data.astype(np.float64), values.astype(np.float64), equal_nan=True)):
+        raise FrameUnusable(
+            f"whole numbers up to {np.nanmax(values):.0f}, of which 32-bit floats lose digits, allowed up to {2**24}",
+            where=str(path),
+            hint="give the single exposures and not their sum, or divide the values by a power of 2 and say the gain of the result",
+            code="frame.lossy",
+        )
+
+
+def _images_left_out(hdus: fits.HDUList, index: int) -> int:
+    """Further 2-D images of at least the same size: other amplifiers and chips, but no previews."""
+    size = int(np.prod(_shape(hdus[index])))
+    shapes = [_shape(hdu) for other, hdu in each_hdu(hdus) if other != index and getattr(hdu, "is_image", False)]
+    return sum(len(shape) >= 2 and int(np.prod(shape)) >= size for shape in shapes)
 
 
 def _unreadable(path: Path, error: OSError) -> FrameUnusable:

@@ -18,7 +18,7 @@ import tifffile
 
 from db.errors import FrameUnusable
 from reduction.files.exif import creator, exif_header, quiet_logger, read_exif
-from reduction.files.fits import RawImage, all_whole, read_bytes
+from reduction.files.fits import RawImage, all_whole, read_bytes, value_step
 
 __all__ = ["PNG_MAGIC", "read_picture"]
 
@@ -83,7 +83,7 @@ def read_picture(path: str | Path) -> RawImage:
     header["ROWORDER"] = ("TOP-DOWN", "the first row is the top of the picture")
     header["SWCREATE"] = (creator(), "software that made this header")
     whole = values.dtype.kind in "iu" or all_whole(data)
-    return RawImage(data=data, header=header, integer=whole, quantum=1.0 if whole else 0.0, hdu=0)
+    return RawImage(data=data, header=header, integer=whole, quantum=value_step(data, float(whole)), hdu=0)
 
 
 def _png(contents: bytes, path: Path) -> npt.NDArray[Any]:

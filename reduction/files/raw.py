@@ -56,17 +56,16 @@ def raw_frame(context: Context, frame_id: int, saturation: float | None) -> RawF
     Raises
     ------
     FrameUnusable
-        The file is gone or damaged.
+        The file is gone (``frame.file_missing``) or damaged.
     """
     frame = context.session.get_one(Frame, frame_id)
     exposure = context.session.get_one(Exposure, frame.exposure_id)
     path = raw_path(context, exposure)
-    try:
-        raw = read_raw(path)
-    except FileNotFoundError as error:
+    if not path.exists():
         raise FrameUnusable(
             "raw file is gone", where=str(path), hint="if it was moved: starledger relocate OLD NEW", code="frame.file_missing"
-        ) from error
+        )
+    raw = read_raw(path)
     channel = Channel(frame.channel, frame.raw_x0, frame.raw_y0, frame.raw_step, frame.nx, frame.ny)
     saturated = np.ascontiguousarray(saturated_mask(np.asarray(channel.cut(raw.data), np.float32), saturation))
     overscan = _section_of(exposure.overscan)

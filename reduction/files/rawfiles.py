@@ -66,8 +66,8 @@ def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path]
     Returns
     -------
     RawFiles
-        Absolute paths, each once, sorted. Hidden files and folders are left out;
-        files passed over are counted in `ignored`.
+        Absolute paths, each once, sorted. Hidden files and folders are left out; linked folders
+        are followed, but none is entered twice; files passed over are counted in `ignored`.
 
     Raises
     ------
@@ -96,6 +96,19 @@ def _walk(root: Path, barred: set[Path]) -> Iterator[Path]:
     if root.is_file():
         yield root.absolute()
         return
-    for folder, names, files in os.walk(root.absolute()):
-        names[:] = [name for name in names if not name.startswith(".") and (Path(folder) / name).resolve() not in barred]
-        yield from (Path(folder) / name for name in files if not name.startswith("."))
+    top = root.resolve()
+    closed = {path for path in barred if path != top and path not in top.parents}
+    entered = set(top.parents)  # a link back up is a loop
+    starts = [root.absolute()]
+    # Links wait until the folders themselves were walked: what can be reached both ways keeps its own path.
+    for start in starts:
+        for folder, names, files in os.walk(start):
+            real = Path(folder).resolve()
+            if real in entered or not closed.isdisjoint((real, *real.parents)):
+                names.clear()
+                continue
+            entered.add(real)
+            seen = [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
+            starts += [path for path in seen if path.is_symlink()]
+            names[:] = [path.name for path in seen if not path.is_symlink()]
+            yield from (Path(folder) / name for name in files if not name.startswith("."))

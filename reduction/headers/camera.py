@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reduction.headers.factlist import BAYER_PATTERNS
-from reduction.headers.reader import OVERRIDE, HeaderReader
-from reduction.headers.values import number, section, text, truth
+from reduction.headers.factlist import BAYER_PATTERNS, PER_STEP
+from reduction.headers.reader import OVERRIDE, Candidate, HeaderReader
+from reduction.headers.values import denied, number, section, text, truth
 
 __all__ = [
     "Section",
@@ -34,6 +34,10 @@ _DONE_WORDS = {
     "dark": re.compile(r"\bdark[- ]?(frame |current )?(has been |was )?(correct|subtract|remov)", re.IGNORECASE),
     "flat": re.compile(r"\bflat[- ]?(field(ed)?|frame)?[- ]?(has been |was )?(correct|divid|normali)|\bflat-?fielded\b", re.IGNORECASE),
 }
+_CLAUSES = re.compile(r"[,;]|\.\s|\bbut\b", re.IGNORECASE)
+_OVERSCAN_WORDS = re.compile(r"overscan|trim|subtract|correct|remov|done", re.IGNORECASE)
+_STRIPS = ("OVERSCAN", "TRIM")
+_YES = {"t", "y", "true", "yes"}
 _CALSTAT = {"B": "bias", "D": "dark", "F": "flat"}
 _KNOB = 10.0  # electron/ADU; whole numbers from here on are positions of a knob
 
@@ -42,7 +46,7 @@ def gain(reader: HeaderReader) -> float | None:
     """Return electron/ADU.
 
     Amateur cameras write the position of the gain knob under GAIN: it is not used unless a unit says electrons, the definition
-    gives its unit, or it cannot be a knob.
+    gives its unit, or it cannot be a knob. One for a step of the converter is divided by the step between the stored values.
     """
     comments = getattr(reader.header, "comments", None)
     for candidate in reader.candidates("gain"):
@@ -50,11 +54,18 @@ def gain(reader: HeaderReader) -> float | None:
         if size is None or size <= 0:
             continue
         comment = str(comments[candidate.keyword]) if candidate.keyword and comments is not None else ""
-        electrons = "gain" in reader.definition.units or re.search(r"\be(lectron|-|/)", comment, re.IGNORECASE)
+        unit = reader.definition.units.get("gain")
+        electrons = unit is not None or re.search(r"\be(lectron|-|/)", comment, re.IGNORECASE)
         if candidate.keyword == "GAIN" and size >= _KNOB and size == int(size) and not electrons:
             reader.notes.append(f"GAIN = {size:g} looks like a setting of the camera, not electron/ADU: not used")
             continue
         reader.sources["gain"] = reader.source_of("gain", candidate)
+        if unit == PER_STEP and candidate.keyword is not None and reader.step > 1.0:
+            reader.notes.append(
+                f"{candidate.keyword} = {size:g} is for a step of the converter, and values are stored in steps of {reader.step:g} ADU: "
+                f"the gain is {size / reader.step:g} electron/ADU"
+            )
+            return size / reader.step
         return size
     return None
 
@@ -68,7 +79,7 @@ def gain_setting(reader: HeaderReader) -> float | None:
     if position is None or position < 0 or position != int(position) or reader.sources.get("gain", "").startswith("GAIN"):
         return None
     # Beside EGAIN it can be nothing else, however low it is.
-    if position < _KNOB and reader.sources.get("gain") != "EGAIN":
+    if position < _KNOB and not reader.sources.get("gain", "").startswith("EGAIN"):
         return None
     reader.sources["gain_setting"] = "GAIN"
     return position
@@ -126,11 +137,48 @@ def has_wcs(header: Mapping[str, Any]) -> bool:
 
 
 def sections(reader: HeaderReader) -> tuple[Section | None, Section | None]:
-    """(trim, overscan) as half-open sections; what the header says was done already is not done again."""
-    trimmed, subtracted = _done(reader, "trim_done"), _done(reader, "overscan_done")
-    trim = None if trimmed else _section(reader, "trim")
-    overscan = None if trimmed or subtracted else _section(reader, "overscan")
+    """(trim, overscan) as half-open sections; what the header says was done already is not done again.
+
+    Without a section for the part with sky, it is the larger part beside the overscan.
+    """
+    if _strip_done(reader, "trim_done"):
+        return None, None
+    trim, overscan = _section(reader, "trim"), _section(reader, "overscan")
+    if trim is None and overscan is not None:
+        trim = _beside(overscan, reader.shape)
+        reader.sources["trim"] = f"beside {reader.sources['overscan']}"
+        reader.notes.append(f"no section for the part with sky: taken is what lies beside {reader.sources['overscan']}")
+    if overscan is not None and _strip_done(reader, "overscan_done"):
+        del reader.sources["overscan"]
+        overscan = None
     return trim, overscan
+
+
+def _beside(overscan: Section, shape: tuple[int, int]) -> Section | None:
+    """Largest part of the image on one side of a strip; None where the strip is all of it."""
+    x0, x1, y0, y1 = overscan
+    ny, nx = shape
+    parts = [(0, x0, 0, ny), (x1, nx, 0, ny), (0, nx, 0, y0), (0, nx, y1, ny)]
+    best = max(parts, key=lambda part: (part[1] - part[0]) * (part[3] - part[2]))
+    return best if best[0] < best[1] and best[2] < best[3] else None
+
+
+def _strip_done(reader: HeaderReader, fact: str) -> bool:
+    """As `_done`, for OVERSCAN and TRIM, under which others write the width or the place of the strip.
+
+    A logical counts, a pipeline's own status flag, and a sentence such as IRAF's "Overscan section is [1033:1056,1:1024] with mean=...".
+    """
+    return any(_strip_was_taken(candidate) for candidate in reader.candidates(fact))
+
+
+def _strip_was_taken(candidate: Candidate) -> bool:
+    value = candidate.value
+    if isinstance(value, bool) or candidate.keyword not in _STRIPS:
+        return truth(value)
+    word = text(value) if number(value) is None else None
+    if word is None:
+        return False
+    return word.lower() in _YES or (_OVERSCAN_WORDS.search(word) is not None and truth(word))
 
 
 def _done(reader: HeaderReader, fact: str) -> bool:
@@ -155,8 +203,9 @@ def calibrated(reader: HeaderReader) -> tuple[str, ...]:
     """Calibration steps that the header says were done: by keywords, by CALSTAT, by the words of HISTORY."""
     done = {kind for kind in _DONE_WORDS if _done(reader, f"{kind}_done")}
     done |= {_CALSTAT[letter] for letter in str(reader.header.get("CALSTAT", "")).upper() if letter in _CALSTAT}
-    history = _history(reader.header)
-    done |= {kind for kind, words in _DONE_WORDS.items() if any(words.search(line) for line in history)}
+    # "Bias subtracted, no dark": what is denied is denied within its clause.
+    clauses = [clause for line in _history(reader.header) for clause in _CLAUSES.split(line) if not denied(clause)]
+    done |= {kind for kind, words in _DONE_WORDS.items() if any(words.search(clause) for clause in clauses)}
     return tuple(kind for kind in ("bias", "dark", "flat") if kind in done)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from db.errors import ConfigurationError
 from reduction.headers.definition import Correction, InstrumentDefinition, TimeRule
 from reduction.headers.expressions import check_expression
 from reduction.headers.factlist import BAYER_PATTERNS, FACTS, SETTINGS
+from reduction.headers.nametime import time_pattern
 
 __all__ = ["FRAME_KINDS", "TABLES", "checked_values", "definition_from_table", "wrong_key"]
 
@@ -33,6 +35,7 @@ _TIME_KEYS = {"date", "mjd", "jd", "clock", "at", "zone", "zone_keyword", "remar
 _TIME_FORMS = ("date", "mjd", "jd")
 _AT = ("start", "mid", "end")
 _ZONES = ("utc", "local")
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d*)?)?(Z|[+-]\d{2}:?\d{2})?$")
 _J2000_JD = 2451544.5  # 2000-01-01T00:00
 _LARGEST_OFFSET = 14.0  # hours; no time zone is farther from UTC
 
@@ -230,7 +233,12 @@ def checked_values(table: Any, key: str, where: str) -> dict[str, Any]:
 
 def _check_value(path: str, name: str, value: Any, where: str) -> None:
     form = FACTS[name].form if name in FACTS else "number"
-    if form == "text":
+    if name == "date_obs":
+        if not _MOMENT.match(value.isoformat() if isinstance(value, dt.datetime) else str(value)):
+            raise wrong_key(where, path, repr(value), "give date and time as 2024-03-08T21:04:05, in UTC or with +HH:MM behind it")
+    elif name == "date_from_name":
+        _check_name_pattern(value, path, where)
+    elif form == "text":
         if not isinstance(value, str):
             raise wrong_key(where, path, repr(value), "give a text")
         if name == "bayer" and value not in (*BAYER_PATTERNS, "none"):
@@ -246,6 +254,16 @@ def _check_value(path: str, name: str, value: Any, where: str) -> None:
     elif name in FACTS and not FACTS[name].allows(value):
         kind = FACTS[name]
         raise wrong_key(where, path, repr(value), _range(kind.low, kind.high, kind.above_zero))
+
+
+def _check_name_pattern(value: Any, path: str, where: str) -> None:
+    allowed = "give a text such as '%Y%m%d_%H%M%S' with %Y %m %d %H %M, perhaps %S, %f and %z"
+    if not isinstance(value, str):
+        raise wrong_key(where, path, repr(value), allowed)
+    try:
+        time_pattern(value)
+    except ValueError as error:
+        raise wrong_key(where, path, f"{value!r}, {error},", allowed) from error
 
 
 def _range(low: float, high: float, above_zero: bool) -> str:

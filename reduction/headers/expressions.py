@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["check_expression", "evaluate", "keywords_of"]
+__all__ = ["check_expression", "evaluate"]
 
 _OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -82,11 +82,6 @@ def check_expression(text: str) -> None:
         It is not arithmetic, or uses what is not allowed; the message says which part.
     """
     _parsed(text)
-
-
-def keywords_of(text: str) -> tuple[str, ...]:
-    """Header keywords that an expression is made from, in order."""
-    return tuple(dict.fromkeys(_parsed(text)[1].values()))
 
 
 def evaluate(text: str, value_of: Callable[[str], float | None]) -> float | None:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-__all__ = ["BAYER_PATTERNS", "FACTS", "SETTINGS", "FactKind", "convert"]
+__all__ = ["BAYER_PATTERNS", "FACTS", "PER_STEP", "SETTINGS", "FactKind", "convert"]
 
 #: Colours of the first 2 x 2 pixels, row by row.
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+#: Unit of a gain that holds for a step of the camera's converter, which several ADU may stand for.
+PER_STEP = "electron/step"
 _NO_LIMIT = float("inf")
 _KELVIN = 273.15
 #: Where the unit is not stated: no detector is as warm as 100 degrees Celsius, or as cold as 100 kelvin and still above zero Celsius.
@@ -116,7 +118,7 @@ _LIST = (
     FactKind("binning_y", "number", "pixel", "the same along y", low=1.0),
     FactKind(
         "gain", "number", "electron/ADU", "electrons a stored unit stands for", above_zero=True,
-        written={"electron/ADU": _same, "ADU/electron": _inverse},
+        written={"electron/ADU": _same, "ADU/electron": _inverse, PER_STEP: _same},
     ),
     FactKind("read_noise", "number", "electron", "read noise", above_zero=True),
     FactKind("saturation", "number", "ADU", "white level: pixels at or above it are saturated", above_zero=True),
@@ -146,10 +148,14 @@ FACTS: Mapping[str, FactKind] = MappingProxyType({kind.name: kind for kind in _L
 SETTINGS: Mapping[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
     {
         "utc_offset": ("h", "how far the camera's local clock is ahead of UTC: 2 for UTC+2, -7 for UTC-7", ("default", "override")),
+        "date_obs": ("", "start of the exposure, UTC unless an offset stands behind it: `2024-03-08T21:04:05.5`", ("default", "override")),
+        "date_from_name": (
+            "", "how the start of the exposure stands in the file's name: `%Y%m%d_%H%M%S`; local time by `utc_offset`", ("default", "override"),
+        ),
         "time_offset": ("s", "added to every time", ("override",)),
         "time_sigma": ("s", "least uncertainty of a time", ("override",)),
     }
-)
+)  # fmt: skip
 
 
 def convert(name: str, value: float, written: str | None) -> float:

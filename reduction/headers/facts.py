@@ -134,7 +134,23 @@ class Facts:
     sources: Mapping[str, str]
 
 
-def facts(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tuple[int, int], path: str | Path = "") -> Facts:
+#: Longest text that is kept of a fact; a Bayer channel's letter is added to the filter.
+_LONGEST = {
+    **dict.fromkeys(("object", "telescope", "instrument", "lens", "camera_serial", "site_name"), 128),
+    **dict.fromkeys(("imagetyp", "read_mode"), 64),
+    "filter": 60,
+}
+
+
+def facts(
+    header: Mapping[str, Any],
+    definition: InstrumentDefinition,
+    shape: tuple[int, int],
+    path: str | Path = "",
+    *,
+    quantum: float = 1.0,
+    left_out: int = 0,
+) -> Facts:
     """Facts of a frame.
 
     Parameters
@@ -146,7 +162,11 @@ def facts(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tu
     shape : tuple of int
         (ny, nx) of the image.
     path : path, optional
-        File named in errors.
+        File named in errors, whose name may hold the time.
+    quantum : float
+        Step between the stored values, ADU; 0 when they are continuous.
+    left_out : int
+        Further images of the file that were not read.
 
     Raises
     ------
@@ -154,7 +174,9 @@ def facts(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tu
         No exposure time (``frame.no_exptime``), a negative one (``frame.bad_exptime``), or no
         time of exposure (``frame.no_time``).
     """
-    reader = HeaderReader(header, definition, shape)
+    reader = HeaderReader(header, definition, shape, quantum)
+    if left_out:
+        reader.notes.append(f"the file holds {left_out + 1} images, of which only the first is read: split it to use the others")
     exptime = _exptime(reader, str(path))
     time = exposure_time(header, definition, exptime, where=str(path))
     reader.notes.extend(time.notes)
@@ -194,7 +216,7 @@ def _exptime(reader: HeaderReader, where: str) -> float:
 def _names(reader: HeaderReader) -> dict[str, Any]:
     imagetyp = reader.text("imagetyp")
     bayer, passband = camera.bayer_and_filter(reader)
-    return {
+    names = {
         "instrument": _label(reader),
         "imagetyp": imagetyp.lower() if imagetyp else None,
         "declared": _declared(reader.definition, imagetyp),
@@ -202,6 +224,11 @@ def _names(reader: HeaderReader) -> dict[str, Any]:
         "filter": passband,
         **{fact: reader.text(fact) for fact in ("telescope", "object", "lens", "camera_serial", "read_mode", "site_name")},
     }
+    for fact, longest in _LONGEST.items():
+        if len(names[fact] or "") > longest:
+            reader.notes.append(f"{fact} = {names[fact]} is cut to {longest} characters")
+            names[fact] = names[fact][:longest].rstrip()
+    return names
 
 
 def _label(reader: HeaderReader) -> str:

@@ -56,6 +56,8 @@ class HeaderReader:
         What its keywords mean.
     shape : tuple of int
         (ny, nx) of the image.
+    step : float
+        Step between the stored values, ADU; 0 when they are continuous.
     sources : dict of str to str
         Filled while reading: fact to where its value came from.
     notes : list of str
@@ -65,6 +67,7 @@ class HeaderReader:
     header: Mapping[str, Any]
     definition: InstrumentDefinition
     shape: tuple[int, int]
+    step: float = 1.0
     sources: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,6 +18,7 @@ import erfa
 
 from db.errors import FrameUnusable
 from reduction.headers.definition import InstrumentDefinition, TimeRule
+from reduction.headers.nametime import time_in_name
 from reduction.headers.values import digits_of, number, text
 
 __all__ = ["ExposureTime", "exposure_time"]
@@ -29,6 +30,8 @@ _DECIMAL = re.compile(r"^\s*(\d+)(?:\.(\d*))?\s*$")
 _DAY = 86400.0
 _MJD_ZERO = 2400000.5
 _GPS_TO_TAI = 19.0
+_LOCAL = "local"
+_SCALES = {"tai": "tai", "tt": "tt", "tdt": "tt", "et": "tt", "tdb": "tt", "tcb": "tcb", "gps": "gps", "local": _LOCAL, "lt": _LOCAL}
 # Photographic plates have times too; before and after these years a date is a clock that was never set.
 _FIRST_YEAR, _LAST_YEAR = 1880, 2150
 _ROUNDING = 1e-3  # s: what a day number loses when it is written with eight decimals
@@ -86,18 +89,23 @@ def exposure_time(header: Mapping[str, Any], definition: InstrumentDefinition, e
         FITS header.
     definition : InstrumentDefinition
         Its `times` are the candidates, the first of which wins among equally precise ones; its `corrections` and the settings
-        ``utc_offset``, ``time_offset`` and ``time_sigma`` are applied.
+        ``date_from_name``, ``date_obs``, ``utc_offset``, ``time_offset`` and ``time_sigma`` are applied.
     exptime : float
         Exposure time in s.
     where : str
-        File named in an error.
+        File named in an error, and whose name the setting ``date_from_name`` reads.
 
     Raises
     ------
     FrameUnusable
         No rule gives a time, or only that of a local clock whose offset from UTC nobody gives (code ``frame.no_time``).
     """
-    found, local = _candidates(header, definition)
+    found, local = _stated(definition.override, definition, where)
+    if not found and not local:
+        found, local = _candidates(header, definition)
+    if not found:
+        found, clocks = _stated(definition.default, definition, where)
+        local += clocks
     if not found:
         raise _no_time(definition, local, where)
     best = min(found, key=lambda candidate: candidate.sigma)
@@ -105,7 +113,7 @@ def exposure_time(header: Mapping[str, Any], definition: InstrumentDefinition, e
     mid2 = best.jd2 + (seconds + best.to_mid * exptime) / _DAY
     source = f"{best.keyword} ({best.at}, {best.scale})"
     source += {"start": " + exptime/2", "mid": "", "end": " - exptime/2"}[best.at] + applied
-    notes = (*notes, *_disagreements(best, found, exptime))
+    notes = (*notes, *_doubted_scale(header, best), *_disagreements(best, found, exptime))
     return ExposureTime(best.jd1, mid2 - exptime / 2 / _DAY, best.jd1, mid2, source[:_SOURCE_LENGTH], best.sigma, notes)
 
 
@@ -121,7 +129,8 @@ def _no_time(definition: InstrumentDefinition, local: list[str], where: str) -> 
     return FrameUnusable(
         f"no time of exposure under {tried}",
         where=where,
-        hint="name the keyword under [[instrument.times]] in --config",
+        hint="name the keyword under [[instrument.times]], or give date_from_name (such as '%Y%m%d_%H%M%S') or date_obs under [default], in "
+        "--config",
         code="frame.no_time",
     )
 
@@ -185,9 +194,22 @@ def _without_copies(found: list[_Candidate]) -> list[_Candidate]:
     return result
 
 
+def _stated(settings: Mapping[str, Any], definition: InstrumentDefinition, where: str) -> tuple[list[_Candidate], list[str]]:
+    """The time in the file's name or of the setting, as `_candidates`; a name is more of one frame's than a setting."""
+    named = time_in_name(where, settings["date_from_name"]) if "date_from_name" in settings else None
+    given = settings.get("date_obs")
+    stated = given.isoformat() if isinstance(given, (date, datetime)) else given
+    for name, written, zone in (("file name", named, "local"), ("date_obs", stated, "utc")):
+        found = _candidate({name: written}, TimeRule("date", name, zone=zone), definition) if written is not None else None
+        if found is not None:
+            return ([], [found]) if isinstance(found, str) else ([found], [])
+    return [], []
+
+
 def _candidate(header: Mapping[str, Any], rule: TimeRule, definition: InstrumentDefinition) -> _Candidate | str | None:
     """A time; None where the keyword holds none; what the clock says, as text, where its offset from UTC is needed and unknown."""
-    scale, name = _scale(header), rule.keyword if rule.clock is None else f"{rule.keyword}+{rule.clock}"
+    name = rule.keyword if rule.clock is None else f"{rule.keyword}+{rule.clock}"
+    scale = "utc" if _says_utc(rule) else _scale(header)
     if rule.form == "date":
         parts = _from_date(header, rule)
     else:
@@ -195,8 +217,8 @@ def _candidate(header: Mapping[str, Any], rule: TimeRule, definition: Instrument
     if parts is None:
         return None
     jd1, jd2, sigma, zoned = parts
-    said = scale.upper()
-    if rule.zone == "local" and not zoned:
+    said = "UTC" if scale == _LOCAL else scale.upper()
+    if (rule.zone == "local" or scale == _LOCAL) and not zoned:
         offset = _utc_offset(header, rule, definition)
         if offset is None:
             return f"{name} = {' '.join(str(header[word]).strip() for word in (rule.keyword, rule.clock) if word is not None)}"
@@ -218,17 +240,30 @@ def _utc_offset(header: Mapping[str, Any], rule: TimeRule, definition: Instrumen
 
 
 def _scale(header: Mapping[str, Any]) -> str:
+    """Time scale that TIMESYS names; UTC without one, and for what `_doubted_scale` notes."""
     word = (text(header.get("TIMESYS")) or "utc").lower()
-    known = {"tai": "tai", "tt": "tt", "tdt": "tt", "et": "tt", "tdb": "tt", "tcb": "tt", "gps": "gps"}
-    return next((scale for start, scale in known.items() if word.startswith(start)), "utc")
+    return next((scale for start, scale in _SCALES.items() if word.startswith(start)), "utc")
+
+
+def _says_utc(rule: TimeRule) -> bool:
+    """UT-OBS, DATE-UTC, JD_UTC, a clock under UTC: whatever TIMESYS says of the others."""
+    return re.search(r"(^|[-_])UTC?([-_]|$|START)", rule.clock or rule.keyword) is not None
+
+
+def _doubted_scale(header: Mapping[str, Any], best: _Candidate) -> tuple[str, ...]:
+    word = text(header.get("TIMESYS"))
+    known = word is None or word.lower() in ("ut", "z", "gmt") or word.lower().startswith((*_SCALES, "utc"))
+    return () if known or best.keyword.split("+")[0] not in header else (f"TIMESYS = {word} is not known as a time scale: taken as UTC",)
 
 
 def _to_utc(jd1: float, jd2: float, scale: str) -> tuple[float, float]:
-    """Bring TT, TAI or GPS to UTC; TDB is taken as TT (2 ms at most)."""
-    if scale == "utc":
+    """Bring TT, TAI, TCB or GPS to UTC; TDB is taken as TT (2 ms at most). A local clock was brought to UTC by its offset."""
+    if scale in ("utc", _LOCAL):
         return jd1, jd2
     if scale == "gps":
         jd2 += _GPS_TO_TAI / _DAY
+    elif scale == "tcb":
+        jd1, jd2 = erfa.tttai(*erfa.tcbtdb(jd1, jd2))
     elif scale == "tt":
         jd1, jd2 = erfa.tttai(jd1, jd2)
     utc1, utc2 = erfa.taiutc(jd1, jd2)

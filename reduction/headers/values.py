@@ -12,12 +12,17 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["digits_of", "number", "number_and_unit", "section", "sexagesimal", "text", "truth"]
+__all__ = ["denied", "digits_of", "number", "number_and_unit", "section", "sexagesimal", "text", "truth"]
 
 _UNKNOWN = {"", "-", "none", "n/a", "na", "nan", "null", "unknown", "undefined", "undef", "no data"}
 _PLACEHOLDERS = {"telescope", "observatory", "instrument"}
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)\s*([a-zA-Z%\"°/-]*)\s*$")
 _SEXAGESIMAL = re.compile(r"^\s*([+-]?)\s*(\d{1,3})[:\s hHdD°]+(\d{1,2})(?:[:\s mM']+(\d{1,2}(?:\.\d*)?))?\s*[sS\"]?\s*([NSEWnsew]?)\s*$")
+#: "Flat no. 3" is a name.
+_DENIED = re.compile(
+    r"\b(no(?![-.#\s]*\d)|not|never|without|false|off|omit(ted|ting)?|skip(ped|ping|s)?|disabled|failed|missing|pending)\b|n't\b",
+    re.IGNORECASE,
+)
 _SECTION = re.compile(r"^\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*$")
 
 
@@ -57,8 +62,13 @@ def sexagesimal(value: Any) -> float | None:
     return -size if sign == "-" or letter.upper() in ("S", "W") else size
 
 
+def denied(clause: str) -> bool:
+    """Whether words say that something was not done: "not done", "no flat field correction", "skipped"."""
+    return _DENIED.search(clause) is not None
+
+
 def truth(value: Any) -> bool:
-    """Whether a keyword says that something was done: T, "YES", a file name, a remark; not F, "NO", "NONE", 0, -1 or nothing."""
+    """Whether a keyword says that something was done: T, "YES", a file name, a remark; not F, "NO", "not done", "skipped", 0, -1 or nothing."""
     if isinstance(value, bool):
         return value
     size = number(value)
@@ -66,7 +76,7 @@ def truth(value: Any) -> bool:
         # Pipelines with status flags write -1 for a step they left out.
         return size > 0
     word = text(value)
-    return word is not None and word.lower() not in {"f", "false", "no", "off", "omit", "undone"}
+    return word is not None and word.lower() not in {"f", "n", "undone"} and not denied(word)
 
 
 def section(value: Any, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:

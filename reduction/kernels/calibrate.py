@@ -278,6 +278,7 @@ def calibrate(
     overscan_variance: ArrayLike = 0.0,
     same_bias: bool = True,
     dark_bias_variance: NDArray[np.float32] | None = None,
+    dark_has_zero: bool | None = None,
 ) -> Plane:
     """Subtract bias and dark, divide by the flat, and say how well every pixel is known.
 
@@ -295,15 +296,14 @@ def calibrate(
     bias : Plane or None
         Master bias, ADU.
     dark : Plane or None
-        Master dark, ADU: bias-subtracted when `bias` is given.  Without a bias it carries the zero level, so it cannot be scaled.  Its
-        variance is that of the darks' scatter, without the bias's.
+        Master dark, ADU.  Its variance is that of the darks' scatter, without the bias's.
     dark_scale : float
         Exposure time over that of the dark.
     flat : Plane or None
         Master flat, mean 1.
     zero_level : float or None
-        Level without light, ADU, a constant in the bias's place: subtracted when there is neither bias nor dark, and the level above
-        which light makes photon noise when there is no bias.
+        Level without light, ADU, a constant in the bias's place: subtracted when there is no bias and no dark that carries it, and
+        the level above which light makes photon noise when there is no bias.
     quantum : float
         Step of the raw values, ADU, for the quantisation noise ``quantum**2 / 12``; 0 for data that are not integer.
     linearity : sequence of float
@@ -316,6 +316,8 @@ def calibrate(
         Whether the dark had this very `bias` taken off, or another one.
     dark_bias_variance : float32, shape (ny, nx), or None
         Variance of that other bias, ADU**2; None takes it to be as good as `bias`.
+    dark_has_zero : bool or None
+        Whether the dark still carries the zero level, so that it cannot be scaled; None: it does when there is no `bias`.
 
     Returns
     -------
@@ -326,20 +328,23 @@ def calibrate(
     Raises
     ------
     ValueError
-        If gain is not positive, shapes differ, or a dark is to be scaled without a bias.
+        If gain is not positive, shapes differ, or a dark that carries the zero level is to be scaled, or to be used with a bias.
 
     Notes
     -----
     Formula and derivatives stand at the top of this module.
     """
     masters = [master for master in (bias, dark, flat) if master is not None]
-    _check_arguments(raw, gain, read_noise, masters, scaled=dark is not None and bias is None and dark_scale != 1.0)
-    if bias is None and dark is not None and zero_level is None:
+    carries = dark is not None and (bias is None if dark_has_zero is None else dark_has_zero)
+    if carries and (bias is not None or dark_scale != 1.0):
+        raise ValueError("a dark that carries the zero level cannot be scaled, nor used with a bias")
+    _check_arguments(raw, gain, read_noise, masters)
+    if carries and zero_level is None:
         # A dark that carries an unknown zero level does what a bias does.
         bias, dark = dark, None
     level, offset = zero_level or 0.0, 0.0
     shared, other = 0.0, None
-    if bias is None and dark is not None:
+    if carries and bias is None:
         offset = level
     elif bias is not None and dark is not None:
         shared = dark_scale if same_bias else 0.0
@@ -367,11 +372,9 @@ def _native(raw: Raw) -> Raw:
     return np.require(raw, np.float32, ["C", "W"])
 
 
-def _check_arguments(raw: Raw, gain: float, read_noise: float, masters: list[Plane], *, scaled: bool) -> None:
+def _check_arguments(raw: Raw, gain: float, read_noise: float, masters: list[Plane]) -> None:
     if not gain > 0 or not read_noise >= 0:
         raise ValueError(f"gain must be positive and read_noise not negative, got {gain} and {read_noise}")
     for master in masters:
         if master.value.shape != raw.shape:
             raise ValueError(f"a master has shape {master.value.shape}, the image {raw.shape}")
-    if scaled:
-        raise ValueError("a dark that carries the zero level cannot be scaled: give a bias")

@@ -7,12 +7,27 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["assumed_colour", "combine", "fit_colour", "fit_magnitude"]
+__all__ = ["BANDS", "COLOURS", "assumed_colour", "colours_of", "combine", "fit_colour", "fit_magnitude", "main_column"]
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Colours that can be formed, in order of preference at equal numbers: name, first band, second band (or a colour column).
-COLOURS = (("BP-RP", "BP", "RP"), ("B-V", "B", "V"), ("BT-VT", "BT", "VT"), ("g-r", "g", "r"))
+COLOURS = (("BP-RP", "BP", "RP"), ("B-V", "B", "V"), ("BT-VT", "BT", "VT"), ("g-r", "g", "r"), ("g-i", "g", "i"), ("J-K", "J", "K"))
+#: Bands that a magnitude can be taken in, in order of preference at equal numbers.
+BANDS = ("G", "V", "r", "g", "VT", "i", "B", "RP", "BP", "BT", "z", "J", "H", "K")
+
+
+def main_column(columns: Mapping[str, FloatArray]) -> str | None:
+    """Name of the most complete column, of equals the first; None where no column has a value.
+
+    Parameters
+    ----------
+    columns : mapping of name to (n,) array
+        In order of preference; NaN where unknown.
+    """
+    counts = {name: int(np.isfinite(values).sum()) for name, values in columns.items()}
+    best = max(counts, key=lambda name: counts[name], default=None)
+    return best if best is not None and counts[best] else None
 
 
 def combine(columns: list[FloatArray], degree: int) -> FloatArray:
@@ -73,7 +88,7 @@ def fit_magnitude(magnitudes: Mapping[str, FloatArray]) -> FloatArray:
     (n,) array
         NaN where no band has a value.
     """
-    return combine(list(magnitudes.values()), 1)
+    return combine([magnitudes[band] for band in (*BANDS, *sorted(magnitudes.keys() - set(BANDS))) if band in magnitudes], 1)
 
 
 def fit_colour(magnitudes: Mapping[str, FloatArray], colours: Mapping[str, FloatArray]) -> FloatArray:
@@ -85,16 +100,29 @@ def fit_colour(magnitudes: Mapping[str, FloatArray], colours: Mapping[str, Float
     colours : mapping of name to (n,) array
         Colours that the catalogue gives as such, e.g. "B-V".
     """
+    return combine(list(colours_of(magnitudes, colours).values()), 2)
+
+
+def colours_of(magnitudes: Mapping[str, FloatArray], colours: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Every colour of `COLOURS` by name, (n,): of two magnitudes, else as the catalogue gives it; NaN where unknown.
+
+    Parameters
+    ----------
+    magnitudes : mapping of band to (n,) array
+        At least one entry here or in `colours`.
+    colours : mapping of name to (n,) array
+        Colours that the catalogue gives as such, e.g. "B-V".
+    """
     n = len(next(iter({**magnitudes, **colours}.values())))
-    found = []
+    found = {}
     for name, first, second in COLOURS:
         value = np.full(n, np.nan)
         if first in magnitudes and second in magnitudes:
             value = magnitudes[first] - magnitudes[second]
         if name in colours:
             value = np.where(np.isfinite(value), value, colours[name])
-        found.append(value)
-    return combine(found, 2)
+        found[name] = value
+    return found
 
 
 def assumed_colour(mag: FloatArray, known_mag: FloatArray, known_colour: FloatArray, *, default: float = 0.8) -> FloatArray:

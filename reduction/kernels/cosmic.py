@@ -41,6 +41,8 @@ _MARGIN = 0.9
 # Standard deviations by which it does.
 _CERTAIN = 2.5
 _MESH = 32
+# Pixels of a line, at least, that its level is the median of.
+_SAMPLE = 256
 _TILE = 64
 _BORDER = 12
 
@@ -143,8 +145,17 @@ def _prepare(plane: Plane) -> tuple[NDArray[np.float32], NDArray[np.float32], ND
     data = np.ascontiguousarray(np.where(bad, np.float32(0), plane.value - middle), dtype=np.float32)
     data -= sep.Background(data, mask=bad, bw=min(_MESH, nx), bh=min(_MESH, ny)).back(dtype=np.float32)
     data[bad] = 0.0
+    _level_lines(data)
+    data[bad] = 0.0
     variance = np.where(bad, np.float32(np.median(plane.variance[~bad])), plane.variance).astype(np.float32)
     return data, variance, bad
+
+
+def _level_lines(data: NDArray[np.float32]) -> None:
+    """Subtract what rows and columns have in common that the mesh is too coarse for: at an edge in shadow half a star would look sharp."""
+    for line in (data, data.T):
+        if line.shape[1] >= 2 * _MESH:
+            line -= np.median(line[:, :: max(line.shape[1] // _SAMPLE, 1)], axis=1)[:, np.newaxis]
 
 
 def _window(y: int, x: int, border: int, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], int, int]:

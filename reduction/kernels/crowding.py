@@ -1,4 +1,4 @@
-"""Neighbours on a frame."""
+"""Neighbours on a frame and on the sky."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-__all__ = ["blended"]
+from reduction.kernels.identity import ARCSEC
+
+__all__ = ["blended", "close_pairs"]
 
 
 def blended(
@@ -38,3 +40,32 @@ def blended(
     result[pairs[difference <= magnitudes, 0]] = True
     result[pairs[-difference <= magnitudes, 1]] = True
     return result
+
+
+def close_pairs(
+    vectors: npt.NDArray[np.float64], radius: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """All pairs of directions closer than a radius, each both ways round, in order of the first and then of the separation.
+
+    Parameters
+    ----------
+    vectors : (n, 3) array
+        Unit vectors.
+    radius : float
+        Largest separation, arcsec.
+
+    Returns
+    -------
+    first, second : (m,) arrays of int64
+        Indices into `vectors`; a direction is no neighbour of itself.
+    separation : (m,) array
+        Arcsec.
+    """
+    chord = 2.0 * np.sin(radius * ARCSEC / 2)
+    pairs = cKDTree(vectors).query_pairs(chord, output_type="ndarray").reshape(-1, 2) if len(vectors) else np.zeros((0, 2), dtype=np.int64)
+    first, second = np.concatenate([pairs, pairs[:, ::-1]]).T
+    # The chord, not the cosine: at an arcsecond the cosine has lost it.
+    half = np.linalg.norm(vectors[first] - vectors[second], axis=1) / 2
+    separation = 2.0 * np.arcsin(half) / ARCSEC
+    order = np.lexsort((second, separation, first))
+    return first[order].astype(np.int64), second[order].astype(np.int64), separation[order]

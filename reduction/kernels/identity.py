@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from reduction.kernels.wcs import unit_vectors
 
-__all__ = ["ARCSEC", "fold_of", "healpix29", "match_sky", "new_source_ids", "unit_vectors"]
+__all__ = ["ARCSEC", "fold_of", "healpix29", "match_sky", "new_source_ids", "pair_sky", "unit_vectors"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -118,3 +118,36 @@ def match_sky(vectors: FloatArray, others: FloatArray, radius: float) -> IntArra
     chord = 2.0 * np.sin(radius * ARCSEC / 2)
     distance, index = cKDTree(others).query(vectors, distance_upper_bound=chord)
     return np.where(np.isfinite(distance), index, -1).astype(np.int64)
+
+
+def pair_sky(vectors: FloatArray, others: FloatArray, radius: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
+    """Pair directions one to one, the closest pair first.
+
+    Parameters
+    ----------
+    vectors, others : (n, 3) and (m, 3) arrays
+        Unit vectors.
+    radius : float or (m,) array
+        Largest separation for each of `others`, arcsec.
+
+    Returns
+    -------
+    index : (n,) array of int64
+        Index into `others`, each used once at most; -1 where none is left within its radius.
+    separation : (n,) array
+        Arcsec; NaN where there is none.
+    """
+    index, separation = np.full(len(vectors), -1, dtype=np.int64), np.full(len(vectors), np.nan)
+    if len(vectors) == 0 or len(others) == 0:
+        return index, separation
+    limit = np.broadcast_to(np.asarray(radius, dtype=float), (len(others),))
+    chord = 2.0 * np.sin(float(limit.max()) * ARCSEC / 2)
+    found = cKDTree(vectors).sparse_distance_matrix(cKDTree(others), chord, output_type="ndarray")
+    angle = 2.0 * np.arcsin(found["v"] / 2) / ARCSEC
+    near = angle <= limit[found["j"]]
+    i, j, angle = found["i"][near], found["j"][near], angle[near]
+    used = np.zeros(len(others), dtype=bool)
+    for k in np.lexsort((j, i, angle)).tolist():
+        if index[i[k]] < 0 and not used[j[k]]:
+            index[i[k]], separation[i[k]], used[j[k]] = j[k], angle[k], True
+    return index, separation

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import AlgorithmFailed
-from reduction.kernels.platefit import PolynomialFit, fit_plate, highest_order, match_positions, robust_scatter
-from reduction.kernels.start import MIN_MATCHED, StarLists, Start, find_start
+from reduction.kernels.acceptance import Acceptance, judge
+from reduction.kernels.platefit import PolynomialFit, fit_plate, highest_order, match_positions, position_weights, robust_scatter
+from reduction.kernels.start import MIN_MATCHED, StarLists, Start, confirmed_starts, name_of
 from reduction.kernels.wcs import PlateSolution, unit_vectors
 
 __all__ = ["PlateFit", "refine", "solve"]
@@ -44,8 +45,12 @@ class PlateFit:
         1.48 MAD of `loo_x`, `loo_y` (pixel).
     n_matched, n_catalogue_in_frame : int
         Pairs kept, and catalogue stars that fall on the frame.
+    radius : float
+        Match radius of the last round (pixel).
+    acceptance : Acceptance
+        Whether chance could have made these pairs.
     method : str
-        How the solution was started: see `find_start`; ``refine`` for `refine`.
+        How the solution was started: see `confirmed_starts`; ``refine`` for `refine`.
     """
 
     solution: PlateSolution
@@ -59,6 +64,8 @@ class PlateFit:
     rms_y: float
     n_matched: int
     n_catalogue_in_frame: int
+    radius: float
+    acceptance: Acceptance
     method: str
 
 
@@ -74,6 +81,8 @@ def solve(
     start: Start | Sequence[Start | tuple[str, Start]],
     order: int = 3,
     clip: float = CLIP,
+    det_err: FloatArray | None = None,
+    parity: int | None = None,
 ) -> PlateFit:
     """Find and fit the plate solution of a frame.
 
@@ -87,11 +96,15 @@ def solve(
     shape : (int, int)
         (ny, nx) of the frame.
     start : PlateSolution, Pointing, callable (x, y) -> (ra, dec), or a sequence of these
-        Tried in the order given; (name, start) in a sequence names it in `method`: see `find_start`.
+        Tried in the order given; (name, start) in a sequence names it in `method`: see `confirmed_starts`.
     order : int
         Highest total degree of the polynomials; lowered until every term is met by three stars.
     clip : float
         Pairs farther than this many sigma (per axis, 1.48 MAD) are left out.
+    det_err : (n,) float64, optional
+        1-sigma errors of the detections per axis (pixel), for weights; all alike by default.
+    parity : int, optional
+        Handedness that the camera is known to have, as `PlateSolution.parity`; either one by default.
 
     Returns
     -------
@@ -102,7 +115,8 @@ def solve(
     FrameUnusable
         Fewer than six detections.
     AlgorithmFailed
-        No start is confirmed by the stars, or the pairs dwindle in the refinement.
+        No start is confirmed by the stars, or what comes of it is refused: its pairs dwindle, chance could have
+        made them, or its handedness is the wrong one.
     """
     size = (shape[1], shape[0])
     starts: Sequence[Start | tuple[str, Start]] = start if isinstance(start, Sequence) else [start]
@@ -111,8 +125,8 @@ def solve(
     cat = np.lexsort((cat_ra, cat_dec, np.nan_to_num(cat_mag, nan=np.inf)))
     cat = cat[np.isfinite(cat_ra[cat]) & np.isfinite(cat_dec[cat])]
     lists = StarLists(det_x[det], det_y[det], cat_ra[cat], cat_dec[cat], size)
-    guess, method = find_start(lists, starts)
-    fit = refine(guess, lists.x, lists.y, lists.ra, lists.dec, order=order, clip=clip)
+    error = None if det_err is None else det_err[det]
+    fit = _first_accepted(lists, starts, error, parity, order, clip)
     by_catalogue = np.argsort(cat[fit.cat_index])
     return replace(
         fit,
@@ -122,7 +136,37 @@ def solve(
         residual_y=fit.residual_y[by_catalogue],
         loo_x=fit.loo_x[by_catalogue],
         loo_y=fit.loo_y[by_catalogue],
-        method=method,
+    )
+
+
+def _first_accepted(
+    lists: StarLists, starts: Sequence[Start | tuple[str, Start]], error: FloatArray | None, parity: int | None, order: int, clip: float
+) -> PlateFit:
+    """The first start that leads to a solution that passes the test."""
+    refused = []
+    for guess, method in confirmed_starts(lists, starts):
+        try:
+            fit = refine(guess, lists.x, lists.y, lists.ra, lists.dec, order=order, clip=clip, det_err=error)
+        except AlgorithmFailed as failure:
+            refused.append(f"{method}: {failure.message}")
+            continue
+        if parity is not None and fit.solution.parity != parity:
+            refused.append(f"{method}: parity {fit.solution.parity:+d}, the camera has {parity:+d}")
+        elif fit.acceptance.accepted:
+            return replace(fit, method=method)
+        else:
+            refused.append(f"{method}: {fit.acceptance.reason}")
+    if refused:
+        raise AlgorithmFailed(
+            f"a plate solution was found and is not to be believed: {'; '.join(refused)}",
+            hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
+            code="solve.refused",
+        )
+    raise AlgorithmFailed(
+        f"no plate solution from {', '.join(map(name_of, starts)) or 'nothing'}: "
+        f"{len(lists.x)} detections do not fit {len(lists.ra)} catalogue stars",
+        hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
+        code="solve.no_start",
     )
 
 
@@ -137,6 +181,7 @@ def refine(
     clip: float = CLIP,
     radius: float | None = None,
     weight: FloatArray | None = None,
+    det_err: FloatArray | None = None,
 ) -> PlateFit:
     """Refit a solution that is good to a few pixel.
 
@@ -155,6 +200,14 @@ def refine(
         sigma, not below 0.4.
     weight : (m,) float64, optional
         Relative weights of the catalogue stars, such as inverse variances; equal by default.
+    det_err : (n,) float64, optional
+        1-sigma errors of the detections per axis (pixel). Together with a floor that the residuals tell they make
+        weights, which multiply `weight`: see `position_weights`.
+
+    Returns
+    -------
+    PlateFit
+        Whether it is to be believed says its `acceptance`.
 
     Raises
     ------
@@ -177,20 +230,24 @@ def refine(
         px, py = solution.project(cat_ra[near], cat_dec[near])
         on_frame = solution.inside(px, py)
         inside, px, py = near[on_frame], px[on_frame], py[on_frame]
+        radius_used = reach
         pair, det = match_positions(px, py, det_x, det_y, reach)
         cat = inside[pair].astype(np.int64)
         if len(cat) < MIN_MATCHED:
             raise _dwindled(len(cat), len(inside), reach)
         degree = highest_order(len(cat), min(order, first + step))
-        fit = fit_plate(cat_ra[cat], cat_dec[cat], det_x[det], det_y[det], weights[cat], tangent=tangent, order=degree, size=size)
+        prior = weights[cat]
+        if det_err is not None:
+            prior = prior * position_weights(det_err[det], np.column_stack([det_x[det] - px[pair], det_y[det] - py[pair]]))
+        pairs = (cat_ra[cat], cat_dec[cat], det_x[det], det_y[det], prior)
+        fit = fit_plate(*pairs, tangent=tangent, order=degree, size=size)
         state = (det.tobytes() + cat.tobytes(), degree)
         if state == previous:
             break
         previous = state
         solution = fit.solution
         reach = max(MIN_RADIUS, min(reach, np.sqrt(2.0) * clip * fit.sigma))
-    pairs = (cat_ra[cat], cat_dec[cat], det_x[det], det_y[det], weights[cat])
-    return _result(_best_order(pairs, fit, tangent, size), det, cat, len(inside))
+    return _result(_best_order(pairs, fit, tangent, size), det, cat, len(inside), len(det_x), radius_used)
 
 
 def _around(ra: FloatArray, dec: FloatArray, centre: tuple[float, float], radius: float) -> IntArray:
@@ -222,7 +279,10 @@ def _dwindled(n_pair: int, n_inside: int, radius: float) -> AlgorithmFailed:
     )
 
 
-def _result(fit: PolynomialFit, det: IntArray, cat: IntArray, n_inside: int) -> PlateFit:
+def _result(fit: PolynomialFit, det: IntArray, cat: IntArray, n_inside: int, n_det: int, radius: float) -> PlateFit:
+    distance = np.hypot(fit.loo_x, fit.loo_y)
+    size = {"n_det": n_det, "n_cat": n_inside, "n_term": len(fit.solution.coeff_x)}
+    acceptance = judge(distance, radius=radius, area=float(fit.solution.nx * fit.solution.ny), **size)
     return PlateFit(
         solution=fit.solution,
         det_index=det,
@@ -235,5 +295,7 @@ def _result(fit: PolynomialFit, det: IntArray, cat: IntArray, n_inside: int) -> 
         rms_y=robust_scatter(fit.loo_y),
         n_matched=len(cat),
         n_catalogue_in_frame=n_inside,
+        radius=radius,
+        acceptance=acceptance,
         method="refine",
     )

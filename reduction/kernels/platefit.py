@@ -7,11 +7,12 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from reduction.kernels.wcs import PlateSolution, design_matrix, exponents, gnomonic
 
-__all__ = ["PolynomialFit", "fit_plate", "highest_order", "match_positions", "robust_scatter"]
+__all__ = ["PolynomialFit", "fit_plate", "highest_order", "match_positions", "position_weights", "robust_scatter"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -20,6 +21,7 @@ MAD_TO_SIGMA = 1.4826
 TUKEY = 6.0  # in sigma per axis: pairs beyond have no say in the fit
 ITERATIONS = 30
 STARS_PER_TERM = 3
+MIN_FLOOR = 0.005  # pixel; no centroid is better than that
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,35 @@ def robust_scatter(values: npt.ArrayLike) -> float:
     """1.4826 times the median of the absolute `values`, about zero; NaN of nothing."""
     array = np.asarray(values, dtype=np.float64)
     return float(MAD_TO_SIGMA * np.median(np.abs(array))) if array.size else float("nan")
+
+
+def position_weights(error: FloatArray, residual: FloatArray) -> FloatArray:
+    """Weights of pairs whose centroids have errors of their own on top of a scatter that all share.
+
+    Parameters
+    ----------
+    error : (n,) float64
+        1-sigma error of each detection (pixel); NaN counts as the median of the others, as 0 where there is none.
+    residual : (n, 2) float64
+        Residuals of a fit (pixel).
+
+    Returns
+    -------
+    (n,) float64
+        1 / (error^2 + floor^2), the largest 1. The floor, which stands for what the errors do not know (the catalogue,
+        undersampling, the air), is what makes the robust scatter of the normalised residuals 1, and at least 0.005 pixel.
+    """
+    known = np.isfinite(error)
+    filled = np.where(known, error, np.median(error[known]) if known.any() else 0.0)
+
+    def excess(floor: float) -> float:
+        return robust_scatter(residual / np.hypot(filled, floor)[:, None]) - 1.0
+
+    widest = max(2.0 * robust_scatter(residual), 2.0 * MIN_FLOOR)
+    floor = float(brentq(excess, MIN_FLOOR, widest, xtol=1e-4)) if excess(MIN_FLOOR) > 0.0 > excess(widest) else MIN_FLOOR
+    weight = 1.0 / (filled**2 + floor**2)
+    scaled: FloatArray = weight / weight.max()
+    return scaled
 
 
 def highest_order(n_star: int, order: int) -> int:
@@ -92,7 +123,7 @@ def fit_plate(
     ra, dec, x, y : (n,) float64
         Pairs: sky (degree) and frame (pixel). All finite; n at least the number of terms.
     weight : (n,) float64
-        Prior weight, relative.
+        Prior weights, relative inverse variances.
     tangent : (float, float)
         Tangent point (degree).
     order : int
@@ -102,9 +133,9 @@ def fit_plate(
 
     Notes
     -----
-    Iteratively reweighted least squares with Tukey's biweight on the radial residual (Beaton & Tukey
-    1974, Technometrics 16, 147), its scale the median absolute residual. The first pass is
-    unweighted but for `weight`; pairs come out of a match radius, so none can be wild.
+    Iteratively reweighted least squares with Tukey's biweight on the radial residual times the root of
+    `weight` (Beaton & Tukey 1974, Technometrics 16, 147), its scale the median absolute one. The first
+    pass is without it; pairs come out of a match radius, so none can be wild.
     """
     xi, eta = gnomonic(ra, dec, *tangent)
     # columns of order one; the powers of the reach go back into the coefficients
@@ -115,7 +146,7 @@ def fit_plate(
     for _ in range(ITERATIONS):
         coefficients, leverage = _weighted(matrix, target, weight * robust)
         residual = target - np.einsum("ni,ik->nk", matrix, coefficients)
-        updated = _biweight(residual, matrix.shape[1])
+        updated = _biweight(residual * np.sqrt(weight)[:, None], matrix.shape[1])
         if np.abs(updated - robust).max() < 1e-3:
             break
         robust = updated
@@ -142,7 +173,7 @@ def _weighted(matrix: FloatArray, target: FloatArray, weight: FloatArray) -> tup
 def _biweight(residual: FloatArray, n_term: int) -> FloatArray:
     # a fit through few stars leaves residuals smaller than the errors
     freedom = np.sqrt(max(1.0 - n_term / len(residual), 0.1))
-    sigma = max(robust_scatter(residual) / freedom, 1e-6)
+    sigma = max(robust_scatter(residual) / freedom, 1e-9)
     ratio = (residual[:, 0] ** 2 + residual[:, 1] ** 2) / (2.0 * (TUKEY * sigma) ** 2)
     weight: FloatArray = np.maximum(1.0 - ratio, 0.0) ** 2
     return weight

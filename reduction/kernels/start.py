@@ -6,7 +6,7 @@ scale. Whatever its origin, it counts only once many more stars agree with it th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -20,13 +20,15 @@ from reduction.kernels.platefit import fit_plate, highest_order, match_positions
 from reduction.kernels.triangles import Similarity, match_triangles
 from reduction.kernels.wcs import PlateSolution, gnomonic, gnomonic_inverse
 
-__all__ = ["Pointing", "Start", "StarLists", "find_start", "solution_from_wcs"]
+__all__ = ["Pointing", "Start", "StarLists", "confirmed_starts", "name_of", "solution_from_wcs"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 PixelToSky: TypeAlias = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 MIN_MATCHED = 6
 MAX_CHANCE = 1e-10
+SCALE_DRIFT = 0.05  # between frames of one camera, or from a header's WCS to the truth
+SCALE_EDGE = 0.01
 LIST_LENGTHS = (16, 28, 44)  # brightest detections tried by the pattern match, one after the other
 
 
@@ -102,20 +104,21 @@ def solution_from_wcs(pixel_to_sky: PixelToSky, size: tuple[int, int], order: in
     return fit_plate(ra[finite], dec[finite], x[finite], y[finite], weight, tangent=tangent, order=order, size=size).solution
 
 
-def find_start(lists: StarLists, starts: Sequence[Start | tuple[str, Start]]) -> tuple[PlateSolution, str]:
-    """First start, in the order given, that the stars confirm.
+def confirmed_starts(lists: StarLists, starts: Sequence[Start | tuple[str, Start]]) -> Iterator[tuple[PlateSolution, str]]:
+    """The starts, in the order given, that the stars confirm.
 
     Parameters
     ----------
     lists : StarLists
         Detections and catalogue.
     starts : sequence of Start or (str, Start)
-        PlateSolution, Pointing or function (x, y) -> (ra, dec), each with a name for `method` if wanted.
+        PlateSolution, Pointing or function (x, y) -> (ra, dec), each with a name if wanted.
 
-    Returns
-    -------
+    Yields
+    ------
     solution : PlateSolution
-        Of order 1 to 3, good to a few pixel over the frame.
+        Of order 1 to 3, good to a few pixel over the frame; its scale within the tolerance of a pointing, or
+        within 5 % of the scale of a solution or WCS.
     method : str
         The name given with the start, else ``neighbour`` (a `PlateSolution`), ``header`` (a
         function) or ``pointing``. ``+pattern`` is added where a solution was too far off and only
@@ -125,8 +128,6 @@ def find_start(lists: StarLists, starts: Sequence[Start | tuple[str, Start]]) ->
     ------
     FrameUnusable
         Fewer than six detections.
-    AlgorithmFailed
-        No start is confirmed.
     """
     if len(lists.x) < MIN_MATCHED:
         raise FrameUnusable(
@@ -134,25 +135,21 @@ def find_start(lists: StarLists, starts: Sequence[Start | tuple[str, Start]]) ->
             hint="look at the frame: clouds, a closed shutter or a wrong focus",
             code="solve.few_stars",
         )
-    tried = []
     for entry in starts:
-        name, start = entry if isinstance(entry, tuple) else (_name(entry), entry)
+        name, start = entry if isinstance(entry, tuple) else (name_of(entry), entry)
         if isinstance(start, Pointing):
             found = _from_pointing(lists, start)
         else:
             suffix, found = _from_guess(lists, start)
             name += suffix
         if found is not None:
-            return found, name
-        tried.append(name)
-    raise AlgorithmFailed(
-        f"no plate solution from {', '.join(tried) or 'nothing'}: {len(lists.x)} detections do not fit {len(lists.ra)} catalogue stars",
-        hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
-        code="solve.no_start",
-    )
+            yield found, name
 
 
-def _name(start: Start) -> str:
+def name_of(start: Start | tuple[str, Start]) -> str:
+    """What a start is called in messages and as the method of a solution: see `confirmed_starts`."""
+    if isinstance(start, tuple):
+        return start[0]
     if isinstance(start, Pointing):
         return "pointing"
     return "neighbour" if isinstance(start, PlateSolution) else "header"
@@ -165,6 +162,8 @@ def _from_guess(lists: StarLists, start: PlateSolution | PixelToSky) -> tuple[st
     except AlgorithmFailed:
         return "", None
     found = _from_solution(lists, guess)
+    if found is not None and not _same_scale(found, guess.scale, SCALE_DRIFT):
+        found = None
     if found is None and np.isfinite([*guess.centre, guess.scale]).all():
         return "+pattern", _from_pointing(lists, Pointing(*guess.centre, guess.scale))
     return "", found
@@ -225,11 +224,16 @@ def _from_pointing(lists: StarLists, pointing: Pointing) -> PlateSolution | None
         for candidate in candidates:
             guess = _linear(candidate, pointing, degree, lists.size)
             found = _confirm(lists, guess, 0.012 * lists.diagonal)
-            if found is not None:
+            if found is not None and _same_scale(found, pointing.scale, pointing.scale_tolerance):
                 return found
         if length >= len(lists.x):
             return None
     return None
+
+
+def _same_scale(solution: PlateSolution, scale: float, tolerance: float) -> bool:
+    """Whether the scale is within the tolerance, and an edge for the distortion between middle and pattern."""
+    return bool(abs(np.log(solution.scale / scale)) <= np.log1p(tolerance + SCALE_EDGE))
 
 
 def _linear(similarity: Similarity, pointing: Pointing, degree: float, size: tuple[int, int]) -> PlateSolution:

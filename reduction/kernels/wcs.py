@@ -60,6 +60,7 @@ def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> FloatArray:
 
 def _angles(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
     ra = np.degrees(np.arctan2(vectors[..., 1], vectors[..., 0])) % 360.0
+    ra = np.where(ra >= 360.0, 0.0, ra)  # the remainder of a tiny negative number rounds to 360
     return ra, np.degrees(np.arctan2(vectors[..., 2], np.hypot(vectors[..., 0], vectors[..., 1])))
 
 
@@ -169,8 +170,8 @@ class PlateSolution:
     def unproject(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """RA (0 to 360) and Dec (degree) of pixel positions.
 
-        The inverse of `project` by Newton's method, to rounding (below 1e-9 pixel) within the
-        frame; NaN where it does not converge, which happens far outside only.
+        The inverse of `project` by Newton's method, to rounding (1e-12 of the pixel
+        number) within the frame; NaN where it does not converge, which happens far outside only.
         """
         xi, eta = self._invert(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
         return gnomonic_inverse(xi, eta, self.ra0, self.dec0)
@@ -210,13 +211,13 @@ class PlateSolution:
                 px, py = self._polynomial(xi, eta)
                 dx, dy = x - px, y - py
                 miss = np.hypot(dx, dy)
-                if not np.any(miss > 1e-11 * (1.0 + np.hypot(x, y))):
+                if not np.any(miss > 1e-12 * (1.0 + np.hypot(x, y))):
                     break
                 slope = self.jacobian(xi, eta)
                 det = slope[..., 0, 0] * slope[..., 1, 1] - slope[..., 0, 1] * slope[..., 1, 0]
                 xi = xi + (slope[..., 1, 1] * dx - slope[..., 0, 1] * dy) / det
                 eta = eta + (slope[..., 0, 0] * dy - slope[..., 1, 0] * dx) / det
-            converged = miss < 1e-8 * (1.0 + np.hypot(x, y))
+            converged = miss < 1e-10 * (1.0 + np.hypot(x, y))
         return np.where(converged, xi, np.nan), np.where(converged, eta, np.nan)
 
     @cached_property

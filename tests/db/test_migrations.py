@@ -84,6 +84,32 @@ def test_downgrading_drops_what_the_older_schema_has_no_place_for(engine: sa.Eng
     assert rows(engine, "SELECT * FROM calibrated_frame") == rows(engine, "SELECT * FROM master_frame") == []
 
 
+def test_catalogues_of_before_are_files_and_services_are_dropped_on_the_way_down(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0002")
+    put(engine, "config", config_id=1, kind="step", content="{}")
+    put(engine, "run", run_id=1, started=NOW)
+    put(engine, "task", task_id=1, config_id=1, run_id=1, status="done", finished=NOW)
+    put(engine, "catalogue", catalogue_id=1, name="stars.csv", sha256="one", ra=31.0, dec=46.0, radius=1.5, epoch=2000.0, task_id=1)
+    put(engine, "source", source_id=2**62, ra=31.0, task_id=1, origin="catalogue", fit_mag=9.0)
+    put(engine, "source_magnitude", source_id=2**62, catalogue_id=1, band="V", value=9.0)
+    schema.upgrade(engine)
+    assert rows(engine, "SELECT catalogue_id, kind, name, radius FROM catalogue") == [(1, "file", "stars.csv", 1.5)]
+    assert rows(engine, "SELECT source_id, position_err, fit_mag FROM source") == [(2**62, None, 9.0)]
+    put(engine, "catalogue", catalogue_id=2, kind="service", name="Gaia DR3", sha256="two", task_id=1)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE catalogue SET ra = NULL, dec = NULL, radius = NULL WHERE catalogue_id = 2"))
+    put(engine, "catalogue_coverage", catalogue_id=2, lo=2**60, hi=2**61, magnitude_limit=15.0, task_id=1)
+    put(engine, "source_magnitude", source_id=2**62, catalogue_id=2, band="G", value=8.9)
+    put(engine, "source_link", source_id=2**62, catalogue_id=2, gaia_id=2**61)
+    put(engine, "source_neighbour", source_id=2**62, neighbour_id=1)
+    schema.downgrade(engine, "0002")
+    assert rows(engine, "SELECT catalogue_id, name, ra FROM catalogue") == [(1, "stars.csv", 31.0)]
+    assert rows(engine, "SELECT catalogue_id, band FROM source_magnitude") == [(1, "V")]
+    assert rows(engine, "SELECT source_id, fit_mag FROM source") == [(2**62, 9.0)]
+    schema.upgrade(engine)
+    assert rows(engine, "SELECT source_id FROM source") == [(2**62,)]
+
+
 def test_rows_that_refer_to_nothing_stop_a_migration(engine: sa.Engine) -> None:
     if not is_sqlite(engine):
         pytest.skip("PostgreSQL checks every row itself")

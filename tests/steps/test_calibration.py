@@ -82,7 +82,17 @@ def test_the_master_bias_is_the_cameras_bias(mono: Archive) -> None:
     assert error.std() < 1.05 * expected
     assert abs(error.mean()) < 0.02 * 3 * expected
     assert row.noise == pytest.approx(expected, rel=0.05)
+    assert np.mean(error**2 / planes["VAR"]) == pytest.approx(1.0, abs=0.04)
     assert set(planes) == {"SCI", "VAR", "MASK", "COUNT"} and planes["COUNT"].max() == 9
+
+
+def test_the_steps_of_the_converter_are_no_outliers(tmp_path: Path) -> None:
+    quiet = Sensor(read_noise=0.3, shape=(100, 120))
+    archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", write_night(tmp_path / "raw", quiet, n_bias=9), tmp_path / "files")
+    planes, _ = master(archive, "bias")
+    # Nine values of one step or the next are all good; most of what goes are the planted hits.
+    assert planes["COUNT"].mean() > 9 - 0.01
+    assert planes["VAR"].min() >= 0.99 / 12 / 9
 
 
 @pytest.mark.parametrize("exptime", [60.0, 180.0])
@@ -90,6 +100,11 @@ def test_the_master_dark_is_the_dark_current(mono: Archive, exptime: float) -> N
     planes, row = master(mono, "dark", exptime=exptime)
     hot = MONO.hot
     assert np.median(planes["SCI"][hot] / (MONO.rate[hot] * exptime)) == pytest.approx(1.0, abs=0.01)
+    # Photons of the dark current are noise: no value of a hot pixel is an outlier for its scatter, and its error says so.
+    bias, _ = master(mono, "bias")
+    pull = (planes["SCI"] - MONO.rate * exptime + bias["SCI"] - MONO.bias) / np.sqrt(planes["VAR"])
+    assert planes["COUNT"][hot].mean() > 0.99 * 7
+    assert np.mean(pull[hot] ** 2) == pytest.approx(1.0, abs=0.3) and np.mean(pull[~hot] ** 2) == pytest.approx(1.0, abs=0.04)
     marked = (planes["MASK"] & int(Mask.HOT)) != 0
     assert marked[hot].mean() > 0.99 and marked[~hot].mean() < 1e-3
     assert row.ccd_temperature == -10.0 and row.bias_master_id is not None
@@ -110,6 +125,96 @@ def test_the_master_flat_is_the_response(mono: Archive) -> None:
     large, _ = master(mono, "largescale")
     assert large["SCI"].shape == (10, 13) and large["COUNT"].max() == 7
     assert row.n_frame == 7 and row.warning is None
+
+
+def response_error(archive: Archive, sensor: Sensor, **where: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Error of the master flat and its variance where there is no dark current to speak of, and its row."""
+    planes, row = master(archive, "flat", **where)
+    good = (planes["MASK"] == 0) & ~sensor.hot
+    return (planes["SCI"] - sensor.response / sensor.response[good].mean())[good], planes["VAR"][good], row
+
+
+def test_flats_have_the_weight_of_their_errors(tmp_path: Path) -> None:
+    noisy, levels = Sensor(read_noise=30.0, gain=1.5), np.array([250.0, 350.0, 500.0, 700.0, 1000.0, 1400.0, 2000.0, 800.0, 1200.0])
+    raw = write_night(tmp_path / "raw", noisy, n_bias=40, darks={}, n_object=0, flats=tuple(levels))
+    archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", raw, tmp_path / "files")
+    error, variance, _ = response_error(archive, noisy)
+    assert np.mean(error**2 / variance) == pytest.approx(1.0, abs=0.05)
+    own = (noisy.read_noise / noisy.gain / levels) ** 2 + 1 / (noisy.gain * levels)
+    mean = np.average(1 / levels, weights=1 / own)
+    best = 1 / np.sum(1 / own) + mean**2 * (noisy.read_noise / noisy.gain) ** 2 / 40
+    # Weights by light alone make 1.13 times the best.
+    assert np.mean(error**2) < 1.05 * best
+
+
+def test_the_error_of_a_bias_is_in_every_flat(tmp_path: Path) -> None:
+    noisy = Sensor(read_noise=15.0, gain=1.5)
+    raw = write_night(tmp_path / "raw", noisy, n_bias=3, darks={}, n_object=0, flats=tuple(np.geomspace(300.0, 600.0, 14)))
+    archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", raw, tmp_path / "files")
+    error, variance, row = response_error(archive, noisy)
+    assert np.mean(error**2 / variance) == pytest.approx(1.0, abs=0.06)
+    # Three bias frames of 10 ADU noise under a light of 440 ADU, which no number of flats makes better.
+    assert row.noise**2 > (10.0 / np.sqrt(3.0) / 450.0) ** 2
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_where_flats_are_noisier_than_pixels_differ_the_large_scale_flat_is_better(tmp_path: Path, alone: bool) -> None:
+    noisy = Sensor(read_noise=30.0, gain=1.5)
+    raw = write_night(tmp_path / "raw", noisy, n_bias=20, darks={}, n_object=0, flats=(600.0,) * 5)
+    (tmp_path / "c.toml").write_text(f"[flat]\nmax_error = {0.015 if alone else 1.0}\n")
+    archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", raw, tmp_path / "files", config=tmp_path / "c.toml")
+    error, variance, row = response_error(archive, noisy)
+    assert np.mean(error**2 / variance) == pytest.approx(1.0, abs=0.2 if alone else 0.06)
+    # The pixels differ by 1 %, and five such flats tell them to 2.2 %.
+    assert (np.std(error) < 0.012) == alone and ("large-scale flat alone" in row.warning) == alone
+
+
+def test_each_flat_has_the_dark_of_its_exposure_time(tmp_path: Path) -> None:
+    seconds = (20.0, 15.0, 10.0, 6.0, 4.0)
+    raw = write_night(tmp_path / "raw", MONO, n_bias=9, darks={60.0: 9, 20.0: 9}, flats=(9000.0,) * 5, n_object=0)
+    rng = np.random.default_rng(6)
+    for path, exptime in zip(sorted(raw.glob("flat*")), seconds, strict=True):
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].data, hdus[0].header["EXPTIME"] = MONO.expose(9000.0, exptime, rng), exptime
+    archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", raw, tmp_path / "files")
+    planes, row = master(archive, "flat")
+    # One dark for all would take off up to 480 ADU too much, of 9000.
+    error = (planes["SCI"] - MONO.response)[MONO.hot]
+    assert row.n_frame == 5 and row.warning is None
+    assert abs(np.mean(error)) < 0.003
+    assert np.mean(error**2 / planes["VAR"][MONO.hot]) == pytest.approx(1.0, abs=0.3)
+
+
+def test_where_no_master_comes_of_a_set_every_frame_has_its_reason(tmp_path: Path) -> None:
+    raw = write_night(tmp_path / "raw", MONO, n_bias=4, darks={}, n_object=0, flats=(9000.0, 2000.0, 1800.0, 1600.0))
+    (tmp_path / "c.toml").write_text("[largescale]\nmin_snr = 70\n")
+    archive = create_archive(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    reduce(archive, [raw], steps=STEPS, config=tmp_path / "c.toml")
+    message = one(archive, "SELECT message FROM task WHERE step = 'largescale' AND status = 'failed' AND error_code = 'master.too_few'")
+    flats = rows(archive, "SELECT frame_id FROM frame WHERE type = 'flat' ORDER BY frame_id")["frame_id"].tolist()
+    assert f"frame {flats[0]}:" not in message
+    for frame_id in flats[1:]:
+        assert f"frame {frame_id}: too faint" in message and message.count(f"frame {frame_id}:") == 1
+
+
+@pytest.mark.parametrize("dither", [0, 12])
+def test_sky_flats_are_free_of_stars(tmp_path: Path, dither: int) -> None:
+    raw = write_night(tmp_path / "raw", MONO, n_bias=9, darks={60.0: 7}, flats=(), n_object=7)
+    rng, field_stars = np.random.default_rng(4), MONO.stars(np.random.default_rng(77), n=15, brightest=3e4)
+    for k, path in enumerate(sorted(raw.glob("light*"))):
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].data = MONO.expose(400.0 + np.roll(field_stars, (dither * k, 2 * dither * k), (0, 1)), 60.0, rng)
+    (tmp_path / "c.toml").write_text("[largescale]\nfrom_sky = true\n")
+    archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", raw, tmp_path / "files", config=tmp_path / "c.toml")
+    error, variance, row = response_error(archive, MONO)
+    assert row.from_sky == 1 and row.n_frame == 7
+    assert np.mean(error**2 / variance) == pytest.approx(1.0, abs=0.05)
+    # Stars that stand still are masked, however alike the sky was.
+    assert ("too little dithered" in row.warning) == (dither == 0)
+    large, _ = master(archive, "largescale")
+    blocks = MONO.response.reshape(10, 16, -1)[:, :, :192].reshape(10, 16, 12, 16).mean(axis=(1, 3))
+    ratio = large["SCI"][:, :12] / blocks
+    assert np.std(ratio / ratio.mean()) < 0.003
 
 
 def test_object_frames_are_light(mono: Archive) -> None:

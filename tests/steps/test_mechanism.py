@@ -27,7 +27,7 @@ from starledger.reduce import runner_for_reading
 #: Written for every step by the ledger, and therefore declared by none.
 _LEDGER = {"task", "config", "lineage", "product", "run"}
 _FRAMES = {"calibrate": N_OBJECT, "extract": N_OBJECT, "solve": N_OBJECT, "field": N_OBJECT, "background": N_OBJECT, "photometry": N_OBJECT}
-_FIELDS = {"discover": 1, "magfit": 1, "lightcurve": 1}
+_FIELDS = {"discover": 1, "stars": 1, "magfit": 1, "lightcurve": 1}
 
 Fresh = Callable[[], Work]
 
@@ -134,7 +134,7 @@ def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, n
     [
         ("[photometry]\nmargin = 6.0\n", _after("photometry")),
         ("[magfit]\norder = 1\n", _after("magfit")),
-        ("[background]\nbox = 48\n", _after("background")),
+        ("[background]\nbox = 48\n", _after("background", "stars")),
         ("[extract]\nthreshold = 5.0\n", _after("extract")),
         ("[discover]\nmin_snr = 8.0\n", {**_after("background"), "discover": 1}),
         ("[flat]\nclip = 3.5\n", {**_after("calibrate"), "flat": 1}),

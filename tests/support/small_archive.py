@@ -259,7 +259,7 @@ def _observing(put: Any, s: SmallArchive) -> None:
 def _sources(put: Any, s: SmallArchive, seed: int) -> None:
     n = len(s.source_id)
     u = unit_vectors(s.ra, s.dec)
-    put("catalogue", catalogue_id=1, name="stars.ecsv", path="/night/stars.ecsv", sha256=sha("catalogue", 1), n_source=n, ra=31.2, dec=46.8,
+    put("catalogue", catalogue_id=1, kind="file", name="stars.ecsv", path="/night/stars.ecsv", sha256=sha("catalogue", 1), n_source=n, ra=31.2, dec=46.8,
         radius=1.5, epoch=2016.0, columns=json.dumps({"ra": "ra"}), task_id=1)  # fmt: skip
     put("source", source_id=s.source_id, ra=s.ra, dec=s.dec, epoch=2016.0, pmra=0.0, pmdec=0.0, ux=u[:, 0], uy=u[:, 1], uz=u[:, 2],
         healpix=healpix29(s.ra, s.dec), fold=s.fold, origin="catalogue", fit_mag=10.0 + 0.1 * (np.arange(n) % 50),

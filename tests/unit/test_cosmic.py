@@ -174,16 +174,17 @@ def test_nothing_is_changed() -> None:
 @pytest.mark.parametrize("night", ["skycamt", "hatp32"])
 def test_cores_of_real_undersampled_stars_are_left_alone(shared_data: Path, night: str) -> None:
     files = sorted(path for path in (shared_data / night).iterdir() if path.suffix.lower() == ".fits")
-    chosen = files[:: max(len(files) // 4, 1)][:4]
-    planes = [real_plane(fits.getdata(path).astype(np.float32), night) for path in chosen]
-    found = [cosmic_rays(plane) for plane in planes]
+    # One of skycamt's frames has as many stars as three of the other night's.
+    n = 1 if night == "skycamt" else 3
+    planes = [real_plane(fits.getdata(path).astype(np.float32), night) for path in files[:: len(files) // n][:n]]
     # There is no dark: what is found in the same place again and again is a hot pixel, and has to be known before.
-    again = np.sum(found, axis=0) >= 2 if night == "hatp32" else np.zeros_like(found[0])
+    again = np.sum([cosmic_rays(plane) for plane in planes], axis=0) >= 2
     n_star, n_flagged, n_alone = 0, 0, 0
     for plane in planes:
         plane.mask[again] |= int(Mask.HOT)
         stars_seen = extract(plane.value, plane.variance, plane.mask, threshold=5.0)
-        alone, _ = astroscrappy.detect_cosmics(plane.value, invar=plane.variance, inmask=plane.mask != 0, satlevel=np.inf)
+        # One of its four rounds: what it marks first is more than enough.
+        alone, _ = astroscrappy.detect_cosmics(plane.value, invar=plane.variance, inmask=plane.mask != 0, satlevel=np.inf, niter=1)
         n_star += stars_seen.x.size
         n_flagged += int(cores(cosmic_rays(plane), stars_seen.x, stars_seen.y).sum())
         n_alone += int(cores(alone, stars_seen.x, stars_seen.y).sum())

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from db.tables import Base
 from db.views import VIEWS
-from reduction import catalogue
+from reduction.catalogues import columns
 from reduction.headers.instrument import definitions_from, identify
 from reduction.step import STEPS, read_parameters
 from starledger.archive import Archive
@@ -159,8 +159,8 @@ def test_the_example_configuration_defines_an_instrument(configured: dict[str, A
 def test_the_configuration_page_names_every_section_and_catalogue_column(configured: dict[str, Any]) -> None:
     text = (DOCS / "configuration.md").read_text("utf-8")
     assert configured.keys() >= {"instrument", "default", "override", "catalogue_columns"}
-    assert {name for name in (*catalogue._NAMES, *catalogue._BANDS) if f"`{name}`" not in text} == set()
-    assert set(configured["catalogue_columns"]) <= {*catalogue._NAMES, *catalogue._BANDS}
+    assert {name for name in (*columns.NAMES, *columns.BANDS) if f"`{name}`" not in text} == set()
+    assert set(configured["catalogue_columns"]) <= {*columns.NAMES, *columns.BANDS}
 
 
 def test_the_readmes_statement_runs(tmp_path: Path) -> None:

@@ -106,13 +106,14 @@ def reduce_flats(flats: list[Plane], rounds: int = 2) -> Reduced:
     shapes = [smooth_shape(f.value / np.float32(lv), g, block=BLOCK, sigma=SMOOTH) for f, lv, g in zip(flats, levels, good, strict=True)]
     masks = [flat.mask.copy() for flat in flats]
     size = flats[0].value.shape
-    scale = np.median(levels) / levels
+    errors = np.array([s.noise / s.level for s in statistics])
+    scale = errors / np.median(errors)
     model = {"noise": READ_NOISE / GAIN / float(np.median(levels)), "photon_noise": 1 / (GAIN * float(np.median(levels)))}
     spots, standing = np.zeros(size, bool), 0
     for _ in range(rounds):
         ratio = [f.value / np.float32(lv) / expand(s, size, BLOCK) for f, lv, s in zip(flats, levels, shapes, strict=True)]
         cube, bits = np.stack(ratio), np.stack(masks)
-        response = stack_bands(lambda a, b, c=cube, m=bits: (c[:, a:b], m[:, a:b]), size, n=len(flats), scale=np.sqrt(scale), **model)
+        response = stack_bands(lambda a, b, c=cube, m=bits: (c[:, a:b], m[:, a:b]), size, n=len(flats), scale=scale, **model)
         known = ((response.mask & int(Mask.NO_DATA)) == 0) & (response.value > 0.2)
         labels = standing_spots(response.value, known)
         safe = np.where(known, response.value, 1).astype(np.float32)
@@ -138,7 +139,7 @@ def reduce_flats(flats: list[Plane], rounds: int = 2) -> Reduced:
     blocks = [block_means(r, (m & UNUSABLE) == 0, BLOCK) for r, m in zip(cube, bits, strict=True)]
     left = leftover([b[0] for b in blocks], [b[1] for b in blocks])
     cube *= expand(large.value, size, BLOCK)
-    master = stack_bands(lambda a, b: (cube[:, a:b], bits[:, a:b]), size, n=len(flats), scale=np.sqrt(scale), **model)
+    master = stack_bands(lambda a, b: (cube[:, a:b], bits[:, a:b]), size, n=len(flats), scale=scale, **model)
     covered = float(np.mean([(m & UNUSABLE) != 0 for m in masks]))
     return Reduced(master, expand(large.value, size, BLOCK), left, standing, covered)
 

@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from db.errors import ConfigurationError
 from reduction.headers.definitionfile import TABLES
-from reduction.headers.expressions import evaluate, keywords_of
+from reduction.headers.expressions import evaluate
 from reduction.headers.factlist import FACTS, SETTINGS
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import builtin_definitions, definitions_from, identify, identify_with_reason, load_definitions
@@ -186,10 +186,6 @@ def test_files_that_are_no_toml_or_not_there(tmp_path: Path) -> None:
 def test_expressions(text: str, expected: float | None) -> None:
     header = {"XPIXSZ": 3.76, "FOCALLEN": 500.0, "EGAIN": 0.75, "CCD-TEMP": -10.0, "ZERO": 0.0}
     assert evaluate(text, header.get) == (None if expected is None else pytest.approx(expected, rel=1e-15))
-
-
-def test_keywords_of_an_expression() -> None:
-    assert keywords_of("{CCD-TEMP} * A1 + {CCD-TEMP}") == ("CCD-TEMP", "A1")
 
 
 NO_ARITHMETIC = (

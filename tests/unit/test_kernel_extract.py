@@ -98,7 +98,7 @@ def test_a_trailed_frame_gives_the_trail() -> None:
     assert len(found) == 64
     assert distance[flux > 3000].max() < 0.25
     np.testing.assert_allclose(np.median(found.theta[bright]), angle, atol=0.02)
-    assert np.median(found.a[bright] / found.b[bright]) == pytest.approx(4.0 / 1.3, rel=0.15)
+    assert np.median(found.semi_major[bright] / found.semi_minor[bright]) == pytest.approx(4.0 / 1.3, rel=0.15)
 
 
 def test_centroids_agree_with_a_fitted_gaussian() -> None:
@@ -138,6 +138,104 @@ def test_masked_pixels_are_ignored_and_flagged() -> None:
     assert len(found) == 49
     assert found.flags[index[0]] == int(Flag.BAD_PIXEL)
     assert distance[0] < 0.3
+
+
+def test_a_hole_in_a_bright_star_hides_no_neighbour() -> None:
+    # a masked pixel cuts the levels by which close stars are told apart: with its place left empty, none of these 36 was found
+    rng = np.random.default_rng(6)
+    n, angle = 36, rng.uniform(0.0, 2.0 * np.pi, 36)
+    x, y = np.arange(n) % 6 * 40 + 25.0, np.arange(n) // 6 * 40 + 25.0
+    near_x, near_y = x + 7.0 * np.cos(angle), y + 7.0 * np.sin(angle)
+    flux = np.repeat([3e4, 3e3], n)
+    image = pixel_gaussian((260, 260), np.append(x, near_x), np.append(y, near_y), flux, 1.15, 1.15) + SKY
+    mask = np.zeros(image.shape, np.uint8)
+    mask[y.astype(int), x.astype(int) + 2] = int(Mask.HOT)
+    image[mask > 0] = 6e4
+    found = measure(image + rng.normal(0.0, NOISE, image.shape), mask)
+    index, distance = paired(found, np.append(x, near_x), np.append(y, near_y))
+    assert len(found) == len(np.unique(index)) == 2 * n
+    # and what stands in for the pixel is not measured
+    assert distance[:n].max() < 0.02
+    assert distance[n:].max() < 0.1
+    assert np.all(found.flags[index[:n]] & int(Flag.BAD_PIXEL))
+
+
+@pytest.mark.parametrize(
+    ("bit", "flag"),
+    [
+        (Mask.SATURATED, Flag.SATURATED),
+        (Mask.NO_DATA, Flag.BAD_PIXEL),
+        (Mask.HOT, Flag.BAD_PIXEL),
+        (Mask.DEAD, Flag.BAD_PIXEL),
+        (Mask.BLEED, Flag.BAD_PIXEL),
+        (Mask.COSMIC, Flag.COSMIC),
+        (Mask.NEIGHBOUR, Flag(0)),
+    ],
+)
+def test_flags_follow_from_the_mask_within_two_fwhm(bit: Mask, flag: Flag) -> None:
+    image, x, y, _ = star_field(25, 1.3, 1.3, seed=3)
+    mask = np.zeros(image.shape, np.uint8)
+    mask[round(y[0]) + 4, round(x[0])] = int(bit)
+    mask[round(y[1]) + 9, round(x[1])] = int(bit)
+    found = measure(image, mask)
+    index, _ = paired(found, x, y)
+    assert found.flags[index[0]] == int(flag)
+    assert np.all(np.delete(found.flags, index[0]) == 0)
+
+
+def test_neighbours_within_two_fwhm_are_blended() -> None:
+    x, y = np.array([40.0, 46.0, 100.0, 107.0]), np.full(4, 50.0)
+    image = pixel_gaussian((100, 160), x, y, np.array([3e4, 1e4, 3e4, 1e4]), 1.3, 1.3) + SKY
+    found = measure(image + np.random.default_rng(0).normal(0.0, NOISE, image.shape))
+    index, distance = paired(found, x, y)
+    assert len(np.unique(index)) == 4
+    assert distance.max() < 0.05
+    blend = int(Flag.BLENDED)
+    np.testing.assert_array_equal(found.flags[index], [blend, blend, 0, 0])
+
+
+@pytest.mark.parametrize("noise", [1.0, 30.0])
+def test_stars_of_twenty_sigma_are_complete_and_alone_on_integer_sky_and_in_twilight(noise: float) -> None:
+    rng = np.random.default_rng(5)
+    n = 400
+    x, y = np.arange(n) % 20 * 40 + 20 + rng.uniform(-5, 5, n), np.arange(n) // 20 * 40 + 20 + rng.uniform(-5, 5, n)
+    flux = 20.0 * np.sqrt(4.0 * np.pi * (1.15**2 + 1.0 / 12.0) * (noise**2 + 1.0 / 12.0))
+    slope = np.linspace(0.0, 1.0, 800)
+    sky = SKY + noise * (50.0 * slope[:, None] + 80.0 * slope**2)
+    image = pixel_gaussian((800, 800), x, y, np.full(n, flux), 1.15, 1.15) + sky
+    found = extract(np.rint(rng.normal(image, noise)), np.full(image.shape, noise**2), np.zeros(image.shape, np.uint8), threshold=4.0)
+    _, distance = paired(found, x, y)
+    assert np.count_nonzero(distance < 1.5) >= 0.99 * n
+    assert len(found) <= 1.01 * n
+    assert np.nanmedian(found.fwhm) == pytest.approx(2.3548 * np.sqrt(1.15**2 + 1.0 / 12.0), rel=0.02)
+
+
+def test_noise_in_any_units_holds_no_stars_and_hides_none() -> None:
+    # sep cleans in mixed units when it is given a noise array: stars went missing where a pixel's noise was far from 1 ADU
+    image, *_ = star_field(100, 2.1, 2.1, seed=9)
+    counts = [
+        len(extract(image * unit, np.full(image.shape, (NOISE * unit) ** 2), np.zeros(image.shape, np.uint8))) for unit in (0.01, 1, 100)
+    ]
+    assert len(set(counts)) == 1
+    noise = np.random.default_rng(3).normal(SKY, 1.0, (1000, 1000))
+    assert len(extract(noise, np.ones(noise.shape), np.zeros(noise.shape, np.uint8), threshold=4.0)) <= 1
+
+
+def test_a_huge_saturated_star_is_one_star_and_leaves_the_others() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.uniform(20.0, 580.0, 60), rng.uniform(20.0, 580.0, 60)
+    far = np.hypot(x - 300.0, y - 300.0) > 150.0
+    image = pixel_gaussian((600, 600), np.array([300.3]), np.array([300.2]), np.array([3e8]), 12.0, 12.0)
+    image += pixel_gaussian((600, 600), x, y, np.full(60, 2e4), 1.2, 1.2)
+    image[297:303, 300:420] = 1e6
+    full = image + SKY > 6e4
+    data = rng.normal(np.minimum(image + SKY, 6e4), np.sqrt(np.minimum(image, 6e4) / 2.0 + 9.0))
+    mask = np.where(full, int(Mask.SATURATED), 0).astype(np.uint8)
+    found = extract(data, np.maximum(data - SKY, 0.0) / 2.0 + 9.0, mask, threshold=4.0)
+    _, distance = paired(found, x, y)
+    assert distance[far].max() < 0.2
+    assert np.count_nonzero(full[np.rint(found.y).astype(int), np.rint(found.x).astype(int)]) == 1
+    assert found.flags[0] & int(Flag.SATURATED)
 
 
 def test_stars_at_the_edge_are_flagged() -> None:

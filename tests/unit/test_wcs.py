@@ -10,6 +10,8 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs import WCS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reduction.kernels.wcs import PlateSolution, apply_proper_motion, exponents, gnomonic, gnomonic_inverse
 
@@ -81,6 +83,48 @@ def test_unproject_inverts_project(order: int, dec0: float) -> None:
     x, y = np.meshgrid(np.linspace(-0.5, 649.5, 31), np.linspace(-0.5, 499.5, 23))
     back = solution.project(*solution.unproject(x, y))
     np.testing.assert_allclose(back, [x, y], atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ra0=st.floats(0.0, 360.0),
+    dec0=st.one_of(st.floats(-90.0, 90.0), st.sampled_from([-90.0, 90.0, 89.999])),
+    order=st.integers(1, 5),
+    width=st.floats(0.05, 20.0),
+    nx=st.integers(50, 20_000),
+    ny=st.integers(50, 20_000),
+    rotation=st.floats(0.0, 360.0),
+    mirrored=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_round_trip_whatever_the_solution(
+    ra0: float, dec0: float, order: int, width: float, nx: int, ny: int, rotation: float, mirrored: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    half = width / 2.0
+    scale = max(nx, ny) / 2.0 / half
+    cos, sin = scale * np.cos(np.radians(rotation)), scale * np.sin(np.radians(rotation))
+    sign = 1.0 if mirrored else -1.0
+    coefficients = np.zeros((2, len(exponents(order))))
+    coefficients[:, :3] = [[nx / 2.0, sign * cos, sin], [ny / 2.0, -sign * sin, cos]]
+    for column, (i, j) in enumerate(exponents(order)):
+        if i + j > 1:  # a few percent at the border, all terms together
+            coefficients[:, column] = rng.uniform(-0.02, 0.02, 2) * scale / half ** (i + j - 1) / (i + j) / order
+    solution = PlateSolution(ra0, dec0, order, tuple(map(float, coefficients[0])), tuple(map(float, coefficients[1])), nx, ny)
+    x, y = np.meshgrid(np.linspace(-0.5, nx - 0.5, 23), np.linspace(-0.5, ny - 0.5, 21))
+    ra, dec = solution.unproject(x, y)
+    assert ((ra >= 0.0) & (ra < 360.0) & (np.abs(dec) <= 90.0)).all()
+    np.testing.assert_allclose(solution.project(ra, dec), [x, y], rtol=0.0, atol=1e-7)
+    assert solution.parity == sign
+    assert solution.scale == pytest.approx(3600.0 / scale, rel=0.1)
+
+
+def test_what_is_not_visible_is_nan() -> None:
+    solution = distorted(order=3)
+    assert np.isnan(solution.unproject([np.nan, 5.0], [5.0, np.nan])).all()
+    # x = 320 - 100 xi^2 never gets to 400
+    folded = PlateSolution(31.0, 46.7, 2, (320.0, 0.01, 0.0, -100.0, 0.0, 0.0), (240.0, 0.0, 100.0, 0.0, 0.0, 0.0), *SIZE)
+    assert np.isnan(folded.unproject(400.0, 240.0)).all()
 
 
 def test_scalars_and_corners() -> None:

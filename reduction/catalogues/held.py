@@ -1,0 +1,74 @@
+"""What the archive holds of catalogues, and which frames it concerns."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.bulk import fetch_columns
+from db.tables import Catalogue, CatalogueCoverage, Task
+from reduction.kernels.identity import unit_vectors
+from reduction.kernels.skyranges import circle_ranges, union
+from reduction.plans import done_tasks
+from reduction.step import InputTask
+
+__all__ = ["HeldCatalogues", "held_ranges", "order_of_circle"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def order_of_circle(radius: float) -> int:
+    """HEALPix order whose pixels have sides of about a circle's radius (degrees): some dozen of them cover it."""
+    return int(np.clip(np.floor(np.log2(58.6 / max(radius, 1e-6))), 0, 12))
+
+
+def held_ranges(session: Session, sha256: str, magnitude: float) -> IntArray:
+    """Sky of which a service's catalogue is held down to a magnitude, as ranges [lo, hi) of order-29 pixels."""
+    query = (
+        sa.select(CatalogueCoverage.lo, CatalogueCoverage.hi)
+        .join(Catalogue, Catalogue.catalogue_id == CatalogueCoverage.catalogue_id)
+        .where(Catalogue.sha256 == sha256, CatalogueCoverage.magnitude_limit >= magnitude)
+    )
+    return union(np.column_stack(fetch_columns(session.execute(query), "ii")))
+
+
+class HeldCatalogues:
+    """The catalogues of an archive: the tasks that took them in, by place.
+
+    Reads what is there once, so that a plan may ask for each of its frames.
+    """
+
+    def __init__(self, session: Session) -> None:
+        done = done_tasks(session, "catalogue")
+        columns = (Catalogue.sha256, Catalogue.ra, Catalogue.dec, Catalogue.radius)
+        files = session.execute(sa.select(*columns).where(Catalogue.kind == "file").order_by(Catalogue.catalogue_id))
+        self._files = [(done[row.sha256], unit_vectors(row.ra, row.dec), row.radius) for row in files if row.sha256 in done]
+        query = (
+            sa.select(CatalogueCoverage.lo, CatalogueCoverage.hi, Task.task_id, Task.input_hash)
+            .join(Task, Task.task_id == CatalogueCoverage.task_id)
+            .where(Task.status == "done")
+            .order_by(CatalogueCoverage.lo, CatalogueCoverage.hi, Task.task_id)
+        )
+        rows = session.execute(query).all()
+        self._pieces = [InputTask(row.task_id, row.input_hash, "catalogue") for row in rows]
+        self._lo, self._hi = (np.array([getattr(row, name) for row in rows], dtype=np.int64) for name in ("lo", "hi"))
+
+    def tasks(self, ra: float | None, dec: float | None, radius: float) -> tuple[InputTask, ...]:
+        """Tasks of the catalogues that hold stars of a circle (degrees); of all catalogues where its place is unknown."""
+        if ra is None or dec is None:
+            return (*(task for task, _, _ in self._files), *dict.fromkeys(self._pieces))
+        centre = unit_vectors(ra, dec)
+        files = tuple(task for task, at, reach in self._files if _angle(centre, at) < reach + radius)
+        if not self._pieces:
+            return files
+        wanted = circle_ranges(ra, dec, radius, order_of_circle(radius) + 2)
+        # The first wanted range that ends behind a piece's begin meets it, when it begins before the piece's end.
+        place = np.searchsorted(wanted[:, 1], self._lo, side="right")
+        meets = np.append(wanted[:, 0], np.iinfo(np.int64).max)[place] < self._hi
+        return (*files, *dict.fromkeys(self._pieces[k] for k in np.flatnonzero(meets).tolist()))
+
+
+def _angle(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    return float(np.degrees(np.arccos(np.clip(np.dot(a, b), -1.0, 1.0))))
