@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.astrometry import Detection, WcsSolution
+from db.astrometry import Detection, DetectionMatch, Distortion, FirstSolution, FrameCoverage, ShapeMap, WcsSolution
 from db.base import Base
 from db.calibration import CalibratedFrame, DarkLinearity, Master, MasterChoice, MasterFrame
 from db.catalogue import Catalogue, Source, SourceMagnitude, SourceName
@@ -34,12 +34,16 @@ __all__ = [
     "Config",
     "DarkLinearity",
     "Detection",
+    "DetectionMatch",
     "Detector",
+    "Distortion",
     "Exposure",
     "ExposureStatistics",
     "Field",
+    "FirstSolution",
     "Frame",
     "FrameBackground",
+    "FrameCoverage",
     "Instrument",
     "LightcurveStatistics",
     "Lineage",
@@ -57,6 +61,7 @@ __all__ = [
     "ReferenceMagnitude",
     "Run",
     "Setup",
+    "ShapeMap",
     "Source",
     "SourceMagnitude",
     "SourceName",
