@@ -1,7 +1,6 @@
 """Every step; importing this module declares them all and puts them in order.
 
-The shape map will come between discover and background, the PSF map between
-pattern and photometry.
+The PSF map will come between pattern and photometry.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from reduction import (
     pattern,
     photometry,
     refine,
+    shapes,
     slots,
     solve,
     sort,
@@ -48,6 +48,7 @@ __all__ = [
     "pattern",
     "photometry",
     "refine",
+    "shapes",
     "slots",
     "solve",
     "sort",

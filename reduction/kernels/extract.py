@@ -1,31 +1,41 @@
-"""Detection of stars on one frame, with windowed centroids and shapes.
+"""Detection of stars on one frame, with windowed centroids, their errors, and shapes.
 
 The background estimated here serves detection alone; photometry has its own.
 Detection, deblending and cleaning are those of SExtractor (Bertin & Arnouts
 1996, A&AS 117, 393) as offered by ``sep`` (Barbary 2016, JOSS 1, 58).
+Centroids and shapes are those of `reduction.kernels.moments`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 import sep
+from scipy import ndimage
+from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
 from db.flags import Flag, Mask
+from reduction.kernels.aperture import aperture_photometry
+from reduction.kernels.crowding import blended
+from reduction.kernels.moments import FWHM_PER_SIGMA, adaptive_shapes, axes_of, neighbours_of, sdk_of, windowed_centroids
 
 __all__ = ["Detections", "extract"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
-MIN_FWHM = 1.5  # pixel
+MIN_FWHM = 1.2  # pixel, pixel included
 SHARPEST = 0.65  # share of the light within 1.5 pixel that falls on one pixel; 0.3 for a FWHM of 2.2 pixel
 MESH = 64  # pixel; size of a background cell
 STACK = 2_000_000  # sep's pixel buffer: dense wide fields overflow its default
+WIDE = 2.5  # pixel; semi-major axis from which stars are sought with a filter of their own shape, not with sep's of 3x3 pixels
+ELONGATED = 1.5  # ratio of axes from which stars count as trailed
+MODELS = 500  # stars from which the frame's shape is taken, the brightest that are fit for it
+FLUX_RADIUS, FLAG_RADIUS = 1.5, 2.0  # FWHM
+BLEND_MAGNITUDES = 3.0  # a neighbour fainter by more leaves no mark
 
 
 @dataclass(frozen=True)
@@ -36,34 +46,55 @@ class Detections:
     ----------
     x, y : (n,) float64
         Windowed centroid (pixel, 0-based pixel centres).
+    x_err, y_err : (n,) float64
+        Its 1-sigma errors, from the variance plane (pixel).
     flux, flux_err : (n,) float64
         Sum over a circle of radius 1.5 FWHM above the detection background, and its error (ADU).
         The circle is not corrected for saturation, blends or lost light.
     peak : (n,) float64
         Brightest pixel above the background (ADU).
+    s, d, k : (n,) float64
+        Shape of the HAT practice (1/pixel^2): the Gaussian exp(-[s(x^2 + y^2) + d(x^2 - y^2) + 2k x y] / 2) that has
+        the star's second moments under a window of its own shape, as the pixels show it: their width is in it.
+        NaN where no such Gaussian is found; so are all that follow from it.
     fwhm : (n,) float64
-        Twice the radius of half the light within 2.5 a (pixel): a Gaussian's FWHM, less 3 %.
-    a, b : (n,) float64
-        Semi-major and semi-minor axis, as standard deviations of the isophotal light (pixel).
+        2.3548 sqrt(semi_major semi_minor) (pixel). For a Gaussian its own; a Moffat profile of index 3 has 12 % less.
+    semi_major, semi_minor : (n,) float64
+        Semi-axes, as standard deviations (pixel): (s - e)^(-1/2) and (s + e)^(-1/2) with e^2 = d^2 + k^2.
     theta : (n,) float64
-        Angle from +x to the major axis, towards +y (rad, -pi/2 to pi/2).
+        Angle from +x to the major axis, towards +y (rad, -pi/2 to pi/2): arctan2(-k, -d) / 2.
     snr : (n,) float64
         flux / flux_err.
     flags : (n,) int32
-        Bits of `db.flags.Flag`: SATURATED, EDGE, BAD_PIXEL.
+        Bits of `db.flags.Flag`, with a flag radius of 2 FWHM of the frame: SATURATED, EDGE, BAD_PIXEL, COSMIC, BLENDED.
     """
 
     x: FloatArray
     y: FloatArray
+    x_err: FloatArray
+    y_err: FloatArray
     flux: FloatArray
     flux_err: FloatArray
     peak: FloatArray
+    s: FloatArray
+    d: FloatArray
+    k: FloatArray
     fwhm: FloatArray
-    a: FloatArray
-    b: FloatArray
+    semi_major: FloatArray
+    semi_minor: FloatArray
     theta: FloatArray
     snr: FloatArray
     flags: npt.NDArray[np.int32]
+
+    @property
+    def a(self) -> FloatArray:
+        """`semi_major` under its short name."""
+        return self.semi_major
+
+    @property
+    def b(self) -> FloatArray:
+        """`semi_minor` under its short name."""
+        return self.semi_minor
 
     def __len__(self) -> int:
         return len(self.x)
@@ -82,7 +113,7 @@ class _Image:
     noise: npt.NDArray[np.float32]
     bad: npt.NDArray[np.bool_]
     empty: npt.NDArray[np.bool_]
-    saturated: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.uint8]
 
 
 def extract(
@@ -102,11 +133,12 @@ def extract(
         Frame (ADU) with its background, and variance (ADU^2). Pixels that are not finite, or whose
         variance is not positive, count as without data.
     mask : (ny, nx) uint8
-        Bits of `db.flags.Mask`. NO_DATA, HOT, DEAD and COSMIC pixels are not used; their neighbours
-        stand in for them where at least three of eight are good. SATURATED and BLEED pixels are used,
-        so that bright stars are kept; only the former set a flag.
+        Bits of `db.flags.Mask`. NO_DATA, HOT, DEAD and COSMIC pixels are not used; to detect stars and sum their
+        flux, neighbours stand in for them where at least three of eight are good. SATURATED and BLEED pixels are
+        used, so that bright stars are kept.
     threshold : float
-        Detection threshold in units of the local noise of the filtered image.
+        Detection threshold in units of the local noise of the filtered image; also the least significance of
+        the light under the centroid's window.
     min_area : int
         Least number of connected pixels above the threshold.
     deblend_contrast : float
@@ -119,45 +151,29 @@ def extract(
 
     Notes
     -----
-    A centroid is SExtractor's XWIN/YWIN with one Gaussian window for all stars of the frame, of the
-    median FWHM of its well-exposed stars; where the iteration leaves the isophote it stays at the
-    barycentre. EDGE: the circle of 1.5 FWHM is cut by the frame's edge. BAD_PIXEL: an ignored pixel
-    lies inside it. What has nearly all of its light on one pixel is a hot pixel or a cosmic-ray hit,
-    and is dropped. The result depends on the input alone.
+    The noise is a map, the clipped scatter of the background in meshes of 64 pixels. The image is filtered with
+    sep's 3x3 pixels or, where stars are wide or trailed, with the shape of the frame's stars. One window of that
+    shape serves all centroids of a frame; where the iteration leaves the isophote the centroid stays at the
+    barycentre. What has nearly all of its light on one pixel is a hot pixel or a cosmic-ray hit, and is dropped;
+    so is the fainter of two that stand in one saturated area. The result depends on the input alone.
     """
     image = _prepare(data, variance, mask)
     if image is None:
         return _empty()
     objects = _detect(image, threshold, min_area, deblend_contrast)
-    objects = objects[~_sharp(image, objects)]
     if len(objects) == 0:
         return _empty()
-    x, y = objects["x"], objects["y"]
-    fwhm = _fwhm(image, objects)
-    # the noise of one star's own FWHM would enter its centroid: one window serves the frame
-    seeing = _frame_fwhm(fwhm, objects, image)
-    x, y = _window(image, objects, seeing)
-    radius = 1.5 * seeing
-    flux, flux_err, _ = sep.sum_circle(image.data, x, y, radius, var=image.variance, mask=image.empty, subpix=0)
-    found = Detections(
-        x=x,
-        y=y,
-        flux=flux,
-        flux_err=flux_err,
-        peak=objects["peak"].astype(np.float64),
-        fwhm=fwhm,
-        a=objects["a"].astype(np.float64),
-        b=objects["b"].astype(np.float64),
-        theta=objects["theta"].astype(np.float64),
-        snr=flux / flux_err,
-        flags=_flags(image, x, y, radius),
-    )
-    return _clean(found, seeing, (image.data.shape[1], image.data.shape[0]))
+    shape = _frame_shape(image, objects)
+    if axes_of(shape[None])[0][0] > WIDE:
+        objects = _detect(image, threshold, min_area, deblend_contrast, shape)
+        shape = _frame_shape(image, objects) if len(objects) else shape
+    found = _measure(image, objects, shape, threshold)
+    return _clean(found, _width(shape), image)
 
 
 def _empty() -> Detections:
     none = np.zeros(0)
-    return Detections(none, none, none, none, none, none, none, none, none, none, np.zeros(0, np.int32))
+    return Detections(**{field.name: none for field in fields(Detections) if field.name != "flags"}, flags=np.zeros(0, np.int32))
 
 
 def _prepare(data: npt.NDArray[np.floating], variance: npt.NDArray[np.floating], mask: npt.NDArray[np.integer]) -> _Image | None:
@@ -175,12 +191,11 @@ def _prepare(data: npt.NDArray[np.floating], variance: npt.NDArray[np.floating],
         return None
     noise = np.maximum(background.rms(dtype=np.float32), np.float32(0.2 * background.globalrms))
     kept = np.ascontiguousarray(np.where(bad, 0.0, variance), dtype=np.float32)
-    saturated = (mask & int(Mask.SATURATED)) != 0
     data = flat - background.back(dtype=np.float32)
     # a hole in a bright star keeps the stars around it from being told apart: what a pixel lacks, its neighbours lend
     empty = _fill(data, bad)
     _fill(kept, bad)
-    return _Image(data, kept, noise, bad, empty, saturated)
+    return _Image(data, kept, noise, bad, empty, mask.astype(np.uint8))
 
 
 def _fill(image: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -202,14 +217,31 @@ def _fill(image: npt.NDArray[np.float32], bad: npt.NDArray[np.bool_]) -> npt.NDA
     return empty
 
 
-def _detect(image: _Image, threshold: float, min_area: int, contrast: float) -> npt.NDArray[np.void]:
+def _detect(image: _Image, threshold: float, min_area: int, contrast: float, shape: FloatArray | None = None) -> npt.NDArray[np.void]:
+    """What stands above the threshold of the image filtered by sep's kernel, or by a Gaussian of a covariance."""
     sep.set_extract_pixstack(max(STACK, image.data.size // 2))
     sep.set_sub_object_limit(4096)
-    objects: npt.NDArray[np.void] = sep.extract(
-        image.data, threshold, err=image.noise, mask=image.empty, minarea=min_area, deblend_cont=contrast
-    )
+    if shape is None:
+        objects = sep.extract(image.data, threshold, err=image.noise, mask=image.empty, minarea=min_area, deblend_cont=contrast)
+    else:
+        filtered = _filter(image, shape)
+        objects = sep.extract(filtered, threshold, mask=image.empty, minarea=min_area, deblend_cont=contrast, filter_kernel=None)
+        objects["peak"] = image.data[objects["ypeak"], objects["xpeak"]]
     usable = np.isfinite(objects["x"]) & np.isfinite(objects["y"]) & (objects["a"] > 0.0) & (objects["b"] > 0.0)
-    return np.asarray(objects[usable])
+    objects = objects[usable]
+    return np.asarray(objects[~_sharp(image, objects)])
+
+
+def _filter(image: _Image, shape: FloatArray) -> npt.NDArray[np.float32]:
+    """Significance of a star of a given shape about each pixel."""
+    a, b, _ = axes_of(shape[None])
+    # a trail needs all of its length, or its own noise splits it; round stars keep more of what tells neighbours apart
+    xx, yy, xy = shape if a[0] > ELONGATED * b[0] else shape / 4.0
+    reach = int(np.ceil(3.0 * np.sqrt(max(xx, yy))))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    kernel = np.exp(-0.5 * (yy * x**2 - 2.0 * xy * x * y + xx * y**2) / (xx * yy - xy**2)).astype(np.float32)
+    kernel /= np.sqrt((kernel**2).sum())
+    return np.ascontiguousarray(oaconvolve(image.data / image.noise, kernel, mode="same"), dtype=np.float32)
 
 
 def _sharp(image: _Image, objects: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
@@ -218,52 +250,104 @@ def _sharp(image: _Image, objects: npt.NDArray[np.void]) -> npt.NDArray[np.bool_
     return np.asarray(objects["peak"] > SHARPEST * core)
 
 
-def _fwhm(image: _Image, objects: npt.NDArray[np.void]) -> FloatArray:
-    """Twice the radius that holds half of the light within 2.5 semi-major axes (pixel)."""
-    reach = np.clip(2.5 * objects["a"], 3.0, 30.0)
-    total, _, _ = sep.sum_circle(image.data, objects["x"], objects["y"], reach, mask=image.empty, subpix=5)
-    total = np.where(total > 0.0, total, objects["flux"])
-    radius, _ = sep.flux_radius(image.data, objects["x"], objects["y"], reach, 0.5, normflux=total, mask=image.empty, subpix=5)
-    return np.asarray(2.0 * radius, dtype=np.float64)
+def _isophotal(objects: npt.NDArray[np.void]) -> FloatArray:
+    """Covariance xx, yy, xy of the light above the threshold (pixel^2), at least that of a sharp star."""
+    return np.column_stack([np.maximum(objects["x2"], 0.4), np.maximum(objects["y2"], 0.4), np.zeros(len(objects))])
 
 
-def _frame_fwhm(fwhm: FloatArray, objects: npt.NDArray[np.void], image: _Image) -> float:
-    """Median FWHM of well-exposed, unsaturated, unblended stars (pixel); of all, if there are few."""
+def _frame_shape(image: _Image, objects: npt.NDArray[np.void]) -> FloatArray:
+    """Median covariance xx, yy, xy (pixel^2) of well-exposed, unsaturated, unblended stars; of all, if there are few."""
+    row, column = objects["ypeak"], objects["xpeak"]
+    exposed = ((image.mask[row, column] & int(Mask.SATURATED)) == 0) & (objects["peak"] > 5.0 * image.noise[row, column])
+    for good in ((objects["flag"] == 0) & exposed, exposed, np.ones(len(objects), dtype=bool)):
+        chosen = objects[good]
+        chosen = chosen[np.lexsort((chosen["x"], chosen["y"], -chosen["flux"]))[:MODELS]]
+        shapes = adaptive_shapes(image.data, image.bad, chosen["x"], chosen["y"], _isophotal(chosen))
+        shapes = shapes[np.isfinite(shapes[:, 0])]
+        if len(shapes) >= 10:
+            break
+    if len(shapes) == 0:
+        shapes = _isophotal(objects)
+    shape = np.asarray(np.median(shapes, axis=0), dtype=np.float64)
+    # medians of each term make no ellipse of their own by necessity
+    shape[2] = np.clip(shape[2], -0.99 * np.sqrt(shape[0] * shape[1]), 0.99 * np.sqrt(shape[0] * shape[1]))
+    return shape * max(1.0, (MIN_FWHM / _width(shape)) ** 2)
+
+
+def _width(shape: FloatArray) -> float:
+    """FWHM of a covariance xx, yy, xy (pixel)."""
+    return float(FWHM_PER_SIGMA * (shape[0] * shape[1] - shape[2] ** 2) ** 0.25)
+
+
+def _measure(image: _Image, objects: npt.NDArray[np.void], shape: FloatArray, threshold: float) -> Detections:
+    """Centroids, shapes, fluxes and flags of what stands out under the window too."""
+    order = np.lexsort((objects["x"], objects["y"], -objects["flux"]))
+    objects = objects[order]
+    major, seeing = axes_of(shape[None])[0][0], _width(shape)
+    limit = np.maximum(max(seeing, major), objects["a"].astype(np.float64))
+    near = neighbours_of(objects["x"], objects["y"], 8.0 * major)
+    x, y, covariance, height, weight = windowed_centroids(
+        image.data, image.variance, image.bad, objects["x"], objects["y"], shape, limit, near
+    )
+    shapes = adaptive_shapes(image.data, image.bad, x, y, np.tile(shape, (len(x), 1)), height=height, shape=shape, neighbours=near)
+    a, b, theta = axes_of(shapes)
+    s, d, k = sdk_of(shapes)
+    flux, flux_err, flags = _fluxes(image, x, y, seeing)
+    found = Detections(
+        x=x,
+        y=y,
+        x_err=np.sqrt(covariance[:, 0]),
+        y_err=np.sqrt(covariance[:, 1]),
+        flux=flux,
+        flux_err=flux_err,
+        peak=objects["peak"].astype(np.float64),
+        s=s,
+        d=d,
+        k=k,
+        fwhm=FWHM_PER_SIGMA * np.sqrt(a * b),
+        semi_major=a,
+        semi_minor=b,
+        theta=theta,
+        snr=flux / flux_err,
+        flags=flags,
+    )
+    return found.take(weight > threshold * image.noise[objects["ypeak"], objects["xpeak"]])
+
+
+def _fluxes(image: _Image, x: FloatArray, y: FloatArray, seeing: float) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int32]]:
+    """Flux and its error (ADU) within the flux radius, flags within the flag radius."""
+    # filled pixels have a value for the sum, and still set their flag
+    used = (image.mask & ~np.uint8(Mask.NO_DATA)) | np.where(image.empty, np.uint8(Mask.NO_DATA), np.uint8(0))
+    used |= np.where(image.bad & (used == 0), np.uint8(Mask.DEAD), np.uint8(0))
+    sums = aperture_photometry(image.data, image.variance, used, x, y, [FLUX_RADIUS * seeing, FLAG_RADIUS * seeing])
+    return sums.flux[:, 0], np.sqrt(sums.variance[:, 0]), sums.flags
+
+
+def _clean(found: Detections, seeing: float, image: _Image) -> Detections:
+    """Drop what cannot be a star, keep the brighter of coinciding ones, mark blends, sort."""
     ny, nx = image.data.shape
-    column = np.clip(objects["xpeak"], 0, nx - 1)
-    row = np.clip(objects["ypeak"], 0, ny - 1)
-    good = (objects["flag"] == 0) & ~image.saturated[row, column] & (objects["peak"] > 10.0 * image.noise[row, column])
-    chosen = fwhm[good] if np.count_nonzero(good) >= 10 else fwhm
-    return float(np.clip(np.median(chosen), MIN_FWHM, 30.0))
-
-
-def _window(image: _Image, objects: npt.NDArray[np.void], seeing: float) -> tuple[FloatArray, FloatArray]:
-    """Windowed centroids (pixel); the barycentre where the iteration wanders off."""
-    sigma = np.full(len(objects), seeing * SIGMA_PER_FWHM)
-    x, y, _ = sep.winpos(image.data, objects["x"], objects["y"], sigma, mask=image.empty)
-    moved = np.hypot(x - objects["x"], y - objects["y"])
-    settled = np.isfinite(moved) & (moved <= np.maximum(seeing, objects["a"]))
-    return np.where(settled, x, objects["x"]), np.where(settled, y, objects["y"])
-
-
-def _flags(image: _Image, x: FloatArray, y: FloatArray, radius: float) -> npt.NDArray[np.int32]:
-    ny, nx = image.data.shape
-    saturated, _, _ = sep.sum_circle(image.saturated.astype(np.float32), x, y, radius, subpix=1)
-    bad, _, _ = sep.sum_circle(image.bad.astype(np.float32), x, y, radius, subpix=1)
-    edge = (np.minimum(x, y) + 0.5 < radius) | (x + radius > nx - 0.5) | (y + radius > ny - 0.5)
-    flags = np.where(saturated > 0, int(Flag.SATURATED), 0) | np.where(bad > 0, int(Flag.BAD_PIXEL), 0)
-    return (flags | np.where(edge, int(Flag.EDGE), 0)).astype(np.int32)
-
-
-def _clean(found: Detections, seeing: float, size: tuple[int, int]) -> Detections:
-    """Drop what cannot be a star, keep the brighter of coinciding ones, sort."""
-    nx, ny = size
     inside = (found.x > -0.5) & (found.x < nx - 0.5) & (found.y > -0.5) & (found.y < ny - 0.5)
-    found = found.take(inside & np.isfinite(found.snr) & (found.snr > 0.0) & np.isfinite(found.fwhm))
+    found = found.take(inside & np.isfinite(found.snr) & (found.snr > 0.0) & np.isfinite(found.x_err))
     found = found.take(np.lexsort((found.x, found.y, -found.flux)))
     if len(found) < 2:
         return found
     pairs = cKDTree(np.column_stack([found.x, found.y])).query_pairs(0.5 * seeing, output_type="ndarray")
     keep = np.ones(len(found), dtype=bool)
     keep[pairs.max(axis=1)] = False  # of a pair the later is the fainter
-    return found.take(keep)
+    found = found.take(keep & _first_of_plateau(found, image))
+    near = blended(found.x, found.y, -2.5 * np.log10(found.flux), FLAG_RADIUS * seeing, BLEND_MAGNITUDES)
+    return replace(found, flags=found.flags | np.where(near, np.int32(Flag.BLENDED), np.int32(0)))
+
+
+def _first_of_plateau(found: Detections, image: _Image) -> npt.NDArray[np.bool_]:
+    """Whether no brighter detection stands in the same connected saturated pixels: noise splits a plateau that stars do not."""
+    saturated = (image.mask & int(Mask.SATURATED)) != 0
+    first = np.ones(len(found), dtype=bool)
+    if saturated.any():
+        area, _ = ndimage.label(saturated)
+        own = area[np.rint(found.y).astype(int), np.rint(found.x).astype(int)]
+        at = np.flatnonzero(own)
+        _, lead = np.unique(own[at], return_index=True)
+        first[at] = False
+        first[at[lead]] = True
+    return first

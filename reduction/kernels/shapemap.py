@@ -7,7 +7,7 @@ may take any value, so that no map, however steep, holds an unphysical shape (Ar
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -74,7 +74,34 @@ def _shape(p: FloatArray, q: FloatArray, r: FloatArray) -> Shape:
 
 
 @dataclass(frozen=True)
-class ShapeMap:
+class _Basis:
+    nx: int
+    ny: int
+    order: int
+    mag_order: int
+    colour_order: int
+    mag_range: tuple[float, float]
+    colour_range: tuple[float, float]
+
+    @property
+    def n_term(self) -> int:
+        return len(exponents(self.order)) + self.mag_order + self.colour_order
+
+    def terms(self, x: FloatArray, y: FloatArray, mag: FloatArray, colour: FloatArray) -> FloatArray:
+        """Value of every term for stars, shape (..., n_term)."""
+        # frames one pixel wide have no middle to scale from
+        u = np.clip(2.0 * x / max(self.nx - 1, 1) - 1.0, -1.0, 1.0)
+        v = np.clip(2.0 * y / max(self.ny - 1, 1) - 1.0, -1.0, 1.0)
+        columns = [design_matrix(u, v, self.order)]
+        for value, (low, high), order in ((mag, self.mag_range, self.mag_order), (colour, self.colour_range, self.colour_order)):
+            if order:
+                scaled = np.nan_to_num(np.clip(2.0 * (value - low) / (high - low) - 1.0, -1.0, 1.0))
+                columns.append(np.stack([scaled**power for power in range(1, order + 1)], axis=-1))
+        return np.concatenate(columns, axis=-1)
+
+
+@dataclass(frozen=True)
+class ShapeMap(_Basis):
     """Smooth map of star shapes over one frame.
 
     Attributes
@@ -92,20 +119,13 @@ class ShapeMap:
     rms_s, rms_d, rms_k : float
         1.48 MAD of the stars' shapes about the map fitted without each (1/pixel^2).
     rms_fwhm, rms_ellipticity : float
-        The same of their FWHM (pixel) and, as sqrt((dq^2 + dr^2) / 2), of an axis of their ellipticity.
+        The same of their FWHM (pixel) and, as the scatter of q and r, of an axis of their ellipticity.
     err_fwhm, err_ellipticity : float
         Statistical error of the map itself, at a typical star (pixel; an axis of the ellipticity).
     n_star : int
         Stars that had a say in the map.
     """
 
-    nx: int
-    ny: int
-    order: int
-    mag_order: int
-    colour_order: int
-    mag_range: tuple[float, float]
-    colour_range: tuple[float, float]
     coeff_p: tuple[float, ...]
     coeff_q: tuple[float, ...]
     coeff_r: tuple[float, ...]
@@ -125,8 +145,8 @@ class ShapeMap:
         stars fitted; an unknown magnitude or colour (NaN) counts as the middle of it. NaN positions
         give NaN. The result is physical always: s > hypot(d, k).
         """
-        position, *stars = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in (x, y, mag, colour)))
-        matrix = _terms(self, position, *stars)
+        stars = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in (x, y, mag, colour)))
+        matrix = self.terms(*stars)
         p, q, r = (np.einsum("...i,i->...", matrix, np.array(coeff)) for coeff in (self.coeff_p, self.coeff_q, self.coeff_r))
         return _shape(p, q, r)
 
@@ -137,5 +157,190 @@ class ShapeMap:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> ShapeMap:
         """The inverse of `to_row`; other keys of `row` are ignored."""
-        values = {name: row[name] for name in cls.__dataclass_fields__}
-        return cls(**{name: tuple(value) if isinstance(value, list | tuple) else value for name, value in values.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value := row[name], list) else value for name in cls.__dataclass_fields__
+        }
+        return cls(**values)
+
+
+def fit_shape_map(
+    x: FloatArray,
+    y: FloatArray,
+    s: FloatArray,
+    d: FloatArray,
+    k: FloatArray,
+    snr: FloatArray,
+    *,
+    size: tuple[int, int],
+    mag: FloatArray | None = None,
+    colour: FloatArray | None = None,
+    max_order: int = 4,
+) -> ShapeMap:
+    """Fit the smooth map to the shapes of a frame's stars.
+
+    Parameters
+    ----------
+    x, y : (n,) float64
+        Stars that are neither saturated nor blended nor cut by the edge (pixel). A few that are do no harm.
+    s, d, k : (n,) float64
+        Their shapes (1/pixel^2). Unphysical ones and those with a NaN anywhere but in `mag` and `colour` are left out.
+    snr : (n,) float64
+        Signal to noise of their fluxes, positive.
+    size : (int, int)
+        nx, ny of the frame.
+    mag, colour : (n,) float64, optional
+        Magnitude and colour (mag); NaN where unknown.
+    max_order : int
+        Highest total degree in x, y.
+
+    Returns
+    -------
+    ShapeMap
+
+    Raises
+    ------
+    AlgorithmFailed
+        Fewer than five usable stars.
+
+    Notes
+    -----
+    Iteratively reweighted least squares with Tukey's biweight on the three components together, from the weights
+    1 / (0.01^2 + (2 / snr)^2); order by order, so that outliers are known before the map can bend towards them. The
+    order is the lowest that predicts left-out stars as well as any (leave-one-out from the hat matrix with the weights
+    held); then magnitude, its square and colour are added, each if it lowers the squared left-out residuals by more
+    than 2 / n. There are at least five stars for every term.
+    """
+    stars = _select(x, y, s, d, k, snr, mag, colour)
+    if len(stars.weight) < STARS_PER_TERM:
+        raise AlgorithmFailed(
+            f"{len(stars.weight)} of {len(x)} stars have a usable shape, at least {STARS_PER_TERM} are needed for a shape map",
+            hint="look at the frame for clouds, trails or a crowded field",
+            code="shape.few_stars",
+        )
+    ranges = [_range(value) for value in (stars.mag, stars.colour)]
+    basis = _Basis(*size, 0, 0, 0, *ranges)
+    robust = _biweight((stars.target - np.median(stars.target, axis=0)) * np.sqrt(stars.weight)[:, None], 1)
+    fits = [_fit(basis, stars, robust)]
+    for order in range(1, max_order + 1):
+        larger = replace(basis, order=order)
+        if len(stars.weight) >= STARS_PER_TERM * larger.n_term:
+            fits.append(_fit(larger, stars, fits[-1].robust))
+    scores = _scores(fits, stars)
+    best = next(fit for fit, score in zip(fits, scores, strict=True) if score <= (1.0 + ORDER_GAIN / len(stars.weight)) * min(scores))
+    for name, step in (("mag", 1), ("mag", 2), ("colour", 1)):
+        best = _extended(best, stars, name, step)
+    return _shape_map(best, stars)
+
+
+class _Stars(NamedTuple):
+    """Usable stars: position, magnitude, colour, logarithms (n, 3) and prior weight 1/variance."""
+
+    x: FloatArray
+    y: FloatArray
+    mag: FloatArray
+    colour: FloatArray
+    target: FloatArray
+    weight: FloatArray
+
+
+class _Fit(NamedTuple):
+    """Coefficients (n_term, 3), left-out residuals (n, 3), weights by the residuals (n,), and the map's variance (n,) for unit weight."""
+
+    basis: _Basis
+    coefficients: FloatArray
+    loo: FloatArray
+    robust: FloatArray
+    spread: FloatArray
+
+
+def _select(
+    x: FloatArray,
+    y: FloatArray,
+    s: FloatArray,
+    d: FloatArray,
+    k: FloatArray,
+    snr: FloatArray,
+    mag: FloatArray | None,
+    colour: FloatArray | None,
+) -> _Stars:
+    target = np.column_stack(_logarithm(s, d, k))
+    use = np.isfinite(target).all(axis=1) & np.isfinite(x) & np.isfinite(y) & (snr > 0.0)
+    unknown = np.full(len(x), np.nan)
+    weight = 1.0 / (FLOOR**2 + (2.0 / snr[use]) ** 2)
+    return _Stars(x[use], y[use], (unknown if mag is None else mag)[use], (unknown if colour is None else colour)[use], target[use], weight)
+
+
+def _range(value: FloatArray) -> tuple[float, float]:
+    known = value[np.isfinite(value)]
+    low, high = np.percentile(known, SPREAD) if known.size else (0.0, 0.0)
+    return float(low), float(high)
+
+
+def _fit(basis: _Basis, stars: _Stars, robust: FloatArray) -> _Fit:
+    matrix = basis.terms(stars.x, stars.y, stars.mag, stars.colour)
+    for _ in range(ITERATIONS):
+        # einsum, not BLAS: matrices this thin gain nothing from its threads, which would fight those of other frames
+        weighted = matrix * (stars.weight * robust)[:, None]
+        inverse = np.linalg.pinv(np.einsum("ni,nj->ij", weighted, matrix), rcond=1e-12, hermitian=True)
+        coefficients = inverse @ np.einsum("ni,nk->ik", weighted, stars.target)
+        residual = stars.target - np.einsum("ni,ik->nk", matrix, coefficients)
+        updated = _biweight(residual * np.sqrt(stars.weight)[:, None], basis.n_term)
+        settled = np.abs(updated - robust).max() < 1e-2
+        robust = updated
+        if settled:
+            break
+    spread = np.einsum("ni,ij,nj->n", matrix, inverse, matrix, optimize=True)
+    leverage = np.minimum(spread * stars.weight * robust, 0.999)
+    return _Fit(basis, coefficients, residual / (1.0 - leverage)[:, None], robust, spread)
+
+
+def _biweight(residual: FloatArray, n_term: int) -> FloatArray:
+    """Weights (n,) of residuals (n, 3) in units of their errors."""
+    # a fit through few stars leaves residuals smaller than the errors
+    freedom = np.sqrt(max(1.0 - n_term / len(residual), 0.1))
+    sigma = max(robust_scatter(residual.ravel()) / freedom, 1e-6)
+    weight: FloatArray = np.maximum(1.0 - np.mean(residual**2, axis=1) / (TUKEY * sigma) ** 2, 0.0) ** 2
+    return weight
+
+
+def _scores(fits: list[_Fit], stars: _Stars) -> list[float]:
+    """Mean squared left-out residual of each fit, in units of the errors."""
+    squares = [stars.weight * np.mean(fit.loo**2, axis=1) for fit in fits]
+    # one cap for all: a blend is as far off under each
+    cap = TUKEY**2 * min(float(np.median(square)) for square in squares)
+    return [float(np.mean(np.minimum(square, cap))) for square in squares]
+
+
+def _extended(fit: _Fit, stars: _Stars, name: str, order: int) -> _Fit:
+    """The fit with a further power of magnitude or colour, if it predicts left-out stars better."""
+    low, high = fit.basis.mag_range if name == "mag" else fit.basis.colour_range
+    known = np.count_nonzero(np.isfinite(stars.mag if name == "mag" else stars.colour))
+    at_present = fit.basis.mag_order if name == "mag" else fit.basis.colour_order
+    basis = replace(fit.basis, mag_order=order) if name == "mag" else replace(fit.basis, colour_order=order)
+    if at_present != order - 1 or not high > low or known < STARS_PER_TERM * basis.n_term:
+        return fit
+    larger = _fit(basis, stars, fit.robust)
+    before, after = _scores([fit, larger], stars)
+    return larger if after < before * (1.0 - ORDER_GAIN / len(stars.weight)) else fit
+
+
+def _shape_map(fit: _Fit, stars: _Stars) -> ShapeMap:
+    seen, left_out = _shape(*stars.target.T), _shape(*(stars.target - fit.loo).T)
+    basis: dict[str, Any] = vars(fit.basis)
+    unit = fit.loo * np.sqrt(stars.weight)[:, None]
+    # of a star of unit weight, times the map's error for such stars
+    map_err = np.sqrt(float(np.median(fit.spread)))
+    return ShapeMap(
+        **basis,
+        coeff_p=tuple(map(float, fit.coefficients[:, 0])),
+        coeff_q=tuple(map(float, fit.coefficients[:, 1])),
+        coeff_r=tuple(map(float, fit.coefficients[:, 2])),
+        rms_s=robust_scatter(seen.s - left_out.s),
+        rms_d=robust_scatter(seen.d - left_out.d),
+        rms_k=robust_scatter(seen.k - left_out.k),
+        rms_fwhm=robust_scatter(seen.fwhm - left_out.fwhm),
+        rms_ellipticity=robust_scatter(fit.loo[:, 1:].ravel()),
+        err_fwhm=float(0.5 * np.median(left_out.fwhm)) * robust_scatter(unit[:, 0]) * map_err,
+        err_ellipticity=robust_scatter(unit[:, 1:].ravel()) * map_err,
+        n_star=int(np.count_nonzero(fit.robust > 0.0)),
+    )
