@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.astrometry import Detection, WcsSolution
+from db.astrometry import Detection, DetectionMatch, Distortion, FirstSolution, FrameCoverage, ShapeMap, WcsSolution
 from db.base import Base
 from db.calibration import CalibratedFrame, DarkLinearity, Master, MasterChoice, MasterFrame
 from db.catalogue import Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName, SourceNeighbour
@@ -35,12 +35,16 @@ __all__ = [
     "Config",
     "DarkLinearity",
     "Detection",
+    "DetectionMatch",
     "Detector",
+    "Distortion",
     "Exposure",
     "ExposureStatistics",
     "Field",
+    "FirstSolution",
     "Frame",
     "FrameBackground",
+    "FrameCoverage",
     "Instrument",
     "LightcurveStatistics",
     "Lineage",
@@ -58,6 +62,7 @@ __all__ = [
     "ReferenceMagnitude",
     "Run",
     "Setup",
+    "ShapeMap",
     "Source",
     "SourceLink",
     "SourceMagnitude",

@@ -48,13 +48,13 @@ def source_radius(peak: npt.NDArray[np.float64], noise: float, fwhm: float, p: B
 
 def _plan(context: Context, _: BackgroundParameters) -> list[Unit]:
     # How sources are discovered matters here; which other frames revealed them must not make this frame pending.
-    return frame_units(context.session, ("calibrate", "extract", "solve", "field"), facts=fingerprint("discover", context.settings))
+    return frame_units(context.session, ("calibrate", "extract", "refine", "field"), facts=fingerprint("discover", context.settings))
 
 
 @step(
     "background",
     per="frame",
-    after=("calibrate", "extract", "solve", "field", "discover"),
+    after=("calibrate", "extract", "refine", "field", "discover"),
     plan=_plan,
     parameters=BackgroundParameters,
     reads=(Frame, CalibratedFrame, Product, Detection, Source, WcsSolution),

@@ -9,14 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
+<<<<<<< HEAD
 from db.tables import Detection, Field, Frame, Source, WcsSolution
 from reduction.catalogues.intake import source_columns
+=======
+from db.tables import Detection, Field, FirstSolution, Frame, Source
+from reduction.catalogue import source_columns
+>>>>>>> astrometry
 from reduction.extract import detections_of
 from reduction.kernels.colours import assumed_colour
 from reduction.kernels.discover import cluster_detections, match_sky
 from reduction.kernels.identity import new_source_ids
 from reduction.plans import done_tasks
-from reduction.sources import SourceTable, julian_year, plate_solution, sources_near
+from reduction.sources import SourceTable, first_solution, julian_year, sources_near
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 
 __all__ = ["DiscoverParameters", "discover"]
@@ -53,7 +58,7 @@ def _plan(context: Context, _: DiscoverParameters) -> list[Unit]:
     after=("solve", "field"),
     plan=_plan,
     parameters=DiscoverParameters,
-    reads=(Frame, Field, Detection, WcsSolution, Source),
+    reads=(Frame, Field, Detection, FirstSolution, Source),
     writes=(Source,),
 )
 def discover(context: Context, unit: Unit, p: DiscoverParameters) -> Output:
@@ -61,7 +66,7 @@ def discover(context: Context, unit: Unit, p: DiscoverParameters) -> Output:
     session = context.session
     field = session.get_one(Field, int(unit.key))
     scale = session.execute(
-        sa.select(WcsSolution.pixel_scale).join(Frame, Frame.frame_id == WcsSolution.frame_id).where(Frame.field_id == field.field_id)
+        sa.select(FirstSolution.pixel_scale).join(Frame, Frame.frame_id == FirstSolution.frame_id).where(Frame.field_id == field.field_id)
     ).scalars()
     arcsec = float(np.median(np.array(scale.all())))
     frames = session.execute(
@@ -97,7 +102,7 @@ def _unmatched(context: Context, frames: list[Frame], known: SourceTable, p: Dis
             snr = stars["flux"] / stars["flux_err"]
             mag = 25.0 - 2.5 * np.log10(stars["flux"] / frame.exptime)
         good = (snr >= p.min_snr) & np.isfinite(mag)
-        ra, dec = plate_solution(context.session, frame.frame_id).unproject(stars["x"], stars["y"])
+        ra, dec = first_solution(context.session, frame.frame_id).unproject(stars["x"], stars["y"])
         match = match_sky(ra, dec, known.ra, known.dec, radius)
         matched = good & (match >= 0)
         if matched.any():

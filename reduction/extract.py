@@ -30,14 +30,15 @@ class ExtractParameters:
 
 
 def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
-    """A frame's detections as arrays, brightest first: number, x, y, flux, flux_err, peak, fwhm, flags."""
-    names = ("number", "x", "y", "flux", "flux_err", "peak", "fwhm", "flags")
+    """A frame's detections as arrays, brightest first, by the names of the columns of `detection`; NaN where there is no value."""
+    names = tuple(column.key for column in Detection.__table__.columns if column.key not in ("night_id", "frame_id"))
+    kinds = "".join("i" if name in ("number", "flags") else "f" for name in names)
     # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
     columns = [
         sa.cast(column, sa.Double) if isinstance(column.type, sa.REAL) else column for column in (getattr(Detection, n) for n in names)
     ]
     query = sa.select(*columns).where(Detection.night_id == night_id, Detection.frame_id == frame_id).order_by(Detection.number)
-    return dict(zip(names, fetch_columns(session.execute(query), "iffffffi"), strict=True))
+    return dict(zip(names, fetch_columns(session.execute(query), kinds), strict=True))
 
 
 @step(
@@ -68,6 +69,8 @@ def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
         "number": np.arange(len(found)),
         "x": found.x,
         "y": found.y,
+        "x_err": found.x_err,
+        "y_err": found.y_err,
         "flux": found.flux,
         "flux_err": found.flux_err,
         "peak": found.peak,
@@ -75,6 +78,9 @@ def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
         "semi_major": found.semi_major,
         "semi_minor": found.semi_minor,
         "theta": found.theta,
+        "shape_s": found.s,
+        "shape_d": found.d,
+        "shape_k": found.k,
         "flags": found.flags,
     }
     frame = {"fwhm": float(fwhm), "n_detection": len(found)}

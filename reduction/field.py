@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.keys import next_id
-from db.tables import Field, Frame, WcsSolution
+from db.tables import Field, FirstSolution, Frame
 from reduction.kernels.footprint import overlap_fraction
 from reduction.kernels.wcs import unit_vectors
 from reduction.plans import frame_units
@@ -42,7 +42,7 @@ class _Known:
     after=("solve",),
     plan=lambda context, _: frame_units(context.session, ("solve",)),
     parameters=FieldParameters,
-    reads=(Frame, WcsSolution, Field),
+    reads=(Frame, FirstSolution, Field),
     writes=(Field, Frame),
     together=True,
 )
@@ -52,7 +52,7 @@ def field(context: Context, units: Sequence[Unit], p: FieldParameters) -> dict[s
     known = _known_fields(session)
     fresh = next_id(session, Field.field_id)
     outputs: dict[str, Output] = {}
-    query = sa.select(Frame, WcsSolution).join(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
+    query = sa.select(Frame, FirstSolution).join(FirstSolution, FirstSolution.frame_id == Frame.frame_id)
     wanted = {unit.frame_id for unit in units}
     found = {frame.frame_id: (frame, wcs) for frame, wcs in session.execute(query) if frame.frame_id in wanted}
     for unit in units:
@@ -93,7 +93,7 @@ def _best(known: list[_Known], frame: Frame, corners: list[list[float]], least: 
     return best if best is not None and common[best.field_id] >= least else None
 
 
-def _place(frame: Frame, wcs: WcsSolution) -> dict[str, Any]:
+def _place(frame: Frame, wcs: FirstSolution) -> dict[str, Any]:
     """Airmass (None below the horizon or without a site) and Moon distance of the centre."""
     u = unit_vectors(wcs.ra, wcs.dec)
     moon = unit_vectors(frame.moon_ra, frame.moon_dec)

@@ -135,10 +135,11 @@ class Ledger:
         else:
             product_id = next_id(connection, Product.product_id)
             connection.execute(sa.insert(Product).values(product_id=product_id, path=file.path, is_bad=0, **values))
+        same = sa.and_(Task.step == step.name, Task.unit == unit.key, Product.kind == file.kind)
         older = connection.execute(
             sa.select(Product.product_id, Product.path)
             .join(Task, Task.task_id == Product.task_id)
-            .where(Task.step == step.name, Task.unit == unit.key, Product.product_id != product_id, Product.kind == file.kind)
+            .where(sa.or_(same, Product.product_id == file.replaces), Product.product_id != product_id)
         ).all()
         removed = [str(row.path) for row in older if row.path and file.kind in _PASSING]
         gone = {"path": None} if file.kind in _PASSING else {}
@@ -243,8 +244,11 @@ def sweep(engine: Engine, files: Path) -> int:
     lost = [path for path in known if path is not None and not (files / path).is_file()]
     if lost:
         made = sa.select(Product.task_id).where(Product.path.in_(lost), Product.superseded_by.is_(None))
+        # a calibrated frame that got its plate solution later is made from the raw frame again
+        frames = sa.select(Task.frame_id).join(Product).where(Product.path.in_(lost), Product.kind == "calibrated")
+        again = sa.or_(Task.task_id.in_(made), sa.and_(Task.step == "calibrate", Task.frame_id.in_(frames)))
         with engine.begin() as connection:
-            connection.execute(sa.update(Task).where(Task.task_id.in_(made), Task.status == "done").values(status="superseded"))
+            connection.execute(sa.update(Task).where(again, Task.status == "done").values(status="superseded"))
     removed = 0
     for folder in files.glob(f"{TEMPORARY_PREFIX}*/"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -49,14 +49,14 @@ def _plan(context: Context, _: PhotometryParameters) -> list[Unit]:
             extra[frame.frame_id] = (task,) if pattern is None else (task, pattern.task)
             if pattern is not None:
                 patterns[frame.frame_id] = pattern.path
-    units = frame_units(session, ("calibrate", "solve", "background"), extra=extra, facts=fingerprint("discover", context.settings))
+    units = frame_units(session, ("calibrate", "refine", "background"), extra=extra, facts=fingerprint("discover", context.settings))
     return [dataclasses.replace(unit, payload={"pattern": patterns.get(int(unit.key))}) for unit in units]
 
 
 @step(
     "photometry",
     per="frame",
-    after=("calibrate", "solve", "slots", "discover", "background", "pattern"),
+    after=("calibrate", "refine", "slots", "discover", "background", "pattern"),
     plan=_plan,
     parameters=PhotometryParameters,
     reads=(Frame, CalibratedFrame, FrameBackground, Master, Product, Source, WcsSolution, PhotometrySlot),

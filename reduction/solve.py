@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
-from astropy.wcs import WCS, FITSFixedWarning, WcsError
 from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed
-from db.tables import Catalogue, Detection, Exposure, Frame, Source, WcsSolution
-from reduction.blind import DEFAULT_INDEX_DIR, solve_blind
+from db.tables import Catalogue, Detection, Exposure, FirstSolution, Frame, Source
+from reduction.blind import DEFAULT_INDEX_DIR
 from reduction.extract import detections_of
 from reduction.files.convert import read_header
 from reduction.files.raw import raw_path
+from reduction.kernels.distortion import Pairs, distortion_of, fit_with_distortion
+from reduction.kernels.mosaic import Channel
 from reduction.kernels.plate import PlateFit
 from reduction.kernels.plate import solve as solve_plate
-from reduction.kernels.start import PixelToSky, Pointing, Start, solution_from_wcs
+from reduction.kernels.platefit import match_positions, robust_scatter
+from reduction.kernels.start import MIN_MATCHED
 from reduction.kernels.wcs import PlateSolution, unit_vectors
 from reduction.plans import done_tasks, frame_units
-from reduction.sources import julian_year, plate_solution, sources_near
+from reduction.search import Search, StarImages, around, blindly, from_header
+from reduction.sources import first_solution, julian_year, sources_near
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 
-__all__ = ["SolveParameters", "solve"]
+__all__ = ["SolveParameters", "solution_columns", "solve"]
 
-FloatArray = npt.NDArray[np.float64]
+#: Largest distance (pixel) of a star of one colour from its place in another: lateral colour of a poor lens.
+_LATERAL = 2.0
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,28 @@ def _plan(context: Context, _: SolveParameters) -> list[Unit]:
     done = done_tasks(session, "catalogue")
     columns = (Catalogue.sha256, Catalogue.ra, Catalogue.dec, Catalogue.radius)
     catalogues = [(done[c.sha256], unit_vectors(c.ra, c.dec), c.radius) for c in session.execute(sa.select(*columns)) if c.sha256 in done]
-    query = sa.select(Frame.frame_id, Exposure.pointing_ra, Exposure.pointing_dec).join(Exposure)
+    query = sa.select(Frame.frame_id, Frame.exposure_id, Exposure.pointing_ra, Exposure.pointing_dec).join(Exposure)
     extra: dict[int, tuple[InputTask, ...]] = {}
-    for frame_id, ra, dec in session.execute(query):
+    channels = _other_channels(session)
+    for frame_id, exposure_id, ra, dec in session.execute(query):
         pointing = unit_vectors(ra, dec) if ra is not None and dec is not None else None
         extra[frame_id] = tuple(
             InputTask(task.task_id, task.input_hash, "catalogue")
             for task, centre, radius in catalogues
             if pointing is None or np.degrees(np.arccos(np.clip(centre @ pointing, -1, 1))) < radius + 2.0
-        )
+        ) + tuple(task for other, task in channels.get(exposure_id, ()) if other != frame_id)
     return frame_units(session, ("extract",), extra=extra)
+
+
+def _other_channels(session: Session) -> dict[int, list[tuple[int, InputTask]]]:
+    """Frames of each Bayer exposure with their detections, any of which may be the one to follow."""
+    done = done_tasks(session, "extract")
+    found: dict[int, list[tuple[int, InputTask]]] = {}
+    query = sa.select(Frame.exposure_id, Frame.frame_id).where(Frame.channel != "mono", Frame.type == "object").order_by(Frame.frame_id)
+    for exposure_id, frame_id in session.execute(query):
+        if (task := done.get(str(frame_id))) is not None:
+            found.setdefault(exposure_id, []).append((frame_id, InputTask(task.task_id, task.input_hash, "channel")))
+    return found
 
 
 @step(
@@ -68,15 +82,32 @@ def _plan(context: Context, _: SolveParameters) -> list[Unit]:
     after=("catalogue", "extract"),
     plan=_plan,
     parameters=SolveParameters,
-    reads=(Frame, Exposure, Detection, Source, Catalogue, WcsSolution),
-    writes=(WcsSolution,),
+    reads=(Frame, Exposure, Detection, Source, Catalogue, FirstSolution),
+    writes=(FirstSolution,),
     second_chance=True,
 )
 def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
     """Find each frame's plate solution: header WCS, pointing, blind, or a neighbour, then a fit with distortion."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
-    stars = _Stars(*(detections_of(session, frame.night_id, frame.frame_id)[name].astype(float) for name in ("x", "y", "flux")))
+    lead = _lead(session, frame)
+    fit = _solved(context, lead, unit, p)
+    if lead.frame_id != frame.frame_id:
+        fit = _follow(session, frame, lead, fit)
+    return Output(rows=[Rows(FirstSolution, _row(frame.frame_id, fit), upsert=True)])
+
+
+def _lead(session: Session, frame: Frame) -> Frame:
+    """Of the channels of an exposure the one with most stars: it is solved, and the others follow."""
+    query = sa.select(Frame).where(Frame.exposure_id == frame.exposure_id, Frame.type == "object", Frame.n_detection.is_not(None))
+    found = session.execute(query.order_by(Frame.n_detection.desc(), Frame.frame_id).limit(1)).scalar()
+    return found or frame
+
+
+def _solved(context: Context, frame: Frame, unit: Unit, p: SolveParameters) -> PlateFit:
+    """The solution of a frame from its own stars."""
+    session = context.session
+    stars = StarImages(*(detections_of(session, frame.night_id, frame.frame_id)[name].astype(float) for name in ("x", "y", "flux")))
     search = _from_neighbour(session, frame) if "second" in unit.payload else _from_header(context, frame, stars, p)
     if search.centre is None:
         raise AlgorithmFailed(
@@ -95,98 +126,74 @@ def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
         )
     sky = (catalogue.ra, catalogue.dec, catalogue.mag)
     try:
-        fit = solve_plate(stars.x, stars.y, stars.flux, *sky, (frame.ny, frame.nx), start=search.starts, order=p.order)
+        return solve_plate(stars.x, stars.y, stars.flux, *sky, (frame.ny, frame.nx), start=search.starts, order=p.order)
     except AlgorithmFailed as error:
         raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
-    return Output(rows=[Rows(WcsSolution, _row(frame.frame_id, fit), upsert=True)])
 
 
-@dataclass(frozen=True)
-class _Stars:
-    x: FloatArray
-    y: FloatArray
-    flux: FloatArray
+def _follow(session: Session, frame: Frame, lead: Frame, fit: PlateFit) -> PlateFit:
+    """A channel takes the solution of another of the same exposure: moved by its place on the mosaic, and with linear terms of its own.
+
+    These are what lateral colour does: the lens draws each colour to a scale of its own.
+    """
+    step = frame.raw_step
+    moved = fit.solution.shifted((lead.raw_x0 - frame.raw_x0) / step, (lead.raw_y0 - frame.raw_y0) / step, (frame.nx, frame.ny))
+    catalogue = sources_near(session, *moved.centre, 1.05 * moved.radius, julian_year(frame.jd_utc), catalogued_only=True)
+    x, y = moved.project(catalogue.ra, catalogue.dec)
+    seen = np.flatnonzero(moved.inside(x, y))
+    found = detections_of(session, frame.night_id, frame.frame_id)
+    cat, det = match_positions(x[seen], y[seen], found["x"], found["y"], _LATERAL)
+    cat = seen[cat]
+    start = f"channel {lead.channel}"
+    if len(cat) < MIN_MATCHED:
+        return replace(fit, solution=moved, method=start, n_catalogue_in_frame=len(seen))
+    sky, pixel = (catalogue.ra[cat], catalogue.dec[cat]), (found["x"][det], found["y"][det])
+    own = fit_with_distortion(Pairs(moved, *sky, *pixel, np.ones(len(cat)), catalogue.source_id[cat]), distortion_of(moved))
+    return replace(
+        fit,
+        solution=own.solution,
+        method=start,
+        n_matched=len(cat),
+        n_catalogue_in_frame=len(seen),
+        rms_x=robust_scatter(own.loo_x),
+        rms_y=robust_scatter(own.loo_y),
+    )
 
 
-@dataclass(frozen=True)
-class _Search:
-    """Starts in the order to try; centre and radius (deg) of the sky to search; why there is none."""
-
-    starts: list[Start | tuple[str, Start]]
-    centre: tuple[float, float] | None
-    radius: float
-    reason: str = ""
-
-
-def _around(name: str, start: PlateSolution) -> _Search:
-    return _Search([(name, start)], start.centre, 1.6 * start.radius)
-
-
-def _from_header(context: Context, frame: Frame, stars: _Stars, p: SolveParameters) -> _Search:
+def _from_header(context: Context, frame: Frame, stars: StarImages, p: SolveParameters) -> Search:
     """The header's WCS, its pointing with the pixel scale, or a blind solution."""
     exposure = context.session.get_one(Exposure, frame.exposure_id)
-    size = (frame.nx, frame.ny)
+    channel = Channel(frame.channel, frame.raw_x0, frame.raw_y0, frame.raw_step, frame.nx, frame.ny)
     scale = None if exposure.pixel_scale is None else exposure.pixel_scale * frame.raw_step
-    search = _Search([], None, 0.0)
-    header_wcs = _header_wcs(raw_path(context, exposure), frame)
-    if header_wcs is not None:
-        rough = solution_from_wcs(header_wcs, size)
-        search = _Search([header_wcs], rough.centre, 1.6 * rough.radius)
-    if exposure.pointing_ra is not None and exposure.pointing_dec is not None and scale is not None:
-        pointing = Pointing(exposure.pointing_ra, exposure.pointing_dec, scale, p.scale_tolerance, p.pointing_tolerance)
-        reach = 1.1 * (1.0 + 2.0 * p.pointing_tolerance) * float(np.hypot(*size)) / 2 * scale / 3600
-        search = _Search([*search.starts, pointing], search.centre or (pointing.ra, pointing.dec), max(search.radius, reach))
-    if search.starts:
-        return search
-    blind = solve_blind(stars.x, stars.y, stars.flux, (frame.ny, frame.nx), Path(p.index_folder), scale=scale)
-    if blind.solution is None:
-        return _Search([], None, 0.0, f"the header gives neither a WCS nor pointing and scale; {blind.reason}")
-    return _around("blind", blind.solution)
+    search = from_header(
+        read_header(raw_path(context, exposure)),
+        channel,
+        (exposure.pointing_ra, exposure.pointing_dec),
+        scale,
+        scale_tolerance=p.scale_tolerance,
+        pointing_tolerance=p.pointing_tolerance,
+    )
+    return search or blindly(stars, channel, scale, Path(p.index_folder))
 
 
-def _from_neighbour(session: Session, frame: Frame) -> _Search:
+def _from_neighbour(session: Session, frame: Frame) -> Search:
     """The solution of the frame nearest in time, of those that needed no neighbour themselves: so the order of work does not matter."""
     query = (
         sa.select(Frame.frame_id)
-        .join(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
-        .where(Frame.instrument_id == frame.instrument_id, WcsSolution.start.not_like("neighbour%"), Frame.frame_id != frame.frame_id)
+        .join(FirstSolution, FirstSolution.frame_id == Frame.frame_id)
+        .where(Frame.instrument_id == frame.instrument_id, FirstSolution.start.not_like("neighbour%"), Frame.frame_id != frame.frame_id)
         .order_by(sa.func.abs(Frame.jd_utc - frame.jd_utc), Frame.frame_id)
         .limit(1)
     )
     found = session.execute(query).scalar()
     if found is None:
         reason = "neither its header nor a blind search gives one, and no other frame of the instrument is solved"
-        return _Search([], None, 0.0, reason)
-    return _around("neighbour", plate_solution(session, found))
+        return Search([], None, 0.0, reason)
+    return around("neighbour", first_solution(session, found))
 
 
-def _header_wcs(path: Path, frame: Frame) -> PixelToSky | None:
-    """The celestial WCS of the raw header as a function of the frame's pixels, or None."""
-    header = read_header(path)
-    if "CTYPE1" not in header or "CRVAL1" not in header:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        try:
-            wcs = WCS(header, naxis=2)
-            middle = (frame.raw_x0 + frame.raw_step * (frame.nx - 1) / 2, frame.raw_y0 + frame.raw_step * (frame.ny - 1) / 2)
-            centre = wcs.pixel_to_world_values(*middle)
-        except (WcsError, ValueError, KeyError):
-            return None
-    if not wcs.has_celestial or not np.all(np.isfinite(centre)):
-        return None
-
-    x0, y0, step = frame.raw_x0, frame.raw_y0, frame.raw_step
-
-    def to_sky(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        ra, dec = wcs.all_pix2world(x0 + step * x, y0 + step * y, 0)
-        return ra, dec
-
-    return to_sky
-
-
-def _row(frame_id: int, fit: PlateFit) -> dict[str, object]:
-    s = fit.solution
+def solution_columns(frame_id: int, s: PlateSolution) -> dict[str, object]:
+    """Columns that first_solution and wcs_solution have of a transformation."""
     return {
         "frame_id": frame_id,
         "ra0": s.ra0,
@@ -200,6 +207,12 @@ def _row(frame_id: int, fit: PlateFit) -> dict[str, object]:
         "pixel_scale": s.scale,
         "rotation": s.rotation,
         "parity": s.parity,
+    }
+
+
+def _row(frame_id: int, fit: PlateFit) -> dict[str, object]:
+    return {
+        **solution_columns(frame_id, fit.solution),
         "n_matched": fit.n_matched,
         "n_catalogue": fit.n_catalogue_in_frame,
         "rms_x": fit.rms_x,

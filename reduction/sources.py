@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
 from db.sky import cone
-from db.tables import Source, WcsSolution
+from db.tables import FirstSolution, Source, WcsSolution
 from reduction.kernels.wcs import PlateSolution, apply_proper_motion
 
-__all__ = ["SourceTable", "julian_year", "plate_solution", "sources_near"]
+__all__ = ["SourceTable", "first_solution", "julian_year", "plate_solution", "sources_near"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,7 +54,13 @@ def sources_near(session: Session, ra: float, dec: float, radius: float, epoch: 
     return SourceTable(ids, at_ra, at_dec, mag, colour, measured > 0, fold, catalogued > 0)
 
 
+def first_solution(session: Session, frame_id: int) -> PlateSolution:
+    """The plate solution of a frame by itself: good to find out what is on it."""
+    text = session.execute(sa.select(FirstSolution.coeff).where(FirstSolution.frame_id == frame_id)).scalar_one()
+    return PlateSolution.from_row(json.loads(text))
+
+
 def plate_solution(session: Session, frame_id: int) -> PlateSolution:
-    """The plate solution of a frame."""
+    """The final plate solution of a frame."""
     text = session.execute(sa.select(WcsSolution.coeff).where(WcsSolution.frame_id == frame_id)).scalar_one()
     return PlateSolution.from_row(json.loads(text))

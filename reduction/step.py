@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.tables import Base
-from reduction.files.product import write_calibrated, write_image
+from reduction.files.product import write_calibrated, write_image, write_wcs
 
 __all__ = [
     "STEPS",
@@ -142,6 +142,7 @@ class NewFile:
     path: str
     sha256: str
     size: int
+    replaces: int | None = None  # product_id of the file, of another step, that it takes the place of
 
 
 @dataclass
@@ -181,6 +182,12 @@ class Context:
         path = f"calibrated/{name}-{self.input_hash[:10]}.fits"
         written = write_calibrated(self.files / path, *plane, header)
         return NewFile("calibrated", path, written.sha256, written.size)
+
+    def write_with_wcs(self, product_id: int, file: str, name: str, cards: Mapping[str, Any]) -> NewFile:
+        """Write a copy of a calibrated frame with a plate solution in its headers, to take the place of that product."""
+        path = f"calibrated/{name}-{self.input_hash[:10]}.fits"
+        written = write_wcs(self.files / file, self.files / path, cards)
+        return NewFile("calibrated", path, written.sha256, written.size, replaces=product_id)
 
 
 Plan = Callable[[Context, Any], list[Unit]]

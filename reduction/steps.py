@@ -1,7 +1,6 @@
 """Every step; importing this module declares them all and puts them in order.
 
-The shape map will come between discover and background, the PSF map between
-pattern and photometry.
+The PSF map will come between pattern and photometry.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from reduction import (
     catalogue,
     detector,
     discover,
+    distortion,
     extract,
     field,
     flats,
@@ -22,6 +22,8 @@ from reduction import (
     masters,
     pattern,
     photometry,
+    refine,
+    shapes,
     slots,
     solve,
     sort,
@@ -36,6 +38,7 @@ __all__ = [
     "catalogue",
     "detector",
     "discover",
+    "distortion",
     "extract",
     "fetch",
     "field",
@@ -47,6 +50,8 @@ __all__ = [
     "masters",
     "pattern",
     "photometry",
+    "refine",
+    "shapes",
     "slots",
     "solve",
     "sort",

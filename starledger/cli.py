@@ -14,14 +14,14 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from db.errors import StarledgerError
-from starledger import __version__, cli_archive, cli_convert, cli_demo, cli_frames, cli_header, cli_query
+from starledger import __version__, cli_archive, cli_convert, cli_demo, cli_frames, cli_header, cli_query, cli_solve
 from starledger.archive import Archive, create_archive, open_archive
 from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
 
 if TYPE_CHECKING:
     from reduction.step import Step
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run_steps"]
 
 _console = Console(stderr=True)
 
@@ -97,10 +97,10 @@ def reduce_command(
 
     Example: starledger reduce nights/2017-12-19 --catalogue field.ecsv --archive sqlite:///hatp32.db
     """
-    _run(None, paths or [], archive, files, catalogue or [], config, jobs, retry)
+    run_steps(None, paths or [], archive, files, catalogue or [], config, jobs, retry)
 
 
-def _run(
+def run_steps(
     steps: list[str] | None,
     paths: list[Path],
     url: str | None,
@@ -152,7 +152,7 @@ def _add_step(steps: typer.Typer, step: Step) -> None:
         jobs: JobsOption = 0,
         retry: RetryOption = False,
     ) -> None:
-        _run([step.name], [], archive, files, [], config, jobs, retry)
+        run_steps([step.name], [], archive, files, [], config, jobs, retry)
 
     def run_step_on(
         paths: Annotated[list[Path], typer.Argument(help="Files, or folders that hold them.")],
@@ -163,7 +163,7 @@ def _add_step(steps: typer.Typer, step: Step) -> None:
         retry: RetryOption = False,
     ) -> None:
         frames, catalogues = (paths, []) if step.per == "file" else ([], paths)
-        _run([step.name], frames, archive, files, catalogues, config, jobs, retry)
+        run_steps([step.name], frames, archive, files, catalogues, config, jobs, retry)
 
     target = "frames/" if step.per == "file" else "field.ecsv" if takes else "--archive sqlite:///night.db"
     text = f"{step.summary}\n\nExample: starledger {step.name} {target}"
@@ -213,6 +213,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 cli_archive.register(app)
 cli_convert.register(app)
 cli_header.register(app)
+cli_solve.register(app)
 cli_frames.register(app)
 cli_query.register(app)
 cli_demo.register(app)

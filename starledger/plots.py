@@ -1,8 +1,9 @@
-"""Plots of light curves."""
+"""Plots of light curves and of plate solutions."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,10 @@ from matplotlib.figure import Figure
 
 from db.errors import ConfigurationError
 
-__all__ = ["draw_light_curve", "plot_light_curve"]
+if TYPE_CHECKING:
+    from reduction.solvefile import FileSolution
+
+__all__ = ["draw_light_curve", "plot_light_curve", "plot_solution"]
 
 _COLOURS = ("#1f4e79", "#c55a11", "#548235", "#7030a0", "#7f6000", "#404040")
 _GREY = "#8c8c8c"
@@ -36,21 +40,10 @@ def plot_light_curve(frame: pd.DataFrame, path: Path, title: str) -> None:
     ConfigurationError
         When the file cannot be written, or nobody knows its format.
     """
-    figure = Figure(figsize=(9.0, 4.8), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    known = canvas.get_supported_filetypes()
-    if path.suffix.lower().lstrip(".") not in known:
-        raise ConfigurationError(
-            "no format of plots has this suffix", where=str(path), hint="name it .png, .pdf or .svg", code="plot.format"
-        )
+    figure = _figure(path, (9.0, 4.8))
     draw_light_curve(figure.add_subplot(), frame)
     figure.axes[0].set_title(title, loc="left", fontsize=11)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise ConfigurationError(
-            error.strerror or "cannot be written", where=str(path), hint="name another file", code="file.write"
-        ) from error
+    _save(figure, path)
 
 
 def draw_light_curve(axes: Axes, frame: pd.DataFrame) -> None:
@@ -97,3 +90,65 @@ def _limit(axes: Axes, mag: npt.NDArray[np.float64]) -> None:
         axes.set_ylim(high + margin, low - margin)
     else:
         axes.invert_yaxis()
+
+
+def plot_solution(found: FileSolution, path: Path, title: str) -> None:
+    """Draw a frame with its matched and missed stars, and the residuals of its plate solution, into a file.
+
+    Parameters
+    ----------
+    found : FileSolution
+        As from `reduction.solvefile.solve_file`.
+    path : Path
+        File to write; its suffix (.png, .pdf, .svg) is the format.
+    title : str
+        Line above the plot.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file cannot be written, or nobody knows its format.
+    """
+    figure = _figure(path, (13.0, 6.2))
+    frame, vectors = figure.subplots(1, 2)
+    s, fit = found.fit.solution, found.fit
+    ny, nx = found.data.shape
+    low, high = np.percentile(found.data[np.isfinite(found.data)], [20.0, 99.5])
+    frame.imshow(found.data, origin="lower", cmap="gray_r", vmin=low, vmax=high, interpolation="nearest")
+    x, y = s.project(found.stars.ra, found.stars.dec)
+    missed = s.inside(x, y)
+    missed[fit.cat_index] = False
+    frame.plot(x[missed], y[missed], "s", ms=7, mfc="none", mec=_COLOURS[1], lw=0, label=f"{missed.sum()} catalogue stars without a match")
+    matched = (found.found.x[fit.det_index], found.found.y[fit.det_index])
+    frame.plot(*matched, "o", ms=8, mfc="none", mec=_COLOURS[0], lw=0, label=f"{fit.n_matched} matched stars")
+    length = 0.04 * np.hypot(nx, ny) / max(float(np.hypot(fit.rms_x, fit.rms_y)), 1e-6)
+    arrows = vectors.quiver(
+        *matched, length * fit.residual_x, length * fit.residual_y, angles="xy", scale_units="xy", scale=1, width=0.002, color=_COLOURS[0]
+    )
+    unit = float(f"{np.hypot(fit.rms_x, fit.rms_y):.1g}")
+    vectors.quiverkey(arrows, 0.86, 1.03, length * unit, f"{unit:g} pixel", labelpos="E", fontproperties={"size": 9})
+    vectors.set_title("detected minus projected", loc="left", fontsize=10)
+    for axes in (frame, vectors):
+        axes.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5), xlabel="x (pixel)", ylabel="y (pixel)", aspect="equal")
+    frame.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=8, frameon=False, ncols=2)
+    frame.set_title(title, loc="left", fontsize=11)
+    _save(figure, path)
+
+
+def _figure(path: Path, size: tuple[float, float]) -> Figure:
+    """An empty figure, where the file's suffix is a format that is known."""
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    if path.suffix.lower().lstrip(".") not in FigureCanvasAgg(figure).get_supported_filetypes():
+        raise ConfigurationError(
+            "no format of plots has this suffix", where=str(path), hint="name it .png, .pdf or .svg", code="plot.format"
+        )
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise ConfigurationError(
+            error.strerror or "cannot be written", where=str(path), hint="name another file", code="file.write"
+        ) from error

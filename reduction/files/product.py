@@ -28,7 +28,16 @@ from db.errors import FrameUnusable
 from reduction.files.fits import STRUCTURE, cut_header, each_hdu, opened, readable, require_complete
 from reduction.files.tiles import DECODING_ERRORS, error_hdu, lossless_hdu, lowest_error, science_hdu
 
-__all__ = ["TEMPORARY_PREFIX", "Written", "read_calibrated", "read_image", "write_atomically", "write_calibrated", "write_image"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "Written",
+    "read_calibrated",
+    "read_image",
+    "write_atomically",
+    "write_calibrated",
+    "write_image",
+    "write_wcs",
+]
 
 TEMPORARY_PREFIX = ".tmp-"
 """Start of the name of a file that is being written."""
@@ -109,6 +118,41 @@ def write_calibrated(
     in_adu["BUNIT"] = "adu"
     hdus = [science_hdu("SCI", science, lowest, in_adu), error_hdu("ERR", error, lowest, in_adu), lossless_hdu("MASK", mask, shared)]
     return _write(Path(path), hdus, header)
+
+
+def write_wcs(path: str | Path, target: str | Path, cards: Mapping[str, Any]) -> Written:
+    """Copy a file of `write_calibrated` with a world coordinate system in its headers, atomically; the pixels stay packed as they are.
+
+    Parameters
+    ----------
+    path, target : path
+        The file, and the name of the copy.
+    cards : mapping
+        Keywords and values of the world coordinate system; they take the place of any that the file has.
+
+    Returns
+    -------
+    Written
+        The same file and cards always give the same bytes.
+
+    Raises
+    ------
+    FrameUnusable
+        As `read_image`.
+    """
+    with opened(Path(path), packed=True) as (hdus, _):
+        hdus.readall()
+        for hdu in hdus[1:]:
+            for keyword in [card.keyword for card in hdu.header.cards if _WCS.fullmatch(card.keyword)]:
+                hdu.header.remove(keyword, ignore_missing=True, remove_all=True)
+            hdu.header.update(cards)
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+            hdus.writeto(buffer, checksum=False)
+    contents = buffer.getbuffer()
+    write_atomically(Path(target), contents)
+    return Written(sha256=hashlib.sha256(contents).hexdigest(), size=len(contents))
 
 
 def _write(path: Path, hdus: list[Any], header: fits.Header | Mapping[str, Any] | None) -> Written:

@@ -23,7 +23,7 @@ from reduction.headers.reader import HeaderReader
 from reduction.headers.times import ExposureTime, exposure_time
 from reduction.headers.values import text
 
-__all__ = ["Facts", "InstrumentDefinition", "Section", "facts", "identify", "load_definitions"]
+__all__ = ["Facts", "facts", "identify", "InstrumentDefinition", "load_definitions", "Place", "place", "Section"]
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,33 @@ def facts(
     }
     missing = missing_facts(known, definition)
     return Facts(definition=definition.name, notes=tuple(reader.notes), missing=missing, sources=reader.sources, **known)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Facts that a plate solution starts from; None where the header does not say."""
+
+    ra: float | None
+    dec: float | None
+    pixel_scale: float | None
+    saturation: float | None
+    bayer: str | None
+    trim: Section | None
+
+
+def place(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tuple[int, int]) -> Place:
+    """Pointing (deg), pixel scale (arcsec) and what the pixels are, of a file of which no more is asked: not even a time.
+
+    Parameters
+    ----------
+    header, definition, shape
+        As for `facts`.
+    """
+    reader = HeaderReader(header, definition, shape)
+    ra, dec = _pointing(reader)
+    bayer, _ = camera.bayer_and_filter(reader)
+    trim, _ = camera.sections(reader)
+    return Place(ra, dec, camera.pixel_scale(reader, camera.binning(reader)[0]), reader.number("saturation"), bayer, trim)
 
 
 def _exptime(reader: HeaderReader, where: str) -> float:

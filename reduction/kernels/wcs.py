@@ -167,6 +167,12 @@ class PlateSolution:
         near = near_x & near_y
         return np.where(near, x, np.nan), np.where(near, y, np.nan)
 
+    def shifted(self, dx: float, dy: float, size: tuple[int, int] | None = None) -> PlateSolution:
+        """The same for a frame on which every star lies `dx`, `dy` (pixel) further, of `size` (nx, ny) if that is another."""
+        nx, ny = size or (self.nx, self.ny)
+        coeff_x, coeff_y = (self.coeff_x[0] + dx, *self.coeff_x[1:]), (self.coeff_y[0] + dy, *self.coeff_y[1:])
+        return PlateSolution(self.ra0, self.dec0, self.order, coeff_x, coeff_y, nx, ny)
+
     def unproject(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """RA (0 to 360) and Dec (degree) of pixel positions.
 
