@@ -28,7 +28,7 @@ def by_sep(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The recipe of sep's documentation, with windowed centroids for the half-light radius and errors left out."""
     background = sep.Background(image)
     flat = image - background.back(dtype=np.float32)
-    objects = sep.extract(flat, 5.0, err=background.globalrms)
+    objects = sep.extract(flat, 1.5, err=background.globalrms)
     radius, _ = sep.flux_radius(flat, objects["x"], objects["y"], 6.0 * objects["a"], 0.5, normflux=objects["flux"], subpix=5)
     x, y, _ = sep.winpos(flat, objects["x"], objects["y"], 2.0 / 2.35 * radius)
     return x, y
@@ -45,7 +45,7 @@ def by_source_extractor(image: np.ndarray, folder: Path) -> tuple[np.ndarray, np
         "STARNNW_NAME": shared / "default.nnw",
         "CATALOG_NAME": folder / "stars",
         "CATALOG_TYPE": "ASCII",
-        "DETECT_THRESH": 2.0,
+        "DETECT_THRESH": 1.5,
         "DETECT_MINAREA": 4,
         "NTHREADS": 1,
         "MEMORY_PIXSTACK": 3000000,
@@ -70,9 +70,10 @@ def verdict(x: np.ndarray, y: np.ndarray, truth: tuple[np.ndarray, np.ndarray, n
     bright = (snr > 100) & alone & inside & (distance < 1.0)
     offset = np.concatenate([x[nearest[bright]] - true_x[bright], y[nearest[bright]] - true_y[bright]])
     spurious = np.mean(cKDTree(np.column_stack([true_x, true_y])).query(np.column_stack([x, y]))[0] > 2.0)
+    isolated, every = (100.0 * np.mean(distance[which] < 1.5) for which in (wanted & alone, wanted))
     return (
-        f"{x.size} found, {100 * np.mean(distance[wanted & alone] < 1.5):.2f} % of isolated and {100 * np.mean(distance[wanted] < 1.5):.2f} % "
-        f"of all above S/N {SIGNIFICANT:.0f}, {100 * spurious:.2f} % spurious, {1000 * 1.48 * np.median(np.abs(offset)):.1f} mpx at S/N > 100"
+        f"{x.size} found, {isolated:.2f} % of isolated and {every:.2f} % of all above S/N {SIGNIFICANT:.0f}, "
+        f"{100 * spurious:.2f} % spurious, {1480 * np.median(np.abs(offset)):.1f} mpx at S/N > 100"
     )
 
 

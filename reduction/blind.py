@@ -222,10 +222,11 @@ def _run(words: list[str], limit: float, name: str, question: str = "") -> str:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+    output: str = answer
     if process.returncode != 0:
         line = (complaint.strip().splitlines() or [""])[-1]
         raise _Stopped(f"{name} ended with code {process.returncode}: {line}")
-    return answer
+    return output
 
 
 _ASK = {"astrometry": _package, "solve-field": _program}

@@ -90,7 +90,7 @@ def needed(chosen: Mapping[str, Chosen], kinds: Iterable[str], done: Iterable[st
 
 
 def zero_is_gone(done: Iterable[str]) -> bool:
-    """Whether what an observatory has done took the zero level off: by its bias, or by a dark, which has it in it where there was no bias."""
+    """Whether an observatory has taken the zero level off: by its bias, or by a dark that has it in it where there was no bias."""
     return not {"bias", "dark"}.isdisjoint(done)
 
 

@@ -9,13 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-<<<<<<< HEAD
-from db.tables import Detection, Field, Frame, Source, WcsSolution
-from reduction.catalogues.intake import source_columns
-=======
 from db.tables import Detection, Field, FirstSolution, Frame, Source
-from reduction.catalogue import source_columns
->>>>>>> astrometry
+from reduction.catalogues.intake import source_columns
 from reduction.extract import detections_of
 from reduction.kernels.colours import assumed_colour
 from reduction.kernels.discover import cluster_detections, match_sky

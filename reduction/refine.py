@@ -48,7 +48,9 @@ class RefineParameters:
 
     radius: float = parameter(1.0, "pixel", "a detection this close to a source is that source")
     clip: float = parameter(5.0, "sigma", "pairs farther off are left out of the fit")
-    tolerance: float = parameter(1.1, "", "the night's distortion serves a frame whose stars it fits as well as its own does, to this factor")
+    tolerance: float = parameter(
+        1.1, "", "the night's distortion is used where it fits the stars as well as the frame's own, to this factor"
+    )
     disturbed: float = parameter(1.6, "", "a frame whose residuals exceed the night's by this factor gets a warning")
 
 
@@ -87,6 +89,7 @@ def refine(context: Context, unit: Unit, p: RefineParameters) -> Output:
     on_frame = final.solution.inside(*final.solution.project(near.ra, near.dec))
     cards, deviation = fits_wcs(final.solution)
     covered = coverage_ranges(final.solution)
+    warning = _disturbed(final, night, p.disturbed) if night is not None else None
     row = {
         **solution_columns(frame.frame_id, final.solution),
         "n_matched": int(final.used.catalogued.sum()),
@@ -96,7 +99,7 @@ def refine(context: Context, unit: Unit, p: RefineParameters) -> Output:
         "rms_y": final.rms[1],
         "chance": first.chance,
         "distortion": final.distortion,
-        "warning": _disturbed(final, night, p.disturbed) if night is not None else None,
+        "warning": warning,
         "fits": json.dumps(cards),
         "fits_error": deviation,
     }
@@ -112,7 +115,7 @@ def refine(context: Context, unit: Unit, p: RefineParameters) -> Output:
     if file is not None:
         # the row stays that of step calibrate; the writer gives it the new file
         rows.append(Rows(CalibratedFrame, {**mine, "task_id": calibrated.task_id}, upsert=True))
-    return Output(rows=rows, file=file, remark=row["warning"])
+    return Output(rows=rows, file=file, remark=warning)
 
 
 @dataclass(frozen=True)

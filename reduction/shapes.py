@@ -52,11 +52,9 @@ def shapes(context: Context, unit: Unit, p: ShapesParameters) -> Output:
         snr = found["flux"] / found["flux_err"]
         good = (found["flags"] & _SPOILED == 0) & (snr >= p.min_snr) & np.isfinite(found["shape_s"])
     mag, colour = _known(context.session, frame, found["number"])
-    stars = {name: found[name][good].astype(float) for name in ("x", "y", "shape_s", "shape_d", "shape_k")}
+    x, y, s, d, k = (found[name][good].astype(float) for name in ("x", "y", "shape_s", "shape_d", "shape_k"))
     try:
-        fitted = fit_shape_map(
-            *stars.values(), snr[good], size=(frame.nx, frame.ny), mag=mag[good], colour=colour[good], max_order=p.order
-        )
+        fitted = fit_shape_map(x, y, s, d, k, snr[good], size=(frame.nx, frame.ny), mag=mag[good], colour=colour[good], max_order=p.order)
     except AlgorithmFailed as error:
         raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
     middle = fitted.evaluate((frame.nx - 1) / 2.0, (frame.ny - 1) / 2.0)

@@ -15,18 +15,22 @@ from astropy.io import fits
 from db.errors import AlgorithmFailed, ConfigurationError, FrameUnusable
 from db.flags import Mask
 from reduction.blind import DEFAULT_INDEX_DIR
+from reduction.catalogue import read_table
+from reduction.catalogues.columns import EPOCH, recognise, stars_of
 from reduction.files.convert import read_raw
 from reduction.headers.definition import InstrumentDefinition
-from reduction.headers.facts import Place, place
+from reduction.headers.facts import Place, facts, place
 from reduction.headers.instrument import identify
 from reduction.kernels.calibrate import saturated_mask
+from reduction.kernels.colours import fit_magnitude
 from reduction.kernels.extract import Detections, extract
 from reduction.kernels.fitswcs import fits_wcs
 from reduction.kernels.mosaic import Channel, channels_of
 from reduction.kernels.plate import PlateFit
 from reduction.kernels.plate import solve as solve_plate
-from reduction.kernels.wcs import unit_vectors
+from reduction.kernels.wcs import apply_proper_motion, unit_vectors
 from reduction.search import Search, StarImages, blindly, from_header
+from reduction.sources import julian_year
 
 __all__ = ["FileSolution", "Hints", "StarList", "solve_file", "stars_from", "write_solved"]
 
@@ -35,16 +39,24 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StarList:
-    """Catalogue stars as arrays of one length: ra, dec (deg) at the frame's epoch, or near it, and mag."""
+    """Catalogue stars as arrays of one length: ra, dec (deg) at `epoch` (Julian year), proper motions (mas/yr), and mag."""
 
     ra: FloatArray
     dec: FloatArray
+    pmra: FloatArray
+    pmdec: FloatArray
     mag: FloatArray
+    epoch: float = EPOCH
+
+    def at(self, epoch: float) -> StarList:
+        """The same where they stand in another year."""
+        ra, dec = apply_proper_motion(self.ra, self.dec, self.pmra, self.pmdec, self.epoch, epoch)
+        return StarList(ra, dec, self.pmra, self.pmdec, self.mag, epoch)
 
     def around(self, ra: float, dec: float, radius: float) -> StarList:
         """Those within `radius` degrees of a position."""
         near = unit_vectors(self.ra, self.dec) @ unit_vectors(ra, dec) > np.cos(np.radians(radius))
-        return StarList(self.ra[near], self.dec[near], self.mag[near])
+        return StarList(self.ra[near], self.dec[near], self.pmra[near], self.pmdec[near], self.mag[near], self.epoch)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,24 @@ class FileSolution:
     found: Detections
     stars: StarList
     fit: PlateFit
+
+
+def stars_from(paths: Sequence[Path]) -> StarList:
+    """Stars of catalogue files, with their magnitudes as fits use them.
+
+    Raises
+    ------
+    ConfigurationError
+        A file is no catalogue.
+    """
+    parts = [np.zeros((5, 0))]
+    for path in paths:
+        table = read_table(path)
+        stars = stars_of(table, recognise(table.colnames, {}, str(path)), 2000.0, str(path))
+        magnitudes = stars.magnitudes()
+        mag = fit_magnitude(magnitudes) if magnitudes else np.full(len(stars), np.nan)
+        parts.append(np.array([stars.ra, stars.dec, stars.pmra, stars.pmdec, mag]))
+    return StarList(*np.concatenate(parts, axis=1))
 
 
 def solve_file(
@@ -100,7 +130,8 @@ def solve_file(
         The file cannot be read, has too few stars, or no solution is confirmed by them.
     """
     raw = read_raw(path)
-    known = place(raw.header, identify(raw.header, definitions), raw.data.shape)
+    definition = identify(raw.header, definitions)
+    known = place(raw.header, definition, raw.data.shape)
     ny, nx = raw.data.shape
     channels = channels_of(known.bayer, known.trim or (0, nx, 0, ny))
     channel = next((one for one in channels if one.name == "G1"), channels[0])
@@ -114,7 +145,7 @@ def solve_file(
             hint="give --ra, --dec and --scale, or a folder with index files",
             code="solve.no_start",
         )
-    near = stars.around(*search.centre, search.radius)
+    near = stars.at(_epoch(raw.header, definition, raw.data.shape)).around(*search.centre, search.radius)
     if len(near.ra) == 0:
         raise AlgorithmFailed(
             f"no catalogue star within {search.radius:.2f} deg of {search.centre[0]:.4f} {search.centre[1]:+.4f}",
@@ -127,6 +158,15 @@ def solve_file(
     except (AlgorithmFailed, FrameUnusable) as error:
         raise type(error)(error.message, where=str(path), hint=error.hint, code=error.code) from error
     return FileSolution(channel, data, found, near, fit)
+
+
+def _epoch(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tuple[int, ...]) -> float:
+    """Julian year of the exposure; that of the catalogue where the header does not tell the time."""
+    try:
+        found = facts(header, definition, (shape[0], shape[1]))
+    except FrameUnusable:
+        return EPOCH
+    return julian_year(found.mid_jd1 + found.mid_jd2)
 
 
 def _extract(data: npt.NDArray[np.float32], saturation: float | None, threshold: float) -> Detections:

@@ -39,7 +39,7 @@ class Standards:
     @property
     def catalogued(self) -> npt.NDArray[np.bool_]:
         """Pairs of catalogue stars."""
-        return self.in_fit == 1
+        return np.asarray(self.in_fit == 1)
 
     def take(self, index: npt.NDArray[np.generic]) -> Standards:
         """The pairs at `index` (integers or booleans)."""

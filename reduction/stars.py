@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
 from db.sky import cone
-from db.tables import Field, Frame, Source, SourceMagnitude, SourceNeighbour, WcsSolution
+from db.tables import Field, FirstSolution, Frame, Source, SourceMagnitude, SourceNeighbour
 from reduction.kernels.colours import BANDS, assumed_colour, colours_of, combine, main_column
 from reduction.kernels.crowding import close_pairs
 from reduction.kernels.identity import unit_vectors
@@ -78,7 +78,7 @@ def _groups(fields: Sequence[Field]) -> dict[int, list[Field]]:
     after=("discover",),
     plan=_plan,
     parameters=StarsParameters,
-    reads=(Field, Frame, WcsSolution, Source, SourceMagnitude),
+    reads=(Field, Frame, FirstSolution, Source, SourceMagnitude),
     writes=(Field, Source, SourceNeighbour),
 )
 def stars(context: Context, unit: Unit, p: StarsParameters) -> Output:
@@ -204,8 +204,8 @@ def _fit(before: FloatArray, values: Mapping[str, FloatArray]) -> _Fit:
 def _fwhm(session: Session, field: Field) -> float:
     """Median FWHM of a field's frames, arcsec; 0 when none was measured."""
     query = (
-        sa.select(Frame.fwhm * WcsSolution.pixel_scale)
-        .join(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
+        sa.select(Frame.fwhm * FirstSolution.pixel_scale)
+        .join(FirstSolution, FirstSolution.frame_id == Frame.frame_id)
         .where(Frame.field_id == field.field_id, Frame.fwhm.is_not(None))
     )
     found = session.execute(query).scalars().all()

@@ -110,6 +110,7 @@ def run_steps(
     jobs: int,
     retry: bool,
 ) -> None:
+    """Run steps (all of them for None), with progress and a summary; leaves with the exit code."""
     from starledger.reduce import check_inputs, exit_code, reduce, settings_for
     from starledger.report import ProgressReporter, remarks, summary_table
 

@@ -15,21 +15,41 @@ from db.errors import ConfigurationError, StarledgerError
 from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
 
 if TYPE_CHECKING:
-    from reduction.solvefile import FileSolution, Hints, StarList
+    from reduction.solvefile import FileSolution, Hints
 
 __all__ = ["register"]
 
 
+PathsArgument = Annotated[
+    list[Path] | None, typer.Argument(help="Files to solve without an archive; without any: the pending frames of an archive.")
+]
+RaOption = Annotated[float | None, typer.Option("--ra", help="Right ascension of the frame, deg; else the header's.", show_default=False)]
+DecOption = Annotated[float | None, typer.Option("--dec", help="Declination of the frame, deg.", show_default=False)]
+ScaleOption = Annotated[float | None, typer.Option("--scale", help="Pixel scale, arcsec; else the header's.", show_default=False)]
+BlindOption = Annotated[bool, typer.Option("--blind", help="Take no hint from the header.")]
+IndexOption = Annotated[Path | None, typer.Option("--index", help="Folder with astrometry.net index files.", show_default=False)]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", help="Draw matched stars and residuals into this file; into a folder for several.", show_default=False),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Write the pixels with the solution to this FITS file; to a folder for several.", show_default=False
+    ),
+]
+
+
 def solve(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files to solve without an archive; none: an archive's pending frames.")] = None,
+    paths: PathsArgument = None,
     catalogue: CatalogueOption = None,
-    ra: Annotated[float | None, typer.Option(help="Right ascension of the middle of the frame, deg; else the header's.", show_default=False)] = None,
-    dec: Annotated[float | None, typer.Option(help="Declination of the middle of the frame, deg.", show_default=False)] = None,
-    scale: Annotated[float | None, typer.Option(help="Pixel scale, arcsec; else the header's.", show_default=False)] = None,
-    blind: Annotated[bool, typer.Option("--blind", help="Take no hint from the header.")] = False,
-    index: Annotated[Path | None, typer.Option("--index", help="Folder with astrometry.net index files.", show_default=False)] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw matched stars and residuals into this file, or folder for several.", show_default=False)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the pixels with the solution as FITS here; a folder for several.", show_default=False)] = None,
+    ra: RaOption = None,
+    dec: DecOption = None,
+    scale: ScaleOption = None,
+    blind: BlindOption = False,
+    index: IndexOption = None,
+    plot: PlotOption = None,
+    output: OutputOption = None,
     archive: ArchiveOption = None,
     files: FilesOption = None,
     config: ConfigOption = None,
@@ -107,7 +127,7 @@ def _table(found: FileSolution) -> Table:
     ny, nx = found.data.shape
     rows = {
         "centre": f"{ra:.5f} {dec:+.5f} deg   {_sexagesimal(ra, dec)}",
-        "field": f"{nx * s.scale / 3600:.3f} x {ny * s.scale / 3600:.3f} deg ({nx} x {ny} pixel{'' if found.channel.name == 'mono' else f', channel {found.channel.name}'})",
+        "field": f"{nx * s.scale / 3600:.3f} x {ny * s.scale / 3600:.3f} deg, {nx} x {ny} pixel, channel {found.channel.name}",
         "scale": f"{s.scale:.4f} arcsec/pixel",
         "rotation": f"{s.rotation:.3f} deg (position angle of +y), {'as on the sky' if s.parity < 0 else 'mirrored'}",
         "stars": f"{fit.n_matched} of {fit.n_catalogue_in_frame} catalogue stars matched, {len(found.found)} detections",

@@ -71,8 +71,9 @@ _VIEW_TEXT = {
     "flag_bit": "The bits of `measurement.flags` by name: see [flags](flags.md).",
 }
 
-#: Columns of views that are no table's: unit and meaning.
+#: Columns of views that are no table's, or in one view mean more than in the table that passes them on: unit and meaning.
 _VIEW_OWN = {
+    "frame_master.kind": ("", "bias, dark, flat or pattern"),
     "failure": ("", "The step that failed on it, and the error's one line; NULL when none did"),
     "is_choice": ("", "1 when a person chose it, 0 when the rule did"),
     "scale": ("", "Factor that brings a dark to the frame's exposure time; else 1"),
@@ -337,7 +338,9 @@ def _view_columns(view: str, columns: Sequence[str]) -> dict[str, tuple[str, str
         source = next(
             (Base.metadata.tables[t].c[name] for t in found if t in Base.metadata.tables and name in Base.metadata.tables[t].c), None
         )
-        if source is not None:
+        if f"{view}.{name}" in _VIEW_OWN:
+            facts[name] = _VIEW_OWN[f"{view}.{name}"]
+        elif source is not None:
             facts[name] = (source.info["unit"], _meaning(source).replace("Surrogate", source.table.name))
         elif name in _VIEW_OWN:
             facts[name] = _VIEW_OWN[name]

@@ -18,13 +18,13 @@ from db.tables import (
     Catalogue,
     CatalogueCoverage,
     Exposure,
+    FirstSolution,
     Frame,
     Source,
     SourceLink,
     SourceMagnitude,
     SourceName,
     Task,
-    WcsSolution,
 )
 from reduction.catalogues.columns import Stars, recognise, stars_of
 from reduction.catalogues.held import held_ranges, order_of_circle
@@ -141,10 +141,10 @@ def _circles_of_frames(session: Session, p: FetchParameters) -> list[_Circle]:
         sa.select(
             *(Frame.instrument_id, Frame.night_id, Frame.nx, Frame.ny, Frame.raw_step, Frame.n_detection),
             *(Exposure.pointing_ra, Exposure.pointing_dec, Exposure.pixel_scale.label("header_scale")),
-            *(WcsSolution.ra, WcsSolution.dec, WcsSolution.radius, WcsSolution.pixel_scale),
+            *(FirstSolution.ra, FirstSolution.dec, FirstSolution.radius, FirstSolution.pixel_scale),
         )
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .outerjoin(WcsSolution, WcsSolution.frame_id == Frame.frame_id)
+        .outerjoin(FirstSolution, FirstSolution.frame_id == Frame.frame_id)
         .where(Frame.type == "object", Frame.n_detection.is_not(None))
     )
     places: dict[tuple[int, int], set[tuple[float, float, float]]] = {}
@@ -195,7 +195,7 @@ def _survey(name: str, p: FetchParameters) -> tuple[Survey, str]:
     after=("extract",),
     plan=_plan,
     parameters=FetchParameters,
-    reads=(Frame, Exposure, WcsSolution, Catalogue, CatalogueCoverage, Source, SourceLink, Task),
+    reads=(Frame, Exposure, FirstSolution, Catalogue, CatalogueCoverage, Source, SourceLink, Task),
     writes=(Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName),
 )
 def fetch(context: Context, unit: Unit, p: FetchParameters) -> Output:

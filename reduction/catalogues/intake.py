@@ -92,9 +92,13 @@ def take_in(
     known = _known_sources(session, vectors, mine)
     ids, index, separation = _identify(stars, vectors, known, match_radius)
     at = index >= 0
-    mine_or_discovered, discovered = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
-    mine_or_discovered[at], discovered[at] = (known.mine | known.discovered)[index[at]], known.discovered[index[at]]
+    discovered, takes_over, by_gaia = (np.zeros(len(ids), dtype=bool) for _ in range(3))
+    discovered[at] = known.discovered[index[at]]
+    takes_over[at] = (known.mine | known.discovered)[index[at]]
+    by_gaia[at] = np.isin(ids[at], list(known.links.values()))
     named_now = (stars.gaia > 0) & (stars.gaia != ids)  # by Gaia, after it had a number of its own
+    # Gaia's position is the better one: a catalogue that is read again does not take it back.
+    takes_over = (takes_over & ~(by_gaia & (stars.gaia == 0))) | (named_now & at)
     linked = discovered | (named_now & at & ~np.isin(stars.gaia, list(known.links)))  # a link that stands says how it came about
     columns = _columns(ids, stars)
     change = _Change(
@@ -103,7 +107,7 @@ def take_in(
         whole,
         gone=_made_by(session, mine, ids),
         again=ids[at],
-        changed=_where(columns, mine_or_discovered | (named_now & at)),
+        changed=_where(columns, takes_over),
         rows=[
             Rows(Source, _where(columns, ~at)),
             _magnitude_rows(ids, catalogue_id, stars),

@@ -52,7 +52,8 @@ def read_camera(path: str | Path) -> RawImage:
     Returns
     -------
     RawImage
-        `data` is the visible part of the mosaic, black level included, first stored row first. The header holds the cards of `reduction.files.exif.exif_header` and
+        `data` is the visible part of the mosaic, black level included, first stored row first. The header holds
+        the cards of `reduction.files.exif.exif_header` and
 
         - BAYERPAT: colours of the pixels (x, y) = (0, 0), (1, 0), (0, 1), (1, 1) of `data`, such as RGGB;
           absent for a monochrome sensor. XBAYROFF and YBAYROFF are 0, ROWORDER is TOP-DOWN.

@@ -97,9 +97,7 @@ def _tags(contents: bytes, names: Mapping[int, Any] = MappingProxyType({})) -> d
             tags = exifread.process_file(_Bounded(contents), details=True, extract_thumbnail=False)
     except _DAMAGED:
         return {}
-    found = {
-        f"Image {names[tag.tag][0]}" if tag.tag in names else name: tag.values for name, tag in tags.items() if hasattr(tag, "values")
-    }
+    found = {f"Image {names[tag.tag][0]}" if tag.tag in names else name: tag.values for name, tag in tags.items() if hasattr(tag, "values")}
     # Only the printed form of a maker's temperature has its zero point taken off.
     found |= {name: tag.printable for name, tag in tags.items() if name.endswith("CameraTemperature")}
     return found

@@ -54,8 +54,10 @@ STRUCTURE = (
 )
 
 
-#: Different values below which a common step is chance: the two or three of a bias frame without noise and its hot pixels.
-_LEAST_VALUES = 8
+#: A common step is chance where fewer than 8 values differ, of which fewer than 3 have a thousandth of the pixels each:
+#: a bias frame without noise and its hot pixels.
+_LEAST_VALUES, _LEAST_POPULATED, _POPULATED = 8, 3, 1e-3
+_STEP_SAMPLE = 100_000
 
 
 @dataclass(frozen=True)
@@ -191,20 +193,22 @@ def value_step(data: npt.NDArray[np.float32], unit: float) -> float:
     Returns
     -------
     float
-        A multiple of `unit`, ADU: 4 where a camera's 14 bits were stretched to 16. `unit` itself where fewer than 8 values
-        differ, whose common step would be chance; 0 for continuous values, and for steps finer than the floats' own.
+        A multiple of `unit`, ADU: 4 where a camera's 14 bits were stretched to 16. `unit` itself where so few values
+        differ that their common step may be chance; 0 for continuous values, and for steps finer than the floats' own.
     """
     finite = data[np.isfinite(data)]
     if unit <= 0.0 or finite.size == 0 or float(np.spacing(np.abs(finite).max())) > unit:
         return 0.0
-    # Nearly every frame is told by a thousandth of its pixels, at an odd stride, which visits all columns.
-    samples = finite[:: (finite.size // 1000) | 1], finite
-    for sample in samples:
+    # Nearly every frame is told by a sample, at an odd stride, which visits all columns.
+    few = finite[:: (finite.size // _STEP_SAMPLE) | 1]
+    for sample in (few, finite):
         steps = np.rint((sample.astype(np.float64) - float(finite[0])) / unit).astype(np.int64)
         common = int(np.gcd.reduce(steps))
         if common == 1:
             return unit
-    return unit * common if any(np.unique(sample).size >= _LEAST_VALUES for sample in samples) else unit
+    counts = np.unique(few, return_counts=True)[1]
+    believed = counts.size >= _LEAST_VALUES or np.count_nonzero(counts > _POPULATED * few.size) >= _LEAST_POPULATED
+    return unit * common if believed else unit
 
 
 def _require_exact(values: npt.NDArray[Any], data: npt.NDArray[np.float32], path: Path) -> None:

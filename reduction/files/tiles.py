@@ -162,7 +162,7 @@ def _can_be_quantised(values: npt.NDArray[np.float32], step: float) -> bool:
     """
     if not np.isfinite(step) or values.shape[1] <= 1:
         return False
-    return np.count_nonzero(np.abs(values) > _MOST_STEPS * step) <= _FEW * values.size
+    return bool(np.count_nonzero(np.abs(values) > _MOST_STEPS * step) <= _FEW * values.size)
 
 
 def _quantised_hdu(name: str, values: npt.NDArray[np.float32], step: float, method: int, cards: fits.Header | None) -> fits.CompImageHDU:

@@ -34,7 +34,7 @@ _DONE_WORDS = {
     "dark": re.compile(r"\bdark[- ]?(frame |current )?(has been |was )?(correct|subtract|remov)", re.IGNORECASE),
     "flat": re.compile(r"\bflat[- ]?(field(ed)?|frame)?[- ]?(has been |was )?(correct|divid|normali)|\bflat-?fielded\b", re.IGNORECASE),
 }
-_CLAUSES = re.compile(r"[,;]|\.\s|\bbut\b", re.IGNORECASE)
+_CLAUSES = re.compile(r"[,;]|(?<!\bno)\.\s|\bbut\b", re.IGNORECASE)
 _OVERSCAN_WORDS = re.compile(r"overscan|trim|subtract|correct|remov|done", re.IGNORECASE)
 _STRIPS = ("OVERSCAN", "TRIM")
 _YES = {"t", "y", "true", "yes"}

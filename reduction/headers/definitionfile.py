@@ -232,13 +232,18 @@ def checked_values(table: Any, key: str, where: str) -> dict[str, Any]:
 
 
 def _check_value(path: str, name: str, value: Any, where: str) -> None:
-    form = FACTS[name].form if name in FACTS else "number"
     if name == "date_obs":
         if not _MOMENT.match(value.isoformat() if isinstance(value, dt.datetime) else str(value)):
             raise wrong_key(where, path, repr(value), "give date and time as 2024-03-08T21:04:05, in UTC or with +HH:MM behind it")
     elif name == "date_from_name":
         _check_name_pattern(value, path, where)
-    elif form == "text":
+    else:
+        _check_fact(path, name, value, where)
+
+
+def _check_fact(path: str, name: str, value: Any, where: str) -> None:
+    form = FACTS[name].form if name in FACTS else "number"
+    if form == "text":
         if not isinstance(value, str):
             raise wrong_key(where, path, repr(value), "give a text")
         if name == "bayer" and value not in (*BAYER_PATTERNS, "none"):

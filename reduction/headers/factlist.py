@@ -150,7 +150,9 @@ SETTINGS: Mapping[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
         "utc_offset": ("h", "how far the camera's local clock is ahead of UTC: 2 for UTC+2, -7 for UTC-7", ("default", "override")),
         "date_obs": ("", "start of the exposure, UTC unless an offset stands behind it: `2024-03-08T21:04:05.5`", ("default", "override")),
         "date_from_name": (
-            "", "how the start of the exposure stands in the file's name: `%Y%m%d_%H%M%S`; local time by `utc_offset`", ("default", "override"),
+            "",
+            "how the start of the exposure stands in the file's name: `%Y%m%d_%H%M%S`; local time by `utc_offset`",
+            ("default", "override"),
         ),
         "time_offset": ("s", "added to every time", ("override",)),
         "time_sigma": ("s", "least uncertainty of a time", ("override",)),

@@ -252,9 +252,10 @@ def _names(reader: HeaderReader) -> dict[str, Any]:
         **{fact: reader.text(fact) for fact in ("telescope", "object", "lens", "camera_serial", "read_mode", "site_name")},
     }
     for fact, longest in _LONGEST.items():
-        if len(names[fact] or "") > longest:
-            reader.notes.append(f"{fact} = {names[fact]} is cut to {longest} characters")
-            names[fact] = names[fact][:longest].rstrip()
+        name = names[fact]
+        if name is not None and len(name) > longest:
+            reader.notes.append(f"{fact} = {name} is cut to {longest} characters")
+            names[fact] = name[:longest].rstrip()
     return names
 
 

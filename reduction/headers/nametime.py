@@ -8,7 +8,16 @@ from pathlib import Path
 
 __all__ = ["time_in_name", "time_pattern"]
 
-_DIGITS = {"Y": r"\d{4}", "m": r"\d{2}", "d": r"\d{2}", "H": r"\d{2}", "M": r"\d{2}", "S": r"\d{2}", "f": r"\d{1,9}", "z": r"[+-]\d{2}:?\d{2}|Z"}
+_DIGITS = {
+    "Y": r"\d{4}",
+    "m": r"\d{2}",
+    "d": r"\d{2}",
+    "H": r"\d{2}",
+    "M": r"\d{2}",
+    "S": r"\d{2}",
+    "f": r"\d{1,9}",
+    "z": r"[+-]\d{2}:?\d{2}|Z",
+}
 _NEEDED = ("Y", "m", "d", "H", "M")
 
 

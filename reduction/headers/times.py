@@ -129,8 +129,7 @@ def _no_time(definition: InstrumentDefinition, local: list[str], where: str) -> 
     return FrameUnusable(
         f"no time of exposure under {tried}",
         where=where,
-        hint="name the keyword under [[instrument.times]], or give date_from_name (such as '%Y%m%d_%H%M%S') or date_obs under [default], in "
-        "--config",
+        hint="name the keyword under [[instrument.times]], or give date_from_name = PATTERN or date_obs under [default], in --config",
         code="frame.no_time",
     )
 

@@ -68,7 +68,7 @@ def denied(clause: str) -> bool:
 
 
 def truth(value: Any) -> bool:
-    """Whether a keyword says that something was done: T, "YES", a file name, a remark; not F, "NO", "not done", "skipped", 0, -1 or nothing."""
+    """Whether a keyword says that something was done: T, "YES", a file name; not F, "NO", "not done", 0, -1 or nothing."""
     if isinstance(value, bool):
         return value
     size = number(value)

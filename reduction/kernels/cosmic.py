@@ -43,8 +43,10 @@ _CERTAIN = 2.5
 _MESH = 32
 # Pixels of a line, at least, that its level is the median of.
 _SAMPLE = 256
-_TILE = 64
-_BORDER = 12
+# Side of the tiles that are searched: where hits are few, and where so many small ones have some that their borders cost more.
+_TILE = 8
+_LARGE_TILE = 512
+_BORDER = 10
 
 
 @njit(cache=True)
@@ -141,13 +143,15 @@ def _prepare(plane: Plane) -> tuple[NDArray[np.float32], NDArray[np.float32], ND
     if bad.all():
         return None
     ny, nx = plane.value.shape
-    middle = np.float32(np.median(plane.value[~bad]))
+    # A rough level, and the noise of pixels that count for nothing: a sample will do.
+    sample = slice(None, None, max(int(np.count_nonzero(~bad)) // 2**18, 1))
+    middle = np.float32(np.median(plane.value[~bad][sample]))
     data = np.ascontiguousarray(np.where(bad, np.float32(0), plane.value - middle), dtype=np.float32)
     data -= sep.Background(data, mask=bad, bw=min(_MESH, nx), bh=min(_MESH, ny)).back(dtype=np.float32)
     data[bad] = 0.0
     _level_lines(data)
     data[bad] = 0.0
-    variance = np.where(bad, np.float32(np.median(plane.variance[~bad])), plane.variance).astype(np.float32)
+    variance = np.where(bad, np.float32(np.median(plane.variance[~bad][sample])), plane.variance).astype(np.float32)
     return data, variance, bad
 
 
@@ -158,20 +162,28 @@ def _level_lines(data: NDArray[np.float32]) -> None:
             line -= np.median(line[:, :: max(line.shape[1] // _SAMPLE, 1)], axis=1)[:, np.newaxis]
 
 
-def _window(y: int, x: int, border: int, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], int, int]:
+def _window(y: int, x: int, size: int, border: int, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], int, int]:
     """The tile that begins at (y, x), with a border, inside the frame; and where that begins."""
     y0, x0 = max(y - border, 0), max(x - border, 0)
-    return (slice(y0, min(y + _TILE + border, shape[0])), slice(x0, min(x + _TILE + border, shape[1]))), y0, x0
+    return (slice(y0, min(y + size + border, shape[0])), slice(x0, min(x + size + border, shape[1]))), y0, x0
+
+
+def _tiles(sharp: NDArray[np.bool_], size: int) -> list[tuple[int, int]]:
+    """Corners (y, x) of the tiles that have sharp pixels."""
+    rows, columns = np.nonzero(sharp)
+    return [(int(y), int(x)) for y, x in np.unique(np.stack([rows // size, columns // size]), axis=1).T * size]
 
 
 def _candidates(data: NDArray[np.float32], variance: NDArray[np.float32], sharp: NDArray[np.bool_], threshold: float) -> NDArray[np.bool_]:
     """What L.A.Cosmic finds, near sharp pixels; its many median filters make up nearly all of the time."""
     out = np.zeros(data.shape, dtype=np.bool_)
-    rows, columns = np.nonzero(sharp)
-    for tile_y, tile_x in np.unique(np.stack([rows // _TILE, columns // _TILE]), axis=1).T * _TILE:
+    size, corners = _TILE, _tiles(sharp, _TILE)
+    if len(corners) * (_TILE + 2 * _BORDER) ** 2 > data.size:
+        size, corners = _LARGE_TILE, _tiles(sharp, _LARGE_TILE)
+    for tile_y, tile_x in corners:
         # One pixel more than the tile for what touches its hits; the filters reach nine beyond, so that tiles give what the frame would.
-        inner, inner_y, inner_x = _window(int(tile_y), int(tile_x), 1, data.shape)
-        outer, outer_y, outer_x = _window(int(tile_y), int(tile_x), _BORDER, data.shape)
+        inner, inner_y, inner_x = _window(tile_y, tile_x, size, 1, data.shape)
+        outer, outer_y, outer_x = _window(tile_y, tile_x, size, _BORDER, data.shape)
         # Without its mask, which it widens by a pixel, and would so hide hits beside hot pixels: bad pixels are at the sky's level here.
         found, _ = astroscrappy.detect_cosmics(data[outer], invar=variance[outer], sigclip=threshold, objlim=0.0, satlevel=np.inf, niter=1)
         height, width = out[inner].shape

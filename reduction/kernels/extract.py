@@ -31,7 +31,7 @@ MIN_FWHM = 1.2  # pixel, pixel included
 SHARPEST = 0.65  # share of the light within 1.5 pixel that falls on one pixel; 0.3 for a FWHM of 2.2 pixel
 MESH = 64  # pixel; size of a background cell
 LEVELS = 64  # of deblending, from the threshold to the peak: with 32 the faint neighbours of the brightest stars fall between two
-SAMPLE = 100_000  # pixels from which the sky's trend is fitted
+SAMPLE = 30_000  # pixels from which the sky's trend is fitted
 STACK = 2_000_000  # sep's pixel buffer: dense wide fields overflow its default
 FILTER = np.array([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]], dtype=np.float32)
 GRAIN = float(FILTER.sum() ** 2 / np.sum(FILTER**2))  # pixel; area over which it smooths

@@ -23,6 +23,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 CLIP = 5.0  # sigma per axis
 MIN_RADIUS = 0.4  # pixel; a pair closer than this is never clipped
 MAX_ROUNDS = 25
+SAMPLE = 2000  # catalogue stars: of much longer lists, the first rounds take as many
 ORDER_GAIN = 2.0  # over the number of pairs: by so much a higher order must lower the squared leave-one-out residuals
 
 
@@ -220,34 +221,69 @@ def refine(
     pairs the lowest order is fitted that predicts left-out stars as well as any.
     """
     weights = np.ones(len(cat_ra)) if weight is None else weight
-    size = (solution.nx, solution.ny)
-    tangent = solution.centre
-    reach = max(3.0, 0.002 * float(np.hypot(*size))) if radius is None else radius
+    errors = np.full(len(det_x), np.nan) if det_err is None else det_err
+    stars = _Stars(det_x, det_y, errors, cat_ra, cat_dec, weights)
+    reach = max(3.0, 0.002 * float(np.hypot(solution.nx, solution.ny))) if radius is None else radius
+    near = _around(cat_ra, cat_dec, solution.centre, 1.2 * solution.radius)
     first = min(solution.order, order)
-    near = _around(cat_ra, cat_dec, tangent, 1.2 * solution.radius)
-    previous: tuple[bytes, int] | None = None
+    if len(near) > 2 * SAMPLE:
+        # a sample brings the solution near enough for the whole list to settle at once
+        sample = _settle(stars, near[:: len(near) // SAMPLE], solution, solution.centre, reach, (first, order), clip)
+        solution, reach, first = sample.fit.solution, sample.radius, sample.fit.solution.order
+    settled = _settle(stars, near, solution, solution.centre, reach, (first, order), clip)
+    return _result(replace(settled, fit=_best_order(settled)), len(det_x))
+
+
+@dataclass(frozen=True)
+class _Stars:
+    """Detections (pixel) with their errors, catalogue stars (degree) with their weights."""
+
+    x: FloatArray
+    y: FloatArray
+    error: FloatArray
+    ra: FloatArray
+    dec: FloatArray
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A fit, its pairs: (ra, dec, x, y, weight) and their indices, and the match radius that made them."""
+
+    fit: PolynomialFit
+    pairs: tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
+    det: IntArray
+    cat: IntArray
+    n_inside: int
+    radius: float
+
+
+def _settle(
+    stars: _Stars, near: IntArray, solution: PlateSolution, tangent: tuple[float, float], reach: float, orders: tuple[int, int], clip: float
+) -> _Settled:
+    """Project, match and fit the catalogue stars `near`, from the first to the last of `orders`, until the pairs no longer change."""
+    size = (solution.nx, solution.ny)
+    previous: tuple[bytes, bytes, int] | None = None
     for step in range(MAX_ROUNDS):
-        px, py = solution.project(cat_ra[near], cat_dec[near])
-        on_frame = solution.inside(px, py)
-        inside, px, py = near[on_frame], px[on_frame], py[on_frame]
-        radius_used = reach
-        pair, det = match_positions(px, py, det_x, det_y, reach)
-        cat = inside[pair].astype(np.int64)
-        if len(cat) < MIN_MATCHED:
-            raise _dwindled(len(cat), len(inside), reach)
-        degree = highest_order(len(cat), min(order, first + step))
-        prior = weights[cat]
-        if det_err is not None:
-            prior = prior * position_weights(det_err[det], np.column_stack([det_x[det] - px[pair], det_y[det] - py[pair]]))
-        pairs = (cat_ra[cat], cat_dec[cat], det_x[det], det_y[det], prior)
+        px, py = solution.project(stars.ra[near], stars.dec[near])
+        on_frame = np.flatnonzero(solution.inside(px, py))
+        px, py = px[on_frame], py[on_frame]
+        pair, det = match_positions(px, py, stars.x, stars.y, reach)
+        if len(pair) < MIN_MATCHED:
+            raise _dwindled(len(pair), len(on_frame), reach)
+        cat = near[on_frame[pair]]
+        degree = highest_order(len(cat), min(orders[1], orders[0] + step))
+        x, y = stars.x[det], stars.y[det]
+        weight = stars.weight[cat] * position_weights(stars.error[det], np.column_stack([x - px[pair], y - py[pair]]))
+        pairs = (stars.ra[cat], stars.dec[cat], x, y, weight)
         fit = fit_plate(*pairs, tangent=tangent, order=degree, size=size)
-        state = (det.tobytes() + cat.tobytes(), degree)
+        settled = _Settled(fit, pairs, det, cat, len(on_frame), reach)
+        state = (det.tobytes(), cat.tobytes(), degree)
         if state == previous:
             break
-        previous = state
-        solution = fit.solution
+        previous, solution = state, fit.solution
         reach = max(MIN_RADIUS, min(reach, np.sqrt(2.0) * clip * fit.sigma))
-    return _result(_best_order(pairs, fit, tangent, size), det, cat, len(inside), len(det_x), radius_used)
+    return settled
 
 
 def _around(ra: FloatArray, dec: FloatArray, centre: tuple[float, float], radius: float) -> IntArray:
@@ -256,18 +292,17 @@ def _around(ra: FloatArray, dec: FloatArray, centre: tuple[float, float], radius
     return np.flatnonzero(chord <= 2.0 * np.sin(np.radians(0.5 * radius))).astype(np.int64)
 
 
-def _best_order(
-    pairs: tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray],
-    fit: PolynomialFit,
-    tangent: tuple[float, float],
-    size: tuple[int, int],
-) -> PolynomialFit:
-    """Fit of the lowest order whose leave-one-out residuals are as small as any, up to that of `fit`."""
-    fits = [fit_plate(*pairs, tangent=tangent, order=order, size=size) for order in range(1, fit.solution.order)] + [fit]
+def _best_order(settled: _Settled) -> PolynomialFit:
+    """Fit of the lowest order whose leave-one-out residuals, weighted, are as small as any, up to that of the fit."""
+    last = settled.fit.solution
+    tangent, size = (last.ra0, last.dec0), (last.nx, last.ny)
+    fits = [fit_plate(*settled.pairs, tangent=tangent, order=order, size=size) for order in range(1, last.order)] + [settled.fit]
+    root = np.sqrt(settled.pairs[4])
+    normalised = [np.concatenate([root * each.loo_x, root * each.loo_y]) for each in fits]
     # one cap for all orders: a blend is as far off under each
-    cap = (CLIP * min(each.sigma for each in fits)) ** 2
-    scores = [float(np.mean(np.minimum(np.concatenate([each.loo_x, each.loo_y]) ** 2, cap))) for each in fits]
-    enough = (1.0 + ORDER_GAIN / len(fit.loo_x)) * min(scores)
+    cap = (CLIP * min(robust_scatter(each) for each in normalised)) ** 2
+    scores = [float(np.mean(np.minimum(each**2, cap))) for each in normalised]
+    enough = (1.0 + ORDER_GAIN / len(root)) * min(scores)
     return next(each for each, score in zip(fits, scores, strict=True) if score <= enough)
 
 
@@ -279,23 +314,23 @@ def _dwindled(n_pair: int, n_inside: int, radius: float) -> AlgorithmFailed:
     )
 
 
-def _result(fit: PolynomialFit, det: IntArray, cat: IntArray, n_inside: int, n_det: int, radius: float) -> PlateFit:
-    distance = np.hypot(fit.loo_x, fit.loo_y)
-    size = {"n_det": n_det, "n_cat": n_inside, "n_term": len(fit.solution.coeff_x)}
-    acceptance = judge(distance, radius=radius, area=float(fit.solution.nx * fit.solution.ny), **size)
+def _result(settled: _Settled, n_det: int) -> PlateFit:
+    fit = settled.fit
+    size = {"n_det": n_det, "n_cat": settled.n_inside, "n_term": len(fit.solution.coeff_x)}
+    area = float(fit.solution.nx * fit.solution.ny)
     return PlateFit(
         solution=fit.solution,
-        det_index=det,
-        cat_index=cat,
+        det_index=settled.det,
+        cat_index=settled.cat,
         residual_x=fit.residual_x,
         residual_y=fit.residual_y,
         loo_x=fit.loo_x,
         loo_y=fit.loo_y,
         rms_x=robust_scatter(fit.loo_x),
         rms_y=robust_scatter(fit.loo_y),
-        n_matched=len(cat),
-        n_catalogue_in_frame=n_inside,
-        radius=radius,
-        acceptance=acceptance,
+        n_matched=len(settled.cat),
+        n_catalogue_in_frame=settled.n_inside,
+        radius=settled.radius,
+        acceptance=judge(np.hypot(fit.loo_x, fit.loo_y), radius=settled.radius, area=area, **size),
         method="refine",
     )

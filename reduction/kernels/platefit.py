@@ -56,7 +56,7 @@ def position_weights(error: FloatArray, residual: FloatArray) -> FloatArray:
     Parameters
     ----------
     error : (n,) float64
-        1-sigma error of each detection (pixel); NaN counts as the median of the others, as 0 where there is none.
+        1-sigma error of each detection (pixel); NaN counts as the median of the others; all NaN makes equal weights.
     residual : (n, 2) float64
         Residuals of a fit (pixel).
 
@@ -67,7 +67,9 @@ def position_weights(error: FloatArray, residual: FloatArray) -> FloatArray:
         undersampling, the air), is what makes the robust scatter of the normalised residuals 1, and at least 0.005 pixel.
     """
     known = np.isfinite(error)
-    filled = np.where(known, error, np.median(error[known]) if known.any() else 0.0)
+    if not known.any():
+        return np.ones(len(error))
+    filled = np.where(known, error, np.median(error[known]))
 
     def excess(floor: float) -> float:
         return robust_scatter(residual / np.hypot(filled, floor)[:, None]) - 1.0

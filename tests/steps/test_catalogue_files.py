@@ -100,7 +100,10 @@ def test_a_file_that_is_read_again_keeps_its_identifiers(engine: sa.Engine, tych
     text = "SELECT name, source_id FROM source_name WHERE name LIKE 'TYC%' ORDER BY name"
     before = rows(engine, text)
     take(engine, gaia, epoch=2016.0)
+    place = "SELECT s.dec FROM source s JOIN source_name n ON n.source_id = s.source_id WHERE n.name = 'TYC 1-1-1'"
+    assert rows(engine, place) == [(pytest.approx(46.000001 + 0.2 / 3600, abs=1e-9),)]
     again = take(engine, epoch=2016.0, match_radius=1.8)
+    assert rows(engine, place) == [(pytest.approx(46.000001 + 0.2 / 3600, abs=1e-9),)]  # Gaia's stays
     assert again.done == 2
     assert rows(engine, text) == before and len(before) == 3
     assert rows(engine, "SELECT count(*) FROM source") == [(4,)]

@@ -13,6 +13,7 @@ import pytest
 import small_archive
 import sqlalchemy as sa
 from astropy.table import Table
+from sqlalchemy.orm import Session
 from tap_service import Service, serving
 
 from db import schema
@@ -20,6 +21,7 @@ from db.bulk import bulk_insert
 from db.engine import make_engine
 from db.errors import ConfigurationError
 from db.tables import Base
+from reduction.catalogues.held import HeldCatalogues
 from reduction.catalogues.intake import source_columns
 from reduction.catalogues.tap import Client
 from reduction.kernels.identity import healpix29, unit_vectors
@@ -207,6 +209,21 @@ def test_frames_say_where_and_how_deep(archive_url: str) -> None:
     (limit,) = set(column(small.engine, "SELECT magnitude_limit FROM catalogue_coverage"))
     assert 14.0 <= limit <= 16.0 and limit == int(limit)
     small.engine.dispose()
+
+
+def test_a_frame_rests_on_the_pieces_that_it_meets(engine: sa.Engine) -> None:
+    with serving(sky(100)) as service:
+        run(engine, service.url, sky=[f"{RA} {DEC} 2.0"], faintest=12.0)
+    pieces = rows(engine, "SELECT task_id, lo, hi FROM catalogue_coverage")
+    with Session(engine) as session:
+        held = HeldCatalogues(session)
+        assert {task.task_id for task in held.tasks(None, None, 0.3)} == {row[0] for row in pieces}
+        assert held.tasks((RA + 180.0) % 360, -DEC, 1.0) == ()
+        found = {task.task_id for task in held.tasks(RA, DEC + 1.0, 0.3)}
+        assert {task.role for task in held.tasks(RA, DEC, 0.3)} == {"catalogue"}
+    circle = circle_ranges(RA, DEC + 1.0, 0.3, 12)
+    wanted = {task_id for task_id, lo, hi in pieces if ((circle[:, 0] < hi) & (circle[:, 1] > lo)).any()}
+    assert wanted <= found < {row[0] for row in pieces} and len(found) <= len(wanted) + 2
 
 
 def tycho() -> Table:

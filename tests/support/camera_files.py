@@ -141,5 +141,11 @@ def cr3_of(image: bytes, exif: bytes, gps: bytes = b"") -> bytes:
     def box(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body) + 8) + kind + body
 
-    canon = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48") + box(b"CNCV", b"CanonCR3") + box(b"CMT1", image) + box(b"CMT2", exif) + box(b"CMT4", gps)
+    canon = (
+        bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
+        + box(b"CNCV", b"CanonCR3")
+        + box(b"CMT1", image)
+        + box(b"CMT2", exif)
+        + box(b"CMT4", gps)
+    )
     return box(b"ftyp", b"crx \0\0\0\x01crx isom") + box(b"moov", box(b"uuid", canon) + box(b"mvhd", b"\0" * 20))

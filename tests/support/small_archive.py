@@ -241,9 +241,11 @@ def _observing(put: Any, s: SmallArchive) -> None:
         fwhm=2.5 + 0.1 * np.arange(n), n_detection=300, sky_level=20.0 + np.arange(n), sky_noise=1.1, n_measured=len(s.source_id),
         measure_task=photometry_task(s.frame_id), zero_point=25.0 - s.zero_point, zero_point_scatter=0.01, n_zero_point=40,
         limiting_mag=16.0)  # fmt: skip
-    put("wcs_solution", frame_id=s.frame_id, ra0=31.2, dec0=46.8, poly_order=3, coeff="{}", ra=31.2, dec=46.8, radius=0.6, corners="[]",
-        pixel_scale=5.16, rotation=180.0, parity=-1, n_matched=45, n_catalogue=47, rms_x=0.08, rms_y=0.09, start="header",
-        task_id=calibrate_task(s.frame_id))  # fmt: skip
+    solution = {"frame_id": s.frame_id, "ra0": 31.2, "dec0": 46.8, "poly_order": 3, "coeff": "{}", "ra": 31.2, "dec": 46.8, "radius": 0.6,
+                "corners": "[]", "pixel_scale": 5.16, "rotation": 180.0, "parity": -1, "n_matched": 45, "n_catalogue": 47, "rms_x": 0.08,
+                "rms_y": 0.09, "task_id": calibrate_task(s.frame_id)}  # fmt: skip
+    put("first_solution", **solution, start="header")
+    put("wcs_solution", **solution, n_secondary=0, distortion="own")
     put("master", master_id=1, kind="bias", setup_id=1, night_id=NIGHTS[0], channel="mono", jd_utc=JD0, n_frame=5, n_rejected=0,
         level=313.0, noise=0.5, product_id=1, task_id=2)  # fmt: skip
     put(
@@ -259,8 +261,8 @@ def _observing(put: Any, s: SmallArchive) -> None:
 def _sources(put: Any, s: SmallArchive, seed: int) -> None:
     n = len(s.source_id)
     u = unit_vectors(s.ra, s.dec)
-    put("catalogue", catalogue_id=1, kind="file", name="stars.ecsv", path="/night/stars.ecsv", sha256=sha("catalogue", 1), n_source=n, ra=31.2, dec=46.8,
-        radius=1.5, epoch=2016.0, columns=json.dumps({"ra": "ra"}), task_id=1)  # fmt: skip
+    put("catalogue", catalogue_id=1, kind="file", name="stars.ecsv", path="/night/stars.ecsv", sha256=sha("catalogue", 1), n_source=n,
+        ra=31.2, dec=46.8, radius=1.5, epoch=2016.0, columns=json.dumps({"ra": "ra"}), task_id=1)  # fmt: skip
     put("source", source_id=s.source_id, ra=s.ra, dec=s.dec, epoch=2016.0, pmra=0.0, pmdec=0.0, ux=u[:, 0], uy=u[:, 1], uz=u[:, 2],
         healpix=healpix29(s.ra, s.dec), fold=s.fold, origin="catalogue", fit_mag=10.0 + 0.1 * (np.arange(n) % 50),
         fit_colour=0.5 + 0.01 * (np.arange(n) % 30), colour_measured=1, task_id=1)  # fmt: skip

@@ -195,6 +195,18 @@ def test_a_place_by_gps_is_the_site(tmp_path: Path) -> None:
     assert "SITELAT" not in read_camera(write_dng(tmp_path / "b.dng", NOISE, gps=nowhere)).header
 
 
+def test_a_place_by_gps_is_found_in_a_cr3() -> None:
+    degrees = {
+        1: (ASCII, "N"),
+        2: (RATIONAL, (46, 1, 30, 1, 0, 1)),
+        3: (ASCII, "E"),
+        4: (RATIONAL, (7, 1, 15, 1, 0, 1)),
+        6: (RATIONAL, (21200, 10)),
+    }
+    header = exif_header(read_exif(cr3_of(tiff_block({MAKE: (ASCII, "Canon")}), tiff_block(EXIF), tiff_block(degrees))))
+    assert [header[key] for key in ("SITELAT", "SITELONG", "SITEELEV")] == [46.5, 7.25, 2120.0]
+
+
 def test_words_that_fits_cannot_hold_are_mended(tmp_path: Path) -> None:
     header = read_camera(write_dng(tmp_path / "a.dng", NOISE, exif=EXIF | {0xA434: (ASCII, "Süd\tlens")})).header
     assert header["LENS"].isascii() and header["LENS"].endswith("d lens")

@@ -7,6 +7,8 @@ import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import fitsio
 import imagecodecs
@@ -22,6 +24,7 @@ from db.errors import ConfigurationError, FrameUnusable, StarledgerError
 from reduction.files import fits as fits_files
 from reduction.files.convert import convert_file, format_of, original_sha256, read_header, read_raw, to_fits
 from reduction.files.fits import RawImage
+from reduction.files.raw import raw_frame
 from reduction.files.rawfiles import find_raw_files
 from starledger import cli_convert
 
@@ -245,6 +248,23 @@ def test_two_files_never_share_a_target(tmp_path: Path, run) -> None:
     assert "BAYERPAT" in read_header("fits/a.fits")
 
 
+def test_a_file_that_failed_does_not_block_its_namesake(tmp_path: Path, run) -> None:
+    (tmp_path / "a.CR2").write_text("words")
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(NOISE))
+    code, said = run(tmp_path / "a.CR2", tmp_path / "a.png")
+    assert code == 1 and "1 written to fits, 1 failed" in said
+    np.testing.assert_array_equal(read_raw("fits/a.fits").data, NOISE)
+
+
+@pytest.mark.parametrize("junk", [b"words", b"", b"SIMPLE  =                    T"])
+def test_a_damaged_target_asks_for_overwrite(tmp_path: Path, junk: bytes) -> None:
+    source, target = write_dng(tmp_path / "a.dng", NOISE), tmp_path / "a.fits"
+    target.write_bytes(junk)
+    with pytest.raises(ConfigurationError, match=r"a\.fits: the file exists and cannot be used .*--overwrite"):
+        convert_file(source, target)
+    assert convert_file(source, target, overwrite=True).written
+
+
 def test_a_picture_without_a_date_asks_for_no_offset(tmp_path: Path, run) -> None:
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(NOISE))
     code, said = run(tmp_path / "a.png", "--utc-offset", "+01:00")
@@ -279,3 +299,12 @@ def test_the_real_dng_becomes_fits(shared_data: Path, tmp_path: Path, compressed
     assert facts_of(back.header) == facts_of(raw.header)
     with fitsio.FITS(str(tmp_path / "a.fits")) as other:
         np.testing.assert_array_equal(other[int(compressed)].read(), raw.data)
+
+
+def test_a_raw_file_that_is_gone_says_how_to_relocate(tmp_path: Path) -> None:
+    path = tmp_path / "gone.fits"
+    row = SimpleNamespace(exposure_id=1, product_id=None, path=str(path))
+    context: Any = SimpleNamespace(session=SimpleNamespace(get_one=lambda *_: row), files=tmp_path)
+    with pytest.raises(FrameUnusable, match=r"gone\.fits: raw file is gone; .*starledger relocate OLD NEW") as caught:
+        raw_frame(context, 1, None)
+    assert caught.value.code == "frame.file_missing"

@@ -157,8 +157,23 @@ def test_tiles_give_what_the_whole_frame_gives(monkeypatch: pytest.MonkeyPatch) 
     image, _, _ = stars(rng, 800, (2.0, 2.0))
     plane = exposed(rng, image, hits(rng, 200))
     tiled = cosmic_rays(plane)
-    monkeypatch.setattr(cosmic, "_TILE", SIZE)
-    np.testing.assert_array_equal(cosmic_rays(plane), tiled)
+    for size in (100, SIZE):
+        monkeypatch.setattr(cosmic, "_LARGE_TILE", size)
+        monkeypatch.setattr(cosmic, "_TILE", size)
+        np.testing.assert_array_equal(cosmic_rays(plane), tiled)
+
+
+def test_stars_at_an_edge_in_shadow_are_left_alone() -> None:
+    rng = np.random.default_rng(31)
+    image = np.full((SIZE, SIZE), 3000.0)
+    for k, x in enumerate(np.linspace(40, SIZE - 12, 40)):
+        pixel_star(x, 3.0 + 0.08 * k, 12_000.0, 2.4, image)
+        pixel_star(x, 200.0, 12_000.0, 2.4, image)
+    # As on a real detector: half of the light in the first row, all of it in the eighth.
+    image *= 1.0 - 0.5 * np.exp(-np.arange(SIZE) / 2.0)[:, np.newaxis]
+    charge = np.zeros_like(image)
+    charge[5, 20] = 2000.0
+    assert np.argwhere(cosmic_rays(exposed(rng, image, charge))).tolist() == [[5, 20]]
 
 
 def test_nothing_is_changed() -> None:

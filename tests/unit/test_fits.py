@@ -77,6 +77,19 @@ def test_previews_and_other_files_are_counted_and_passed_over(tmp_path: Path, na
     assert (found, found.ignored) == ([], 1)
 
 
+def test_linked_folders_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    inside, outside, closed = tmp_path / "root", tmp_path / "elsewhere", tmp_path / "products"
+    for path in (inside / "night", outside / "deep", closed / "raw", inside / ".hidden"):
+        path.mkdir(parents=True)
+        (path / "a.fits").touch()
+    links = {"outside": outside, "again": outside / "deep", "0": inside / "night", "up": tmp_path, "loop": inside, "made": closed / "raw"}
+    for name, target in links.items():
+        (inside / name).symlink_to(target)
+    (outside / "back").symlink_to(inside)
+    found = find_raw_files([inside], exclude=[closed])
+    assert [str(path.relative_to(inside)) for path in found] == ["again/a.fits", "night/a.fits"]
+
+
 def test_a_path_that_does_not_exist_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nowhere"):
         find_raw_files([tmp_path / "nowhere"])
@@ -101,6 +114,36 @@ def test_scaled_integers_keep_their_step(tmp_path: Path) -> None:
     raw = read_raw(save(tmp_path / "a.fits", hdu))
     np.testing.assert_allclose(raw.data, RAMP * 0.5 + 100)
     assert (raw.integer, raw.quantum) == (False, 0.5)
+
+
+@pytest.mark.parametrize(("step", "dtype"), [(1, np.uint16), (4, np.uint16), (16, np.uint16), (16, np.float32), (3, np.int32)])
+def test_the_step_of_stretched_values_is_found(tmp_path: Path, step: int, dtype: type) -> None:
+    values = (step * np.random.default_rng(1).integers(60, 90, (50, 70)) + 5).astype(dtype)
+    assert read_raw(save(tmp_path / "a.fits", fits.PrimaryHDU(values))).quantum == step
+    values[31, 17] += 1
+    assert read_raw(save(tmp_path / "b.fits", fits.PrimaryHDU(values))).quantum == 1.0
+
+
+def test_the_step_of_a_bias_frame_with_little_noise_is_found(tmp_path: Path) -> None:
+    values = 16 * np.rint(np.random.default_rng(2).normal(50.3, 0.4, (50, 70))).astype(np.uint16)
+    assert np.unique(values).size < 6
+    assert read_raw(save(tmp_path / "a.fits", fits.PrimaryHDU(values))).quantum == 16.0
+
+
+def test_few_values_have_no_common_step(tmp_path: Path) -> None:
+    values = np.full((50, 70), 1000, np.uint16)
+    values[3, 4], values[5, 6] = 1400, 65400
+    assert read_raw(save(tmp_path / "a.fits", fits.PrimaryHDU(values))).quantum == 1.0
+
+
+def test_whole_numbers_that_floats_cannot_hold_are_refused(tmp_path: Path) -> None:
+    values = np.arange(60, dtype=np.int32).reshape(6, 10) + 2**24
+    assert code_of(save(tmp_path / "a.fits", fits.PrimaryHDU(values))) == "frame.lossy"
+    held = read_raw(save(tmp_path / "b.fits", fits.PrimaryHDU(np.arange(60, dtype=np.int32).reshape(6, 10) + 2**24 - 60)))
+    np.testing.assert_array_equal(held.data, np.arange(60).reshape(6, 10) + 2**24 - 60)
+    # Floats say themselves how few digits they have.
+    large = read_raw(save(tmp_path / "c.fits", fits.PrimaryHDU(values.astype(np.float32))))
+    assert large.quantum == 0.0
 
 
 def test_continuous_values_have_no_step(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 from astropy.time import Time
 
-from db.errors import FrameUnusable
+from db.errors import ConfigurationError, FrameUnusable
 from reduction.files.fits import read_header
 from reduction.headers.facts import Facts, facts, identify
 from reduction.headers.instrument import builtin_definitions, definitions_from
@@ -630,3 +630,148 @@ def test_tircam2(night_files: Callable[[str], list[Path]]) -> None:
     assert kinds["bias_1.fits"] == ("bias", 0.0, True, "BLOCK")
     assert kinds["flats03.fits"] == ("flat", 6.0, False, "J")
     assert kinds["IC310_2.fits"] == (None, 40.0, False, "J")
+
+
+@pytest.mark.parametrize(
+    ("card", "line", "done"),
+    [
+        ("HISTORY", "Dark subtraction not done", ()),
+        ("HISTORY", "no flat field correction", ()),
+        ("HISTORY", "Flat field correction: skipped", ()),
+        ("HISTORY", "Bias subtracted, no dark subtraction", ("bias",)),
+        ("HISTORY", "Dark subtracted but flat correction was omitted", ("dark",)),
+        ("HISTORY", "Dark subtracted with master no. 3; flat-fielded", ("dark", "flat")),
+        ("BIASCOR", "not done", ()),
+        ("FLATCOR", "skipped", ()),
+        ("DARKCOR", "OMIT", ()),
+        ("DARKCOR", "master-dark_60s.fits", ("dark",)),
+    ],
+)
+def test_what_is_denied_was_not_done(card: str, line: str, done: tuple[str, ...]) -> None:
+    assert of(**{card: line}).calibrated == done
+
+
+@pytest.mark.parametrize("value", [20, "20", "[601:650,1:500]", 1.0, "left"])
+def test_a_width_or_place_under_overscan_and_trim_is_no_report(value: Any) -> None:
+    found = of(BIASSEC="[601:650,1:500]", TRIMSEC="[1:600,1:500]", OVERSCAN=value, TRIM=value)
+    assert (found.trim, found.overscan) == ((0, 600, 0, 500), (600, 650, 0, 500))
+
+
+@pytest.mark.parametrize("value", [True, "T", "Sep 22 22:10 Overscan section is [601:650,1:500] with mean=312.4"])
+def test_a_logical_or_a_sentence_under_overscan_is_a_report(value: Any) -> None:
+    found = of(BIASSEC="[601:650,1:500]", TRIMSEC="[1:600,1:500]", OVERSCAN=value)
+    assert (found.trim, found.overscan) == ((0, 600, 0, 500), None)
+
+
+@pytest.mark.parametrize(
+    ("sections", "trim"),
+    [
+        ({"DATASEC": "[11:600,1:500]"}, (10, 600, 0, 500)),
+        ({"TRIMSEC": "[21:600,1:500]", "DATASEC": "[11:600,1:500]"}, (20, 600, 0, 500)),
+        ({"TRIMSEC": "[600:21,1:500]", "DATASEC": "[11:600,1:500]"}, (10, 600, 0, 500)),
+        ({}, (0, 600, 0, 500)),
+        ({"BIASSEC": "[1:50,1:500]"}, (50, 650, 0, 500)),
+        ({"BIASSEC": "[1:650,481:500]"}, (0, 650, 0, 480)),
+        ({"OVERSCAN": True}, (0, 600, 0, 500)),
+        ({"TRIM": True}, None),
+    ],
+)
+def test_the_strip_without_light_is_no_sky(sections: dict[str, Any], trim: tuple[int, ...] | None) -> None:
+    found = of(**{"BIASSEC": "[601:650,1:500]", **sections})
+    assert found.trim == trim
+    assert any("beside BIASSEC" in note for note in found.notes) == (trim is not None and "DATASEC" not in sections)
+
+
+def test_texts_are_cut_to_what_the_archive_holds() -> None:
+    from db.tables import Base
+
+    lengths = {
+        "imagetyp": ("exposure", "header_type"), "filter": ("passband", "name"), "read_mode": ("setup", "read_mode"),
+        "instrument": ("instrument", "name"), "object": ("exposure", "object_name"), "lens": ("exposure", "lens"),
+        "site_name": ("observatory", "name"),
+    }  # fmt: skip
+    words = dict(zip(("IMAGETYP", "FILTER", "READOUTM", "INSTRUME", "OBJECT", "LENS", "OBSERVAT"), "abcdefg", strict=True))
+    header = {key: 150 * letter for key, letter in words.items()} | {
+        "DATE-OBS": "2020-01-01T00:00:00.0",
+        "EXPTIME": 10.0,
+        "BAYERPAT": "RGGB",
+    }
+    found = facts(header, identify(header), SHAPE)
+    for fact, (table, column) in lengths.items():
+        # The colour of a Bayer channel stands behind the filter's name.
+        room = Base.metadata.tables[table].columns[column].type.length - (2 if fact == "filter" else 0)
+        assert 0.8 * room <= len(getattr(found, fact)) <= room
+    assert sum("is cut to" in note for note in found.notes) == len(lengths)
+    assert of(INSTRUME="i" * 68, TELESCOP="t" * 59).notes == () != of(INSTRUME="i" * 68, TELESCOP="t" * 60).notes
+
+
+def test_a_local_clock_is_no_utc() -> None:
+    with pytest.raises(FrameUnusable, match="offset from UTC"):
+        of(TIMESYS="LOCAL")
+    found = of(DATE_OBS="2020-01-02T03:04:05.00", TIMESYS="Local", settings={"default": {"utc_offset": -7.0}})
+    assert seconds_off(found, 2020, 1, 2, 10, 4, 10) < 1e-4 and found.time_source == "DATE-OBS (start, UTC-7) + exptime/2"
+    # What says UT in its name is that.
+    found = of(DATE_OBS="2020-01-02T03:04:05.00", UT_OBS="2020-01-02T10:04:05.000", TIMESYS="LOCAL")
+    assert seconds_off(found, 2020, 1, 2, 10, 4, 10) < 1e-4
+    assert seconds_off(of(DATE_OBS="2020-01-02T03:04:05.00-02:00", TIMESYS="LOCAL"), 2020, 1, 2, 5, 4, 10) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("scale", "noted"), [("UTC", False), ("UTC(NTP)", False), ("UT", False), ("TT", False), ("UT1", True), ("CET", True)]
+)
+def test_time_scales_that_are_not_known_are_noted(scale: str, noted: bool) -> None:
+    assert of(TIMESYS=scale).notes == ((f"TIMESYS = {scale} is not known as a time scale: taken as UTC",) if noted else ())
+
+
+def test_barycentric_coordinate_time_against_astropy() -> None:
+    found = of(DATE_OBS="2020-01-02T03:04:05.000", TIMESYS="TCB", EXPTIME=0.0)
+    truth = Time("2020-01-02T03:04:05.000", scale="tcb").utc
+    assert abs((found.mid_jd1 - truth.jd1) + (found.mid_jd2 - truth.jd2)) * 86400 < 3e-3
+
+
+def stated(name: str, **settings: Any) -> Facts:
+    """Facts of a file without any header."""
+    return facts({}, identify({}, definitions_from({"default": {"exptime": 10.0, **settings}})), SHAPE, f"/some/2001-01-01/{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "settings", "moment", "sigma"),
+    [
+        ("Moon_20240308_210405.png", "%Y%m%d_%H%M%S", {"utc_offset": 0}, (2024, 3, 8, 21, 4, 10), 0.5),
+        ("20240308_230405.250 L.tif", "%Y%m%d_%H%M%S.%f", {"utc_offset": 2.0}, (2024, 3, 8, 21, 4, 10, 250000), 0.0005),
+        ("a 2024-03-08T21-04-05Z.tif", "%Y-%m-%dT%H-%M-%S%z", {}, (2024, 3, 8, 21, 4, 10), 0.5),
+        ("2104 08.03.2024.tif", "%H%M %d.%m.%Y", {"utc_offset": 0}, (2024, 3, 8, 21, 4, 5), 30.0),
+        ("a.tif", "%Y%m%d_%H%M%S", {"date_obs": "2024-03-08T23:04:05.0+02:00"}, (2024, 3, 8, 21, 4, 10), 0.05),
+        ("a.tif", "%Y%m%d_%H%M%S", {"date_obs": datetime(2024, 3, 8, 21, 4, 5)}, (2024, 3, 8, 21, 4, 10), 0.5),
+    ],
+)
+def test_times_in_names_and_stated_ones(name: str, pattern: str, settings: dict[str, Any], moment: tuple[int, ...], sigma: float) -> None:
+    found = stated(name, date_from_name=pattern, **settings)
+    assert seconds_off(found, *moment) < 1e-4 and found.time_sigma == pytest.approx(sigma)
+
+
+def test_a_time_in_a_name_needs_the_offset_of_its_clock() -> None:
+    with pytest.raises(FrameUnusable, match=r"file name = 2024-03-08T21:04:05.*utc_offset"):
+        stated("20240308_210405.tif", date_from_name="%Y%m%d_%H%M%S")
+    with pytest.raises(FrameUnusable, match="date_from_name"):
+        stated("frame_0001.tif", date_from_name="%Y%m%d_%H%M%S", utc_offset=0)
+    with pytest.raises(FrameUnusable, match="no time of exposure"):
+        stated("120240308_210405.tif", date_from_name="%Y%m%d_%H%M%S", utc_offset=0)
+
+
+def test_a_headers_time_wins_over_a_default_and_not_over_an_override() -> None:
+    said = {"date_obs": "2024-03-08T21:04:05"}
+    assert of(settings={"default": said}).time_source.startswith("DATE-OBS")
+    assert of(settings={"override": said}).time_source == "date_obs (start, UTC) + exptime/2"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"date_obs": "2024-03-08"}, {"date_obs": 5}, {"date_obs": "yesterday"}, {"date_from_name": 7}, {"date_from_name": "%Y%m%d"},
+        {"date_from_name": "%Y%m%d_%H%M%S_%S"}, {"date_from_name": "%Y%m%d_%H%M%q"}, {"date_from_name": "%Y%m%d_%H%M%"},
+    ],
+)  # fmt: skip
+def test_stated_times_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"default.{next(iter(wrong))}"):
+        definitions_from({"default": wrong})

@@ -245,11 +245,21 @@ def test_the_page_has_every_fact_key_setting_and_definition() -> None:
     }
 
 
+def examples_of_the_page() -> list[str]:
+    return re.findall(r"^```toml\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_example_for_pictures_works() -> None:
+    header = fits.Header()
+    found = facts(header, identify(header, definitions_from(tomllib.loads(examples_of_the_page()[1]))), (9, 9), "Moon_20240308_210405.png")
+    assert (found.exptime, found.time_source, found.time_sigma) == (30.0, "file name (start, UTC+0) + exptime/2", 0.5)
+    assert (found.start_jd1 - 2460377.5 + found.start_jd2) * 86400 == pytest.approx(21 * 3600 + 4 * 60 + 5, abs=1e-4)
+
+
 @pytest.fixture
 def roof() -> tuple[fits.Header, tuple[Any, ...]]:
     """A header as the page's example describes, and the definitions with it."""
-    (example,) = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    content = tomllib.loads(example)
+    content = tomllib.loads(examples_of_the_page()[0])
     # The example is to show every key.
     assert set(content["instrument"][0]) == set(TABLES)
     cards = {

@@ -95,6 +95,24 @@ def test_stated_facts_make_a_picture_a_frame(tmp_path: Path) -> None:
     assert (found.exptime, found.filter, found.bayer, found.gain) == (30.0, "V", "BGGR", 1.5)
 
 
+def test_stretched_values_have_the_step_they_were_stretched_by(tmp_path: Path) -> None:
+    assert read_picture(png(tmp_path / "a.png", (16 * (NOISE // 16)).astype(np.uint16))).quantum == 16.0
+
+
+def test_a_picture_without_a_date_is_reduced_by_its_name(tmp_path: Path) -> None:
+    """The whole way: the file, the configuration, the rows."""
+    from starledger.archive import create_archive
+    from starledger.reduce import reduce
+
+    path = tiff(tmp_path / "Moon_20240308_210405.tif")
+    archive = create_archive(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    stated = tmp_path / "stated.toml"
+    stated.write_text('[default]\nexptime = 10.0\ndate_from_name = "%Y%m%d_%H%M%S"\nutc_offset = 1.0\n')
+    (done,) = reduce(archive, [path], steps=["ingest"], config=stated)
+    assert (done.done, done.failed) == (1, {})
+    assert archive.sql("SELECT time_source FROM frame").values.tolist() == [["file name (start, UTC+1) + exptime/2"]]
+
+
 def test_colours_are_refused(tmp_path: Path) -> None:
     rgb = np.stack([NOISE] * 3, -1)
     assert code_of(tiff(tmp_path / "a.tif", rgb, photometric="rgb")) == "frame.colour"

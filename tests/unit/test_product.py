@@ -227,6 +227,31 @@ def test_whole_numbers_are_kept_as_they_are_where_that_is_smaller(tmp_path: Path
         assert (written.size < 0.9 * rounded.size) is kept
 
 
+@pytest.mark.parametrize("peak", [1e9, 1e12, -1e10])
+def test_a_stray_value_does_not_coarsen_the_frame(tmp_path: Path, peak: float) -> None:
+    values, variance, mask = flat_sky()
+    values[3, 4], mask[5, 6] = 0.0, int(Mask.NO_DATA)
+    stray = values.copy()
+    stray[7, 8] = peak
+    strange = variance.copy()
+    strange[7, 8] = peak**2
+    write_calibrated(tmp_path / "a.fits", stray, strange, mask)
+    back = read_calibrated(tmp_path / "a.fits")
+    error = np.sqrt(variance.min())
+    assert back["SCI"][7, 8] == pytest.approx(np.sign(peak) * min(abs(peak), SCIENCE_STEP * error * 2**29), rel=1e-5)
+    assert back["VAR"][7, 8] > 1e12 * variance[7, 8] and back["SCI"][3, 4] == 0.0
+    back["SCI"][7, 8] = values[7, 8]
+    assert lost(back["SCI"], (values, variance, mask)).std() <= 0.0101
+    np.testing.assert_array_equal(fitsio.read(tmp_path / "a.fits", ext="SCI")[:7], back["SCI"][:7])
+
+
+def test_values_that_no_code_reaches_are_kept_as_they_are(tmp_path: Path) -> None:
+    values, variance, mask = flat_sky()
+    values = values * np.float32(1e12)
+    write_calibrated(tmp_path / "a.fits", values, variance, mask)
+    np.testing.assert_array_equal(read_calibrated(tmp_path / "a.fits")["SCI"], values)
+
+
 def test_a_stray_small_error_does_not_blow_up_the_frame(tmp_path: Path) -> None:
     values, variance, mask = flat_sky()
     before = write_calibrated(tmp_path / "a.fits", values, variance, mask)

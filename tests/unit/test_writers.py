@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.time import Time
 from typer.testing import CliRunner
 
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, NothingToDo
 from reduction.files.convert import read_header
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import definitions_from, identify
@@ -626,7 +626,7 @@ def test_the_command_says_what_a_header_means(frame: Path, tmp_path: Path) -> No
     assert lines[0] == str(frame)
     assert "definition nina: SWCREATE = 'N.I.N.A. 3.1.2.9001 x64' fits 'N.I.N.A.*'" in lines
     assert "middle 2026-07-28 11:15:09.962 UTC DATE-OBS (start, UTC) + exptime/2" in lines
-    assert "gain 0.239999995 electron/ADU EGAIN" in lines
+    assert "gain 0.239999995 electron/ADU EGAIN (electron/step)" in lines
     assert "read_noise 1.5 electron [override]" in lines
     assert "saturation 65535 ADU [default]" in lines
     assert "lens -" in lines
@@ -658,3 +658,30 @@ def test_the_command_lists_definitions() -> None:
 
 def test_the_command_without_anything_to_do() -> None:
     assert isinstance(run().exception, ConfigurationError)
+
+
+def test_an_empty_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    error = run(str(tmp_path)).exception
+    assert isinstance(error, NothingToDo) and error.exit_code == 2 and str(error).startswith(f"{tmp_path}: no raw file")
+
+
+@pytest.mark.parametrize(("step", "gain"), [(16, 0.24 / 16), (1, 0.24)])
+def test_a_gain_for_a_step_of_the_converter_is_divided_where_pixels_show_larger_steps(tmp_path: Path, step: int, gain: float) -> None:
+    import numpy as np
+
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(step * np.arange(600, dtype=np.uint16).reshape(20, 30), header_of(NINA)).writeto(path)
+    output = [" ".join(line.split()) for line in run(str(path)).output.splitlines()]
+    assert [float(line.split()[1]) for line in output if line.startswith("gain ")] == [pytest.approx(gain, rel=1e-6)]
+    assert any(line.startswith("note: EGAIN") and "stored in steps of 16 ADU" in line for line in output) == (step == 16)
+
+
+def test_amplifiers_that_are_not_read_are_noted(tmp_path: Path) -> None:
+    import numpy as np
+
+    path = tmp_path / "a.fits"
+    amplifiers = [fits.ImageHDU(np.full((20, 30), number, np.int16), name=f"AMP{number}") for number in range(4)]
+    preview = fits.ImageHDU(np.zeros((2, 3), np.int16), name="PREVIEW")
+    fits.HDUList([fits.PrimaryHDU(header=header_of(NINA)), *amplifiers, preview]).writeto(path)
+    assert "note: the file holds 4 images, of which only the first is read: split it to use the others" in run(str(path)).output
