@@ -88,7 +88,9 @@ class _Solution:
     n_catalogue: Mapped[int] = column(sa.Integer, "", "Catalogue stars on the frame that could be seen")
     rms_x: Mapped[float] = column(sa.Double, "pixel", "Residual in x, 1.48 MAD, leave-one-out")
     rms_y: Mapped[float] = column(sa.Double, "pixel", "Residual in y, 1.48 MAD, leave-one-out")
-    chance: Mapped[float | None] = column(sa.Double, "dex", "log10 of the probability that a wrong solution matches so many stars", null=True)
+    chance: Mapped[float | None] = column(
+        sa.Double, "dex", "log10 of the probability that a wrong solution matches so many stars", null=True
+    )
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
@@ -98,7 +100,9 @@ class FirstSolution(_Solution, Base):
     __tablename__ = "first_solution"
     __table_args__ = {"comment": "Plate solutions of each frame by itself"}
 
-    start: Mapped[str] = column(sa.String(24), "", "What it was started from: header, pointing, blind, neighbour; +pattern: by star patterns")
+    start: Mapped[str] = column(
+        sa.String(24), "", "What it was started from: header, pointing, blind, neighbour; +pattern: by star patterns"
+    )
 
 
 class WcsSolution(_Solution, Base):
@@ -111,7 +115,9 @@ class WcsSolution(_Solution, Base):
     distortion: Mapped[str] = column(sa.String(8), "", "'night' when the night's distortion was used, 'own' when the frame's own")
     warning: Mapped[str | None] = column(sa.Text, "", "What is doubtful about it", null=True)
     fits: Mapped[str | None] = column(sa.Text, "", "JSON object: keywords and values of the solution as a FITS WCS (TAN-SIP)", null=True)
-    fits_error: Mapped[float | None] = column(sa.Double, "pixel", "Largest deviation of that FITS WCS from the solution on the frame", null=True)
+    fits_error: Mapped[float | None] = column(
+        sa.Double, "pixel", "Largest deviation of that FITS WCS from the solution on the frame", null=True
+    )
 
 
 class Distortion(Base):

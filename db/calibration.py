@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["CalibratedFrame", "DarkLinearity", "Master", "MasterChoice", "MasterFrame"]
+__all__ = ["CalibratedFrame", "DarkLinearity", "Master", "MasterChoice", "MasterFrame", "RefusedFrame"]
 
 
 class Master(Base):
@@ -61,6 +61,17 @@ class MasterFrame(Base):
     frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
     used: Mapped[int] = column(sa.SmallInteger, "", "1 when averaged, 0 when rejected")
     reason: Mapped[str | None] = column(sa.Text, "", "Why it was rejected", null=True)
+
+
+class RefusedFrame(Base):
+    """A frame of a set of which no master came, and why it was not fit for one."""
+
+    __tablename__ = "refused_frame"
+    __table_args__ = {"comment": "Frames refused where no master came of their set"}
+
+    task_id: Mapped[int] = key(sa.ForeignKey("task.task_id"), "Task that made no master")
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    reason: Mapped[str] = column(sa.Text, "", "Why it was refused")
 
 
 class DarkLinearity(Base):

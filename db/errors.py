@@ -8,6 +8,8 @@ This module is a leaf: it imports the standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "AlgorithmFailed",
     "ArchiveUnavailable",
@@ -31,16 +33,21 @@ class StarledgerError(Exception):
         What the user can do about it.
     code : str, optional
         Stable machine-readable code, e.g. ``frame.truncated``; the class's own when omitted.
+    refused : mapping of int to str, optional
+        Frames of a set that were refused, by frame_id, each with its reason.
     """
 
     code = "error"
     exit_code = 2
 
-    def __init__(self, message: str, *, where: str = "", hint: str = "", code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, where: str = "", hint: str = "", code: str | None = None, refused: Mapping[int, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.where = where
         self.hint = hint
+        self.refused = dict(refused or {})
         if code is not None:
             self.code = code
 
@@ -50,11 +57,11 @@ class StarledgerError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders in the frame pool: keep the keywords.
-        return (_rebuild, (type(self), self.message, self.where, self.hint, self.code))
+        return (_rebuild, (type(self), self.message, self.where, self.hint, self.code, self.refused))
 
 
-def _rebuild(kind: type[StarledgerError], message: str, where: str, hint: str, code: str) -> StarledgerError:
-    return kind(message, where=where, hint=hint, code=code)
+def _rebuild(kind: type[StarledgerError], message: str, where: str, hint: str, code: str, refused: Mapping[int, str]) -> StarledgerError:
+    return kind(message, where=where, hint=hint, code=code, refused=refused)
 
 
 class NothingToDo(StarledgerError):

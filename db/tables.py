@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from db.astrometry import Detection, DetectionMatch, Distortion, FirstSolution, FrameCoverage, ShapeMap, WcsSolution
 from db.base import Base
-from db.calibration import CalibratedFrame, DarkLinearity, Master, MasterChoice, MasterFrame
+from db.calibration import CalibratedFrame, DarkLinearity, Master, MasterChoice, MasterFrame, RefusedFrame
 from db.catalogue import Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName, SourceNeighbour
 from db.lightcurve import LightcurveStatistics, Target
 from db.magfit import BestSlot, MagfitReference, MagfitSolution, ReferenceMagnitude
@@ -60,6 +60,7 @@ __all__ = [
     "PhotometrySlot",
     "Product",
     "ReferenceMagnitude",
+    "RefusedFrame",
     "Run",
     "Setup",
     "ShapeMap",

@@ -77,6 +77,9 @@ def calibrate(context: Context, unit: Unit, p: CalibrateParameters) -> Output:
     if "bias" in missing and (dark_has_zero or zero_is_gone(done)):
         missing.remove("bias")
     remark = f"no master {', '.join(missing)}" if missing else None
+    if _below_zero(plane):
+        doubt = "the sky is below the zero level: was it taken off before? CALSTAT in the header would say so"
+        remark = f"{remark}; {doubt}" if remark else doubt
     row = {
         "frame_id": frame.frame_id,
         **{f"{kind}_master_id": masters.get(kind) for kind in _KINDS},
@@ -91,6 +94,13 @@ def calibrate(context: Context, unit: Unit, p: CalibrateParameters) -> Output:
     if file is not None:
         del row["product_id"]  # the writer's
     return Output(rows=[Rows(CalibratedFrame, row, upsert=True)], file=file, remark=remark)
+
+
+def _below_zero(plane: Plane) -> bool:
+    """Whether the sky is darker than no light, beyond what noise and a master's level can do."""
+    good = plane.mask == 0
+    value, variance = plane.value[good][::17], plane.variance[good][::17]
+    return bool(value.size and np.median(value) < -5.0 * np.sqrt(np.median(variance)))
 
 
 def _count(plane: Plane, bit: Mask) -> int:

@@ -99,7 +99,7 @@ def _bias_night(where: _Where, biases: Mapping[_Where, object]) -> int:
     per="night",
     after=("sort",),
     plan=_plan,
-    version=2,
+    version=3,
     parameters=DetectorParameters,
     reads=(Frame, Exposure),
     writes=(Detector,),
@@ -199,7 +199,7 @@ def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | Non
     given = _given(frames, "saturation")
     if given is not None:
         return given, "given"
-    found = saturation_level([brightest(raw.data) for raw in kept.values()])
+    found = saturation_level([brightest(np.asarray(raw.untouched, np.float32)) for raw in kept.values()])
     return (found, "values pile up there") if found is not None else (None, "no pile-up at the top")
 
 

@@ -46,6 +46,7 @@ def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, n
     per="frame",
     after=("calibrate",),
     plan=lambda context, _: frame_units(context.session, ("calibrate",)),
+    version=2,
     parameters=ExtractParameters,
     reads=(Frame, CalibratedFrame, Product),
     writes=(Detection, Frame),

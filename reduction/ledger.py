@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db.bulk import bulk_insert
 from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
-from db.tables import Base, Config, Exposure, Frame, Lineage, Product, Task
+from db.tables import Base, Config, Exposure, Frame, Lineage, Product, RefusedFrame, Task
 from reduction.files.product import TEMPORARY_PREFIX
 from reduction.step import STEPS, NewFile, Output, Rows, Step, Unit, canonical
 
@@ -76,7 +76,11 @@ class Ledger:
         before = connection.execute(
             sa.select(Task.task_id).where(Task.step == step.name, Task.unit == unit.key, Task.status == "done")
         ).first()
-        self._task(connection, step, parameters, unit, input_hash, "failed", error.code, str(error))
+        task_id = self._task(connection, step, parameters, unit, input_hash, "failed", error.code, str(error))
+        connection.execute(sa.delete(RefusedFrame).where(RefusedFrame.task_id == task_id))
+        refused = [{"task_id": task_id, "frame_id": frame_id, "reason": reason} for frame_id, reason in error.refused.items()]
+        if refused:
+            connection.execute(sa.insert(RefusedFrame), refused)
         if before is None:
             return
         frames = [unit.frame_id] if unit.frame_id is not None else []

@@ -168,13 +168,14 @@ def require_enough(unit: Unit, reasons: list[str], least: int) -> list[int]:
     """
     kept = [place for place, reason in enumerate(reasons) if not reason]
     if len(kept) < least:
-        frames = zip(unit.payload["frames"], reasons, strict=True)
-        refused = "; ".join(f"frame {frame_id}: {reason}" for frame_id, reason in frames if reason)
+        refused = {frame_id: reason for frame_id, reason in zip(unit.payload["frames"], reasons, strict=True) if reason}
+        told = "; ".join(f"frame {frame_id}: {reason}" for frame_id, reason in refused.items())
         raise AlgorithmFailed(
-            f"{len(kept)} of {len(reasons)} frames are fit for a master, {least} are needed ({refused})",
+            f"{len(kept)} of {len(reasons)} frames are fit for a master, {least} are needed ({told})",
             where=unit.label,
             hint="frames are reduced without this master; take better ones, or change the limits in the configuration",
             code="master.too_few",
+            refused=refused,
         )
     return kept
 

@@ -222,6 +222,9 @@ cli_demo.register(app)
 
 def main() -> None:
     """Entry point: errors a user is meant to read are one line, and the exit code says what they mean."""
+    # Processes are the parallel part: threads of linear algebra and filters inside them only wait for each other.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
         app(standalone_mode=True)
     except StarledgerError as error:

@@ -15,6 +15,10 @@ import psycopg2
 import pytest
 from filelock import FileLock
 
+# As the command line does: tests run side by side, and threads inside them only wait for each other.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
 RUN = "STARLEDGER_TEST_RUN"
 FULL = os.environ.get("STARLEDGER_REALDATA") == "full"
 SHARED = Path(os.environ.get("STARLEDGER_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, ConfigurationError
-from db.keys import next_id
+from db.keys import next_id, now
 from db.tables import (
     Catalogue,
     CatalogueCoverage,
@@ -202,7 +203,7 @@ def fetch(context: Context, unit: Unit, p: FetchParameters) -> Output:
     """Ask services for the catalogue stars around the frames; off unless [fetch] catalogues names some."""
     piece = unit.payload
     survey, url = SERVICES[piece["name"]], piece["url"]
-    client = Client(url, p.timeout, p.patience, p.attempts, p.pause, p.max_rows)
+    client = Client(url, p.timeout, p.patience, _attempts(context.session, p), p.pause, p.max_rows)
     stars, found = _stars(client, survey, piece["order"], piece["pixel"], piece["limit"])
     session = context.session
     sha256 = survey.sha256(url)
@@ -245,6 +246,14 @@ class _Finish:
             *self.taken.write(session, task_id),
             Rows(CatalogueCoverage, {**self.cover, "task_id": task_id}, upsert=True),
         ]
+
+
+def _attempts(session: Session, p: FetchParameters) -> int:
+    """One after a piece that was just asked for in vain: a night without a network must not wait for each piece."""
+    query = sa.select(Task.status, Task.finished).where(Task.step == "fetch").order_by(Task.finished.desc(), Task.task_id.desc())
+    last = session.execute(query.limit(1)).first()
+    in_vain = last is not None and last.status == "failed" and now() - last.finished < dt.timedelta(hours=1)
+    return 1 if in_vain else p.attempts
 
 
 def _stars(client: Client, survey: Survey, order: int, pixel: int, limit: float) -> tuple[Stars, dict[str, str]]:

@@ -34,12 +34,15 @@ class RawFrame:
         Step between values, ADU.
     level_variance : float64, shape (ny, 1), (1, nx) or (1, 1)
         Variance of the overscan level, ADU**2; 0 where there is none.
+    untouched : (ny, nx)
+        Raw values, in which alone saturated pixels pile up.
     """
 
     data: npt.NDArray[np.float32]
     saturated: npt.NDArray[np.bool_]
     quantum: float
     level_variance: npt.NDArray[np.float64]
+    untouched: npt.NDArray[np.generic]
 
 
 def raw_path(context: Context, exposure: Exposure) -> Path:
@@ -67,16 +70,18 @@ def raw_frame(context: Context, frame_id: int, saturation: float | None) -> RawF
         )
     raw = read_raw(path)
     channel = Channel(frame.channel, frame.raw_x0, frame.raw_y0, frame.raw_step, frame.nx, frame.ny)
-    saturated = np.ascontiguousarray(saturated_mask(np.asarray(channel.cut(raw.data), np.float32), saturation))
+    untouched = channel.cut(raw.data)
+    saturated = np.ascontiguousarray(saturated_mask(np.asarray(untouched, np.float32), saturation))
     overscan = _section_of(exposure.overscan)
     if overscan is None:
-        data = np.ascontiguousarray(channel.cut(raw.data), dtype=np.float32)
-        return RawFrame(data, saturated, exposure.quantum, np.zeros((1, 1)))
+        data = np.ascontiguousarray(untouched, dtype=np.float32)
+        return RawFrame(data, saturated, exposure.quantum, np.zeros((1, 1)), untouched)
     trimmed = subtract_overscan(raw.data, _section_of(exposure.trim), overscan, order=_overscan_order(context))
     inside = _within(channel, _section_of(exposure.trim))
     data = np.ascontiguousarray(inside.cut(trimmed.data), dtype=np.float32)
     variance = np.broadcast_to(trimmed.variance, trimmed.data.shape)
-    return RawFrame(data, saturated, exposure.quantum, _thin(np.asarray(inside.cut(variance), np.float64), trimmed.variance.shape))
+    level_variance = _thin(np.asarray(inside.cut(variance), np.float64), trimmed.variance.shape)
+    return RawFrame(data, saturated, exposure.quantum, level_variance, untouched)
 
 
 def _overscan_order(context: Context) -> int | None:

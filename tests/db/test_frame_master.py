@@ -214,10 +214,10 @@ def test_a_choice_that_became_bad_gives_way_to_the_rule(nights: Nights) -> None:
 def test_a_chosen_dark_serves_exposures_no_longer_than_its_own(nights: Nights) -> None:
     bias = nights.master("bias", 0)
     dark = nights.master("dark", 1, exptime=100.0, bias_master_id=bias)
+    frames = [nights.frame(1, exptime=t) for t in (200.0, 100.0, 50.0)]
     with Session(nights.engine) as session:
         choose_master(session, dark, "the only one", "ann", night="2023-03-01")
         session.commit()
-    frames = [nights.frame(1, exptime=t) for t in (200.0, 100.0, 50.0)]
     assert [nights.chosen(frame).get("dark") for frame in frames] == [None, (dark, 1.0), (dark, 0.5)]
 
 

@@ -157,6 +157,15 @@ def test_a_piece_that_fails_is_asked_for_again_alone(engine: sa.Engine) -> None:
     assert set(service.queries[asked:]) == set(service.queries[2:4])
 
 
+def test_without_a_network_only_the_first_piece_is_waited_for(engine: sa.Engine) -> None:
+    with serving(sky(50), faults=["http"] * 1000) as service:
+        tally = run(engine, service.url, sky=[f"{RA} {DEC} 0.5"], attempts=3)
+        assert len(tally.failed) > 5 and tally.done == 0
+        assert len(service.queries) == len(tally.failed) + 2
+        service.faults.clear()
+        assert run(engine, service.url, sky=[f"{RA} {DEC} 0.5"], attempts=3, retry=True).failed == {}
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_what_is_cut_short_is_asked_for_in_quarters(engine: sa.Engine, declared: bool) -> None:
     table = sky(600, 0.5)

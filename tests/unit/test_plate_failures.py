@@ -33,7 +33,7 @@ def camera(angle: float, parity: int) -> PlateSolution:
     return PlateSolution(*CENTRE, 1, (324.5, *map(float, turn[0])), (249.5, *map(float, turn[1])), SHAPE[1], SHAPE[0])
 
 
-def catalogue(rng: np.random.Generator, n: int = 220) -> tuple[FloatArray, FloatArray]:
+def catalogue(rng: np.random.Generator, n: int = 160) -> tuple[FloatArray, FloatArray]:
     """Standard coordinates (degree) of stars over 1.5 degree."""
     return rng.uniform(-0.75, 0.75, n), rng.uniform(-0.75, 0.75, n)
 
@@ -73,14 +73,14 @@ def attempt(seed: int, wrong: str) -> Any:
 
 @pytest.mark.parametrize("wrong", ["field", "shuffled", "mirrored", "scale"])
 def test_a_wrong_catalogue_is_refused(wrong: str) -> None:
-    for seed in range(6):
+    for seed in range(2):
         with pytest.raises(AlgorithmFailed) as caught:
             attempt(seed, wrong)
         assert caught.value.code in {"solve.no_start", "solve.refused"}
 
 
 def test_the_true_catalogue_is_accepted() -> None:
-    for seed in range(8):
+    for seed in range(4):
         fit, truth = attempt(seed, "nothing")
         assert fit.acceptance.accepted
         assert fit.acceptance.log_chance < -15
@@ -159,9 +159,11 @@ def test_a_blind_search_is_stopped_and_says_so(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "index-1.fits").touch()
     x = np.linspace(0.0, 9.0, 20)
     run = blind._run
-    monkeypatch.setattr(
-        blind, "_run", lambda words, limit, name, *rest: run([sys.executable, "-c", "import time; time.sleep(60)"], limit, name)
-    )
+
+    def sleeper(_: list[str], limit: float, name: str, __: str = "") -> str:
+        return run([sys.executable, "-c", "import time; time.sleep(60)"], limit, name)
+
+    monkeypatch.setattr(blind, "_run", sleeper)
     found = blind.solve_blind(x, x, x, (10, 10), tmp_path, solvers=("astrometry",), time_limit=0.3)
     assert found.solution is None
     assert "astrometry found nothing within 0.3 s" in found.reason

@@ -175,6 +175,19 @@ _FINAL: dict[str, tuple[Any, str | None, str]] = {
 }
 
 
+def _create_refused_frame() -> None:
+    op.create_table(
+        "refused_frame",
+        sa.Column("task_id", sa.Integer(), autoincrement=False, nullable=False, comment="Task that made no master"),
+        sa.Column("frame_id", sa.Integer(), autoincrement=False, nullable=False, comment="Frame"),
+        sa.Column("reason", sa.Text(), nullable=False, comment="Why it was refused"),
+        sa.ForeignKeyConstraint(["frame_id"], ["frame.frame_id"], name=op.f("fk_refused_frame_frame_id")),
+        sa.ForeignKeyConstraint(["task_id"], ["task.task_id"], name=op.f("fk_refused_frame_task_id")),
+        sa.PrimaryKeyConstraint("task_id", "frame_id", name=op.f("pk_refused_frame")),
+        comment="Frames refused where no master came of their set",
+    )
+
+
 def upgrade() -> None:
     for name, comment in _DETECTION.items():
         op.add_column("detection", sa.Column(name, sa.REAL(), nullable=True, comment=comment))
@@ -182,6 +195,7 @@ def upgrade() -> None:
     _create_distortion()
     _create_match_and_coverage()
     _create_shape_map()
+    _create_refused_frame()
     op.execute(f"INSERT INTO first_solution ({_SHARED}, start) SELECT {_SHARED}, start FROM wcs_solution")
     for name, (kind, value, comment) in _FINAL.items():
         op.add_column("wcs_solution", sa.Column(name, kind, nullable=True, comment=comment))
@@ -218,7 +232,7 @@ def downgrade() -> None:
         op.execute("COMMENT ON TABLE wcs_solution IS 'Plate solutions'")
     with op.batch_alter_table("frame_coverage", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_frame_coverage_bucket_lo"))
-    for table in ("shape_map", "frame_coverage", "detection_match", "distortion", "first_solution"):
+    for table in ("refused_frame", "shape_map", "frame_coverage", "detection_match", "distortion", "first_solution"):
         op.drop_table(table)
     for name in _DETECTION:
         op.drop_column("detection", name)
