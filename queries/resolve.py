@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from db.errors import ConfigurationError
 from db.sky import nearest_source
-from db.tables import Source, SourceName, Target
+from db.tables import Source, SourceLink, SourceName, Target
 from queries.cone import cone
 from queries.position import is_position, parse_position
 
@@ -107,7 +107,11 @@ def _by_id(connection: Connection, source_id: int, name: str | None = None) -> F
         return None
     query = sa.select(Source.source_id, Source.ra, Source.dec, Source.fit_mag).where(Source.source_id == source_id)
     row = connection.execute(query).first()
-    return None if row is None else Found(*row, name or _name_of(connection, source_id))
+    if row is None:
+        # A star that was found on the frames before Gaia's number for it was known keeps its own.
+        linked = connection.execute(sa.select(SourceLink.source_id).where(SourceLink.gaia_id == source_id).limit(1)).scalar()
+        return None if linked is None else _by_id(connection, linked, name)
+    return Found(*row, name or _name_of(connection, source_id))
 
 
 def _name_of(connection: Connection, source_id: int) -> str | None:

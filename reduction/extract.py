@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,15 @@ from db.bulk import fetch_columns
 from db.errors import FrameUnusable
 from db.tables import CalibratedFrame, Detection, Frame, Product
 from reduction.calibrated import calibrated_planes
+from reduction.diagnosis import sky_facts
+from reduction.kernels.diagnose import diagnose
+from reduction.kernels.extract import Detections
 from reduction.kernels.extract import extract as extract_stars
+from reduction.kernels.trailing import trailing
 from reduction.plans import frame_units
 from reduction.step import Context, Output, Rows, Unit, parameter, step
 
-__all__ = ["ExtractParameters", "detections_of", "extract"]
+__all__ = ["ExtractParameters", "detections_of", "extract", "stars_of"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class ExtractParameters:
     threshold: float = parameter(4.0, "sigma", "detection threshold on the filtered image")
     min_area: int = parameter(4, "pixel", "fewest connected pixels above it")
     min_stars: int = parameter(5, "", "a frame with fewer detections is unusable")
+    max_trail: float = parameter(20.0, "pixel", "a frame whose stars are all trailed over more is unusable")
 
 
 def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -39,6 +44,16 @@ def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, n
     ]
     query = sa.select(*columns).where(Detection.night_id == night_id, Detection.frame_id == frame_id).order_by(Detection.number)
     return dict(zip(names, fetch_columns(session.execute(query), kinds), strict=True))
+
+
+def stars_of(session: Session, frame: Frame) -> Detections:
+    """A frame's detections as the kernels know them."""
+    columns = detections_of(session, frame.night_id, frame.frame_id)
+    columns |= {"s": columns["shape_s"], "d": columns["shape_d"], "k": columns["shape_k"]}
+    columns["flags"] = columns["flags"].astype(np.int32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns["snr"] = columns["flux"] / columns["flux_err"]
+    return Detections(**{field.name: columns[field.name] for field in fields(Detections)})
 
 
 @step(
@@ -56,11 +71,15 @@ def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
     planes = calibrated_planes(context, int(unit.key))
     found = extract_stars(planes["SCI"], planes["VAR"], planes["MASK"], threshold=p.threshold, min_area=p.min_area)
     if len(found) < p.min_stars:
+        tried = f"{len(found)} stars found, at least {p.min_stars} are needed"
+        raise diagnose(found, sky_facts(planes["SCI"], planes["VAR"], planes["MASK"]), tried=tried, where=unit.label)
+    trail = trailing(found)
+    if trail.trailed and trail.length > p.max_trail:
         raise FrameUnusable(
-            f"{len(found)} stars found, at least {p.min_stars} are needed",
+            f"stars are trailed over {trail.length:.0f} pixel, at most {p.max_trail:.0f} are allowed",
             where=unit.label,
-            hint="clouded, trailed or out of focus? Otherwise lower [extract] threshold",
-            code="frame.few_stars",
+            hint="the mount did not follow; to measure trails all the same, raise [extract] max_trail",
+            code="frame.trailed",
         )
     clean = (found.flags == 0) & (found.snr > 20) & np.isfinite(found.fwhm)
     fwhm = np.median(found.fwhm[clean if clean.sum() >= 3 else np.isfinite(found.fwhm)])

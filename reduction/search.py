@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ class StarImages:
     y: FloatArray
     flux: FloatArray
 
+    @property
+    def columns(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """x, y, flux."""
+        return self.x, self.y, self.flux
+
 
 @dataclass(frozen=True)
 class Search:
@@ -42,6 +47,7 @@ class Search:
     centre: tuple[float, float] | None
     radius: float
     reason: str = ""
+    blind: bool = False
 
 
 def around(name: str, start: PlateSolution) -> Search:
@@ -89,12 +95,12 @@ def from_header(
     return Search([*search.starts, start], search.centre, max(search.radius, reach))
 
 
-def blindly(stars: StarImages, channel: Channel, scale: float | None, index_folder: Path) -> Search:
+def blindly(stars: StarImages, channel: Channel, scale: float | None, index_folder: Path, time_limit: float = 60.0) -> Search:
     """A search from what a blind solution says; without one, `reason` says why."""
-    blind = solve_blind(stars.x, stars.y, stars.flux, (channel.ny, channel.nx), index_folder, scale=scale)
+    blind = solve_blind(*stars.columns, (channel.ny, channel.nx), index_folder, scale=scale, time_limit=time_limit)
     if blind.solution is None:
-        return Search([], None, 0.0, f"the header gives neither a WCS nor pointing and scale; {blind.reason}")
-    return around("blind", blind.solution)
+        return Search([], None, 0.0, f"blind: {blind.reason}")
+    return replace(around("blind", blind.solution), blind=True)
 
 
 def _header_wcs(header: Mapping[str, Any], channel: Channel) -> PixelToSky | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.errors import AlgorithmFailed
-from db.tables import Catalogue, Detection, Exposure, FirstSolution, Frame, Source
+from db.errors import AlgorithmFailed, FrameUnusable
+from db.tables import Catalogue, CatalogueCoverage, Detection, Exposure, FirstSolution, Frame, Source
 from reduction.blind import DEFAULT_INDEX_DIR
-from reduction.extract import detections_of
+from reduction.catalogues.held import HeldCatalogues
+from reduction.diagnosis import failure
+from reduction.extract import detections_of, stars_of
 from reduction.files.convert import read_header
 from reduction.files.raw import raw_path
 from reduction.kernels.distortion import Pairs, distortion_of, fit_with_distortion
@@ -22,7 +25,7 @@ from reduction.kernels.plate import PlateFit
 from reduction.kernels.plate import solve as solve_plate
 from reduction.kernels.platefit import match_positions, robust_scatter
 from reduction.kernels.start import MIN_MATCHED
-from reduction.kernels.wcs import PlateSolution, unit_vectors
+from reduction.kernels.wcs import PlateSolution
 from reduction.plans import done_tasks, frame_units
 from reduction.search import Search, StarImages, around, blindly, from_header
 from reduction.sources import first_solution, julian_year, sources_near
@@ -30,6 +33,8 @@ from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, st
 
 __all__ = ["SolveParameters", "solution_columns", "solve"]
 
+#: A catalogue that begins this far (deg) beyond a frame cannot have stars on it.
+_AROUND = 1.0
 #: Largest distance (pixel) of a star of one colour from its place in another: lateral colour of a poor lens.
 _LATERAL = 2.0
 
@@ -41,6 +46,9 @@ class SolveParameters:
     order: int = parameter(5, "", "highest degree of the distortion polynomials; the lowest that predicts left-out stars as well is taken")
     scale_tolerance: float = parameter(0.03, "", "largest relative error of the pixel scale that the header or the definition gives")
     pointing_tolerance: float = parameter(0.4, "", "largest error of the header's pointing, as a fraction of the frame's diagonal")
+    min_snr: float = parameter(10.0, "", "fainter detections have no say, unless there are too few brighter ones")
+    min_stars: int = parameter(40, "", "fewest brighter ones")
+    blind_time_limit: float = parameter(60.0, "s", "time that each blind solver may take; 20 degree fields need most of it")
     index_folder: str = parameter(
         str(DEFAULT_INDEX_DIR), "", "folder with astrometry.net index files for blind solving; used where it exists"
     )
@@ -49,19 +57,15 @@ class SolveParameters:
 def _plan(context: Context, _: SolveParameters) -> list[Unit]:
     """Every object frame, with the catalogues that can cover it: one loaded later makes only those frames pending."""
     session = context.session
-    done = done_tasks(session, "catalogue")
-    columns = (Catalogue.sha256, Catalogue.ra, Catalogue.dec, Catalogue.radius)
-    catalogues = [(done[c.sha256], unit_vectors(c.ra, c.dec), c.radius) for c in session.execute(sa.select(*columns)) if c.sha256 in done]
-    query = sa.select(Frame.frame_id, Frame.exposure_id, Exposure.pointing_ra, Exposure.pointing_dec).join(Exposure)
+    held, channels = HeldCatalogues(session), _other_channels(session)
+    columns = (Frame.frame_id, Frame.exposure_id, Frame.nx, Frame.ny, Frame.raw_step)
+    query = sa.select(*columns, Exposure.pointing_ra, Exposure.pointing_dec, Exposure.pixel_scale).join(Exposure)
     extra: dict[int, tuple[InputTask, ...]] = {}
-    channels = _other_channels(session)
-    for frame_id, exposure_id, ra, dec in session.execute(query):
-        pointing = unit_vectors(ra, dec) if ra is not None and dec is not None else None
-        extra[frame_id] = tuple(
-            InputTask(task.task_id, task.input_hash, "catalogue")
-            for task, centre, radius in catalogues
-            if pointing is None or np.degrees(np.arccos(np.clip(centre @ pointing, -1, 1))) < radius + 2.0
-        ) + tuple(task for other, task in channels.get(exposure_id, ()) if other != frame_id)
+    for row in session.execute(query):
+        diagonal = float(np.hypot(row.nx, row.ny)) * row.raw_step * (row.pixel_scale or 0.0) / 3600
+        catalogues = held.tasks(row.pointing_ra, row.pointing_dec, diagonal + _AROUND)
+        others = tuple(task for other, task in channels.get(row.exposure_id, ()) if other != row.frame_id)
+        extra[row.frame_id] = catalogues + others
     return frame_units(session, ("extract",), extra=extra)
 
 
@@ -79,10 +83,11 @@ def _other_channels(session: Session) -> dict[int, list[tuple[int, InputTask]]]:
 @step(
     "solve",
     per="frame",
-    after=("catalogue", "extract"),
+    after=("catalogue", "fetch", "extract"),
     plan=_plan,
+    version=2,
     parameters=SolveParameters,
-    reads=(Frame, Exposure, Detection, Source, Catalogue, FirstSolution),
+    reads=(Frame, Exposure, Detection, Source, Catalogue, CatalogueCoverage, FirstSolution),
     writes=(FirstSolution,),
     second_chance=True,
 )
@@ -105,30 +110,49 @@ def _lead(session: Session, frame: Frame) -> Frame:
 
 
 def _solved(context: Context, frame: Frame, unit: Unit, p: SolveParameters) -> PlateFit:
-    """The solution of a frame from its own stars."""
-    session = context.session
-    stars = StarImages(*(detections_of(session, frame.night_id, frame.frame_id)[name].astype(float) for name in ("x", "y", "flux")))
-    search = _from_neighbour(session, frame) if "second" in unit.payload else _from_header(context, frame, stars, p)
-    if search.centre is None:
-        raise AlgorithmFailed(
-            f"no place on the sky to start from: {search.reason}",
-            where=unit.label,
-            hint="give the pointing in the configuration ([override] ra, dec and pixel_scale), or index files for blind solving",
-            code="solve.no_start",
-        )
-    catalogue = sources_near(session, *search.centre, search.radius, julian_year(frame.jd_utc), catalogued_only=True)
-    if len(catalogue) == 0:
-        raise AlgorithmFailed(
-            f"no catalogue star within {search.radius:.2f} deg of {search.centre[0]:.4f} {search.centre[1]:+.4f}",
-            where=unit.label,
-            hint="load a catalogue of this part of the sky with --catalogue FILE",
-            code="solve.no_catalogue",
-        )
-    sky = (catalogue.ra, catalogue.dec, catalogue.mag)
-    try:
-        return solve_plate(stars.x, stars.y, stars.flux, *sky, (frame.ny, frame.nx), start=search.starts, order=p.order)
-    except AlgorithmFailed as error:
-        raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
+    """The solution of a frame from its own stars; a failure is named for its cause."""
+    stars = stars_of(context.session, frame)
+    bright = stars.take(stars.snr >= p.min_snr)
+    used = bright if len(bright) >= p.min_stars else stars
+    images = StarImages(used.x, used.y, used.flux)
+    tried, n_catalogue, indexed = [], None, None
+    for search in _searches(context, frame, images, p, second="second" in unit.payload):
+        if search.centre is None:
+            tried.append(search.reason)
+            continue
+        catalogue = sources_near(context.session, *search.centre, search.radius, julian_year(frame.jd_utc), catalogued_only=True)
+        n_catalogue, indexed = len(catalogue), search.centre if search.blind else indexed
+        if len(catalogue) == 0:
+            tried.append(f"no catalogue star within {search.radius:.2f} deg of {search.centre[0]:.4f} {search.centre[1]:+.4f}")
+            continue
+        sky = (catalogue.ra, catalogue.dec, catalogue.mag)
+        error = np.nan_to_num(np.hypot(used.x_err, used.y_err) / np.sqrt(2.0), nan=1.0)
+        try:
+            return solve_plate(*images.columns, *sky, (frame.ny, frame.nx), start=search.starts, order=p.order, det_err=error)
+        except (AlgorithmFailed, FrameUnusable) as failed:
+            tried.append(failed.message)
+    raise failure(context, frame, stars, unit.label, "; ".join(tried), n_catalogue=n_catalogue, indexed=indexed)
+
+
+def _searches(context: Context, frame: Frame, stars: StarImages, p: SolveParameters, *, second: bool) -> Iterator[Search]:
+    """Where to look, the likeliest first: each is worked out when those before it have failed."""
+    if second:
+        yield _from_neighbour(context.session, frame)
+        return
+    exposure = context.session.get_one(Exposure, frame.exposure_id)
+    channel = Channel(frame.channel, frame.raw_x0, frame.raw_y0, frame.raw_step, frame.nx, frame.ny)
+    scale = None if exposure.pixel_scale is None else exposure.pixel_scale * frame.raw_step
+    search = from_header(
+        read_header(raw_path(context, exposure)),
+        channel,
+        (exposure.pointing_ra, exposure.pointing_dec),
+        scale,
+        scale_tolerance=p.scale_tolerance,
+        pointing_tolerance=p.pointing_tolerance,
+    )
+    if search is not None:
+        yield search
+    yield blindly(stars, channel, scale, Path(p.index_folder), p.blind_time_limit)
 
 
 def _follow(session: Session, frame: Frame, lead: Frame, fit: PlateFit) -> PlateFit:
@@ -158,22 +182,6 @@ def _follow(session: Session, frame: Frame, lead: Frame, fit: PlateFit) -> Plate
         rms_x=robust_scatter(own.loo_x),
         rms_y=robust_scatter(own.loo_y),
     )
-
-
-def _from_header(context: Context, frame: Frame, stars: StarImages, p: SolveParameters) -> Search:
-    """The header's WCS, its pointing with the pixel scale, or a blind solution."""
-    exposure = context.session.get_one(Exposure, frame.exposure_id)
-    channel = Channel(frame.channel, frame.raw_x0, frame.raw_y0, frame.raw_step, frame.nx, frame.ny)
-    scale = None if exposure.pixel_scale is None else exposure.pixel_scale * frame.raw_step
-    search = from_header(
-        read_header(raw_path(context, exposure)),
-        channel,
-        (exposure.pointing_ra, exposure.pointing_dec),
-        scale,
-        scale_tolerance=p.scale_tolerance,
-        pointing_tolerance=p.pointing_tolerance,
-    )
-    return search or blindly(stars, channel, scale, Path(p.index_folder))
 
 
 def _from_neighbour(session: Session, frame: Frame) -> Search:
@@ -217,5 +225,6 @@ def _row(frame_id: int, fit: PlateFit) -> dict[str, object]:
         "n_catalogue": fit.n_catalogue_in_frame,
         "rms_x": fit.rms_x,
         "rms_y": fit.rms_y,
+        "chance": fit.acceptance.log_chance,
         "start": fit.method,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from typer.core import TyperGroup
 from db.errors import StarledgerError
 from starledger import __version__, cli_archive, cli_convert, cli_demo, cli_frames, cli_header, cli_query, cli_solve
 from starledger.archive import Archive, create_archive, open_archive
-from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
+from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
 
 if TYPE_CHECKING:
     from reduction.step import Step
@@ -87,6 +88,7 @@ def reduce_command(
     archive: ArchiveOption = None,
     files: FilesOption = None,
     catalogue: CatalogueOption = None,
+    fetch: FetchOption = None,
     config: ConfigOption = None,
     jobs: JobsOption = 0,
     retry: RetryOption = False,
@@ -97,7 +99,7 @@ def reduce_command(
 
     Example: starledger reduce nights/2017-12-19 --catalogue field.ecsv --archive sqlite:///hatp32.db
     """
-    run_steps(None, paths or [], archive, files, catalogue or [], config, jobs, retry)
+    run_steps(None, paths or [], archive, files, catalogue or [], config, jobs, retry, fetch or [])
 
 
 def run_steps(
@@ -109,6 +111,7 @@ def run_steps(
     config: Path | None,
     jobs: int,
     retry: bool,
+    fetch: Sequence[str] = (),
 ) -> None:
     """Run steps (all of them for None), with progress and a summary; leaves with the exit code."""
     from starledger.reduce import check_inputs, exit_code, reduce, settings_for
@@ -128,6 +131,7 @@ def run_steps(
             paths,
             steps=steps,
             catalogues=catalogues,
+            fetch=fetch,
             config=config,
             jobs=jobs or os.cpu_count() or 1,
             retry=retry,

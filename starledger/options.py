@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ArchiveOption", "CatalogueOption", "ConfigOption", "FilesOption", "JobsOption", "RetryOption"]
+__all__ = ["ArchiveOption", "CatalogueOption", "ConfigOption", "FetchOption", "FilesOption", "JobsOption", "RetryOption"]
 
 ArchiveOption = Annotated[
     str | None,
@@ -22,7 +22,18 @@ FilesOption = Annotated[
 CatalogueOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--catalogue", help="Catalogue file (ECSV, CSV, FITS, VOTable) with ra, dec and magnitudes; may be repeated.", show_default=False
+        "--catalogue",
+        help="Catalogue file (ECSV, CSV, FITS, VOTable, Parquet) with ra, dec and magnitudes; may be repeated.",
+        show_default=False,
+    ),
+]
+FetchOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fetch",
+        metavar="NAME",
+        help="Ask a service for the sky of the frames: gaia, tycho2, apass or refcat2; may be repeated. It stays in force for later runs.",
+        show_default=False,
     ),
 ]
 ConfigOption = Annotated[

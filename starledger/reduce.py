@@ -40,6 +40,7 @@ def reduce(
     *,
     steps: Sequence[str] | None = None,
     catalogues: Sequence[Path] = (),
+    fetch: Sequence[str] = (),
     config: Path | None = None,
     jobs: int = 1,
     retry: bool = False,
@@ -57,6 +58,8 @@ def reduce(
         Names of steps.
     catalogues : sequence of Path
         Catalogue files to take in.
+    fetch : sequence of str
+        Services to ask for the sky of the frames, besides those of the configuration; later runs ask them, too.
     config : Path, optional
         Configuration file; without one, that of the last run holds.
     jobs : int
@@ -71,7 +74,7 @@ def reduce(
     """
     import reduction.steps  # noqa: F401
 
-    settings = settings_for(archive, config)
+    settings = _with_services(settings_for(archive, config), fetch)
     empty = check_inputs(paths, catalogues, archive.files)
     for path in empty:
         if reporter is not None:
@@ -142,6 +145,16 @@ def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
             raise ConfigurationError(f"no section {name!r}", where=str(config), hint=f"known are: {known}", code="config.section")
     definitions_from(settings, str(config))
     return settings
+
+
+def _with_services(settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The settings with services to fetch catalogues from."""
+    if not names:
+        return settings
+    section = settings.get("fetch", {})
+    merged = {**section, "catalogues": list(dict.fromkeys([*section.get("catalogues", ()), *names]))}
+    read_parameters(STEPS["fetch"].parameters, merged, "[fetch]")
+    return {**settings, "fetch": merged}
 
 
 def check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path) -> list[Path]:

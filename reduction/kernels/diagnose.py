@@ -101,7 +101,7 @@ def _dark(_: Detections, n_star: int, facts: FrameFacts) -> FrameUnusable | None
         return None
     return FrameUnusable(
         f"no light: {n_star} stars and a sky of {facts.sky:.1f} ADU, less than the noise of {facts.noise:.1f} ADU",
-        hint="a lens cap or a closed shutter? If it is a dark, say so with starledger mark",
+        hint="a lens cap or a closed shutter? If it is a dark frame, say so: starledger frames set FRAME dark",
         code="frame.dark",
     )
 

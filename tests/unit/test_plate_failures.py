@@ -65,7 +65,7 @@ def attempt(seed: int, wrong: str) -> Any:
         factor = rng.uniform(1.08, 1.5)
         xi, eta = xi * factor, eta * factor
     ra, dec = gnomonic_inverse(xi, eta, *CENTRE)
-    starts = [camera(angle + 0.01, parity), Pointing(CENTRE[0] + 0.05, CENTRE[1] - 0.05, 1.01 * SCALE)]
+    starts = [Pointing(CENTRE[0] + 0.05, CENTRE[1] - 0.05, 1.01 * SCALE)]
     known = parity if wrong == "mirrored" else None
     fit = solve(x, y, -np.arange(len(x), dtype=float), ra, dec, np.arange(len(ra), dtype=float), SHAPE, start=starts, parity=known)
     return fit, truth
