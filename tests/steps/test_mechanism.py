@@ -25,9 +25,11 @@ from starledger.archive import create_archive, open_archive
 from starledger.reduce import runner_for_reading
 
 #: Written for every step by the ledger, and therefore declared by none.
-_LEDGER = {"task", "config", "lineage", "product", "run"}
-_FRAMES = {"calibrate": N_OBJECT, "extract": N_OBJECT, "solve": N_OBJECT, "field": N_OBJECT, "background": N_OBJECT, "photometry": N_OBJECT}
-_FIELDS = {"discover": 1, "stars": 1, "magfit": 1, "lightcurve": 1}
+_LEDGER = {"task", "config", "lineage", "product", "refused_frame", "run"}
+_FRAMES = dict.fromkeys(("calibrate", "extract", "solve", "field", "refine", "background", "shapes", "photometry"), N_OBJECT)
+_FIELDS = {"discover": 1, "distortion": 1, "stars": 1, "magfit": 1, "lightcurve": 1}
+#: What the distortion of the night serves: it is found from the first 4 frames, then from 8, 16 ...
+_BEHIND_DISTORTION = ("refine", "background", "shapes", "photometry")
 
 Fresh = Callable[[], Work]
 
@@ -134,9 +136,9 @@ def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, n
     [
         ("[photometry]\nmargin = 6.0\n", _after("photometry")),
         ("[magfit]\norder = 1\n", _after("magfit")),
-        ("[background]\nbox = 48\n", _after("background", "stars")),
+        ("[background]\nbox = 48\n", _after("background", "shapes")),
         ("[extract]\nthreshold = 5.0\n", _after("extract")),
-        ("[discover]\nmin_snr = 8.0\n", {**_after("background"), "discover": 1}),
+        ("[discover]\nmin_snr = 8.0\n", {**_after("refine"), "discover": 1, "distortion": 1, "stars": 1}),
         ("[flat]\nclip = 3.5\n", {**_after("calibrate"), "flat": 1}),
     ],
 )
@@ -168,7 +170,7 @@ def test_a_parameter_changed_back_gives_the_first_results(reduced: Work, tmp_pat
     config.write_text("[background]\nbox = 48\n")
     reduced.worked(config=config)
     config.write_text("")
-    assert reduced.worked(config=config) == _after("background")
+    assert reduced.worked(config=config) == _after("background", "shapes")
     assert compare.differences(before, compare.dump(reduced.url, current=True)) == []
     assert reduced.worked() == {}, "an emptied file holds for later runs, too"
 
@@ -203,26 +205,26 @@ def test_frames_added_later_make_no_old_frame_pending(fresh: Fresh, night: Night
     work.worked([raw])
     tasks = "SELECT step, unit, input_hash, status, attempts FROM task WHERE frame_id IS NOT NULL ORDER BY task_id"
     before = work.sql(tasks)
-    night.link(raw, objects[n_first:])
-    n = N_OBJECT - n_first
-    assert work.worked([raw]) == {"ingest": n, "sort": n, **dict.fromkeys(_FRAMES, n), **_FIELDS}
+    night.link(raw, objects[n_first:7])  # an eighth would have the distortion found anew
+    n, later = 7 - n_first, {name: count for name, count in _FIELDS.items() if name != "distortion"}
+    assert work.worked([raw]) == {"ingest": n, "sort": n, **dict.fromkeys(_FRAMES, n), **later}
     assert work.sql(tasks)[: len(before)] == before
-    assert work.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(N_OBJECT,)]
+    assert work.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(7,)]
+    night.link(raw, objects[7:])
+    assert work.worked([raw]) == {"ingest": 1, "sort": 1, **dict.fromkeys(_FRAMES, 1), **_FIELDS, **dict.fromkeys(_BEHIND_DISTORTION, 8)}
 
 
 def test_lineage_leads_from_a_point_back_to_raw_files(reduced: Work) -> None:
-    frame_id, task_id, sha256 = reduced.sql(
-        "SELECT l.frame_id, f.measure_task, e.sha256 FROM light_curve l JOIN frame f ON f.frame_id = l.frame_id "
-        "JOIN exposure e ON e.exposure_id = f.exposure_id ORDER BY l.frame_id LIMIT 1"
+    frame_id, task_id = reduced.sql(
+        "SELECT l.frame_id, f.measure_task FROM light_curve l JOIN frame f ON f.frame_id = l.frame_id ORDER BY l.frame_id LIMIT 1"
     )[0]
     behind = (
         "WITH RECURSIVE behind (task_id) AS (SELECT CAST(:task AS INTEGER) UNION "
         "SELECT l.input_task_id FROM lineage l JOIN behind b ON b.task_id = l.task_id) "
         "SELECT t.unit FROM behind b JOIN task t ON t.task_id = b.task_id WHERE t.step = 'ingest'"
     )
-    calibration = reduced.sql("SELECT e.sha256 FROM exposure e JOIN frame f ON f.exposure_id = e.exposure_id WHERE f.type <> 'object'")
-    assert len(calibration) == N_CALIBRATION
-    assert {row[0] for row in reduced.sql(behind, task=task_id)} == {sha256, *(row[0] for row in calibration)}
+    # All eight have a say in the distortion of the night.
+    assert {row[0] for row in reduced.sql(behind, task=task_id)} == {row[0] for row in reduced.sql("SELECT sha256 FROM exposure")}
     fit = reduced.sql("SELECT task_id FROM magfit_solution WHERE frame_id = :frame LIMIT 1", frame=frame_id)[0][0]
     everything = {row[0] for row in reduced.sql("SELECT sha256 FROM exposure")}
     assert {row[0] for row in reduced.sql(behind, task=fit)} == everything and len(everything) == N_OBJECT + N_CALIBRATION
@@ -230,14 +232,14 @@ def test_lineage_leads_from_a_point_back_to_raw_files(reduced: Work) -> None:
 
 def test_a_defect_on_one_frame_fails_that_frame_only(reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     """The frame had been done before: what was made of it leaves the light curves, and comes back when it is tried again."""
-    body, victim = STEPS["extract"].body, reduced.sql("SELECT frame_id FROM light_curve ORDER BY frame_id LIMIT 1")[0][0]
+    body, victim = STEPS["extract"].body, reduced.sql("SELECT frame_id FROM light_curve ORDER BY frame_id DESC LIMIT 1")[0][0]
 
     def broken(context: Any, unit: Unit, parameters: Any) -> Any:
         if unit.frame_id == victim:
             raise ValueError("operands could not be broadcast")
         return body(context, unit, parameters)
 
-    monkeypatch.setitem(STEPS, "extract", dataclasses.replace(STEPS["extract"], version=2, body=broken))
+    monkeypatch.setitem(STEPS, "extract", dataclasses.replace(STEPS["extract"], version=STEPS["extract"].version + 1, body=broken))
     tallies = {tally.step: tally for tally in reduced.tallies()}
     assert {name: tally.done for name, tally in tallies.items() if tally.done} == {
         name: n - 1 if n == N_OBJECT else n for name, n in _after("extract").items()
@@ -258,10 +260,9 @@ def test_a_defect_on_one_frame_fails_that_frame_only(reduced: Work, monkeypatch:
 
     monkeypatch.setitem(STEPS, "extract", dataclasses.replace(STEPS["extract"], body=body))
     done = reduced.worked(retry=True)
-    assert done == {**dict.fromkeys(_after("extract"), 1)}
-    assert reduced.sql("SELECT attempts, status FROM task WHERE step = 'extract' AND step_version = 2 AND frame_id = :v", v=victim) == [
-        (2, "done")
-    ]
+    assert done == {**dict.fromkeys(_after("extract"), 1), **dict.fromkeys(_BEHIND_DISTORTION, N_OBJECT)}
+    mine = "SELECT attempts, status FROM task WHERE step = 'extract' AND step_version = :n AND frame_id = :v"
+    assert reduced.sql(mine, n=STEPS["extract"].version, v=victim) == [(2, "done")]
     assert reduced.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(N_OBJECT,)]
 
 
