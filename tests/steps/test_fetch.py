@@ -134,13 +134,14 @@ def test_the_sky_is_held_and_asked_for_once(engine: sa.Engine) -> None:
 
 
 def test_every_piece_is_kept_before_the_next_is_asked_for(engine: sa.Engine) -> None:
-    counts = []
+    counts, reader = [], make_engine(engine.url)
 
     def watch(number: int) -> None:
-        counts.append((number - 1, column(engine, "SELECT count(*) FROM catalogue_coverage")[0]))
+        counts.append((number - 1, column(reader, "SELECT count(*) FROM catalogue_coverage")[0]))
 
     with serving(sky(), on_job=watch) as service:
         run(engine, service.url, sky=[f"{RA} {DEC} 0.5"])
+    reader.dispose()
     assert len(counts) > 5 and all(before == kept for before, kept in counts)
 
 
