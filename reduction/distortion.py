@@ -13,7 +13,7 @@ from db.tables import Detection, Distortion, FirstSolution, Frame, Source
 from reduction.kernels.distortion import fit_distortion
 from reduction.plans import done_tasks, fingerprint
 from reduction.sources import first_solution
-from reduction.standards import standards
+from reduction.standards import BRIGHTEST, standards
 from reduction.step import Context, InputTask, Output, Rows, Unit, parameter, step
 
 __all__ = ["DistortionParameters", "distortion", "distortion_key"]
@@ -25,7 +25,6 @@ class DistortionParameters:
 
     order: int = parameter(5, "", "highest degree of its polynomials; the lowest that predicts left-out stars as well is taken")
     min_frames: int = parameter(4, "", "fewest frames; made anew each time there are twice as many")
-    stars: int = parameter(1000, "", "brightest stars of each frame that are used")
     radius: float = parameter(1.0, "pixel", "a detection this close to a source is that source")
 
 
@@ -72,7 +71,7 @@ def distortion(context: Context, unit: Unit, p: DistortionParameters) -> Output:
         frame, first = session.get_one(Frame, frame_id), session.get_one(FirstSolution, frame_id)
         error = float(np.hypot(first.rms_x, first.rms_y) / np.sqrt(2.0))
         found = standards(session, frame, first_solution(session, frame_id), error, p.radius)
-        found = found.take(np.flatnonzero(found.in_fit > 0)[: p.stars])
+        found = found.take(np.flatnonzero(found.in_fit > 0)[:BRIGHTEST])
         if len(found.pairs.x) >= 6:
             pairs.append(found.pairs)
     if len(pairs) < p.min_frames:

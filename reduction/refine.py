@@ -32,7 +32,7 @@ from reduction.kernels.platefit import robust_scatter
 from reduction.kernels.wcs import PlateSolution
 from reduction.plans import done_tasks, fingerprint, frame_units
 from reduction.solve import solution_columns
-from reduction.standards import Standards, standards
+from reduction.standards import BRIGHTEST, Standards, standards
 from reduction.step import Context, InputTask, NewFile, Output, Rows, Unit, parameter, step
 
 __all__ = ["RefineParameters", "refine"]
@@ -122,7 +122,7 @@ def refine(context: Context, unit: Unit, p: RefineParameters) -> Output:
 class _Final:
     """A final solution, the pairs it was fitted to with their left-out residuals, and scatters (all pixel).
 
-    `rms` is that of catalogue stars, `scatter` that of all standards, `error` what a catalogue star is off by.
+    `rms` is that of catalogue stars, `scatter` that of the brightest standards, `error` what a catalogue star is off by.
     """
 
     solution: PlateSolution
@@ -145,22 +145,21 @@ def _with_night(session: Session, frame: Frame, alone: _Final, night: Distortion
     for _ in range(2):
         used = standards(session, frame, solution, alone.error, p.radius)
         used = used.take(used.in_fit > 0)
-        for _ in range(2):
-            if len(used.number) < FEWEST:
-                return None
-            fit = fit_with_distortion(used.pairs, night)
-            near = np.hypot(fit.residual_x, fit.residual_y) <= p.clip * np.sqrt(2.0) * max(fit.sigma, alone.error)
-            if near.all():
-                break
-            used = used.take(near)
+        if len(used.number) < FEWEST:
+            return None
+        fit = fit_with_distortion(used.pairs, night)
+        used = used.take(np.hypot(fit.residual_x, fit.residual_y) <= p.clip * np.sqrt(2.0) * max(fit.sigma, alone.error))
+        if len(used.number) < FEWEST:
+            return None
+        fit = fit_with_distortion(used.pairs, night)
         solution = fit.solution
-    if len(used.number) != len(fit.loo_x):
-        return None
-    left_out = np.column_stack([fit.loo_x, fit.loo_y])
+    left_out, stars = np.column_stack([fit.loo_x, fit.loo_y]), used.catalogued
     scatter = _scatter(left_out)
     if not np.hypot(*scatter) <= p.tolerance * np.hypot(*alone.scatter):
         return None
-    return _Final(solution, used, left_out, _scatter(left_out[used.catalogued]), scatter, alone.error, "night")
+    return _Final(
+        solution, used, left_out, (robust_scatter(fit.loo_x[stars]), robust_scatter(fit.loo_y[stars])), scatter, alone.error, "night"
+    )
 
 
 def _alone(session: Session, frame: Frame, first: FirstSolution, p: RefineParameters) -> _Final:
@@ -176,7 +175,8 @@ def _alone(session: Session, frame: Frame, first: FirstSolution, p: RefineParame
 
 
 def _scatter(miss: FloatArray) -> tuple[float, float]:
-    return robust_scatter(miss[:, 0]), robust_scatter(miss[:, 1])
+    """Of the brightest, which are not all noise."""
+    return robust_scatter(miss[:BRIGHTEST, 0]), robust_scatter(miss[:BRIGHTEST, 1])
 
 
 def _matches(found: Standards, final: _Final) -> dict[str, npt.NDArray[Any]]:

@@ -16,10 +16,14 @@ from reduction.kernels.platefit import match_positions
 from reduction.kernels.wcs import PlateSolution
 from reduction.sources import SourceTable, julian_year, sources_near
 
-__all__ = ["Standards", "standards"]
+__all__ = ["BRIGHTEST", "Standards", "standards"]
 
+#: So many of the brightest pairs tell how well a solution fits.
+BRIGHTEST = 1000
 #: Error (pixel) of the mean position of a discovered source, which many frames have measured.
 _SECONDARY = 0.02
+#: Fainter detections (S/N) are matched, and have no say.
+_FAINTEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Standards:
     """Pairs of a frame, brightest first, with what they are.
 
     `number` is the detection's on the frame, `source` the index into `sources`, `in_fit` 1 for catalogue stars, 2 for discovered
-    sources, 0 for what the fit had better not use: saturated or cut discovered sources.
+    sources, 0 for what the fit had better not use: faint stars, saturated or cut discovered sources.
     """
 
     pairs: Pairs
@@ -78,6 +82,7 @@ def standards(session: Session, frame: Frame, plate: PlateSolution, catalogue_er
     own = np.nan_to_num(np.hypot(found["x_err"][det], found["y_err"][det]).astype(float), nan=0.5) / np.sqrt(2.0)
     spoiled = (found["flags"][det] & int(Flag.SATURATED | Flag.EDGE)) != 0
     in_fit = np.where(near.catalogued[source], 1, np.where(spoiled, 0, 2))
+    in_fit[found["flux"][det] < _FAINTEST * found["flux_err"][det]] = 0
     pairs = Pairs(
         plate,
         near.ra[source],

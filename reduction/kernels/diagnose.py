@@ -51,7 +51,7 @@ class FrameFacts:
 
 
 def count_stars(found: Detections) -> int:
-    """Detections with S/N above 10 and the shape of a star."""
+    """Number of detections among `found` with S/N above 10 and the shape of a star."""
     return int(np.count_nonzero((found.snr > STAR_SNR) & np.isfinite(found.fwhm)))
 
 

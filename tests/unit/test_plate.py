@@ -345,6 +345,7 @@ def test_skycamt_from_header_and_from_pointing(night_files: Callable[[str], list
     for path in night_files("skycamt")[::7]:
         data, header = fits.getdata(path, header=True)
         stars = extract(data.astype(np.float32), np.full(data.shape, 1600.0, np.float32), np.zeros(data.shape, np.uint8))
+        stars = stars.take(stars.snr >= 10.0)  # as step solve does
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             wcs = WCS(header)
