@@ -36,9 +36,17 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
         assert unit == "" or column.comment.endswith(f"[{unit}]"), column
         physical = isinstance(column.type, sa.Double | sa.REAL) and not column.primary_key
         dimensionless = {"gain_setting", "offset_setting", "aperture", "max_ratio", "ratio", "slope", "slope_err"}
-        dimensionless |= {"airmass", "ellipticity", "type_confidence", "moon_illumination", "dark_scale", "sky_fraction", "chi2", "psf_chi2", "eta"} | {
-            f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"
-        }
+        dimensionless |= {
+            "airmass",
+            "ellipticity",
+            "type_confidence",
+            "moon_illumination",
+            "dark_scale",
+            "sky_fraction",
+            "chi2",
+            "psf_chi2",
+            "eta",
+        } | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
         assert unit or not physical or column.name in dimensionless, f"{column} has no unit"
 
 
