@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import fitsio
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from mini_night import Work, command
 
 from reduction.files.product import read_calibrated
+from reduction.kernels.extract import extract
+from reduction.kernels.wcs import PlateSolution
 
 pytestmark = pytest.mark.realdata
 
@@ -52,3 +56,43 @@ def test_a_cameras_file_becomes_fits_and_is_refused_as_a_frame(shared_data: Path
     (line,) = [line for line in messages.splitlines() if line.startswith("ingest ") and raw.name in line]
     assert code == 2 and "Traceback" not in messages
     assert "no exposure time" in line and "; " in line and "--config" in line
+
+
+def test_four_channels_share_a_solution(shared_data: Path, tmp_path: Path) -> None:
+    """The channel with most stars is solved; the others follow, each with linear terms of its own."""
+    indexes = sorted(Path("/usr/share/astrometry").glob("index-*.fits"))
+    if not indexes:
+        pytest.skip("no index files in /usr/share/astrometry to take catalogue stars from")
+    mosaic = shared_data / "bayer" / "solved.fits.fz"
+    catalogue = tmp_path / "stars.csv"
+    _stars_around(mosaic, indexes).write(catalogue, format="ascii.csv")
+    work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    steps = ["catalogue", *STEPS, "extract", "fetch", "solve", "field", "discover", "distortion", "stars", "refine"]
+    work.worked([mosaic], catalogues=[catalogue], steps=steps)
+    rows = work.sql(
+        "SELECT f.channel, f.raw_x0, f.raw_y0, w.coeff, w.n_matched, w.rms_x, w.rms_y, s.start FROM wcs_solution w "
+        "JOIN frame f ON f.frame_id = w.frame_id JOIN first_solution s ON s.frame_id = w.frame_id ORDER BY f.channel"
+    )
+    assert [row[0] for row in rows] == ["B", "G1", "G2", "R"]
+    assert sorted(row[7].split()[0] for row in rows) == ["channel", "channel", "channel", "header"]
+    assert min(row[4] for row in rows) >= 50 and max(max(row[5:7]) for row in rows) < 0.2
+    plates = {row[0]: (PlateSolution.from_row(json.loads(row[3])), row[1], row[2]) for row in rows}
+    table = Table.read(catalogue)
+    places = {}
+    for channel, (plate, x0, y0) in plates.items():
+        x, y = plate.project(table["ra"], table["dec"])
+        places[channel] = np.column_stack([x0 + 2 * x, y0 + 2 * y])[plate.inside(x, y, 5.0)]
+    # On the mosaic a star of one colour lies where it does in another, but for the lens.
+    assert all(np.abs(places[channel] - places["G1"]).max() < 1.5 for channel in places)
+
+
+def _stars_around(mosaic: Path, indexes: list[Path]) -> Table:
+    """Tycho-2 stars on a frame, as the index files have them."""
+    astrometry = pytest.importorskip("astrometry")
+    data = fits.getdata(mosaic, 1)[0::2, 1::2].astype(np.float32)
+    found = extract(data, np.full(data.shape, np.var(data[:50, :50]), np.float32), np.zeros(data.shape, np.uint8))
+    with astrometry.Solver(indexes) as solver:
+        parameters = astrometry.SolutionParameters()
+        match = solver.solve(np.column_stack([found.x, found.y])[:100], astrometry.SizeHint(18, 23), None, parameters).best_match()
+    stars = [(star.ra_deg, star.dec_deg, star.metadata["MAG_VT"]) for star in match.stars]
+    return Table(rows=stars, names=("ra", "dec", "VT"))

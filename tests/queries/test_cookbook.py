@@ -19,7 +19,7 @@ from queries.sql import sql_frame
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cookbook.md").read_text()
 SECTIONS = {int(number): text for number, text in re.findall(r"^## (\d+)\. (.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)}
 STATEMENTS = {number: re.findall(r"```sql\n(.*?)```", text, re.DOTALL) for number, text in SECTIONS.items()}
-WANTED = (1, 2, 3, 4, 5, 6, 7, 12)
+WANTED = (1, 2, 3, 4, 5, 6, 7, 8, 12)
 BULK = ("measurement", "magfit_solution", "detection")
 
 
@@ -33,6 +33,7 @@ def parameters(small: SmallArchive, number: int) -> dict[str, Any]:
         5: night,
         6: {"source_id": small.target, "frame_id": 3},
         7: {"old_reference": 1, "new_reference": 2},
+        8: {"source_id": small.target, **night},
         12: {"min_points": 3},
     }[number]
 
@@ -183,6 +184,21 @@ def test_7_compares_references(small: SmallArchive) -> None:
     assert found["mag_from"].tolist() == sorted({float(np.floor(2 * mag) / 2) for mag in true})
     np.testing.assert_allclose(found["shift"], -0.01, atol=1e-12)
     np.testing.assert_allclose(found["old_scatter"] / found["new_scatter"], 2.0)
+
+
+def test_8_finds_what_was_not_measured_and_what_was_flagged(fresh: SmallArchive) -> None:
+    rejected = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL)
+    flagged = fresh.flags[:, 0] & rejected != 0
+    gone = fresh.frame_id[~flagged][2]
+    with fresh.engine.begin() as connection:
+        connection.execute(
+            sa.text("DELETE FROM measurement WHERE source_id = :s AND frame_id = :f"), {"s": int(fresh.target), "f": int(gone)}
+        )
+    found = ask(fresh, 8)
+    assert dict(zip(found["frame_id"], found["what"], strict=True)) == {
+        **dict.fromkeys(fresh.frame_id[flagged].tolist(), "flagged"),
+        int(gone): "not measured",
+    }
 
 
 def test_12_compares_scatter_with_errors(small: SmallArchive) -> None:

@@ -246,6 +246,7 @@ def _observing(put: Any, s: SmallArchive) -> None:
                 "rms_y": 0.09, "task_id": calibrate_task(s.frame_id)}  # fmt: skip
     put("first_solution", **solution, start="header")
     put("wcs_solution", **solution, n_secondary=0, distortion="own")
+    _coverage(put, s)
     put("master", master_id=1, kind="bias", setup_id=1, night_id=NIGHTS[0], channel="mono", jd_utc=JD0, n_frame=5, n_rejected=0,
         level=313.0, noise=0.5, product_id=1, task_id=2)  # fmt: skip
     put(
@@ -256,6 +257,13 @@ def _observing(put: Any, s: SmallArchive) -> None:
         product_id=s.frame_id + 1,
         task_id=calibrate_task(s.frame_id),
     )
+
+
+def _coverage(put: Any, s: SmallArchive) -> None:
+    """Every frame covers the HEALPix pixels of order 6 that have sources."""
+    bucket = np.unique(healpix29(s.ra, s.dec) >> 46)
+    frame, cell = np.repeat(s.frame_id, len(bucket)), np.tile(bucket, len(s.frame_id))
+    put("frame_coverage", frame_id=frame, lo=cell << 46, hi=(cell + 1) << 46, bucket=cell)
 
 
 def _sources(put: Any, s: SmallArchive, seed: int) -> None:
