@@ -79,6 +79,7 @@ def _usual(session: Session, frame: Frame) -> tuple[float, float]:
     )
     counts = (
         sa.select(sa.func.count())
+        .select_from(Detection)
         .join(Frame, sa.and_(Frame.frame_id == Detection.frame_id, Frame.night_id == Detection.night_id))
         .where(*like, Detection.flux > STAR_SNR * Detection.flux_err, Detection.fwhm.is_not(None))
         .group_by(Detection.frame_id)

@@ -13,8 +13,6 @@ from db.bulk import fetch_columns
 from db.errors import FrameUnusable
 from db.tables import CalibratedFrame, Detection, Frame, Product
 from reduction.calibrated import calibrated_planes
-from reduction.diagnosis import sky_facts
-from reduction.kernels.diagnose import diagnose
 from reduction.kernels.extract import Detections
 from reduction.kernels.extract import extract as extract_stars
 from reduction.kernels.trailing import trailing
@@ -30,7 +28,6 @@ class ExtractParameters:
 
     threshold: float = parameter(4.0, "sigma", "detection threshold on the filtered image")
     min_area: int = parameter(4, "pixel", "fewest connected pixels above it")
-    min_stars: int = parameter(5, "", "a frame with fewer detections is unusable")
     max_trail: float = parameter(20.0, "pixel", "a frame whose stars are all trailed over more is unusable")
 
 
@@ -70,9 +67,6 @@ def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
     """Detect stars and measure their positions and shapes."""
     planes = calibrated_planes(context, int(unit.key))
     found = extract_stars(planes["SCI"], planes["VAR"], planes["MASK"], threshold=p.threshold, min_area=p.min_area)
-    if len(found) < p.min_stars:
-        tried = f"{len(found)} stars found, at least {p.min_stars} are needed"
-        raise diagnose(found, sky_facts(planes["SCI"], planes["VAR"], planes["MASK"]), tried=tried, where=unit.label)
     trail = trailing(found)
     if trail.trailed and trail.length > p.max_trail:
         raise FrameUnusable(
@@ -82,7 +76,7 @@ def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
             code="frame.trailed",
         )
     clean = (found.flags == 0) & (found.snr > 20) & np.isfinite(found.fwhm)
-    fwhm = np.median(found.fwhm[clean if clean.sum() >= 3 else np.isfinite(found.fwhm)])
+    widths = found.fwhm[clean if clean.sum() >= 3 else np.isfinite(found.fwhm)]
     place = {"night_id": unit.night_id, "frame_id": unit.frame_id}
     columns = {
         **place,
@@ -103,5 +97,6 @@ def extract(context: Context, unit: Unit, p: ExtractParameters) -> Output:
         "shape_k": found.k,
         "flags": found.flags,
     }
-    frame = {"fwhm": float(fwhm), "n_detection": len(found)}
+    # Of a frame with few stars or none, step solve says what is the matter: it knows the frames alike.
+    frame = {"fwhm": float(np.median(widths)) if widths.size else None, "n_detection": len(found)}
     return Output(rows=[Rows(Detection, columns, replace=place)], frame=frame)

@@ -271,13 +271,16 @@ class Runner:
             yield [(unit, input_hash, results[unit.key]) for unit, input_hash in pending]
             return
         held: list[tuple[Unit, str]] = []
+        first: dict[str, StarledgerError] = {}
         for unit, input_hash, result in self._one_by_one(step, pending, parameters):
             if step.second_chance and isinstance(result, StarledgerError):
                 held.append((dataclasses.replace(unit, payload={**unit.payload, "second": True}), input_hash))
+                first[unit.key] = result
             else:
                 yield [(unit, input_hash, result)]
-        for item in self._one_by_one(step, held, parameters):
-            yield [item]
+        for unit, input_hash, result in self._one_by_one(step, held, parameters):
+            # that a neighbour did not help either says less than what was the matter in the first place
+            yield [(unit, input_hash, first[unit.key] if isinstance(result, StarledgerError) else result)]
 
     def _one_by_one(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[_Result]:
         if step.in_pool and self.jobs > 1 and len(pending) > 1:

@@ -1,0 +1,73 @@
+"""Frames that cannot be solved are named for what is the matter with them, and do not stop the night."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from mini_night import Night, Work
+from numpy.typing import NDArray
+from scipy.ndimage import convolve1d, gaussian_filter
+
+Image = NDArray[np.float64]
+
+
+def write_like(original: Path, target: Path, pixels: Image, minutes: float) -> None:
+    """A frame with the header of another, taken later."""
+    header = fits.getheader(original)
+    keyword = "DATE-OBS"
+    header[keyword] = (dt.datetime.fromisoformat(header[keyword]) + dt.timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
+    fits.PrimaryHDU(np.clip(np.rint(pixels), 0, 65535).astype(np.uint16), header).writeto(target)
+
+
+def failures(work: Work) -> dict[str, tuple[str, str]]:
+    """Code and message of each failed frame, by file name; only the first step that failed."""
+    rows = work.sql(
+        "SELECT e.path, t.error_code, t.message FROM task t JOIN frame f ON f.frame_id = t.frame_id "
+        "JOIN exposure e ON e.exposure_id = f.exposure_id WHERE t.status = 'failed'"
+    )
+    assert len({row[0] for row in rows}) == len(rows)
+    return {Path(path).name: (code, message) for path, code, message in rows}
+
+
+def test_trails_clouds_and_a_lens_cap(night: Night, tmp_path: Path) -> None:
+    raw, good = night.link(tmp_path / "raw"), night.objects()
+    pixels = fits.getdata(good[0]).astype(float)
+    rng = np.random.default_rng(4)
+    zero = float(np.median(fits.getdata(min(night.raw.glob("bias*")))))
+    light, sky = pixels - zero, float(np.median(pixels)) - zero
+    trailed = zero + convolve1d(light, np.full(31, 1 / 31), axis=1) + rng.normal(0, np.sqrt(sky), light.shape)
+    write_like(good[0], raw / "trailed.fits", trailed, 60)
+    veil = 1.0 + 0.5 * gaussian_filter(rng.normal(0, 1, light.shape), 30) / gaussian_filter(rng.normal(0, 1, light.shape), 30).std()
+    clouded = zero + rng.poisson(np.clip(3.0 * sky * np.clip(veil, 0.5, None) + 0.08 * (light - sky), 0, None))
+    write_like(good[0], raw / "clouded.fits", clouded.astype(float), 62)
+    write_like(good[0], raw / "capped.fits", zero + rng.normal(0, 3, light.shape), 64)
+    work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    tallies = {tally.step: tally for tally in work.tallies([raw])}
+    found = failures(work)
+    assert found["trailed.fits"][0] == "frame.trailed" and "trailed over 3" in found["trailed.fits"][1]
+    rows = work.sql("SELECT e.path, f.type, f.type_reason FROM frame f JOIN exposure e ON e.exposure_id = f.exposure_id")
+    kinds = {Path(path).name: (kind, reason) for path, kind, reason in rows}
+    assert found["clouded.fits"][0] == "frame.clouds" and "on frames alike" in found["clouded.fits"][1]
+    # Nothing but noise at the level of the bias: it is a dark, whatever its header says.
+    assert kinds["capped.fits"][0] == "dark"
+    assert tallies["photometry"].done == len(good) and tallies["lightcurve"].done == 1
+
+
+def test_the_wrong_catalogue(night: Night, tmp_path: Path) -> None:
+    table = Table.read(night.catalogue)
+    rng = np.random.default_rng(6)
+    table["ra"] = rng.permutation(np.asarray(table["ra"], dtype=float))
+    catalogue = tmp_path / "wrong.ecsv"
+    table.write(catalogue)
+    work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    config = tmp_path / "mine.toml"
+    config.write_text(f'[solve]\nindex_folder = "{tmp_path}"\n')
+    tallies = {tally.step: tally for tally in work.tallies(catalogues=[catalogue], config=config)}
+    assert len(tallies["solve"].failed) == len(night.objects()) and tallies["solve"].done == 0
+    message = next(iter(tallies["solve"].failed.values()))
+    assert "no plate solution" in message and "catalogue stars" in message and "the catalogue's area" in message
+    assert work.sql("SELECT count(*) FROM first_solution") == [(0,)]
