@@ -25,10 +25,12 @@ from db.tables import (
     WcsSolution,
 )
 from reduction.distortion import distortion_key
+from reduction.extract import stars_of
 from reduction.kernels.coverage import coverage_ranges
 from reduction.kernels.distortion import DistortionMap, fit_with_distortion
 from reduction.kernels.fitswcs import fits_wcs
 from reduction.kernels.platefit import robust_scatter
+from reduction.kernels.trailing import Trailing, trailing
 from reduction.kernels.wcs import PlateSolution
 from reduction.plans import done_tasks, fingerprint, frame_units
 from reduction.solve import solution_columns
@@ -40,6 +42,8 @@ __all__ = ["RefineParameters", "refine"]
 FloatArray = npt.NDArray[np.float64]
 
 FEWEST = 6  # pairs
+#: Median elongation and coherence (`reduction.kernels.trailing`) beyond which wind or tracking is what disturbed a frame.
+_DRAWN_OUT, _ALIKE = 1.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def refine(context: Context, unit: Unit, p: RefineParameters) -> Output:
     on_frame = final.solution.inside(*final.solution.project(near.ra, near.dec))
     cards, deviation = fits_wcs(final.solution)
     covered = coverage_ranges(final.solution)
-    warning = _disturbed(final, night, p.disturbed) if night is not None else None
+    warning = _disturbed(final, night, p.disturbed, trailing(stars_of(session, frame))) if night is not None else None
     row = {
         **solution_columns(frame.frame_id, final.solution),
         "n_matched": int(final.used.catalogued.sum()),
@@ -192,11 +196,16 @@ def _matches(found: Standards, final: _Final) -> dict[str, npt.NDArray[Any]]:
     return {"number": found.number, "source_id": found.sources.source_id[found.source], "dx": dx, "dy": dy, "in_fit": in_fit}
 
 
-def _disturbed(final: _Final, night: DistortionMap, factor: float) -> str | None:
-    """What to say of a frame whose stars miss their places by more than the night's do."""
+def _disturbed(final: _Final, night: DistortionMap, factor: float, trail: Trailing) -> str | None:
+    """What to say of a frame whose stars miss their places by more than the night's do, and why where their shapes tell it."""
     factors = (final.scatter[0] / night.rms_x, final.scatter[1] / night.rms_y)
     worse = [f"{value:.1f} times the night's in {axis}" for axis, value in zip("xy", factors, strict=True) if value > factor]
-    return f"disturbed: residuals {', '.join(worse)}" if worse else None
+    if not worse:
+        return None
+    drawn = trail.elongation > _DRAWN_OUT and trail.coherence > _ALIKE
+    longer, angle = 100 * (trail.elongation - 1), np.degrees(trail.theta)
+    cause = f"; stars are drawn out by {longer:.0f} % at {angle:.0f} degree from +x" if drawn else ""
+    return f"disturbed: residuals {', '.join(worse)}{cause}"
 
 
 def _with_wcs(context: Context, calibrated: CalibratedFrame, name: str, cards: Mapping[str, Any]) -> NewFile | None:

@@ -60,3 +60,13 @@ def test_no_pattern_is_left_in_the_residuals(skycamt: Work) -> None:
             values = miss[cell == one]
             noise = 1.2533 * 1.4826 * np.median(np.abs(values - np.median(values))) / np.sqrt(len(values))
             assert abs(np.median(values)) < 0.02 + 3.0 * noise
+
+
+def test_the_disturbed_frame_is_named_with_its_cause(skycamt: Work) -> None:
+    rows = skycamt.sql(
+        "SELECT e.path, w.warning FROM wcs_solution w JOIN frame f ON f.frame_id = w.frame_id "
+        "JOIN exposure e ON e.exposure_id = f.exposure_id WHERE w.warning IS NOT NULL"
+    )
+    here = skycamt.sql("SELECT count(*) FROM exposure WHERE path LIKE :name", name=f"%{DISTURBED}")[0][0]
+    assert [Path(row[0]).name for row in rows] == [DISTURBED] * here
+    assert all("residuals" in row[1] and "stars are drawn out" in row[1] for row in rows)
