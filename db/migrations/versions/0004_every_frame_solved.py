@@ -89,9 +89,7 @@ def _create_distortion() -> None:
         sa.Column("channel", sa.String(length=8), autoincrement=False, nullable=False, comment="'mono', or the Bayer channel"),
         sa.Column("night_id", sa.SmallInteger(), autoincrement=False, nullable=False, comment="Night"),
         sa.Column("poly_order", sa.SmallInteger(), nullable=False, comment="Total degree of the polynomials; 1: no distortion seen"),
-        sa.Column(
-            "coeff", sa.Text(), nullable=False, comment="JSON object: the coefficients, as reduction.kernels.distortion reads them"
-        ),
+        sa.Column("coeff", sa.Text(), nullable=False, comment="JSON object: the coefficients, as reduction.kernels.distortion reads them"),
         sa.Column("n_frame", sa.Integer(), nullable=False, comment="Frames it was fitted to: the night's first 4, 8, 16 ..."),
         sa.Column("n_pair", sa.Integer(), nullable=False, comment="Pairs of star and detection it was fitted to"),
         sa.Column("rms_x", sa.Double(), nullable=False, comment="Residual in x of stars left out of the fit, 1.48 MAD [pixel]"),
