@@ -119,3 +119,26 @@ def test_rows_that_refer_to_nothing_stop_a_migration(engine: sa.Engine) -> None:
     assert rows(engine, "SELECT count(*) FROM master_frame") == [(0,)]
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_plate_solutions_survive_the_way_up_and_down(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0003")
+    put(engine, "config", config_id=1, kind="step", content="{}")
+    put(engine, "run", run_id=1, started=NOW)
+    put(engine, "task", task_id=1, config_id=1, run_id=1, status="done", unit="1", input_hash="1", finished=NOW)
+    put(engine, "instrument", instrument_id=4, name="camera", nx=9, ny=8)
+    put(engine, "setup", setup_id=4, instrument_id=4)
+    put(engine, "passband", passband_id=1, name="V")
+    put(engine, "night", night_id=7)
+    put(engine, "exposure", exposure_id=1, instrument_id=4, night_id=7, task_id=1)
+    ids = {"exposure_id": 1, "setup_id": 4, "night_id": 7, "instrument_id": 4, "passband_id": 1}
+    put(engine, "frame", frame_id=1, channel="mono", type="object", **ids)
+    put(engine, "wcs_solution", frame_id=1, ra0=31.0, coeff="{}", n_matched=45, start="pointing", task_id=1)
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    assert rows(engine, "SELECT frame_id, ra0, n_matched, start, chance FROM first_solution") == [(1, 31.0, 45, "pointing", None)]
+    assert rows(engine, "SELECT frame_id, n_matched, distortion, n_secondary, fits FROM wcs_solution") == [(1, 45, "own", 0, None)]
+    schema.downgrade(engine, "0003")
+    assert rows(engine, "SELECT frame_id, ra0, n_matched, start FROM wcs_solution") == [(1, 31.0, 45, "pointing")]
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
