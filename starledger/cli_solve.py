@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from db.errors import ConfigurationError, StarledgerError
+from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from starledger.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
 
 if TYPE_CHECKING:
@@ -92,6 +92,13 @@ def _solve_files(
     stars = stars_from(catalogues)
     console = Console(highlight=False)
     chosen = [file for path in paths for file in (find_raw_files([path]) if path.is_dir() else [path])]
+    if not chosen:
+        raise NothingToDo(
+            "no raw frames to solve",
+            where=", ".join(str(path) for path in paths),
+            hint="name files, or the folder that holds them",
+            code="input.empty",
+        )
     failed = 0
     for path in chosen:
         try:

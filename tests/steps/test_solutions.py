@@ -91,3 +91,8 @@ def test_a_single_file_is_solved_without_an_archive(night: Night, tmp_path: Path
     code, _, messages = command("solve", path)
     assert code == 1 and messages.count("\n") == 1 and "no catalogue star within" in messages and "--catalogue" in messages
     assert sorted(tmp_path.iterdir()) == sorted([plot, out])
+
+
+def test_a_folder_without_frames_is_said_to_be_empty(tmp_path: Path) -> None:
+    code, text, messages = command("solve", tmp_path)
+    assert (code, text, messages.count("\n")) == (2, "", 1) and "no raw frames to solve" in messages
