@@ -5,9 +5,9 @@ from __future__ import annotations
 import hpgeom
 import numpy as np
 import pytest
+from polygons import outline, polygon_area
 
 from reduction.kernels.coverage import BUCKET_SHIFT, coverage_ranges
-from reduction.kernels.footprint import outline, polygon_area
 from reduction.kernels.identity import healpix29
 from reduction.kernels.wcs import PlateSolution, gnomonic_inverse, unit_vectors
 
