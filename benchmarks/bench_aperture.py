@@ -11,7 +11,7 @@ from photutils.aperture import CircularAperture
 from photutils.aperture import aperture_photometry as photutils_photometry
 from simulated_field import best_of, simulated_field
 
-from reduction.kernels.aperture import aperture_photometry
+from reduction.photometry.kernels.aperture import aperture_photometry
 
 RADII = (2.0, 3.0, 4.0, 6.0)
 

@@ -10,7 +10,7 @@ import sep
 from photutils.background import Background2D, SExtractorBackground
 from simulated_field import best_of, simulated_field
 
-from reduction.kernels.background import background, object_mask
+from reduction.photometry.kernels.background import background, object_mask
 
 
 def main() -> None:

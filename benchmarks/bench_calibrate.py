@@ -15,9 +15,9 @@ import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
 from simulated_field import best_of, simulated_field
 
-from reduction.kernels.calibrate import Plane, calibrate
-from reduction.kernels.cosmic import cosmic_rays
-from reduction.kernels.overscan import subtract_overscan
+from reduction.calibration.kernels.calibration import Plane, calibrate
+from reduction.calibration.kernels.cosmic_rays import cosmic_rays
+from reduction.calibration.kernels.overscan import subtract_overscan
 
 GAIN, READ_NOISE, SATURATION, SCALE = 2.0, 4.0, 60_000.0, 0.5
 OVERSCAN = 64

@@ -18,7 +18,7 @@ from astropy.io import fits
 from scipy.spatial import cKDTree
 from simulated_field import best_of, simulated_field
 
-from reduction.kernels.extract import extract
+from reduction.astrometry.kernels.detection import extract
 
 SIGNIFICANT = 20.0
 COLUMNS = ("XWIN_IMAGE", "YWIN_IMAGE", "FLUX_AUTO", "X2WIN_IMAGE", "Y2WIN_IMAGE", "XYWIN_IMAGE", "ERRAWIN_IMAGE", "FWHM_IMAGE")

@@ -25,10 +25,10 @@ from scipy import ndimage
 from simulated_field import simulated_field
 
 from db.flags import Mask
+from reduction.calibration.kernels.calibration import calibrate
+from reduction.calibration.kernels.cosmic_rays import cosmic_rays
 from reduction.files.convert import read_raw
 from reduction.files.product import read_calibrated, write_calibrated
-from reduction.kernels.calibrate import calibrate
-from reduction.kernels.cosmic import cosmic_rays
 
 HITS, ZERO = 2000, 1000.0
 THRESHOLD = 5.0

@@ -17,9 +17,9 @@ import numpy as np
 from astropy.io import fits
 from simulated_field import best_of
 
-from reduction.blind import DEFAULT_INDEX_DIR, solve_blind
-from reduction.kernels.plate import PlateFit, solve
-from reduction.kernels.wcs import PlateSolution, gnomonic_inverse
+from reduction.astrometry.blind import DEFAULT_INDEX_DIR, solve_blind
+from reduction.astrometry.kernels.plate import PlateFit, solve
+from reduction.astrometry.kernels.wcs import PlateSolution, gnomonic_inverse
 
 SIZE = 4096
 SCALE = 8.0  # arcsec per pixel: 9.1 degree

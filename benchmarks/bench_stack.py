@@ -43,8 +43,8 @@ def frames(size: int, n: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.
 
 
 def ours(size: int, n: int, folder: Path) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
+    from reduction.calibration.kernels.stack import stack_bands
     from reduction.files.scratch import Scratch
-    from reduction.kernels.stack import stack_bands
 
     warm_value, warm_mask = np.zeros((3, 8, 8), np.float32), np.zeros((3, 8, 8), np.uint8)
     stack_bands(lambda first, last: (warm_value[:, first:last], warm_mask[:, first:last]), (8, 8), n=3)

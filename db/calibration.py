@@ -1,4 +1,4 @@
-"""Masters, the frames that went into them, which of them a person chose, and calibrated frames."""
+"""Detectors, masters, the frames that went into them, which of them a person chose, and calibrated frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,33 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["CalibratedFrame", "DarkLinearity", "Master", "MasterChoice", "MasterFrame", "RefusedFrame"]
+__all__ = ["CalibratedFrame", "DarkLinearity", "Detector", "Master", "MasterChoice", "MasterFrame", "RefusedFrame"]
+
+
+class Detector(Base):
+    """Gain, read noise, zero level, saturation and linearity of one set-up and channel on one night, and how they came about."""
+
+    __tablename__ = "detector"
+    __table_args__ = {"comment": "Gain, read noise, levels and linearity by set-up, channel and night"}
+
+    setup_id: Mapped[int] = key(sa.ForeignKey("setup.setup_id"), "Set-up")
+    channel: Mapped[str] = key(sa.String(8), "'mono', or the Bayer channel")
+    night_id: Mapped[int] = key(sa.ForeignKey("night.night_id"), "Night")
+    gain: Mapped[float] = column(sa.Double, "electron/ADU", "Gain")
+    gain_err: Mapped[float | None] = column(sa.Double, "electron/ADU", "Error of the gain; NULL when given", null=True)
+    gain_source: Mapped[str] = column(sa.String(64), "", "How the gain came about: 'given', or what it was measured from")
+    read_noise: Mapped[float] = column(sa.Double, "electron", "Read noise")
+    read_noise_source: Mapped[str] = column(sa.String(64), "", "How the read noise came about")
+    zero_level: Mapped[float] = column(sa.Double, "ADU", "Level of a pixel without light, for frames without a bias master")
+    zero_level_source: Mapped[str] = column(sa.String(64), "", "How the zero level came about")
+    saturation: Mapped[float | None] = column(
+        sa.Double, "ADU", "Raw level at which a pixel is saturated; NULL when none was seen or given", null=True
+    )
+    saturation_source: Mapped[str] = column(sa.String(64), "", "How the saturation level came about")
+    linearity: Mapped[str | None] = column(
+        sa.Text, "", "JSON list c1, c2 ...: light = s (1 + c1 s + c2 s^2 ...) for a signal of s ADU; NULL: taken as linear", null=True
+    )
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
 class Master(Base):
@@ -86,7 +112,7 @@ class DarkLinearity(Base):
     slope: Mapped[float] = column(sa.Double, "", "Ratio of the dark signals of warm pixels")
     slope_err: Mapped[float] = column(sa.Double, "", "Error of the slope")
     n_pixel: Mapped[int] = column(sa.Integer, "pixel", "Warm pixels compared")
-    is_linear: Mapped[int] = column(sa.SmallInteger, "", "1 when slope and ratio agree within the limit of step linearity, else 0")
+    is_linear: Mapped[int] = column(sa.SmallInteger, "", "1 when slope and ratio agree within the limit of step dark_scaling, else 0")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from db.catalogue import Source
+from db.catalogues import Source
 from db.errors import ConfigurationError
-from db.magfit import BestSlot
+from db.lightcurves import BestSlot
 
 __all__ = ["cone", "healpix_ranges", "nearest_source"]
 

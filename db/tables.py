@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from db.astrometry import Detection, DetectionMatch, Distortion, FirstSolution, FrameCoverage, ShapeMap, WcsSolution
 from db.base import Base
-from db.calibration import CalibratedFrame, DarkLinearity, Master, MasterChoice, MasterFrame, RefusedFrame
-from db.catalogue import Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName, SourceNeighbour
-from db.lightcurve import LightcurveStatistics, Target
-from db.magfit import BestSlot, MagfitReference, MagfitSolution, ReferenceMagnitude
-from db.observing import (
-    Detector,
+from db.calibration import CalibratedFrame, DarkLinearity, Detector, Master, MasterChoice, MasterFrame, RefusedFrame
+from db.catalogues import Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName, SourceNeighbour
+from db.frames import (
     Exposure,
     ExposureStatistics,
     Field,
@@ -21,8 +18,9 @@ from db.observing import (
     Setup,
     TypeCorrection,
 )
+from db.lightcurves import BestSlot, LightcurveStatistics, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
 from db.photometry import N_SLOT, FrameBackground, Measurement, PhotometrySlot
-from db.provenance import Annotation, Config, Lineage, Product, Run, Task
+from db.pipeline import Annotation, Config, Lineage, Product, Run, Task
 
 __all__ = [
     "N_SLOT",

@@ -1,1 +1,1 @@
-"""The reduction: one module a step, in the order of the night (see `reduction.steps`)."""
+"""The reduction: one module a step, in the order of the night (see `reduction.pipeline.order`)."""

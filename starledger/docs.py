@@ -19,12 +19,12 @@ import sqlalchemy as sa
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-import reduction.steps  # noqa: F401  (registers the steps)
+import reduction.pipeline.order  # noqa: F401  (registers the steps)
 from db.flags import FLAG_TEXT, MASK_TEXT, Flag, Mask
 from db.tables import Base
 from db.views import VIEW_COLUMNS, VIEWS, create_views
-from reduction.step import STEPS, Step
-from starledger.cli import app
+from reduction.pipeline.declaration import STEPS, Step
+from starledger.cli.app import app
 
 __all__ = ["PAGES", "commands", "commands_page", "examples", "flags_page", "schema_page", "steps_page", "write_pages"]
 
@@ -50,14 +50,13 @@ _TYPES: tuple[tuple[type[Any], str], ...] = (
 )
 
 _AREAS = {
-    "observing": "What was observed",
-    "calibration": "Masters and calibrated frames",
+    "frames": "What was observed",
+    "calibration": "Detectors, masters and calibrated frames",
+    "catalogues": "Stars",
     "astrometry": "Detections and plate solutions",
-    "catalogue": "Stars",
     "photometry": "Measurements",
-    "magfit": "Magnitude fit",
-    "lightcurve": "Light curves",
-    "provenance": "Provenance",
+    "lightcurves": "Magnitude fits and light curves",
+    "pipeline": "Provenance",
 }
 
 _VIEW_TEXT = {

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from db.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from reduction.solvefile import FileSolution
+    from reduction.astrometry.solve_file import FileSolution
 
 __all__ = ["draw_light_curve", "plot_light_curve", "plot_solution"]
 
@@ -98,7 +98,7 @@ def plot_solution(found: FileSolution, path: Path, title: str) -> None:
     Parameters
     ----------
     found : FileSolution
-        As from `reduction.solvefile.solve_file`.
+        As from `reduction.astrometry.solve_file.solve_file`.
     path : Path
         File to write; its suffix (.png, .pdf, .svg) is the format.
     title : str

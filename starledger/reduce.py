@@ -21,11 +21,11 @@ from db.engine import reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.keys import next_id, now
 from db.tables import Config, Run, Task
-from reduction.files.rawfiles import find_raw_files
+from reduction.files.raw_files import find_raw_files
 from reduction.headers.instrument import definitions_from
-from reduction.ledger import Ledger, sweep
-from reduction.runner import Reporter, Runner, Tally
-from reduction.step import STEPS, Unit, read_parameters
+from reduction.pipeline.declaration import STEPS, Unit, read_parameters
+from reduction.pipeline.scheduler import Reporter, Runner, Tally
+from reduction.pipeline.writer import Ledger, sweep
 from starledger.archive import Archive
 
 __all__ = ["exit_code", "reduce", "runner_for_reading", "settings_for"]
@@ -72,7 +72,7 @@ def reduce(
     list of Tally
         One per step: done now, done before, failed.
     """
-    import reduction.steps  # noqa: F401
+    import reduction.pipeline.order  # noqa: F401
 
     settings = _with_services(settings_for(archive, config), fetch)
     empty = check_inputs(paths, catalogues, archive.files)
@@ -120,7 +120,7 @@ def _path_at_head(message: str) -> Path | None:
 
 def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
     """The configuration file's content, checked; without one, that of the archive's last run."""
-    import reduction.steps  # noqa: F401
+    import reduction.pipeline.order  # noqa: F401
 
     if config is None:
         query = sa.select(Config.content).join(Run, Run.user_config_id == Config.config_id).order_by(Run.run_id.desc()).limit(1)

@@ -12,7 +12,7 @@ from astropy.table import Table
 from astropy.units import UnitConversionError
 
 from db.errors import ConfigurationError
-from reduction.kernels.wcs import apply_proper_motion
+from reduction.astrometry.kernels.wcs import apply_proper_motion
 
 __all__ = ["BANDS", "EPOCH", "NAMES", "Stars", "recognise", "stars_of"]
 

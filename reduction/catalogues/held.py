@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
 from db.tables import Catalogue, CatalogueCoverage, Task
-from reduction.kernels.identity import unit_vectors
-from reduction.kernels.skyranges import circle_ranges, union
-from reduction.plans import done_tasks
-from reduction.step import InputTask
+from reduction.catalogues.kernels.identifiers import unit_vectors
+from reduction.catalogues.kernels.sky_ranges import circle_ranges, union
+from reduction.pipeline.declaration import InputTask
+from reduction.pipeline.plans import done_tasks
 
 __all__ = ["HeldCatalogues", "held_ranges", "order_of_circle"]
 

@@ -15,9 +15,9 @@ from db.bulk import fetch_columns
 from db.sky import cone
 from db.tables import Source, SourceLink, SourceMagnitude, SourceName
 from reduction.catalogues.columns import EPOCH, Stars
-from reduction.kernels.colours import assumed_colour, fit_colour, fit_magnitude
-from reduction.kernels.identity import ARCSEC, fold_of, healpix29, new_source_ids, pair_sky, unit_vectors
-from reduction.step import Rows
+from reduction.catalogues.kernels.colours import assumed_colour, fit_colour, fit_magnitude
+from reduction.catalogues.kernels.identifiers import ARCSEC, fold_of, healpix29, new_source_ids, pair_sky, unit_vectors
+from reduction.pipeline.declaration import Rows
 
 __all__ = ["Intake", "circle_of", "source_columns", "take_in"]
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reduction.kernels.skyranges import cell_circle
+from reduction.catalogues.kernels.sky_ranges import cell_circle
 
 __all__ = ["SERVICES", "Survey"]
 

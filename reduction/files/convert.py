@@ -29,7 +29,7 @@ from reduction.files import fits as fits_files
 from reduction.files.exif import state_offset
 from reduction.files.fits import STRUCTURE, RawImage
 from reduction.files.product import Written, write_atomically
-from reduction.files.rawfiles import CAMERA_SUFFIXES, PICTURE_SUFFIXES, is_fits_name
+from reduction.files.raw_files import CAMERA_SUFFIXES, PICTURE_SUFFIXES, is_fits_name
 
 __all__ = ["Converted", "convert_file", "format_of", "original_sha256", "read_header", "read_raw", "to_fits"]
 
@@ -43,7 +43,7 @@ def read_raw(path: str | Path) -> RawImage:
     Parameters
     ----------
     path : path
-        A file of any format that `reduction.files.rawfiles.find_raw_files` finds.
+        A file of any format that `reduction.files.raw_files.find_raw_files` finds.
 
     Returns
     -------

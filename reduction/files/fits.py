@@ -22,7 +22,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from db.errors import FrameUnusable
-from reduction.files.rawfiles import FITS_SUFFIXES, RawFiles, find_raw_files, is_fits_name
+from reduction.files.raw_files import FITS_SUFFIXES, RawFiles, find_raw_files, is_fits_name
 from reduction.files.tiles import DECODING_ERRORS
 
 __all__ = [

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import FrameUnusable
-from reduction.headers import camera
-from reduction.headers.camera import Section
+from reduction.headers import camera_facts as camera
+from reduction.headers.camera_facts import Section
+from reduction.headers.exposure_times import ExposureTime, exposure_time
 from reduction.headers.instrument import InstrumentDefinition, identify, load_definitions
 from reduction.headers.missing import missing_facts
 from reduction.headers.reader import HeaderReader
-from reduction.headers.times import ExposureTime, exposure_time
 from reduction.headers.values import text
 
 __all__ = ["Facts", "facts", "identify", "InstrumentDefinition", "load_definitions", "Place", "place", "Section"]

@@ -21,7 +21,7 @@ from typing import Any
 
 from db.errors import ConfigurationError
 from reduction.headers.definition import Correction, InstrumentDefinition, TimeRule
-from reduction.headers.definitionfile import checked_values, definition_from_table, wrong_key
+from reduction.headers.definition_file import checked_values, definition_from_table, wrong_key
 
 __all__ = [
     "Correction",

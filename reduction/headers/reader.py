@@ -9,7 +9,7 @@ from typing import Any
 
 from reduction.headers.definition import InstrumentDefinition
 from reduction.headers.expressions import evaluate
-from reduction.headers.factlist import FACTS, convert
+from reduction.headers.fact_list import FACTS, convert
 from reduction.headers.values import number, number_and_unit, sexagesimal, text
 
 __all__ = ["DEFAULT", "OVERRIDE", "Candidate", "HeaderReader"]

@@ -54,7 +54,7 @@ class Nights:
     def master(self, kind: str, night: int = 0, *, is_bad: int = 0, made_from: int | None = None, **columns: Any) -> int:
         task_id = self.task(kind)
         if made_from is not None:
-            self.put("lineage", task_id=task_id, input_task_id=made_from, role="sort")
+            self.put("lineage", task_id=task_id, input_task_id=made_from, role="classify")
         self.put("product", product_id=task_id, task_id=task_id, kind=kind, path=f"{kind}/{task_id}", sha256="s", is_bad=is_bad)
         standard = {
             "setup_id": 1,
@@ -121,9 +121,9 @@ def test_outside_its_validity_a_master_serves_nothing(nights: Nights) -> None:
 
 def test_bad_superseded_and_stale_masters_serve_nothing(nights: Nights) -> None:
     nights.master("bias", 1, is_bad=1)
-    nights.master("bias", 1, made_from=nights.task("sort", "superseded"))
+    nights.master("bias", 1, made_from=nights.task("classify", "superseded"))
     assert nights.chosen(nights.frame(1)) == {}
-    good = nights.master("bias", 9, made_from=nights.task("sort"))
+    good = nights.master("bias", 9, made_from=nights.task("classify"))
     assert nights.chosen(nights.frame(1)) == {"bias": (good, 1.0)}
 
 

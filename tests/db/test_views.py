@@ -192,7 +192,7 @@ def test_what_was_made_from_a_superseded_task_is_stale(fresh: SmallArchive) -> N
     with fresh.engine.begin() as connection:
         connection.execute(sa.text("UPDATE task SET status = 'superseded' WHERE step = 'calibrate' AND frame_id = 3"))
     rows = table(fresh, "SELECT task_id, step FROM stale_product")
-    assert set(zip(rows["task_id"].tolist(), rows["step"].tolist(), strict=True)) == {(33, "photometry"), (5, "magfit")}
+    assert set(zip(rows["task_id"].tolist(), rows["step"].tolist(), strict=True)) == {(33, "photometry"), (5, "magnitude_fit")}
 
 
 def test_frame_quality_has_every_frame_once(fresh: SmallArchive) -> None:

@@ -12,13 +12,13 @@ from astropy.io import fits
 from astropy.table import Table
 from mini_night import Work, command
 
+from reduction.astrometry.kernels.detection import extract
+from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.files.product import read_calibrated
-from reduction.kernels.extract import extract
-from reduction.kernels.wcs import PlateSolution
 
 pytestmark = pytest.mark.realdata
 
-STEPS = ["ingest", "sort", "detector", "bias", "dark", "linearity", "largescale", "flat", "calibrate"]
+STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "large_scale_flat", "flat", "calibrate"]
 OFFSETS = {"R": (0, 0), "G1": (1, 0), "G2": (0, 1), "B": (1, 1)}  # x, y of RGGB
 
 
@@ -67,7 +67,7 @@ def test_four_channels_share_a_solution(shared_data: Path, tmp_path: Path) -> No
     catalogue = tmp_path / "stars.csv"
     _stars_around(mosaic, indexes).write(catalogue, format="ascii.csv")
     work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
-    steps = ["catalogue", *STEPS, "extract", "fetch", "solve", "field", "discover", "distortion", "stars", "refine"]
+    steps = ["catalogue", *STEPS, "detect", "fetch", "solve", "field", "discover", "distortion", "field_colours", "refine"]
     work.worked([mosaic], catalogues=[catalogue], steps=steps)
     rows = work.sql(
         "SELECT f.channel, f.raw_x0, f.raw_y0, w.coeff, w.n_matched, w.rms_x, w.rms_y, s.start FROM wcs_solution w "

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mini_night import Work
 
-from reduction.step import STEPS
+from reduction.pipeline.declaration import STEPS
 from starledger.demo import simulate_night
 
 DEPTH = 0.01
@@ -50,8 +50,8 @@ def test_a_dip_comes_through_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ratios = []
     for version, (star,) in enumerate(stars, start=2):
         work.sql(f"UPDATE measurement SET {factor} WHERE {place}", factor=1.0 - DEPTH, star=star)
-        monkeypatch.setitem(STEPS, "magfit", dataclasses.replace(STEPS["magfit"], version=version))
-        assert work.worked([], catalogues=[]) == {"magfit": 1, "lightcurve": 1}
+        monkeypatch.setitem(STEPS, "magnitude_fit", dataclasses.replace(STEPS["magnitude_fit"], version=version))
+        assert work.worked([], catalogues=[]) == {"magnitude_fit": 1, "statistics": 1}
         disturbed = _magnitudes(work, star)
         work.sql(f"UPDATE measurement SET {factor} WHERE {place}", factor=1.0 / (1.0 - DEPTH), star=star)
         change = {frame: disturbed[frame] - undisturbed[star][frame] for frame in frames}

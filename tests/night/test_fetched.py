@@ -28,14 +28,14 @@ def as_gaia_has_it(path: Path) -> Table:
 
 
 def test_a_night_is_reduced_with_fetched_stars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reduction.catalogues.fetch.Client", partial(Client, sleep=lambda _: None))
+    monkeypatch.setattr("reduction.catalogues.fetch_step.Client", partial(Client, sleep=lambda _: None))
     work = Work(f"sqlite:///{tmp_path / 'archive.db'}", tmp_path / "files")
     config = tmp_path / "fetch.toml"
     with serving(as_gaia_has_it(night().catalogue)) as service:
         config.write_text(f'[fetch]\ncatalogues = ["gaia"]\nservices = ["gaia={service.url}"]\nattempts = 1\n')
         done = work.worked(catalogues=[], config=config)
         asked = len(service.queries)
-    assert done["fetch"] == asked > 0 and done["solve"] == done["photometry"] == N_OBJECT and done["stars"] == 1
+    assert done["fetch"] == asked > 0 and done["solve"] == done["photometry"] == N_OBJECT and done["field_colours"] == 1
     # The service is gone: what is there is enough.
     assert work.worked(catalogues=[]) == {}
     assert work.sql("SELECT fit_band, fit_colour_band FROM field") == [("G", "BP-RP")]

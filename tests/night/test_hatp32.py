@@ -26,9 +26,9 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.flags import Flag
 from db.tables import Frame, Source
-from reduction.extract import detections_of
-from reduction.kernels.discover import match_sky
-from reduction.sources import plate_solution
+from reduction.astrometry.detections import detections_of
+from reduction.astrometry.kernels.clustering import match_sky
+from reduction.astrometry.solutions import plate_solution
 
 pytestmark = pytest.mark.realdata
 

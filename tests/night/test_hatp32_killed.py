@@ -13,7 +13,7 @@ import pytest
 from killed import finish, kill_after, require_no_leftovers, start, words
 from mini_night import Work
 
-from reduction.step import STEPS
+from reduction.pipeline.declaration import STEPS
 from starledger.archive import create_archive
 
 pytestmark = [
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 #: Steps that take long enough to be met by the clock.
-LONG = ("ingest", "calibrate", "extract", "solve", "background", "photometry", "magfit")
+LONG = ("ingest", "calibrate", "detect", "solve", "background", "photometry", "magnitude_fit")
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

@@ -11,8 +11,8 @@ from mini_night import Work
 
 pytestmark = pytest.mark.realdata
 
-STEPS = ("catalogue", "ingest", "sort", "detector", "bias", "dark", "linearity", "largescale", "flat", "calibrate", "extract")
-SOLVED = (*STEPS, "fetch", "solve", "field", "discover", "distortion", "stars", "refine", "shapes")
+STEPS = ("catalogue", "ingest", "classify", "detector", "bias", "dark", "dark_scaling", "large_scale_flat", "flat", "calibrate", "detect")
+SOLVED = (*STEPS, "fetch", "solve", "field", "discover", "distortion", "field_colours", "refine", "shapes")
 #: Disturbed: half as many stars as its neighbours, drawn out.
 DISTURBED = "t_e_20150701_279_1_1_1.fits"
 

@@ -14,7 +14,7 @@ from reduction.files.product import read_calibrated
 
 pytestmark = pytest.mark.realdata
 
-STEPS = ["ingest", "sort", "detector", "bias", "dark", "linearity", "largescale", "flat", "calibrate"]
+STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "large_scale_flat", "flat", "calibrate"]
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_a_bad_product_leaves_the_good_masters_and_makes_stale(fresh: SmallArchi
         assert mask_product(session, 1, "dew").is_bad == 1
         session.commit()
     assert answer("SELECT product_id FROM good_master") == []
-    assert answer(stale) == [("calibrate",), ("magfit",), ("photometry",)]
+    assert answer(stale) == [("calibrate",), ("magnitude_fit",), ("photometry",)]
     assert answer("SELECT bad_reason FROM product WHERE is_bad = 1") == [("dew",)]
     with Session(fresh.engine) as session:
         unmask_product(session, 1)

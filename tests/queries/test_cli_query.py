@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.views import VIEW_COLUMNS
-from starledger import cli_query
+from starledger.cli import query as cli_query
 
 app = typer.Typer(rich_markup_mode="rich")
 cli_query.register(app)

@@ -17,7 +17,7 @@ from db.sky import cone as cone_query
 from db.sky import healpix_ranges
 from db.tables import Base
 from queries.cone import CONE_COLUMNS, cone
-from reduction.kernels.identity import healpix29, unit_vectors
+from reduction.catalogues.kernels.identifiers import healpix29, unit_vectors
 
 N = 4000
 PLACES = [

@@ -168,7 +168,7 @@ def test_6_goes_back_to_the_raw_files(small: SmallArchive) -> None:
     assert found["catalogue"].dropna().tolist() == ["/night/stars.ecsv"]
     assert set(found["product_kind"].dropna()) == {"bias", "calibrated"}
     assert set(found["version"]) == {"0.1.0"} and set(found["git_commit"]) == {"f" * 40}
-    assert found.set_index("step")["parameters"]["magfit"] == '{"magfit":{"order":2}}'
+    assert found.set_index("step")["parameters"]["magnitude_fit"] == '{"magnitude_fit":{"order":2}}'
 
 
 def test_6_without_the_fit_is_the_frame_alone(small: SmallArchive) -> None:

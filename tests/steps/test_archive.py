@@ -84,7 +84,7 @@ def test_a_writer_brings_its_own_views(archive_url: str, tmp_path: Path) -> None
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("step", ["calibrate", "magfit"])
+@pytest.mark.parametrize("step", ["calibrate", "magnitude_fit"])
 def test_an_interrupt_is_one_line(step: str, jobs: int, new_archive: Callable[[str], str], night: Night, tmp_path: Path) -> None:
     """As by Ctrl-C: the whole process group is told."""
     work, log = Work(new_archive("sqlite"), tmp_path / "files"), tmp_path / "log.txt"
@@ -97,4 +97,4 @@ def test_an_interrupt_is_one_line(step: str, jobs: int, new_archive: Callable[[s
     lines = log.read_text().splitlines()
     assert lines[-1] == "interrupted; what was done is kept, the next run goes on from there"
     assert all(": " in line and line.endswith(" to do") for line in lines[:-1]), lines
-    assert "magfit" in work.worked()
+    assert "magnitude_fit" in work.worked()

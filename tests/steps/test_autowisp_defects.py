@@ -10,9 +10,9 @@ import pytest
 from mini_night import N_OBJECT, Night, Work
 
 from db.flags import Mask
-from reduction.kernels.calibrate import calibrate
-from reduction.kernels.overscan import trim_overscan
-from reduction.kernels.stack import MasterImage, stack_bands
+from reduction.calibration.kernels.calibration import calibrate
+from reduction.calibration.kernels.overscan import trim_overscan
+from reduction.calibration.kernels.stack import MasterImage, stack_bands
 
 
 def test_an_overscan_is_subtracted() -> None:

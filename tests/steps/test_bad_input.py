@@ -158,11 +158,11 @@ def _folder(path: Path, *names: str) -> Path:
 @pytest.mark.parametrize(
     ("configuration", "what"),
     [
-        ("[extract]\ntreshold = 4.0\n", r"\[extract\].*'treshold'.*threshold"),
-        ("[extract]\nthreshold = 'high'\n", r"threshold = 'high'.*4\.0"),
+        ("[detect]\ntreshold = 4.0\n", r"\[detect\].*'treshold'.*threshold"),
+        ("[detect]\nthreshold = 'high'\n", r"threshold = 'high'.*4\.0"),
         ("[extrakt]\nthreshold = 4.0\n", r"no section 'extrakt'.*extract"),
         ("[extract\n", r"not valid TOML"),
-        ("extract = 4\n", r"extract"),
+        ("extract = 4\n", r"detect"),
     ],
 )
 def test_a_wrong_configuration(configuration: str, what: str, night: Night, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_configuration_that_is_not_there(night: Night, tmp_path: Path) -> None
 
 def test_a_parameter_that_no_step_can_work_with(reduced: Work, tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
-    config.write_text("[magfit]\norder = 9\n")
+    config.write_text("[magnitude_fit]\norder = 9\n")
     code, _, messages = command("reduce", "--archive", reduced.url, "--files", reduced.files, "--config", config, "--jobs", "1")
     assert code == 2 and "Traceback" not in messages and "order 0 to 4" in messages.splitlines()[-1]
 
@@ -264,9 +264,9 @@ def test_a_damaged_product_fails_its_frame_only(reduced: Work) -> None:
     file = reduced.files / path
     file.write_bytes(file.read_bytes()[:2000])
     config = reduced.files.parent / "mine.toml"
-    config.write_text("[extract]\nthreshold = 4.5\n")
+    config.write_text("[detect]\nthreshold = 4.5\n")
     tallies: dict[str, Any] = {tally.step: tally for tally in reduced.tallies(config=config)}
-    (message,) = tallies["extract"].failed.values()
+    (message,) = tallies["detect"].failed.values()
     assert Path(path).name in message and "; " in message
     assert tallies["photometry"].done == N_OBJECT - 1
 

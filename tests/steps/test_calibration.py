@@ -20,7 +20,7 @@ from reduction.files.product import read_calibrated, read_image
 from starledger.archive import Archive, create_archive, open_archive
 from starledger.reduce import reduce
 
-STEPS = ["ingest", "sort", "detector", "bias", "dark", "linearity", "largescale", "flat", "calibrate"]
+STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "largescale", "flat", "calibrate"]
 MONO = Sensor()
 MOSAIC = Sensor(bayer="GRBG", shape=(200, 240), seed=8)
 
@@ -187,10 +187,12 @@ def test_each_flat_has_the_dark_of_its_exposure_time(tmp_path: Path) -> None:
 
 def test_where_no_master_comes_of_a_set_every_frame_has_its_reason(tmp_path: Path) -> None:
     raw = write_night(tmp_path / "raw", MONO, n_bias=4, darks={}, n_object=0, flats=(9000.0, 2000.0, 1800.0, 1600.0))
-    (tmp_path / "c.toml").write_text("[largescale]\nmin_snr = 70\n")
+    (tmp_path / "c.toml").write_text("[large_scale_flat]\nmin_snr = 70\n")
     archive = create_archive(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
     reduce(archive, [raw], steps=STEPS, config=tmp_path / "c.toml")
-    message = one(archive, "SELECT message FROM task WHERE step = 'largescale' AND status = 'failed' AND error_code = 'master.too_few'")
+    message = one(
+        archive, "SELECT message FROM task WHERE step = 'large_scale_flat' AND status = 'failed' AND error_code = 'master.too_few'"
+    )
     flats = rows(archive, "SELECT frame_id FROM frame WHERE type = 'flat' ORDER BY frame_id")["frame_id"].tolist()
     assert f"frame {flats[0]}:" not in message
     for frame_id in flats[1:]:
@@ -204,7 +206,7 @@ def test_sky_flats_are_free_of_stars(tmp_path: Path, dither: int) -> None:
     for k, path in enumerate(sorted(raw.glob("light*"))):
         with fits.open(path, mode="update") as hdus:
             hdus[0].data = MONO.expose(400.0 + np.roll(field_stars, (dither * k, 2 * dither * k), (0, 1)), 60.0, rng)
-    (tmp_path / "c.toml").write_text("[largescale]\nfrom_sky = true\n")
+    (tmp_path / "c.toml").write_text("[large_scale_flat]\nfrom_sky = true\n")
     archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", raw, tmp_path / "files", config=tmp_path / "c.toml")
     error, variance, row = response_error(archive, MONO)
     assert row.from_sky == 1 and row.n_frame == 7
@@ -310,7 +312,7 @@ def test_a_persons_word_wins_and_makes_anew_what_depends_on_it(tmp_path: Path) -
     assert command("frames", "set", "other", str(flats[0]), "--reason", "a bird", "--archive", url)[0] == 0
     tallies = {tally.step: tally for tally in reduce(open_archive(url, writer=True), steps=STEPS)}
     assert {name: tally.done for name, tally in tallies.items() if tally.done} == {
-        "sort": 1, "detector": 1, "bias": 1, "dark": 1, "largescale": 1, "flat": 1, "calibrate": 2,
+        "classify": 1, "detector": 1, "bias": 1, "dark": 1, "largescale": 1, "flat": 1, "calibrate": 2,
     }  # fmt: skip
     assert one(archive, "SELECT n_frame FROM good_master WHERE kind = 'flat'") == before - 1
     frame = rows(archive, "SELECT type, type_reason, type_confidence FROM frame WHERE frame_id = :f", f=flats[0]).iloc[0]
@@ -342,8 +344,8 @@ def test_frames_that_are_not_kept_are_made_anew_when_needed(tmp_path: Path) -> N
     config.write_text("[calibrate]\nkeep = false\n")
     kept = calibrated(f"sqlite:///{tmp_path / 'kept.db'}", raw, tmp_path / "kept")
     archive = create_archive(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
-    reduce(archive, [raw], steps=[*STEPS, "extract"], config=config)
-    reduce(kept, steps=["extract"])
+    reduce(archive, [raw], steps=[*STEPS, "detect"], config=config)
+    reduce(kept, steps=["detect"])
     assert not (tmp_path / "files" / "calibrated").exists()
     assert rows(archive, "SELECT product_id FROM calibrated_frame")["product_id"].isna().all()
     text = "SELECT frame_id, number, x, y, flux FROM detection ORDER BY frame_id, number"
@@ -362,7 +364,7 @@ def test_a_camera_file_and_its_fits_copy_are_one_exposure(tmp_path: Path, archiv
     write_dng(folder / "IMG_1.DNG", rng.integers(500, 900, (64, 80)).astype(np.uint16))
     assert command("convert", str(folder / "IMG_1.DNG"), "-o", str(folder / "fits"))[0] == 0
     archive = create_archive(archive_url, tmp_path / "files")
-    reduce(archive, [folder], steps=["ingest", "sort"])
+    reduce(archive, [folder], steps=["ingest", "classify"])
     found = rows(archive, "SELECT exposure_id, duplicate_of, product_id FROM exposure ORDER BY exposure_id")
     assert found["duplicate_of"].notna().sum() == 1 and found["product_id"].notna().sum() == 1
     assert one(archive, "SELECT count(*) FROM frame") == 4

@@ -20,7 +20,7 @@ from reduction.files.product import read_calibrated
 from starledger.archive import Archive, create_archive
 from starledger.reduce import reduce
 
-STEPS = ["ingest", "sort", "detector", "bias", "dark", "linearity", "largescale", "flat", "calibrate"]
+STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "large_scale_flat", "flat", "calibrate"]
 SKY = 400.0
 
 

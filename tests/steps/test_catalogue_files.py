@@ -15,7 +15,7 @@ from astropy.table import Table
 from db import schema
 from db.engine import make_engine
 from db.tables import Base
-from reduction.runner import Runner, Tally
+from reduction.pipeline.scheduler import Runner, Tally
 
 GAIA = 353375138722546176
 

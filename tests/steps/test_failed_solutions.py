@@ -54,7 +54,7 @@ def test_trails_clouds_and_a_lens_cap(night: Night, tmp_path: Path) -> None:
     assert found["clouded.fits"][0] == "frame.clouds" and "on frames alike" in found["clouded.fits"][1]
     # Nothing but noise at the level of the bias: it is a dark, whatever its header says.
     assert kinds["capped.fits"][0] == "dark"
-    assert tallies["photometry"].done == len(good) and tallies["lightcurve"].done == 1
+    assert tallies["photometry"].done == len(good) and tallies["statistics"].done == 1
 
 
 def test_the_wrong_catalogue(night: Night, tmp_path: Path) -> None:

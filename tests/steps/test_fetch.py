@@ -23,17 +23,17 @@ from db.errors import ConfigurationError
 from db.tables import Base
 from reduction.catalogues.held import HeldCatalogues
 from reduction.catalogues.intake import source_columns
+from reduction.catalogues.kernels.identifiers import healpix29, unit_vectors
+from reduction.catalogues.kernels.sky_ranges import circle_ranges, subtract
 from reduction.catalogues.tap import Client
-from reduction.kernels.identity import healpix29, unit_vectors
-from reduction.kernels.skyranges import circle_ranges, subtract
-from reduction.runner import Runner, Tally
+from reduction.pipeline.scheduler import Runner, Tally
 
 RA, DEC = 31.0, 46.7
 
 
 @pytest.fixture(autouse=True)
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reduction.catalogues.fetch.Client", partial(Client, sleep=lambda _: None))
+    monkeypatch.setattr("reduction.catalogues.fetch_step.Client", partial(Client, sleep=lambda _: None))
 
 
 @pytest.fixture

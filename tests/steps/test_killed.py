@@ -14,12 +14,12 @@ import pytest
 from killed import finish, kill_after, require_no_leftovers, start, words
 from mini_night import N_OBJECT, Night, Work
 
-from reduction.step import STEPS
+from reduction.pipeline.declaration import STEPS
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 
 #: Steps in which the program is killed by the clock, soon after their work began.
-BY_THE_CLOCK = {"sqlite": ("ingest", "background", "magfit"), "postgresql": ("calibrate", "photometry")}
+BY_THE_CLOCK = {"sqlite": ("ingest", "background", "magnitude_fit"), "postgresql": ("calibrate", "photometry")}
 
 
 def test_killed_by_the_clock(archive_url: str, reduced: Work, night: Night, tmp_path: Path) -> None:

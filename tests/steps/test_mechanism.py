@@ -19,15 +19,15 @@ from sqlalchemy.orm import Session
 from db.errors import AlgorithmFailed, StarledgerError
 from db.tables import Base
 from db.tables import Night as NightTable
-from reduction.runner import Tally
-from reduction.step import STEPS, Output, Rows, Step, Unit
+from reduction.pipeline.declaration import STEPS, Output, Rows, Step, Unit
+from reduction.pipeline.scheduler import Tally
 from starledger.archive import create_archive, open_archive
 from starledger.reduce import runner_for_reading
 
 #: Written for every step by the ledger, and therefore declared by none.
 _LEDGER = {"task", "config", "lineage", "product", "refused_frame", "run"}
-_FRAMES = dict.fromkeys(("calibrate", "extract", "solve", "field", "refine", "background", "shapes", "photometry"), N_OBJECT)
-_FIELDS = {"discover": 1, "distortion": 1, "stars": 1, "magfit": 1, "lightcurve": 1}
+_FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "photometry"), N_OBJECT)
+_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "magnitude_fit": 1, "statistics": 1}
 #: What the distortion of the night serves: it is found from the first 4 frames, then from 8, 16 ...
 _BEHIND_DISTORTION = ("refine", "background", "shapes", "photometry")
 
@@ -135,10 +135,10 @@ def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, n
     ("configuration", "expected"),
     [
         ("[photometry]\nmargin = 6.0\n", _after("photometry")),
-        ("[magfit]\norder = 1\n", _after("magfit")),
+        ("[magnitude_fit]\norder = 1\n", _after("magnitude_fit")),
         ("[background]\nbox = 48\n", _after("background", "shapes")),
-        ("[extract]\nthreshold = 5.0\n", _after("extract")),
-        ("[discover]\nmin_snr = 8.0\n", {**_after("refine"), "discover": 1, "distortion": 1, "stars": 1}),
+        ("[detect]\nthreshold = 5.0\n", _after("detect")),
+        ("[discover]\nmin_snr = 8.0\n", {**_after("refine"), "discover": 1, "distortion": 1, "field_colours": 1}),
         ("[flat]\nclip = 3.5\n", {**_after("calibrate"), "flat": 1}),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_changed_parameter_makes_exactly_the_affected_work_pending(
     assert reduced.worked() == {}, "the file holds for later runs"
 
 
-@pytest.mark.parametrize("configuration", ["[photometry]\nmargin = 6.0\n", "[magfit]\norder = 1\n", "[background]\nbox = 48\n"])
+@pytest.mark.parametrize("configuration", ["[photometry]\nmargin = 6.0\n", "[magnitude_fit]\norder = 1\n", "[background]\nbox = 48\n"])
 def test_results_of_a_changed_parameter_are_those_of_a_fresh_archive(
     configuration: str, reduced: Work, fresh: Fresh, tmp_path: Path
 ) -> None:
@@ -175,14 +175,14 @@ def test_a_parameter_changed_back_gives_the_first_results(reduced: Work, tmp_pat
     assert reduced.worked() == {}, "an emptied file holds for later runs, too"
 
 
-@pytest.mark.parametrize("name", ["solve", "photometry", "lightcurve"])
+@pytest.mark.parametrize("name", ["solve", "photometry", "statistics"])
 def test_a_raised_version_makes_exactly_the_affected_work_pending(name: str, reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STEPS, name, dataclasses.replace(STEPS[name], version=STEPS[name].version + 1))
     assert reduced.worked() == _after(name)
     assert reduced.worked() == {}
 
 
-@pytest.mark.parametrize(("kind", "remade"), [("flat", {}), ("dark", {}), ("bias", {"dark": 1, "largescale": 1, "flat": 1})])
+@pytest.mark.parametrize(("kind", "remade"), [("flat", {}), ("dark", {}), ("bias", {"dark": 1, "large_scale_flat": 1, "flat": 1})])
 def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dict[str, int], reduced: Work) -> None:
     """The flats are exposed too shortly to need the dark."""
     assert reduced.sql("SELECT * FROM stale_product") == []
@@ -207,11 +207,17 @@ def test_frames_added_later_make_no_old_frame_pending(fresh: Fresh, night: Night
     before = work.sql(tasks)
     night.link(raw, objects[n_first:7])  # an eighth would have the distortion found anew
     n, later = 7 - n_first, {name: count for name, count in _FIELDS.items() if name != "distortion"}
-    assert work.worked([raw]) == {"ingest": n, "sort": n, **dict.fromkeys(_FRAMES, n), **later}
+    assert work.worked([raw]) == {"ingest": n, "classify": n, **dict.fromkeys(_FRAMES, n), **later}
     assert work.sql(tasks)[: len(before)] == before
     assert work.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(7,)]
     night.link(raw, objects[7:])
-    assert work.worked([raw]) == {"ingest": 1, "sort": 1, **dict.fromkeys(_FRAMES, 1), **_FIELDS, **dict.fromkeys(_BEHIND_DISTORTION, 8)}
+    assert work.worked([raw]) == {
+        "ingest": 1,
+        "classify": 1,
+        **dict.fromkeys(_FRAMES, 1),
+        **_FIELDS,
+        **dict.fromkeys(_BEHIND_DISTORTION, 8),
+    }
 
 
 def test_lineage_leads_from_a_point_back_to_raw_files(reduced: Work) -> None:
@@ -232,37 +238,37 @@ def test_lineage_leads_from_a_point_back_to_raw_files(reduced: Work) -> None:
 
 def test_a_defect_on_one_frame_fails_that_frame_only(reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     """The frame had been done before: what was made of it leaves the light curves, and comes back when it is tried again."""
-    body, victim = STEPS["extract"].body, reduced.sql("SELECT frame_id FROM light_curve ORDER BY frame_id DESC LIMIT 1")[0][0]
+    body, victim = STEPS["detect"].body, reduced.sql("SELECT frame_id FROM light_curve ORDER BY frame_id DESC LIMIT 1")[0][0]
 
     def broken(context: Any, unit: Unit, parameters: Any) -> Any:
         if unit.frame_id == victim:
             raise ValueError("operands could not be broadcast")
         return body(context, unit, parameters)
 
-    monkeypatch.setitem(STEPS, "extract", dataclasses.replace(STEPS["extract"], version=STEPS["extract"].version + 1, body=broken))
+    monkeypatch.setitem(STEPS, "detect", dataclasses.replace(STEPS["detect"], version=STEPS["detect"].version + 1, body=broken))
     tallies = {tally.step: tally for tally in reduced.tallies()}
     assert {name: tally.done for name, tally in tallies.items() if tally.done} == {
-        name: n - 1 if n == N_OBJECT else n for name, n in _after("extract").items()
+        name: n - 1 if n == N_OBJECT else n for name, n in _after("detect").items()
     }
-    (message,) = tallies["extract"].failed.values()
+    (message,) = tallies["detect"].failed.values()
     assert "ValueError: operands could not be broadcast" in message and "please report" in message
-    assert [name for name, tally in tallies.items() if tally.failed] == ["extract"]
+    assert [name for name, tally in tallies.items() if tally.failed] == ["detect"]
     assert reduced.sql("SELECT count(DISTINCT frame_id), count(CASE WHEN frame_id = :v THEN 1 END) FROM light_curve", v=victim) == [
         (N_OBJECT - 1, 0)
     ]
     assert reduced.sql("SELECT DISTINCT step FROM task WHERE frame_id = :v AND status = 'done' ORDER BY step", v=victim) == [
         ("calibrate",),
-        ("sort",),
+        ("classify",),
     ]
     before = compare.snapshot(reduced.url)
     again = {tally.step: tally for tally in reduced.tallies()}
-    assert compare.snapshot(reduced.url) == before and len(again["extract"].failed) == 1
+    assert compare.snapshot(reduced.url) == before and len(again["detect"].failed) == 1
 
-    monkeypatch.setitem(STEPS, "extract", dataclasses.replace(STEPS["extract"], body=body))
+    monkeypatch.setitem(STEPS, "detect", dataclasses.replace(STEPS["detect"], body=body))
     done = reduced.worked(retry=True)
-    assert done == {**dict.fromkeys(_after("extract"), 1), **dict.fromkeys(_BEHIND_DISTORTION, N_OBJECT)}
-    mine = "SELECT attempts, status FROM task WHERE step = 'extract' AND step_version = :n AND frame_id = :v"
-    assert reduced.sql(mine, n=STEPS["extract"].version, v=victim) == [(2, "done")]
+    assert done == {**dict.fromkeys(_after("detect"), 1), **dict.fromkeys(_BEHIND_DISTORTION, N_OBJECT)}
+    mine = "SELECT attempts, status FROM task WHERE step = 'detect' AND step_version = :n AND frame_id = :v"
+    assert reduced.sql(mine, n=STEPS["detect"].version, v=victim) == [(2, "done")]
     assert reduced.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(N_OBJECT,)]
 
 

@@ -11,8 +11,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from mini_night import N_OBJECT, Night, Work, command
 
-from reduction.kernels.shapemap import ShapeMap
-from reduction.kernels.wcs import PlateSolution
+from reduction.astrometry.kernels.wcs import PlateSolution
+from reduction.photometry.kernels.shape_map import ShapeMap
 
 #: Frames on which a source lies, from the sky that they cover.
 _COVERED = (

@@ -15,8 +15,8 @@ from small_archive import SmallArchive
 from db.bulk import bulk_insert
 from db.tables import Base
 from reduction.catalogues.intake import source_columns
-from reduction.kernels.identity import new_source_ids
-from reduction.runner import Runner, Tally
+from reduction.catalogues.kernels.identifiers import new_source_ids
+from reduction.pipeline.scheduler import Runner, Tally
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def magnitudes(small: SmallArchive, catalogue_id: int, bands: dict[str, tuple[An
 
 
 def run(small: SmallArchive, **parameters: Any) -> Tally:
-    with Runner(small.engine, Path(), {"stars": parameters}, 1) as runner:
-        (tally,) = runner.run(["stars"])
+    with Runner(small.engine, Path(), {"field_colours": parameters}, 1) as runner:
+        (tally,) = runner.run(["field_colours"])
     assert tally.failed == {}
     return tally
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-import reduction.steps  # noqa: F401  (registers the steps: they say what a task's unit is)
+import reduction.pipeline.order  # noqa: F401  (registers the steps: they say what a task's unit is)
 from db.engine import make_engine
 from db.tables import Base
-from reduction.step import STEPS
+from reduction.pipeline.declaration import STEPS
 
 __all__ = ["Dump", "compare", "differences", "dump", "light_curves", "snapshot"]
 
@@ -203,7 +203,7 @@ class _Names:
             return self(step.per, int(unit))
         if "/" in unit:
             first, *rest = unit.removeprefix("sky/").split("/")
-            if step.name in ("flat", "largescale"):
+            if step.name in ("flat", "large_scale_flat"):
                 rest[-1] = str(self("passband", int(rest[-1])))
             return (self("setup", int(first)), *rest)
         return unit

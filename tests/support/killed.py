@@ -80,8 +80,8 @@ def require_no_leftovers(work: Work) -> None:
 
 
 def _main(step: str, number: int) -> None:
-    from reduction.ledger import Ledger
-    from starledger.cli import main
+    from reduction.pipeline.writer import Ledger
+    from starledger.cli.app import main
 
     done, count = Ledger.done, 0
 

@@ -19,9 +19,9 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from db.engine import make_engine
-from reduction.runner import Tally
+from reduction.pipeline.scheduler import Tally
 from starledger.archive import create_archive, open_archive, relocate_files
-from starledger.cli import main
+from starledger.cli.app import main
 from starledger.demo import simulate_night
 from starledger.reduce import reduce
 
@@ -114,7 +114,7 @@ def reduced(folder: Path) -> Work:
     with FileLock(f"{template}.lock"):
         if not (template / "complete").exists():
             template.mkdir()
-            assert Work(f"sqlite:///{template / 'archive.db'}", template / "files").worked()["lightcurve"] == 1
+            assert Work(f"sqlite:///{template / 'archive.db'}", template / "files").worked()["statistics"] == 1
             (template / "complete").touch()
     with closing(sqlite3.connect(template / "archive.db")) as source, closing(sqlite3.connect(folder / "archive.db")) as target:
         source.backup(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from reduction.kernels.wcs import PlateSolution, unit_vectors
+from reduction.astrometry.kernels.wcs import PlateSolution, unit_vectors
 
 __all__ = ["outline", "polygon_area"]
 

@@ -22,8 +22,8 @@ from db.engine import is_sqlite, make_engine
 from db.flags import Flag
 from db.tables import Base
 from db.terms import TERMS
-from reduction.kernels.identity import fold_of, healpix29, new_source_ids, unit_vectors
-from reduction.kernels.times import barycentric
+from reduction.catalogues.kernels.identifiers import fold_of, healpix29, new_source_ids, unit_vectors
+from reduction.frames.kernels.times import barycentric
 
 __all__ = ["EPOCH", "PERIOD", "SITE", "SmallArchive", "build", "fill"]
 
@@ -190,7 +190,7 @@ def sha(kind: str, number: int) -> str:
 
 def _ledger(put: Any, s: SmallArchive) -> None:
     put("config", config_id=[1, 2, 3], kind=["step"] * 3, sha256=[sha("config", k) for k in (1, 2, 3)],
-        content=['{"ingest":{}}', '{"photometry":{"annulus":30.0}}', '{"magfit":{"order":2}}'])  # fmt: skip
+        content=['{"ingest":{}}', '{"photometry":{"annulus":30.0}}', '{"magnitude_fit":{"order":2}}'])  # fmt: skip
     put("run", run_id=1, command="starledger reduce night", version="0.1.0", git_commit="f" * 40, host="dome", started=NOW)
     tasks: list[tuple[Any, ...]] = [(1, "catalogue", sha("catalogue", 1), None, 1), (2, "bias", "instrument 1", None, 1)]
     for frame in s.frame_id.tolist():
@@ -199,7 +199,7 @@ def _ledger(put: Any, s: SmallArchive) -> None:
             (int(calibrate_task(frame)), "calibrate", str(frame), frame, 1),
             (int(photometry_task(frame)), "photometry", str(frame), frame, 2),
         ]
-    tasks += [(int(fit_task(field)), "magfit", f"field {field}", None, 3) for field in (1, 2)]
+    tasks += [(int(fit_task(field)), "magnitude_fit", f"field {field}", None, 3) for field in (1, 2)]
     ids, steps, units, frames, configs = (list(column) for column in zip(*tasks, strict=True))
     put("task", task_id=ids, step=steps, step_version=1, unit=units, frame_id=np.array(frames, dtype=object),
         input_hash=[sha("hash", k) for k in ids], config_id=configs, run_id=1, status="done", attempts=1, finished=NOW)  # fmt: skip

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -29,7 +30,7 @@ def name_of(path: Path) -> str:
 
 
 MODULES = [name for name in map(name_of, SOURCES) if name != "db.migrations.env"]
-KERNELS = [name for name in MODULES if name.startswith("reduction.kernels.")]
+KERNELS = [name for name in MODULES if ".kernels." in name]
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -69,6 +70,24 @@ def test_public_names_exist_and_are_documented(module: str) -> None:
     assert undocumented == []
 
 
+def test_no_two_modules_of_the_reduction_share_a_name() -> None:
+    names = Counter(name.rpartition(".")[2] for name in MODULES if name.startswith("reduction.") and "." in name[len("reduction.") :])
+    packages = {name for name in MODULES if (ROOT / Path(*name.split("."))).is_dir()}
+    names.subtract(name.rpartition(".")[2] for name in packages if name.startswith("reduction.") and name.count(".") > 1)
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_steps_are_imported_by_the_machine_alone() -> None:
+    """What several steps use is a helper with a module of its own."""
+    found = {
+        (name_of(path), used)
+        for path in SOURCES
+        for used in imports_of(path)
+        if re.fullmatch(r"reduction\.\w+\.\w+_step", used) and used in MODULES
+    }
+    assert found == set()
+
+
 def own_docstring(value: object) -> str:
     text = inspect.getdoc(value) or ""
     # dataclass and Enum make up a text where nobody wrote one.
@@ -92,8 +111,8 @@ def test_kernels_document_every_parameter(module: str) -> None:
 def test_kernels_see_no_file_session_or_archive(module: str) -> None:
     path = ROOT / Path(*module.split(".")).with_suffix(".py")
     ours = {name for name in imports_of(path) if name.split(".")[0] in PACKAGES}
-    allowed = ("db.flags", "db.errors", "reduction.kernels")
-    assert {name for name in ours if not name.startswith(allowed) and name not in {"db", "reduction"}} == set()
+    allowed = re.compile(r"db|db\.(flags|errors)(\..*)?|reduction(\.\w+)?|reduction(\.\w+)?\.kernels(\..*)?")
+    assert {name for name in ours if not allowed.fullmatch(name)} == set()
     outside = {name.split(".")[0] for name in imports_of(path)}
     assert outside.isdisjoint({"sqlalchemy", "psycopg2", "sqlite3", "pathlib", "os", "time", "logging", "random"})
 

@@ -1,0 +1,128 @@
+"""Magnitude-fit references and solutions, statistics of light curves, and the targets people follow."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped
+
+from db.base import Base, column, key, reference
+from db.terms import TERMS
+
+__all__ = ["BestSlot", "LightcurveStatistics", "MagfitReference", "MagfitSolution", "ReferenceMagnitude", "Target"]
+
+
+class MagfitReference(Base):
+    """A photometric reference of a field; fits are made to the latest accepted one."""
+
+    __tablename__ = "magfit_reference"
+    __table_args__ = (sa.Index(None, "field_id", "status"), {"comment": "Photometric references"})
+
+    reference_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    field_id: Mapped[int] = reference("field.field_id", "Field")
+    iteration: Mapped[int] = column(sa.SmallInteger, "", "0 for the single reference frame, then one up for each average")
+    status: Mapped[str] = column(sa.String(12), "", "'iteration' on the way, 'accepted', or 'retracted'")
+    parent_id: Mapped[int | None] = reference("magfit_reference.reference_id", "The reference it was averaged from", null=True)
+    frame_id: Mapped[int] = reference("frame.frame_id", "The single frame that the iteration began with")
+    n_frame: Mapped[int] = column(sa.Integer, "", "Frames in the average")
+    n_source: Mapped[int] = column(sa.Integer, "", "Sources with a magnitude")
+    change: Mapped[float | None] = column(sa.Double, "mag", "Median change of the references that followed it, over the slots", null=True)
+    zero_band: Mapped[str | None] = column(sa.String(16), "", "Catalogue band that fixed the zero point; NULL: instrumental", null=True)
+    n_zero: Mapped[int] = column(sa.Integer, "", "Catalogue stars that fixed the zero point")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class ReferenceMagnitude(Base):
+    """The magnitude of a source in one reference and slot."""
+
+    __tablename__ = "reference_magnitude"
+    __table_args__ = ({"comment": "Magnitudes of the references", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    mag: Mapped[float] = column(sa.Double, "mag", "Magnitude")
+    mag_err: Mapped[float] = column(sa.Double, "mag", "Its error")
+    scatter: Mapped[float | None] = column(
+        sa.Double, "mag", "Scatter of the cross-fitted magnitudes about it, 1.48 MAD; NULL for one frame", null=True
+    )
+    n_frame: Mapped[int] = column(sa.Integer, "", "Frames averaged")
+
+
+class MagfitSolution(Base):
+    """Coefficients that bring one frame to one reference, for stars of one fold.
+
+    A fold's coefficients come from the stars of all other folds: no star
+    helps to fit itself. correction = sum of coefficient x term;
+    fitted magnitude = instrumental magnitude - correction.
+    """
+
+    __tablename__ = "magfit_solution"
+    __table_args__ = ({"comment": "Coefficients of the magnitude fits", "sqlite_with_rowid": False},)
+
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    fold: Mapped[int] = key(sa.SmallInteger, "Fold that the coefficients are for")
+    measure_task: Mapped[int] = column(sa.Integer, "", "Task whose measurements were fitted; stale unless frame.measure_task is the same")
+    n_term: Mapped[int] = column(sa.SmallInteger, "", "Terms used")
+    n_fit: Mapped[int] = column(sa.Integer, "", "Stars used")
+    fit_rms: Mapped[float] = column(sa.Double, "mag", "Weighted scatter of the stars used, held out")
+    zero_point_err: Mapped[float] = column(sa.Double, "mag", "Error that the fit adds to a magnitude")
+    mag_floor: Mapped[float] = column(sa.Double, "mag", "Scatter of bright stars beyond their errors (scintillation and the like)")
+    task_id: Mapped[int] = column(sa.Integer, "", "Task that made it")
+
+
+for _term in TERMS:
+    setattr(MagfitSolution, _term.column, column(sa.Double, "mag", f"Coefficient of {_term.label}; 0 when unused"))
+
+
+class BestSlot(Base):
+    """The slot that a source's light curve is taken from, frozen with the reference."""
+
+    __tablename__ = "best_slot"
+    __table_args__ = ({"comment": "Slot of each source's light curve, by magnitude and crowding", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    slot: Mapped[int] = column(sa.SmallInteger, "", "Photometry slot")
+
+
+class LightcurveStatistics(Base):
+    """How one source behaved in one slot against one reference."""
+
+    __tablename__ = "lightcurve_statistics"
+    __table_args__ = ({"comment": "Statistics of light curves, per source and slot", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    n_point: Mapped[int] = column(sa.Integer, "", "Points with a magnitude")
+    n_good: Mapped[int] = column(sa.Integer, "", "Points with quality 0")
+    mag_mean: Mapped[float | None] = column(sa.Double, "mag", "Weighted mean magnitude", null=True)
+    mag_median: Mapped[float | None] = column(sa.Double, "mag", "Median magnitude", null=True)
+    rms: Mapped[float | None] = column(sa.Double, "mag", "Standard deviation", null=True)
+    mad_rms: Mapped[float | None] = column(sa.Double, "mag", "1.48 times the median absolute deviation", null=True)
+    expected_rms: Mapped[float | None] = column(sa.Double, "mag", "Root mean square of mag_err_total", null=True)
+    chi2: Mapped[float | None] = column(sa.Double, "", "Reduced chi-square about the mean, with mag_err_total", null=True)
+    eta: Mapped[float | None] = column(sa.Double, "", "Von Neumann ratio: 2 for white noise, less for smooth variation", null=True)
+    task_id: Mapped[int] = column(sa.Integer, "", "Task that made it")
+
+
+class Target(Base):
+    """A star someone follows, with an ephemeris where there is one."""
+
+    __tablename__ = "target"
+    __table_args__ = (sa.UniqueConstraint("name"), {"comment": "Stars that people follow"})
+
+    target_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    name: Mapped[str] = column(sa.String(64), "", "Name")
+    ra: Mapped[float] = column(sa.Double, "deg", "Right ascension, ICRS")
+    dec: Mapped[float] = column(sa.Double, "deg", "Declination, ICRS")
+    source_id: Mapped[int | None] = column(sa.BigInteger, "", "Its source; NULL while none lies within the radius", null=True)
+    epoch: Mapped[float | None] = column(sa.Double, "d", "A mid-transit or maximum, BJD_TDB", null=True)
+    period: Mapped[float | None] = column(sa.Double, "d", "Period", null=True)
+    duration: Mapped[float | None] = column(sa.Double, "d", "Duration of the transit", null=True)
+    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When it was added")

@@ -1,0 +1,1 @@
+"""From calibrated frames to plate solutions and sources."""

@@ -1,0 +1,1 @@
+"""Numerics of detection and astrometry."""

@@ -1,0 +1,121 @@
+"""Step calibrate: object frames with bias, dark and flat taken off, variance and mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from db.flags import Mask
+from db.tables import CalibratedFrame, Detector, Exposure, Frame, Master, Product
+from reduction.calibration.calibrated import object_pixels, zero_level
+from reduction.calibration.kernels.calibration import Plane
+from reduction.calibration.master_choice import Chosen, chosen_masters, needed, zero_is_gone
+from reduction.pipeline.declaration import Context, InputTask, NewFile, Output, Rows, Unit, canonical, parameter, step
+from reduction.pipeline.plans import done_tasks, frame_units, night_key
+
+__all__ = ["CalibrateParameters", "calibrate"]
+
+_KINDS = ("bias", "dark", "flat")
+
+
+@dataclass(frozen=True)
+class CalibrateParameters:
+    """How object frames are calibrated."""
+
+    cosmic: float = parameter(6.0, "sigma", "cosmic rays that stand out by more are marked; 0: none are looked for")
+    keep: bool = parameter(True, "", "keep calibrated frames as files; else they are made anew whenever a step needs them")
+
+
+def _plan(context: Context, _: CalibrateParameters) -> list[Unit]:
+    """Every object frame with its night's detector and the masters that serve it now."""
+    session = context.session
+    detectors, chosen = done_tasks(session, "detector"), chosen_masters(session)
+    extra: dict[int, tuple[InputTask, ...]] = {}
+    choice: dict[int, dict[str, Chosen]] = {}
+    query = (
+        sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Exposure.calibration_state)
+        .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+        .where(Frame.type == "object")
+    )
+    for row in session.execute(query):
+        detector = detectors.get(night_key(row.setup_id, row.channel, row.night_id))
+        if detector is None:
+            continue
+        used = needed(chosen.get(row.frame_id, {}), _KINDS, row.calibration_state.split())
+        extra[row.frame_id] = (detector, *(master.task for master in used.values()))
+        choice[row.frame_id] = used
+    units = frame_units(session, ("classify",), extra=extra)
+    return [Unit(u.key, u.label, u.inputs, u.facts, u.frame_id, u.night_id, {"masters": choice[int(u.key)]}) for u in units]
+
+
+@step(
+    "calibrate",
+    per="frame",
+    after=("classify", "detector", "bias", "dark", "dark_scaling", "flat"),
+    plan=_plan,
+    version=3,
+    parameters=CalibrateParameters,
+    reads=(Frame, Exposure, Detector, Master, Product),
+    writes=(CalibratedFrame,),
+)
+def calibrate(context: Context, unit: Unit, p: CalibrateParameters) -> Output:
+    """Take off bias and dark, divide by the flat, where there are masters; carry variance and mask, mark cosmic rays."""
+    frame = context.session.get_one(Frame, int(unit.key))
+    exposure = context.session.get_one(Exposure, frame.exposure_id)
+    chosen: dict[str, Chosen] = unit.payload["masters"]
+    masters = {kind: master.master_id for kind, master in chosen.items()}
+    scale = chosen["dark"].scale if "dark" in chosen else None
+    plane = object_pixels(context, frame, masters, scale or 1.0)
+    dark_has_zero = "dark" in chosen and chosen["dark"].bias_master_id is None
+    zero = 0.0 if dark_has_zero else zero_level(context, frame, masters)
+    done = exposure.calibration_state.split()
+    missing = [kind for kind in _KINDS if kind not in masters and kind not in done]
+    if "bias" in missing and (dark_has_zero or zero_is_gone(done)):
+        missing.remove("bias")
+    remark = f"no master {', '.join(missing)}" if missing else None
+    if _below_zero(plane):
+        doubt = "the sky is below the zero level: was it taken off before? CALSTAT in the header would say so"
+        remark = f"{remark}; {doubt}" if remark else doubt
+    row = {
+        "frame_id": frame.frame_id,
+        **{f"{kind}_master_id": masters.get(kind) for kind in _KINDS},
+        "dark_scale": scale,
+        "zero_level": zero,
+        "n_saturated": _count(plane, Mask.SATURATED),
+        "n_cosmic": _count(plane, Mask.COSMIC),
+        "remark": remark,
+        "product_id": None,
+    }
+    file = _keep(context, frame, exposure, masters, row, plane) if p.keep else None
+    if file is not None:
+        del row["product_id"]  # the writer's
+    return Output(rows=[Rows(CalibratedFrame, row, upsert=True)], file=file, remark=remark)
+
+
+def _below_zero(plane: Plane) -> bool:
+    """Whether the sky is darker than no light, beyond what noise and a master's level can do."""
+    good = plane.mask == 0
+    value, variance = plane.value[good][::17], plane.variance[good][::17]
+    return bool(value.size and np.median(value) < -5.0 * np.sqrt(np.median(variance)))
+
+
+def _count(plane: Plane, bit: Mask) -> int:
+    return int(np.count_nonzero(plane.mask & np.uint8(int(bit))))
+
+
+def _keep(context: Context, frame: Frame, exposure: Exposure, masters: dict[str, int], row: dict[str, Any], plane: Plane) -> NewFile:
+    header = {
+        "RAWSHA": exposure.sha256[:60],
+        "OBJECT": exposure.object_name,
+        "EXPTIME": frame.exptime,
+        "JD_UTC": frame.jd_utc,
+        "CHANNEL": frame.channel,
+        "MASTERS": canonical(masters)[:60],
+        "DARKSCAL": row["dark_scale"],
+        "ZEROLEV": row["zero_level"],
+    }
+    known = {name: value for name, value in header.items() if value is not None}
+    return context.write_calibrated(f"frame-{frame.frame_id:07d}", (plane.value, plane.variance, plane.mask), known)

@@ -1,0 +1,246 @@
+"""Step detector: gain, read noise, zero level and saturation of an instrument on a night, given or measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from db.errors import AlgorithmFailed, FrameUnusable
+from db.tables import Detector, Exposure, Frame
+from reduction.calibration.kernels.detector import (
+    PhotonTransfer,
+    brightest,
+    pair_sample,
+    pair_transfer,
+    photon_transfer,
+    saturation_level,
+    sky_sample,
+)
+from reduction.calibration.kernels.master_frames import robust_mean
+from reduction.calibration.raw_frame import RawFrame, raw_frame
+from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, parameter, step
+from reduction.pipeline.plans import done_tasks, night_key
+
+__all__ = ["DetectorParameters", "detector"]
+
+
+#: Flats looked at for a pair.
+_FLATS = 6
+
+#: Set-up, channel and night.
+_Where = tuple[int, str, int]
+
+
+@dataclass(frozen=True)
+class DetectorParameters:
+    """How a detector is characterised when nobody gave its facts."""
+
+    pairs: int = parameter(8, "", "pairs of successive object frames whose noise is measured")
+    overscan_order: int = parameter(-1, "", "order of a polynomial along the overscan; -1: each row's own level, smoothed")
+    linearity: tuple[float, ...] = parameter(
+        (), "1/ADU, 1/ADU^2 ...", "c1, c2 ... of a detector that is not linear: light = s (1 + c1 s + c2 s^2 ...) for a signal of s ADU"
+    )
+
+
+def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
+    """Each set-up, channel and night. Its bias frames and flats are inputs; object frames that come later do not change it."""
+    sorts = done_tasks(context.session, "classify")
+    columns = (Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.type)
+    facts = (Exposure.gain, Exposure.read_noise, Exposure.saturation, Exposure.black_level)
+    query = (
+        sa.select(*columns, *facts)
+        .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+        .where(Frame.type.is_not(None))
+        .order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.jd_utc, Frame.frame_id)
+    )
+    flats: dict[_Where, list[InputTask]] = {}
+    biases: dict[_Where, list[InputTask]] = {}
+    given: dict[_Where, set[str]] = {}
+    for row in context.session.execute(query):
+        where = (row.setup_id, row.channel, row.night_id)
+        given.setdefault(where, set()).add(f"{row.gain} {row.read_noise} {row.saturation} {row.black_level}")
+        if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
+            (biases if row.type == "bias" else flats).setdefault(where, []).append(task)
+    units = []
+    for where, said in given.items():
+        setup_id, channel, night_id = where
+        nearest = _bias_night(where, biases)
+        tasks = [*flats.get(where, ()), *biases.get((setup_id, channel, nearest), ())]
+        label = f"set-up {setup_id}, night {night_id}" + (f", {channel}" if channel != "mono" else "")
+        payload = {"where": where, "bias_night": nearest}
+        units.append(Unit(night_key(*where), label, tuple(tasks), "\n".join(sorted(said)), night_id=night_id, payload=payload))
+    return units
+
+
+def _bias_night(where: _Where, biases: Mapping[_Where, object]) -> int:
+    """The night itself, or that of the set-up's bias frames nearest to it: read noise and zero level keep."""
+    nights = [night for setup_id, channel, night in biases if (setup_id, channel) == where[:2]]
+    return min(nights, key=lambda night: (abs(night - where[2]), night), default=where[2])
+
+
+@step(
+    "detector",
+    per="night",
+    after=("classify",),
+    plan=_plan,
+    version=3,
+    parameters=DetectorParameters,
+    reads=(Frame, Exposure),
+    writes=(Detector,),
+)
+def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
+    """Gain, read noise, zero level and saturation: given, or measured from bias and flat pairs, or from the sky's noise."""
+    setup_id, channel, night_id = unit.payload["where"]
+    frames = _frames(context, (setup_id, channel, night_id), unit.payload["bias_night"])
+    kept = _read(context, frames, p.pairs)
+    saturation, saturation_source = _saturation(frames, kept)
+    transfer, source = _transfer(frames, kept)
+    gain, read_noise = _given(frames, "gain"), _given(frames, "read_noise")
+    measured = np.isfinite(transfer.gain) and transfer.constrained
+    noise = _dark_noise(frames, kept)
+    fit_gain = gain if gain is not None else transfer.gain if measured else 1.0
+    row = {
+        "setup_id": setup_id,
+        "channel": channel,
+        "night_id": night_id,
+        "gain": fit_gain,
+        "gain_err": transfer.gain_err if gain is None and measured else None,
+        "gain_source": "given" if gain is not None else source if measured else "assumed: noise and level do not tell it",
+        "read_noise": read_noise if read_noise is not None else noise * fit_gain,
+        "read_noise_source": "given" if read_noise is not None else "bias frames" if _of(frames, "bias") else "upper limit from the sky",
+        **_zero(frames, kept, transfer),
+        "saturation": saturation,
+        "saturation_source": saturation_source,
+        "linearity": canonical(list(p.linearity)) if p.linearity else None,
+    }
+    if measured and gain is None and read_noise is None and not _of(frames, "bias"):
+        row["read_noise"] = transfer.read_noise
+        row["read_noise_source"] = "in the zero level: only their sum is known"
+    return Output(rows=[Rows(Detector, row, upsert=True)], remark=_doubt(gain, transfer, source) or transfer.reason or None)
+
+
+def _doubt(gain: float | None, transfer: PhotonTransfer, source: str) -> str | None:
+    """A given gain that the noise contradicts: what is written may be that of the converter's own steps, or of another setting."""
+    if gain is None or not transfer.constrained or "flat" not in source:
+        return None
+    if abs(transfer.gain - gain) <= max(5.0 * transfer.gain_err, 0.2 * gain):
+        return None
+    return (
+        f"the gain given is {gain:.3g}, {source} say {transfer.gain:.3g} +- {transfer.gain_err:.2g} electron/ADU;"
+        f" if the header is wrong, give gain = {transfer.gain:.3g} under [override] in --config"
+    )
+
+
+_Frames = list[tuple[Frame, Exposure]]
+
+
+def _frames(context: Context, where: _Where, bias_night: int) -> _Frames:
+    """The night's frames, and another night's bias frames where it has none of its own."""
+    setup_id, channel, night_id = where
+    mine = sa.or_(Frame.night_id == night_id, sa.and_(Frame.night_id == bias_night, Frame.type == "bias"))
+    query = sa.select(Frame, Exposure).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    query = query.where(Frame.setup_id == setup_id, Frame.channel == channel, mine)
+    return list(context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)))
+
+
+def _of(frames: _Frames, kind: str) -> list[Frame]:
+    return [frame for frame, _ in frames if frame.type == kind]
+
+
+def _given(frames: _Frames, fact: str) -> float | None:
+    values = [getattr(exposure, fact) for _, exposure in frames if getattr(exposure, fact) is not None]
+    return float(np.median(values)) if values else None
+
+
+def _read(context: Context, frames: _Frames, pairs: int) -> dict[int, RawFrame]:
+    """The frames that are looked at: two bias frames, some flats, and pairs of successive object frames over the night."""
+    wanted = [frame.frame_id for frame in _of(frames, "bias")[:2]] + [frame.frame_id for frame in _of(frames, "flat")[:_FLATS]]
+    objects = _of(frames, "object")
+    starts = np.unique(np.linspace(0, max(len(objects) - 2, 0), pairs).round().astype(int)).tolist()
+    wanted += sorted({objects[k].frame_id for start in starts for k in (start, start + 1) if k < len(objects)})
+    kept = {}
+    for frame_id in wanted or [frame.frame_id for frame, _ in frames[:1]]:
+        try:
+            kept[frame_id] = raw_frame(context, frame_id, None)
+        except FrameUnusable:
+            continue  # calibrating it will say so
+    if not kept:
+        raise AlgorithmFailed("no frame of the night can be read", hint="see the failures of step ingest", code="detector.no_frame")
+    return kept
+
+
+def _flat_pair(flats: list[npt.NDArray[np.float32]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    """The two flats nearest in level, of those that are not piled up at the top."""
+    levels = [(float(np.median(flat)), k) for k, flat in enumerate(flats) if np.count_nonzero(flat == flat.max()) < 0.001 * flat.size]
+    levels.sort()
+    if len(levels) < 2:
+        return None
+    _, near = min((high[0] / max(low[0], 1.0), k) for k, (low, high) in enumerate(pairwise(levels)))
+    return flats[levels[near][1]], flats[levels[near + 1][1]]
+
+
+def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | None, str]:
+    given = _given(frames, "saturation")
+    if given is not None:
+        return given, "given"
+    found = saturation_level([brightest(np.asarray(raw.untouched, np.float32)) for raw in kept.values()])
+    return (found, "values pile up there") if found is not None else (None, "no pile-up at the top")
+
+
+def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfer, str]:
+    biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
+    flats = [kept[frame.frame_id].data for frame in _of(frames, "flat") if frame.frame_id in kept]
+    pair = _flat_pair(flats)
+    if len(biases) == 2 and pair is not None:
+        transfer = pair_transfer(pair, (biases[0], biases[1]))
+        if transfer.constrained:
+            return transfer, "bias and flat pairs"
+    samples = [
+        pair_sample(kept[a.frame_id].data, kept[b.frame_id].data)
+        for a, b in pairwise(_of(frames, "object"))
+        if a.frame_id in kept and b.frame_id in kept and a.exptime == b.exptime
+    ]
+    if not samples:
+        return PhotonTransfer(np.nan, np.nan, 0.0, np.nan, False, 0, "no pairs of frames"), ""
+    level, variance, n = (np.concatenate([getattr(sample, name) for sample in samples]) for name in ("level", "variance", "n"))
+    zero = float(np.mean([bias.mean(dtype=float) for bias in biases])) if biases else _given(frames, "black_level")
+    error = variance * np.sqrt(2.0 / np.maximum(n, 2))
+    return photon_transfer(
+        level, variance, error, zero_level=zero, quantum=next(iter(kept.values())).quantum
+    ), "noise of the sky against its level"
+
+
+def _dark_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float:
+    """Noise (ADU) of frames without light, else of the darkest sky: an upper limit of the read noise."""
+    biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
+    if len(biases) == 2:
+        # From their difference: the bias's own pattern is no noise.
+        return float(robust_mean(biases[0].astype(float) - biases[1])[1] / np.sqrt(2.0))
+    found = [sky_sample(raw.data).variance[0] for raw in list(kept.values())[:4]]
+    found = [value for value in found if np.isfinite(value)]
+    if not found:
+        raise AlgorithmFailed("no sky to measure noise on", hint="give gain and read_noise in the configuration", code="detector.no_sky")
+    return float(np.sqrt(min(found)))
+
+
+def _zero(frames: _Frames, kept: dict[int, RawFrame], transfer: PhotonTransfer) -> dict[str, object]:
+    """The level without light: overscan, bias frames, where photon noise vanishes, or the darkest pixels."""
+    if any(exposure.overscan is not None for _, exposure in frames):
+        return {"zero_level": 0.0, "zero_level_source": "overscan"}
+    biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
+    if biases:
+        return {"zero_level": float(np.mean([bias.mean(dtype=float) for bias in biases])), "zero_level_source": "bias frames"}
+    if any("bias" in exposure.calibration_state.split() for _, exposure in frames):
+        return {"zero_level": 0.0, "zero_level_source": "taken off by the observatory"}
+    black = _given(frames, "black_level")
+    if black is not None:
+        return {"zero_level": black, "zero_level_source": "given"}
+    if transfer.constrained and np.isfinite(transfer.zero_level):
+        return {"zero_level": transfer.zero_level, "zero_level_source": "where the sky's photon noise vanishes"}
+    darkest = min(float(np.percentile(raw.data, 0.5)) for raw in kept.values())
+    return {"zero_level": darkest, "zero_level_source": "darkest pixels"}

@@ -1,0 +1,245 @@
+"""Sets of frames that make a master: which belong together, their pixels one by one, and the rows of what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.errors import AlgorithmFailed, FrameUnusable
+from db.flags import Mask
+from db.keys import next_id
+from db.tables import Detector, Exposure, Frame, Master, MasterFrame, Product
+from reduction.calibration.calibrated import MasterPlanes, calibrated_pixels
+from reduction.calibration.kernels.calibration import Plane
+from reduction.calibration.kernels.stack import MasterImage
+from reduction.calibration.master_choice import Chosen, chosen_masters, needed, zero_is_gone
+from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit
+from reduction.pipeline.plans import done_tasks, night_key, not_masked
+
+__all__ = ["READS", "WRITES", "FrameSet", "frame_sets", "master_output", "pixels_of", "require_enough", "set_units", "subtracted_variance"]
+
+READS = (Frame, Exposure, Detector, Master, Product)
+WRITES = (Master, MasterFrame)
+
+
+_STATES = (
+    sa.select(Frame.frame_id, Exposure.calibration_state)
+    .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    .where(Exposure.calibration_state != "")
+)
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Frames that make one master, in order of time."""
+
+    key: str
+    frames: tuple[Frame, ...]
+
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+        first = self.frames[0]
+        channel = "" if first.channel == "mono" else f", {first.channel}"
+        return f"{first.type} of night {first.night_id}, {len(self.frames)} frames{channel}"
+
+
+def frame_sets(session: Session, kind: str, min_frames: int, by: Callable[[Frame], tuple[object, ...]]) -> list[FrameSet]:
+    """Frames of one type that no person has masked, by set-up, channel, night and what `by` gives; small sets are left out.
+
+    Frames that somebody else has corrected show a master's work no more: bias frames and darks with the zero level off, flats flattened.
+    """
+    query = sa.select(Frame, Exposure.calibration_state).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    query = query.where(Frame.type == kind, not_masked())
+    groups: dict[str, list[Frame]] = {}
+    for frame, state in session.execute(query.order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.jd_utc, Frame.frame_id)):
+        done = state.split()
+        if "flat" in done or (kind in ("bias", "dark") and zero_is_gone(done)):
+            continue
+        key = "/".join(str(part) for part in (frame.setup_id, frame.channel, frame.night_id, *by(frame)))
+        groups.setdefault(key, []).append(frame)
+    return [FrameSet(key, tuple(frames)) for key, frames in groups.items() if len(frames) >= min_frames]
+
+
+def set_units(
+    context: Context,
+    sets: Iterable[FrameSet],
+    kinds: tuple[str, ...],
+    more: Callable[[FrameSet], tuple[InputTask, ...] | None] | None = None,
+) -> list[Unit]:
+    """One unit a set: made from its frames' sort tasks, its night's detector, and the masters that serve its frames.
+
+    Parameters
+    ----------
+    sets : iterable of FrameSet
+    kinds : tuple of str
+        Kinds of masters that the frames are calibrated with.
+    more : callable, optional
+        Further inputs of a set; None where it cannot be worked yet.
+    """
+    session = context.session
+    sorts, detectors, chosen = done_tasks(session, "classify"), done_tasks(session, "detector"), chosen_masters(session)
+    states = {row.frame_id: row.calibration_state.split() for row in session.execute(_STATES)}
+    units = []
+    for each in sets:
+        first = each.frames[0]
+        detector = detectors.get(night_key(first.setup_id, first.channel, first.night_id))
+        inputs = [sorts.get(str(frame.frame_id)) for frame in each.frames]
+        further = more(each) if more is not None else ()
+        if detector is None or None in inputs or further is None:
+            continue
+        # Flats of one set may differ in exposure time: each has the dark that serves it.
+        served = [needed(chosen.get(frame.frame_id, {}), kinds, states.get(frame.frame_id, ())) for frame in each.frames]
+        masters = {master.master_id: master.task for used in served for master in used.values()}
+        payload = {"frames": [frame.frame_id for frame in each.frames], "masters": served[0], "served": served}
+        tasks = (*(task for task in inputs if task is not None), detector, *masters.values(), *further)
+        units.append(Unit(each.key, each.label, tasks, payload=payload, night_id=first.night_id))
+    return units
+
+
+def pixels_of(context: Context, unit: Unit, reasons: list[str], *, only: Iterable[int] | None = None) -> Iterator[tuple[int, Plane]]:
+    """The set's frames one by one, each calibrated with the masters that serve it, as (place in the set, pixels).
+
+    A frame that cannot be read is left out, and its entry of `reasons` says why; frames with a reason are not read.
+    `only` names the places that are wanted.
+    """
+    planes = MasterPlanes(context)
+    wanted = set(range(len(reasons))) if only is None else set(only)
+    for place, frame_id in enumerate(unit.payload["frames"]):
+        if reasons[place] or place not in wanted:
+            continue
+        frame = context.session.get_one(Frame, frame_id)
+        served: Mapping[str, Chosen] = unit.payload["served"][place]
+        ids = {kind: master.master_id for kind, master in served.items()}
+        scale = served["dark"].scale if "dark" in served else 1.0
+        try:
+            yield place, calibrated_pixels(context, frame, ids, dark_scale=scale, planes=planes)
+        except FrameUnusable as error:
+            reasons[place] = error.message
+
+
+def subtracted_variance(context: Context, unit: Unit, derivatives: Mapping[int, float]) -> npt.NDArray[np.float32]:
+    """Variance that bias and dark bring into a mean of the set's frames: an error that the frames share and their scatter does not show.
+
+    Parameters
+    ----------
+    derivatives : mapping of int to float
+        By place in the set: what one ADU more in the frame adds to the mean.
+
+    Returns
+    -------
+    float32, shape (ny, nx)
+        As in `reduction.calibration.kernels.calibration`, for a linear detector: a frame has -1 of its bias, -k of its dark of
+        scale k, +k of the bias that was taken off that dark; what frames have of one master adds up before it is squared.
+    """
+    coefficient: dict[int, float] = {}
+    for place, derivative in derivatives.items():
+        served: Mapping[str, Chosen] = unit.payload["served"][place]
+        parts = [(served["bias"].master_id, -1.0)] if "bias" in served else []
+        if (dark := served.get("dark")) is not None:
+            parts.append((dark.master_id, -dark.scale))
+            parts += [(dark.bias_master_id, dark.scale)] if dark.bias_master_id is not None else []
+        for master_id, part in parts:
+            coefficient[master_id] = coefficient.get(master_id, 0.0) + part * derivative
+    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    planes, variance = MasterPlanes(context), np.zeros((first.ny, first.nx), np.float32)
+    for master_id, total in coefficient.items():
+        plane = planes.of(master_id)
+        assert plane is not None
+        variance += np.float32(total**2) * plane.variance
+    return variance
+
+
+def require_enough(unit: Unit, reasons: list[str], least: int) -> list[int]:
+    """The places of the frames that are left.
+
+    Raises
+    ------
+    AlgorithmFailed
+        When they are fewer than `least`; with the reason of every frame that was refused.
+    """
+    kept = [place for place, reason in enumerate(reasons) if not reason]
+    if len(kept) < least:
+        refused = {frame_id: reason for frame_id, reason in zip(unit.payload["frames"], reasons, strict=True) if reason}
+        told = "; ".join(f"frame {frame_id}: {reason}" for frame_id, reason in refused.items())
+        raise AlgorithmFailed(
+            f"{len(kept)} of {len(reasons)} frames are fit for a master, {least} are needed ({told})",
+            where=unit.label,
+            hint="frames are reduced without this master; take better ones, or change the limits in the configuration",
+            code="master.too_few",
+            refused=refused,
+        )
+    return kept
+
+
+def master_output(
+    context: Context,
+    unit: Unit,
+    kind: str,
+    master: MasterImage,
+    reasons: list[str],
+    columns: Mapping[str, Any],
+    valid_days: float,
+    header: Mapping[str, Any] | None = None,
+) -> Output:
+    """The file and the rows of a master, and of the frames that were considered for it."""
+    empty = (master.mask & np.uint8(int(Mask.NO_DATA))) != 0
+    good = master.mask == 0
+    if empty.all() or not good.any():
+        raise AlgorithmFailed("no pixel of the master has a value", where=unit.label, hint="are the frames saturated?", code="master.empty")
+    planes: dict[str, npt.NDArray[Any]] = {"SCI": master.value, "VAR": master.variance, "MASK": master.mask, "COUNT": master.count}
+    file = context.write(kind, f"{kind}-{unit.key.replace('/', '-')}", planes, {"KIND": kind, "NFRAME": len(reasons), **(header or {})})
+    masters: Mapping[str, Chosen] = unit.payload["masters"]
+    told = {
+        "kind": kind,
+        "level": float(np.mean(master.value[good], dtype=float)),
+        "noise": float(np.sqrt(np.median(master.variance[~empty]))),
+        "n_bad_pixel": int(np.count_nonzero(~good)),
+        "bias_master_id": masters["bias"].master_id if "bias" in masters else None,
+        "max_ratio": 1.0,
+        "from_sky": 0,
+        **columns,
+    }
+    finish = partial(_rows, told, tuple(unit.payload["frames"]), tuple(reasons), valid_days)
+    return Output(file=file, finish=finish, remark=told.get("warning"))
+
+
+def _rows(
+    told: dict[str, Any], frames: tuple[int, ...], reasons: tuple[str, ...], valid_days: float, session: Session, task_id: int
+) -> list[Rows]:
+    rows = [session.get_one(Frame, frame_id) for frame_id in frames]
+    temperatures = [session.get_one(Exposure, frame.exposure_id).ccd_temperature for frame in rows]
+    known = [t for t in temperatures if t is not None]
+    used = [frame for frame, reason in zip(rows, reasons, strict=True) if not reason]
+    # A set that is again what it was before gets its master back.
+    before = session.execute(sa.select(Master.master_id).where(Master.task_id == task_id)).scalar()
+    master_id = before if before is not None else next_id(session, Master.master_id)
+    first = rows[0]
+    flat = told["kind"] in ("flat", "largescale")
+    columns = {
+        "master_id": master_id,
+        "setup_id": first.setup_id,
+        "night_id": first.night_id,
+        "channel": first.channel,
+        "passband_id": first.passband_id if flat else None,
+        "exptime": first.exptime if told["kind"] == "dark" else None,
+        "ccd_temperature": float(np.mean(known)) if known else None,
+        "jd_utc": float(np.mean([frame.jd_utc for frame in used])),
+        "valid_from": min(frame.jd_utc for frame in used) - valid_days,
+        "valid_until": max(frame.jd_utc for frame in used) + valid_days,
+        "n_frame": len(used),
+        "n_rejected": len(rows) - len(used),
+        **told,
+    }
+    considered = [
+        {"master_id": master_id, "frame_id": frame_id, "used": 0 if reason else 1, "reason": reason or None}
+        for frame_id, reason in zip(frames, reasons, strict=True)
+    ]
+    return [Rows(Master, columns, upsert=True), *(Rows(MasterFrame, row, upsert=True) for row in considered)]

@@ -1,0 +1,1 @@
+"""Numerics of catalogues: identifiers, colours, pieces of sky."""

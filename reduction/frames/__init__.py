@@ -1,0 +1,1 @@
+"""Raw frames: taken in, and told apart."""

@@ -1,0 +1,238 @@
+"""Step ingest: raw files of any camera become exposures and frames, one a colour channel, with times and geometry."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.errors import ConfigurationError, FrameUnusable
+from db.keys import next_id
+from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup
+from reduction.files.convert import format_of, original_sha256, read_raw, to_fits
+from reduction.files.fits import RawImage, sha256_of
+from reduction.files.raw_files import find_raw_files
+from reduction.frames.evidence import evidence_text
+from reduction.frames.kernels.bayer import Channel, channels_of, pattern_at
+from reduction.frames.kernels.classification import frame_statistics
+from reduction.frames.kernels.times import barycentric, night_number
+from reduction.headers.facts import Facts, facts
+from reduction.headers.instrument import definitions_from, identify
+from reduction.pipeline.declaration import Context, NewFile, Output, Rows, Unit, canonical, step
+
+__all__ = ["IngestParameters", "ingest"]
+
+
+@dataclass(frozen=True)
+class IngestParameters:
+    """Nothing to set: what headers mean is said by instrument definitions."""
+
+
+def _plan(context: Context, _: IngestParameters) -> list[Unit]:
+    """Every file given or known; one whose size and time have not changed is not hashed again."""
+    definitions = canonical({name: context.settings.get(name) for name in ("instrument", "default", "override")})
+    columns = (Exposure.sha256, Exposure.path, Exposure.size, Exposure.mtime_ns)
+    known = context.session.execute(sa.select(*columns).order_by(Exposure.exposure_id)).all()
+    paths = {row.sha256: row.path for row in known}
+    unchanged = {(row.path, row.size, row.mtime_ns): row.sha256 for row in known}
+    for path in find_raw_files(context.settings.get("paths", ()), exclude=[context.files]):
+        path = Path(os.path.normpath(path.absolute()))
+        try:
+            status = path.stat()
+            key = unchanged.get((str(path), status.st_size, status.st_mtime_ns)) or sha256_of(path)
+        except OSError:
+            key = str(path)[-128:]  # reading it will fail again in the body, and be recorded there
+        paths.setdefault(key, str(path))
+    return [Unit(key, Path(path).name, facts=definitions, payload={"path": path}) for key, path in paths.items()]
+
+
+@step(
+    "ingest",
+    per="file",
+    plan=_plan,
+    version=3,
+    parameters=IngestParameters,
+    reads=(Exposure,),
+    writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
+)
+def ingest(context: Context, unit: Unit, _: IngestParameters) -> Output:
+    """Take in raw files: camera formats become FITS; header facts, exact times, geometry and pixel statistics."""
+    path = Path(unit.payload["path"])
+    raw = read_raw(path)
+    _require_pixels(raw, path)
+    definition = identify(raw.header, definitions_from(context.settings))
+    found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out)
+    ny, nx = raw.data.shape
+    section = found.trim or (0, nx, 0, ny)
+    status = path.stat()
+    exposure = {
+        "sha256": unit.key,
+        "path": str(path),
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "quantum": raw.quantum,
+        "original_sha256": original_sha256(raw.header),
+        **_exposure_facts(found),
+    }
+    x0, x1, y0, y1 = section
+    pattern = pattern_at(found.bayer, x0, y0) if found.bayer else None
+    statistics = evidence_text(frame_statistics(raw.data[y0:y1, x0:x1], saturation=found.saturation, bayer=pattern), found)
+    frame = {"exptime": found.exptime, **_time_and_place(found)}
+    file = None if format_of(path) == "fits" else _as_fits(context, raw, path, unit.key)
+    finish = partial(_rows, found, (ny, nx), exposure, frame, tuple(channels_of(found.bayer, section)), statistics)
+    return Output(finish=finish, file=file)
+
+
+def _require_pixels(raw: RawImage, path: Path) -> None:
+    """Refuse an image without any contrast."""
+    finite = np.isfinite(raw.data)
+    if not finite.any() or raw.data.min() == raw.data.max():
+        value = f"{raw.data.flat[0]:g}" if finite.any() else "not finite"
+        raise FrameUnusable(
+            f"all {raw.data.size} pixels are {value}",
+            where=str(path),
+            hint="a failed read-out or an empty file: remove it, or take it from the camera again",
+            code="frame.constant",
+        )
+
+
+def _as_fits(context: Context, raw: RawImage, path: Path, sha256: str) -> NewFile:
+    """Keep a camera's own format as FITS too: later steps read that, in a tenth of the time."""
+    name = f"raw/{path.stem}-{sha256[:10]}.fits"
+    try:
+        written = to_fits(raw, context.files / name, original=path, compressed=True, overwrite=True)
+    except ConfigurationError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None  # a full disk is the archive's trouble, not that of the user's settings
+        raise
+    return NewFile("raw", name, written.sha256, written.size)
+
+
+def _exposure_facts(found: Facts) -> dict[str, Any]:
+    return {
+        "object_name": found.object,
+        "header_type": found.declared or found.imagetyp,
+        "calibration_state": " ".join(found.calibrated),
+        "pointing_ra": found.ra,
+        "pointing_dec": found.dec,
+        "pixel_scale": found.pixel_scale,
+        "bayer": found.bayer,
+        "lens": found.lens,
+        "aperture": found.aperture,
+        "gain": found.gain,
+        "read_noise": found.read_noise,
+        "saturation": found.saturation,
+        "black_level": found.black_level,
+        "ccd_temperature": found.ccd_temperature,
+        "trim": json.dumps(found.trim) if found.trim else None,
+        "overscan": json.dumps(found.overscan) if found.overscan else None,
+        "notes": "; ".join(found.notes) or None,
+    }
+
+
+def _time_and_place(found: Facts) -> dict[str, Any]:
+    place = [np.nan if value is None else value for value in (found.latitude, found.longitude, found.height)]
+    pointing = {name: np.nan if value is None else value for name, value in (("ra", found.ra), ("dec", found.dec))}
+    g = barycentric(found.mid_jd1, found.mid_jd2, *place, **pointing)
+    columns = {name: float(getattr(g, name)[0]) for name in ("jd_utc", "jd_tdb", "bx", "by", "bz", "zx", "zy", "zz", "moon_illumination")}
+    columns |= {"sun_altitude": float(g.sun_alt[0]), "moon_altitude": float(g.moon_alt[0])}
+    columns |= {"moon_ra": float(g.moon_ra[0]), "moon_dec": float(g.moon_dec[0])}
+    night = int(night_number(columns["jd_utc"], np.nan if found.longitude is None else found.longitude))
+    return {**columns, "night_id": night, "time_source": found.time_source, "time_sigma": found.time_sigma}
+
+
+def _rows(
+    found: Facts,
+    shape: tuple[int, int],
+    exposure: dict[str, Any],
+    frame: dict[str, Any],
+    channels: tuple[Channel, ...],
+    statistics: str,
+    session: Session,
+    _task_id: int,
+) -> list[Rows]:
+    """Rows of one file, with keys that only the writer can give."""
+    night_id = frame["night_id"]
+    evening = dt.date(2000, 1, 1) + dt.timedelta(days=night_id)
+    rows = [Rows(Night, {"night_id": night_id, "evening": evening.isoformat()}, upsert=True)]
+    instrument_id, more = _key_of(session, Instrument, {"name": found.instrument, "nx": shape[1], "ny": shape[0]})
+    rows += [Rows(Instrument, {**columns, "definition": found.definition}, upsert=True) for columns in more]
+    observatory_id = None
+    if found.latitude is not None and found.longitude is not None:
+        site = {"name": found.site_name or "site in the header", "latitude": found.latitude, "longitude": found.longitude}
+        observatory_id, more = _key_of(session, Observatory, site)
+        rows += [Rows(Observatory, {**columns, "height": found.height or 0.0}, upsert=True) for columns in more]
+    exposure_id = session.execute(sa.select(Exposure.exposure_id).where(Exposure.sha256 == exposure["sha256"])).scalar()
+    exposure_id = exposure_id or next_id(session, Exposure.exposure_id)
+    keys = {"exposure_id": exposure_id, "instrument_id": instrument_id, "night_id": night_id}
+    twin = _twin(session, exposure_id, exposure)
+    rows.append(Rows(Exposure, {**exposure, **keys, "observatory_id": observatory_id, "duplicate_of": twin}, upsert=True))
+    if twin is not None:
+        return rows
+    setup_id, more = _key_of(session, Setup, {"instrument_id": instrument_id, **_setup(found)})
+    rows += [Rows(Setup, columns, upsert=True) for columns in more]
+    rows += _frame_rows(session, found, {**frame, **keys, "setup_id": setup_id}, channels)
+    rows.append(Rows(ExposureStatistics, {"exposure_id": exposure_id, "statistics": statistics}, upsert=True))
+    return rows
+
+
+def _setup(found: Facts) -> dict[str, Any]:
+    x, y = found.binning
+    settings = {"gain_setting": found.gain_setting, "offset_setting": found.offset_setting, "read_mode": found.read_mode}
+    return {"binning_x": x, "binning_y": y, **settings}
+
+
+def _twin(session: Session, exposure_id: int, exposure: dict[str, Any]) -> int | None:
+    """An exposure that has frames already and is this one in another file: a camera's raw file, or a FITS file made from it."""
+    same = [Exposure.original_sha256 == exposure["sha256"]]
+    if exposure["original_sha256"] is not None:
+        same += [Exposure.sha256 == exposure["original_sha256"], Exposure.original_sha256 == exposure["original_sha256"]]
+    query = sa.select(Exposure.exposure_id).where(sa.or_(*same), Exposure.duplicate_of.is_(None), Exposure.exposure_id != exposure_id)
+    return session.execute(query.order_by(Exposure.exposure_id).limit(1)).scalar()
+
+
+def _frame_rows(session: Session, found: Facts, frame: dict[str, Any], channels: tuple[Channel, ...]) -> list[Rows]:
+    """A frame for each channel, with its passband."""
+    rows = []
+    first, first_band = next_id(session, Frame.frame_id), next_id(session, Passband.passband_id)
+    bands: dict[str, int] = {}
+    for channel in channels:
+        name = _passband(found.filter, channel.name)
+        if name not in bands:
+            bands[name], more = _key_of(session, Passband, {"name": name}, first_band)
+            first_band += len(more)
+            rows += [Rows(Passband, columns, upsert=True) for columns in more]
+        same = (Frame.exposure_id == frame["exposure_id"], Frame.channel == channel.name)
+        frame_id = session.execute(sa.select(Frame.frame_id).where(*same)).scalar()
+        if frame_id is None:
+            frame_id, first = first, first + 1
+        place = {"raw_x0": channel.x0, "raw_y0": channel.y0, "raw_step": channel.step, "nx": channel.nx, "ny": channel.ny}
+        columns = {**frame, **place, "frame_id": frame_id, "channel": channel.name, "passband_id": bands[name]}
+        rows.append(Rows(Frame, columns, upsert=True))
+    return rows
+
+
+def _passband(name: str | None, channel: str) -> str:
+    """A Bayer channel's colour is a filter of its own, behind the one in front of the camera; both greens are one."""
+    if channel == "mono":
+        return name or "unknown"
+    return f"{name} {channel[0]}" if name else channel[0]
+
+
+def _key_of(session: Session, table: Any, identity: dict[str, Any], fresh: int | None = None) -> tuple[int, list[dict[str, Any]]]:
+    """The key of the row with this identity, and the columns to insert when there is none yet (under the key `fresh`, if given)."""
+    key = table.__table__.primary_key.columns.values()[0]
+    same = (getattr(table, name).is_(None) if value is None else getattr(table, name) == value for name, value in identity.items())
+    found = session.execute(sa.select(key).where(*same)).scalar()
+    if found is not None:
+        return int(found), []
+    fresh = fresh if fresh is not None else next_id(session, key)
+    return fresh, [{key.name: fresh, **identity}]

@@ -1,0 +1,1 @@
+"""From fluxes to light curves."""

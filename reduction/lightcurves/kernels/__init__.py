@@ -1,0 +1,1 @@
+"""Numerics of magnitude fits and light curves."""

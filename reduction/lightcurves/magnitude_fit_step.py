@@ -1,0 +1,361 @@
+"""Step magnitude_fit: frames are brought to a common magnitude scale, against a reference that is averaged until it settles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.bulk import fetch_columns
+from db.errors import AlgorithmFailed, ConfigurationError
+from db.flags import Flag
+from db.keys import next_id, now
+from db.tables import (
+    BestSlot,
+    Field,
+    Frame,
+    MagfitReference,
+    MagfitSolution,
+    Measurement,
+    PhotometrySlot,
+    ReferenceMagnitude,
+    Source,
+    SourceMagnitude,
+)
+from db.terms import TERMS, VARIABLES, Term, design
+from reduction.lightcurves.kernels.noise import best_slot, excess_scatter
+from reduction.lightcurves.kernels.reference import Averages, MagfitResult, iterate, select_reference
+from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.pipeline.plans import done_tasks, masks, not_masked
+
+__all__ = ["MagnitudeFitParameters", "magnitude_fit"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_T = TypeVar("_T")
+
+#: Points that may not fix a fit. Blends and corrected bad pixels may: they are as constant as other stars, and robustly weighted.
+_UNFIT = int(Flag.SATURATED | Flag.COSMIC)
+N_FOLD = 5
+
+
+@dataclass(frozen=True)
+class MagnitudeFitParameters:
+    """How magnitudes are fitted."""
+
+    order: int = parameter(2, "", "degree of the polynomial in position")
+    terms: tuple[str, ...] = parameter(("colour",), "", "further terms, by name; the last are dropped first when stars are few")
+    per_term: float = parameter(5.0, "", "stars needed for each term")
+    clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero")
+    fit_sigma: float = parameter(0.02, "mag", "stars with larger errors do not fix the fit, where there are enough others")
+    floor_sigma: float = parameter(0.005, "mag", "stars with smaller errors tell what scatters beyond photons")
+    tolerance: float = parameter(3e-5, "mag", "median change of the reference at which it has settled")
+    max_iterations: int = parameter(25, "", "most references that are averaged")
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Measurements of a field: rows sorted by frame, then source; frame and star are indices into the lists of them."""
+
+    frames: list[Frame]
+    source_id: IntArray
+    fold: IntArray
+    fit_mag: FloatArray
+    catalogued: npt.NDArray[np.bool_]
+    frame: IntArray
+    star: IntArray
+    flags: IntArray
+    variables: Mapping[str, FloatArray]
+    flux: Mapping[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+
+
+def _plan(context: Context, _: MagnitudeFitParameters) -> list[Unit]:
+    """Each field, made from the photometry of all its frames."""
+    done = done_tasks(context.session, "photometry")
+    query = sa.select(Frame.field_id, Frame.frame_id).where(
+        Frame.field_id.is_not(None), Frame.type == "object", Frame.measure_task.is_not(None)
+    )
+    inputs: dict[int, list[InputTask]] = {}
+    for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
+        if field_id is not None and (task := done.get(str(frame_id))) is not None:
+            inputs.setdefault(field_id, []).append(task)
+    masked = masks(context.session)
+    return [
+        Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks), masked.get(field_id, ""))
+        for field_id, tasks in inputs.items()
+    ]
+
+
+@step(
+    "magnitude_fit",
+    per="field",
+    after=("photometry",),
+    plan=_plan,
+    parameters=MagnitudeFitParameters,
+    reads=(Field, Frame, Measurement, Source, SourceMagnitude, PhotometrySlot),
+    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot),
+)
+def magnitude_fit(context: Context, unit: Unit, p: MagnitudeFitParameters) -> Output:
+    """Fit every frame to the reference (cross-fitted), average the next reference, repeat until it settles."""
+    terms, group = _terms(p)
+    points = _read(context.session, int(unit.key))
+    matrix = design(points.variables, terms)
+    first = _reference_frame(context.session, points)
+    results: dict[int, MagfitResult] = {}
+    floors: dict[int, FloatArray] = {}
+    starts: dict[int, tuple[FloatArray, int]] = {}
+    for slot, (flux, error) in points.flux.items():
+        mag, sigma = _instrumental(points, flux, error)
+        eligible = (points.flags & _UNFIT) == 0
+        starts[slot] = _start(points, mag, sigma, eligible, first)
+        results[slot] = iterate(
+            points.frame,
+            points.star,
+            mag,
+            sigma,
+            matrix,
+            points.fold,
+            start=starts[slot][0],
+            group=group,
+            eligible=eligible,
+            n_fold=N_FOLD,
+            fit_sigma=p.fit_sigma,
+            per_term=p.per_term,
+            clip=p.clip,
+            tolerance=p.tolerance,
+            max_iterations=p.max_iterations,
+        )
+        floors[slot] = _floor(points, results[slot], eligible & (sigma <= p.floor_sigma))
+    if not any(np.isfinite(result.fits.coeff).any() for result in results.values()):
+        raise AlgorithmFailed(
+            "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"
+        )
+    best = _best_slots(points, results)
+    zero = _zero(context.session, points, min(n for _, n in starts.values()))
+    settled = sum(result.converged for result in results.values())
+    remark = f"reference from frame {points.frames[first].frame_id}; settled in {settled} of {len(results)} slots"
+    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, floors, best, zero), remark=remark)
+
+
+def _terms(p: MagnitudeFitParameters) -> tuple[tuple[Term, ...], IntArray]:
+    """Terms in use, and the order in which they are dropped: highest degree first, after the further terms."""
+    by_name = {term.name: term for term in TERMS}
+    unknown = [name for name in p.terms if name not in by_name or by_name[name].degree == len(by_name[name].factors)]
+    if unknown or not 0 <= p.order <= 4:
+        names = [term.name for term in TERMS if term.degree < len(term.factors)]
+        raise ConfigurationError(
+            f"order {p.order}, terms {', '.join(p.terms)}",
+            where="[magfit]",
+            hint=f"order 0 to 4; terms of: {', '.join(names)}",
+            code="config.terms",
+        )
+    position = [term for term in TERMS if term.degree == len(term.factors) <= p.order]
+    further = [by_name[name] for name in p.terms]
+    # Linear terms stay longest; further terms go before the quadratic ones would be missed.
+    group = [2 * term.degree for term in position] + [3 + 2 * k for k in range(len(further))]
+    return (*position, *further), np.array(group)
+
+
+def _read(session: Session, field_id: int) -> _Points:
+    """The field's measurements, joined with what the terms need, in SQL."""
+    frames = session.execute(
+        sa.select(Frame)
+        .where(Frame.field_id == field_id, Frame.type == "object", Frame.measure_task.is_not(None))
+        .order_by(Frame.jd_utc, Frame.frame_id)
+    ).scalars().all()  # fmt: skip
+    slots = session.execute(
+        sa.select(PhotometrySlot.slot).where(PhotometrySlot.instrument_id == frames[0].instrument_id).order_by(PhotometrySlot.slot)
+    ).scalars().all()  # fmt: skip
+    # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
+    names = [f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for slot in slots for stem in ("flux", "flux_err")]
+    expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *names])
+    text = sa.text(
+        f"SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag, {expressions} "
+        "FROM frame f JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
+        "JOIN source s ON s.source_id = m.source_id "
+        "WHERE f.field_id = :field AND f.type = 'object' AND f.measure_task IS NOT NULL"
+    )
+    kinds = "iiiiif" + "f" * (len(VARIABLES) + len(names))
+    frame_id, ids, flags, folds, catalogued, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
+    # Frames in the order of time, sources in that of their number: fits need the rows of a frame together.
+    by_id = np.argsort([frame.frame_id for frame in frames])
+    frame = by_id[np.searchsorted(np.sort([frame.frame_id for frame in frames]), frame_id)]
+    order = np.lexsort((ids, frame))
+    source_id, which, star = np.unique(ids[order], return_index=True, return_inverse=True)
+    fit_mag, *rest = (column[order] for column in values)
+    n = len(VARIABLES)
+    return _Points(
+        frames=list(frames),
+        source_id=source_id,
+        fold=folds[order][which],
+        fit_mag=fit_mag[which],
+        catalogued=catalogued[order][which] > 0,
+        frame=frame[order],
+        star=star.ravel(),
+        flags=flags[order],
+        variables=dict(zip(VARIABLES, rest[:n], strict=True)),
+        flux={slot: (rest[n + 2 * k], rest[n + 2 * k + 1]) for k, slot in enumerate(slots)},
+    )
+
+
+def _instrumental(points: _Points, flux: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Instrumental magnitudes and errors; NaN where the flux is not positive."""
+    exptime = np.array([frame.exptime for frame in points.frames])[points.frame]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good = (flux > 0) & (exptime > 0)
+        mag = np.where(good, 25.0 - 2.5 * np.log10(flux / exptime), np.nan)
+        sigma = np.where(good, 2.5 / np.log(10) * error / flux, np.nan)
+    return mag, sigma
+
+
+def _reference_frame(session: Session, points: _Points) -> int:
+    """The frame of highest merit that no person has masked; masked frames are still fitted, so that their points can be seen."""
+
+    def of(name: str) -> FloatArray:
+        return np.array([np.nan if getattr(frame, name) is None else getattr(frame, name) for frame in points.frames], dtype=float)
+
+    good = set(session.execute(sa.select(Frame.frame_id).where(not_masked())).scalars())
+    usable = [frame.frame_id in good for frame in points.frames]
+    if not any(usable):
+        raise AlgorithmFailed("every frame is masked", hint="take a mask back with 'starledger mask remove'", code="magfit.masked")
+    n_good = np.bincount(points.frame[(points.flags & _UNFIT) == 0], minlength=len(points.frames)).astype(float)
+    return select_reference(of("fwhm"), of("sky_level"), n_good, of("zero_point"), of("airmass"), of("zero_point_scatter"), usable)
+
+
+def _start(points: _Points, mag: FloatArray, sigma: FloatArray, eligible: npt.NDArray[np.bool_], first: int) -> tuple[FloatArray, int]:
+    """The first frame's magnitudes, shifted to the catalogue's scale by the median of its good catalogue stars, and their number.
+
+    With fewer than three of them the magnitudes stay instrumental and the number is 0.
+    """
+    reference = np.full(len(points.source_id), np.nan)
+    rows = np.flatnonzero((points.frame == first) & eligible & np.isfinite(mag))
+    reference[points.star[rows]] = mag[rows]
+    good = rows[(sigma[rows] < 0.05) & points.catalogued[points.star[rows]]]
+    if good.size < 3:
+        return reference, 0
+    return reference + float(np.median(points.fit_mag[points.star[good]] - mag[good])), int(good.size)
+
+
+def _floor(points: _Points, result: MagfitResult, bright: npt.NDArray[np.bool_]) -> FloatArray:
+    """Scatter of each frame's bright stars about the reference beyond their errors: held out, as no star fits itself."""
+    rows = np.flatnonzero(bright & np.isfinite(result.mag))
+    star, frame = points.star[rows], points.frame[rows]
+    residual = result.mag[rows] - result.mean.mag[star]
+    return excess_scatter(frame, residual, result.mag_err[rows] ** 2, len(points.frames))
+
+
+def _best_slots(points: _Points, results: Mapping[int, MagfitResult]) -> IntArray:
+    """Slot of each source, from the scatter of stars of its magnitude and crowding."""
+    slots = np.array(sorted(results))
+    scatter = np.array([results[slot].mean.scatter for slot in slots])
+    middle = int(slots[len(slots) // 2])
+    crowded = np.zeros(len(points.source_id))
+    np.maximum.at(crowded, points.star, ((points.flags & int(Flag.BLENDED)) != 0).astype(float))
+    # By the star's own magnitude: what an aperture holds of a bright neighbour must not choose a larger one.
+    index = best_slot(points.fit_mag, scatter, crowded.astype(np.int64))
+    return np.where(index >= 0, slots[np.clip(index, 0, len(slots) - 1)], middle)
+
+
+def _rows(
+    field_id: int,
+    points: _Points,
+    first: int,
+    terms: tuple[Term, ...],
+    results: Mapping[int, MagfitResult],
+    floors: Mapping[int, FloatArray],
+    best: IntArray,
+    zero: Mapping[str, Any],
+    session: Session,
+    _task_id: int,
+) -> list[Rows]:
+    """The references on the way, the accepted one with a solution for every usable frame, and the best slots: one transaction."""
+    number = next_id(session, MagfitReference.reference_id)
+    kept = _kept(max(len(result.references) for result in results.values()))
+    created = now()
+    rows: list[Rows] = []
+    for k, iteration in enumerate(kept):
+        last = iteration == kept[-1]
+        some = [_at(result.references, iteration) for result in results.values()]
+        columns: dict[str, Any] = {
+            "reference_id": number + k,
+            "field_id": field_id,
+            "iteration": iteration,
+            "status": "accepted" if last else "iteration",
+            "parent_id": number + k - 1 if k else None,
+            "frame_id": points.frames[first].frame_id,
+            "n_frame": len(points.frames) if iteration else 1,
+            "n_source": max(int(np.isfinite(reference.mag).sum()) for reference in some),
+            "change": float(np.median([_at(result.history, iteration).change for result in results.values()])),
+            "created": created,
+            **zero,
+        }
+        rows.append(Rows(MagfitReference, columns, upsert=True))
+        rows += [_magnitudes(number + k, slot, points, _at(result.references, iteration)) for slot, result in results.items()]
+    accepted = number + len(kept) - 1
+    rows += [_solutions(accepted, slot, points, terms, result, floors[slot]) for slot, result in results.items()]
+    rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
+    return rows
+
+
+def _kept(n_iteration: int) -> list[int]:
+    """Iterations whose references are kept: the single frame, the one before last, and the last."""
+    return sorted({0, max(n_iteration - 2, 0), n_iteration - 1})
+
+
+def _at(series: Sequence[_T], k: int) -> _T:
+    """What a slot had at iteration k; one that settled early keeps its last."""
+    return series[min(k, len(series) - 1)]
+
+
+def _zero(session: Session, points: _Points, n_zero: int) -> dict[str, Any]:
+    """The band that the zero point is on, that of most of the field's catalogue stars, and how many stars fixed it."""
+    inside = SourceMagnitude.source_id.between(int(points.source_id[0]), int(points.source_id[-1]))
+    query = sa.select(SourceMagnitude.source_id, SourceMagnitude.band).where(inside, SourceMagnitude.band.not_like("%-%"))
+    mine = set(points.source_id.tolist())
+    bands = Counter(band for source_id, band in session.execute(query) if source_id in mine)
+    return {"zero_band": max(sorted(bands), key=lambda band: bands[band]) if bands and n_zero else None, "n_zero": n_zero}
+
+
+def _magnitudes(reference_id: int, slot: int, points: _Points, reference: Averages) -> Rows:
+    known = np.isfinite(reference.mag)
+    columns = {
+        "reference_id": reference_id,
+        "slot": slot,
+        "source_id": points.source_id[known],
+        "mag": reference.mag[known],
+        "mag_err": np.nan_to_num(reference.err[known]),
+        "scatter": reference.scatter[known],
+        "n_frame": reference.n[known],
+    }
+    return Rows(ReferenceMagnitude, columns)
+
+
+def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult, floor: FloatArray) -> Rows:
+    fits = result.fits
+    frame, fold = (index.ravel() for index in np.indices(fits.coeff.shape[:2]))
+    usable = np.isfinite(fits.coeff[frame, fold]).all(axis=1)
+    frame, fold = frame[usable], fold[usable]
+    coeff = dict.fromkeys((term.column for term in TERMS), np.zeros(len(frame)))
+    coeff |= {term.column: fits.coeff[frame, fold, k] for k, term in enumerate(terms)}
+    columns = {
+        "frame_id": np.array([f.frame_id for f in points.frames])[frame],
+        "reference_id": reference_id,
+        "slot": slot,
+        "fold": fold,
+        "measure_task": np.array([f.measure_task for f in points.frames])[frame],
+        "n_term": result.terms[frame].sum(axis=1),
+        "n_fit": fits.n_fit[frame],
+        "fit_rms": fits.rms[frame],
+        "zero_point_err": fits.zp_err[frame, fold],
+        "mag_floor": floor[frame],
+        **coeff,
+    }
+    return Rows(MagfitSolution, columns)

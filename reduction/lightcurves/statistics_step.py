@@ -1,0 +1,90 @@
+"""Step statistics: statistics of every light curve, read from the views that people read, and targets linked to their sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.bulk import fetch_columns
+from db.sky import nearest_source
+from db.tables import BestSlot, LightcurveStatistics, Target
+from reduction.lightcurves.kernels.statistics import light_curve_statistics
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.plans import done_tasks, masks
+
+__all__ = ["StatisticsParameters", "statistics"]
+
+
+@dataclass(frozen=True)
+class StatisticsParameters:
+    """How light curves are summarised."""
+
+    target_radius: float = parameter(10.0, "arcsec", "a target is linked to the nearest source within this")
+
+
+def _plan(context: Context, _: StatisticsParameters) -> list[Unit]:
+    fits = done_tasks(context.session, "magnitude_fit")
+    masked = masks(context.session)
+    return [
+        Unit(key, f"field {key}", (task,), masked.get(int(key), "")) for key, task in sorted(fits.items(), key=lambda item: int(item[0]))
+    ]
+
+
+@step(
+    "statistics",
+    per="field",
+    after=("magnitude_fit",),
+    plan=_plan,
+    parameters=StatisticsParameters,
+    reads=(BestSlot, Target),
+    writes=(LightcurveStatistics, Target),
+)
+def statistics(context: Context, unit: Unit, p: StatisticsParameters) -> Output:
+    """Summarise every light curve: mean, scatter, expected scatter, chi2, von Neumann eta; link targets to sources."""
+    session = context.session
+    field_id = int(unit.key)
+    reference_id = session.execute(
+        sa.text("SELECT reference_id FROM latest_reference WHERE field_id = :field"), {"field": field_id}
+    ).scalar_one()
+    slots = session.execute(
+        sa.text("SELECT DISTINCT slot FROM magfit_solution WHERE reference_id = :reference ORDER BY slot"), {"reference": reference_id}
+    ).scalars()
+    rows = [_statistics(session, field_id, reference_id, slot) for slot in slots.all()]
+    return Output(rows=rows + _targets(session, p.target_radius))
+
+
+def _statistics(session: Session, field_id: int, reference_id: int, slot: int) -> Rows:
+    text = sa.text("SELECT source_id, bjd_tdb, mag, mag_err_total, quality FROM light_curve_all WHERE field_id = :field AND slot = :slot")
+    ids, bjd, mag, err, quality = fetch_columns(session.execute(text, {"field": field_id, "slot": slot}), "ifffi")
+    source_id, star = np.unique(ids, return_inverse=True)
+    good = quality == 0
+    stats = light_curve_statistics(star[good], bjd[good], mag[good], err[good], len(source_id))
+    columns = {
+        "reference_id": reference_id,
+        "slot": slot,
+        "source_id": source_id,
+        "n_point": np.bincount(star[np.isfinite(mag)], minlength=len(source_id)),
+        "n_good": stats.n,
+        "mag_mean": stats.mean,
+        "mag_median": stats.median,
+        "rms": stats.rms,
+        "mad_rms": stats.mad_rms,
+        "expected_rms": stats.expected_rms,
+        "chi2": stats.chi2_dof,
+        "eta": stats.eta,
+    }
+    return Rows(LightcurveStatistics, columns, replace={"reference_id": reference_id, "slot": slot})
+
+
+def _targets(session: Session, radius: float) -> list[Rows]:
+    """Links of targets that have none yet."""
+    rows = []
+    for target in session.execute(sa.select(Target).where(Target.source_id.is_(None))).scalars():
+        found = nearest_source(session, target.ra, target.dec, radius / 3600.0)
+        if found is not None:
+            columns = {"name": target.name, "ra": target.ra, "dec": target.dec, "created": target.created, "source_id": found}
+            rows.append(Rows(Target, {"target_id": target.target_id, **columns}, upsert=True))
+    return rows

@@ -1,0 +1,1 @@
+"""From plate solutions to fluxes."""

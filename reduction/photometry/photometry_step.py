@@ -1,0 +1,148 @@
+"""Step photometry: aperture fluxes of every source on each object frame, at projected positions; a frame's rows are written once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from db.errors import FrameUnusable
+from db.flags import Flag, Mask
+from db.tables import CalibratedFrame, Frame, FrameBackground, Master, Measurement, PhotometrySlot, Product, Source, WcsSolution
+from reduction.astrometry.solutions import plate_solution
+from reduction.astrometry.sources import SourceTable, julian_year, sources_near
+from reduction.calibration.calibrated import calibrated_planes
+from reduction.calibration.master_choice import chosen_masters, master_plane
+from reduction.photometry.background_map import read_map
+from reduction.photometry.kernels.aperture import aperture_photometry
+from reduction.photometry.kernels.crowding import blended
+from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.pipeline.plans import done_tasks, fingerprint, frame_units
+
+__all__ = ["PhotometryParameters", "photometry"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PhotometryParameters:
+    """How sources are measured."""
+
+    margin: float = parameter(1.0, "pixel", "sources closer to the frame's edge are not measured")
+    flag_radius: float = parameter(2.0, "FWHM", "bad pixels and neighbours within this set a source's flags")
+    blend_magnitudes: float = parameter(3.0, "mag", "a neighbour fainter than this by more does not count as a blend")
+
+
+def _plan(context: Context, _: PhotometryParameters) -> list[Unit]:
+    session = context.session
+    slot_tasks = done_tasks(session, "slots")
+    chosen = chosen_masters(session)
+    dark = set(session.execute(sa.select(CalibratedFrame.frame_id).where(CalibratedFrame.dark_master_id.is_not(None))).scalars())
+    extra: dict[int, tuple[InputTask, ...]] = {}
+    patterns: dict[int, str] = {}
+    for frame in session.execute(sa.select(Frame).where(Frame.type == "object")).scalars():
+        if (task := slot_tasks.get(str(frame.instrument_id))) is not None:
+            pattern = chosen.get(frame.frame_id, {}).get("pattern") if frame.frame_id not in dark else None
+            extra[frame.frame_id] = (task,) if pattern is None else (task, pattern.task)
+            if pattern is not None:
+                patterns[frame.frame_id] = pattern.path
+    units = frame_units(session, ("calibrate", "refine", "background"), extra=extra, facts=fingerprint("discover", context.settings))
+    return [dataclasses.replace(unit, payload={"pattern": patterns.get(int(unit.key))}) for unit in units]
+
+
+@step(
+    "photometry",
+    per="frame",
+    after=("calibrate", "refine", "slots", "discover", "background", "fixed_pattern"),
+    plan=_plan,
+    parameters=PhotometryParameters,
+    reads=(Frame, CalibratedFrame, FrameBackground, Master, Product, Source, WcsSolution, PhotometrySlot),
+    writes=(Measurement, Frame),
+)
+def photometry(context: Context, unit: Unit, p: PhotometryParameters) -> Output:
+    """Measure all sources on each frame in exact circular apertures at their projected positions."""
+    session = context.session
+    frame = session.get_one(Frame, int(unit.key))
+    plate = plate_solution(session, frame.frame_id)
+    near = sources_near(session, *plate.centre, 1.05 * plate.radius, julian_year(frame.jd_utc))
+    x, y = plate.project(near.ra, near.dec)
+    on_frame = plate.inside(x, y, p.margin) & np.isfinite(x)
+    near, x, y = _take(near, on_frame), x[on_frame], y[on_frame]
+    if len(near) == 0:
+        raise FrameUnusable("no source falls on the frame", where=unit.label, hint="check its plate solution", code="frame.no_source")
+    query = sa.select(PhotometrySlot.slot, PhotometrySlot.radius).where(
+        PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture"
+    )
+    slots = session.execute(query.order_by(PhotometrySlot.slot)).all()
+    radii = np.array([row.radius for row in slots])
+    flag_radius = p.flag_radius * (frame.fwhm or float(np.median(radii)))
+    columns, flux, error = _measure(context, frame, _planes(context, frame, unit.payload["pattern"]), x, y, radii, flag_radius)
+    columns["flags"] |= np.where(blended(x, y, near.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
+    columns["flags"] |= np.where(near.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
+    for k, row in enumerate(slots):
+        columns[f"flux_{row.slot}"], columns[f"flux_err_{row.slot}"] = flux[:, k], error[:, k]
+    place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
+    rows = Rows(Measurement, {"source_id": near.source_id, **place, **columns}, replace=place)
+    middle = len(radii) // 2
+    quality = _zero_point(near, columns["flags"], flux[:, middle], error[:, middle], frame, float(radii[middle]))
+    return Output(rows=[rows], frame={"n_measured": len(near), "measure_task": "task", **quality})
+
+
+def _take(table: SourceTable, keep: npt.NDArray[np.bool_]) -> SourceTable:
+    return SourceTable(*(getattr(table, name)[keep] for name in SourceTable.__dataclass_fields__))
+
+
+def _planes(context: Context, frame: Frame, pattern: str | None) -> dict[str, npt.NDArray[Any]]:
+    """The calibrated planes, with what hot pixels add taken off where there was no dark."""
+    planes = calibrated_planes(context, frame.frame_id)
+    correction = master_plane(context, pattern)
+    if correction is not None:
+        planes["SCI"] = planes["SCI"] - correction.value
+        planes["VAR"] = planes["VAR"] + correction.variance
+        # A hot pixel on a frame without a dark looks like a cosmic ray; this one is known, and mended.
+        planes["MASK"] = np.where(correction.value != 0, planes["MASK"] & np.uint8(255 - int(Mask.COSMIC)), planes["MASK"])
+    return planes
+
+
+def _measure(
+    context: Context,
+    frame: Frame,
+    planes: dict[str, npt.NDArray[Any]],
+    x: FloatArray,
+    y: FloatArray,
+    radii: FloatArray,
+    flag_radius: float,
+) -> tuple[dict[str, npt.NDArray[Any]], FloatArray, FloatArray]:
+    """Columns common to all slots, and fluxes and errors of shape (n, k); the sky's error is common to a whole aperture."""
+    query = sa.select(Product.path).join(FrameBackground, FrameBackground.product_id == Product.product_id)
+    path = context.session.execute(query.where(FrameBackground.frame_id == frame.frame_id)).scalar_one()
+    sky, sky_err = read_map(context, str(path)).at(x, y)
+    sums = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, radii)
+    flux = sums.flux - sums.area * sky[:, None]
+    error = np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2)
+    lost = ~np.isfinite(flux) | (sums.area < 0.995 * np.pi * radii**2)  # cut by the edge, or pixels without data
+    flux[lost] = error[lost] = np.nan
+    inner = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, [flag_radius]).flags & ~int(Flag.EDGE)
+    flags = inner | (sums.flags & int(Flag.EDGE))
+    columns = {"flags": flags.astype(np.int64), "x": x, "y": y, "background": sky, "background_err": sky_err}
+    return columns, flux, error
+
+
+def _zero_point(
+    near: SourceTable, flags: npt.NDArray[np.int64], flux: FloatArray, error: FloatArray, frame: Frame, radius: float
+) -> dict[str, float | int | None]:
+    """Zero point against catalogue magnitudes, its scatter and number, and the magnitude of S/N 5."""
+    bad = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.BLENDED)
+    use = near.catalogued & (flags & bad == 0) & (flux > 20 * error)
+    if use.sum() < 3:
+        return {"zero_point": None, "zero_point_scatter": None, "n_zero_point": int(use.sum()), "limiting_mag": None}
+    offset = near.mag[use] + 2.5 * np.log10(flux[use] / frame.exptime)
+    zero_point = float(np.median(offset))
+    scatter = 1.4826 * float(np.median(np.abs(offset - zero_point)))
+    noise = (frame.sky_noise or np.nan) * np.sqrt(np.pi) * radius
+    limit = zero_point - 2.5 * np.log10(5 * noise / frame.exptime)
+    return {"zero_point": zero_point, "zero_point_scatter": scatter, "n_zero_point": int(use.sum()), "limiting_mag": float(limit)}

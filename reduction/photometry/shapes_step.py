@@ -1,0 +1,92 @@
+"""Step shapes: how the shapes of stars vary over each object frame, as a smooth map."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.bulk import fetch_columns
+from db.errors import AlgorithmFailed
+from db.flags import Flag
+from db.tables import Detection, DetectionMatch, Frame, ShapeMap, Source
+from reduction.astrometry.detections import detections_of
+from reduction.photometry.kernels.shape_map import ShapeMap as Map
+from reduction.photometry.kernels.shape_map import fit_shape_map
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.plans import frame_units
+
+__all__ = ["ShapesParameters", "shape_map", "shapes"]
+
+#: A detection with one of these does not show the shape of a star.
+_SPOILED = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC | Flag.BLENDED)
+
+
+@dataclass(frozen=True)
+class ShapesParameters:
+    """How the shape map is fitted."""
+
+    order: int = parameter(4, "", "highest degree in x, y; the lowest that predicts left-out stars as well is taken")
+    min_snr: float = parameter(20.0, "", "least signal-to-noise ratio of a star")
+
+
+@step(
+    "shapes",
+    per="frame",
+    after=("detect", "refine"),
+    plan=lambda context, _: frame_units(context.session, ("detect", "refine")),
+    parameters=ShapesParameters,
+    reads=(Frame, Detection, DetectionMatch, Source),
+    writes=(ShapeMap,),
+)
+def shapes(context: Context, unit: Unit, p: ShapesParameters) -> Output:
+    """Fit a smooth map of the shapes s, d, k of the stars, over position, magnitude and colour."""
+    frame = context.session.get_one(Frame, int(unit.key))
+    found = detections_of(context.session, frame.night_id, frame.frame_id)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = found["flux"] / found["flux_err"]
+        good = (found["flags"] & _SPOILED == 0) & (snr >= p.min_snr) & np.isfinite(found["shape_s"])
+    mag, colour = _known(context.session, frame, found["number"])
+    x, y, s, d, k = (found[name][good].astype(float) for name in ("x", "y", "shape_s", "shape_d", "shape_k"))
+    try:
+        fitted = fit_shape_map(x, y, s, d, k, snr[good], size=(frame.nx, frame.ny), mag=mag[good], colour=colour[good], max_order=p.order)
+    except AlgorithmFailed as error:
+        raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
+    middle = fitted.evaluate((frame.nx - 1) / 2.0, (frame.ny - 1) / 2.0)
+    row = {
+        "frame_id": frame.frame_id,
+        "poly_order": fitted.order,
+        "coeff": json.dumps(fitted.to_row()),
+        "n_star": fitted.n_star,
+        "fwhm": float(middle.fwhm),
+        "ellipticity": float(middle.ellipticity),
+        "theta": float(middle.theta),
+        "rms_s": fitted.rms_s,
+        "rms_d": fitted.rms_d,
+        "rms_k": fitted.rms_k,
+    }
+    return Output(rows=[Rows(ShapeMap, row, upsert=True)])
+
+
+def shape_map(session: Session, frame_id: int) -> Map:
+    """The shape map of a frame, to be evaluated anywhere on it."""
+    text = session.execute(sa.select(ShapeMap.coeff).where(ShapeMap.frame_id == frame_id)).scalar_one()
+    return Map.from_row(json.loads(text))
+
+
+def _known(session: Session, frame: Frame, number: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Magnitude and measured colour of the sources that the detections are; NaN for none."""
+    query = (
+        sa.select(DetectionMatch.number, Source.fit_mag, sa.case((Source.colour_measured == 1, Source.fit_colour)))
+        .join(Source, Source.source_id == DetectionMatch.source_id)
+        .where(DetectionMatch.night_id == frame.night_id, DetectionMatch.frame_id == frame.frame_id)
+    )
+    match, mag, colour = fetch_columns(session.execute(query), "iff")
+    columns = np.full((2, int(number.max(initial=-1)) + 1), np.nan)
+    columns[:, match] = mag, colour
+    return columns[0, number], columns[1, number]

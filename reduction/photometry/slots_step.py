@@ -1,0 +1,63 @@
+"""Step slots: what each flux column of `measurement` holds, fixed once for each instrument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+
+from db.errors import ConfigurationError
+from db.tables import N_SLOT, Frame, Instrument, PhotometrySlot
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+
+__all__ = ["SlotsParameters", "slots"]
+
+
+@dataclass(frozen=True)
+class SlotsParameters:
+    """Which apertures are measured."""
+
+    factors: tuple[float, ...] = parameter((1.2, 1.45, 1.7, 2.0, 2.4, 3.0), "FWHM", "radii of the apertures in units of the typical FWHM")
+    radii: tuple[float, ...] = parameter((), "pixel", "radii of the apertures; in place of factors when given")
+
+
+def _plan(context: Context, _: SlotsParameters) -> list[Unit]:
+    """Instruments with an object frame of known FWHM. Later frames do not change what the slots are."""
+    query = (
+        sa.select(Frame.instrument_id, Instrument.name)
+        .join(Instrument, Instrument.instrument_id == Frame.instrument_id)
+        .where(Frame.type == "object", Frame.fwhm.is_not(None))
+        .distinct()
+        .order_by(Frame.instrument_id)
+    )
+    return [Unit(str(row.instrument_id), row.name) for row in context.session.execute(query)]
+
+
+@step(
+    "slots",
+    per="instrument",
+    after=("detect",),
+    plan=_plan,
+    parameters=SlotsParameters,
+    reads=(Frame, Instrument),
+    writes=(PhotometrySlot,),
+)
+def slots(context: Context, unit: Unit, p: SlotsParameters) -> Output:
+    """Fix the aperture radii of an instrument: multiples of its typical FWHM, to a quarter of a pixel."""
+    instrument_id = int(unit.key)
+    query = sa.select(Frame.fwhm).where(Frame.instrument_id == instrument_id, Frame.type == "object", Frame.fwhm.is_not(None))
+    fwhm = float(np.median(np.array(context.session.execute(query).scalars().all(), dtype=float)))
+    radii = sorted(set(p.radii or (round(4 * factor * fwhm) / 4 for factor in p.factors)))
+    if not radii or len(radii) >= N_SLOT or radii[0] <= 0:
+        raise ConfigurationError(
+            f"{len(radii)} aperture radii: {radii}", where="[slots]", hint=f"give 1 to {N_SLOT - 1} positive ones", code="config.slots"
+        )
+    columns = {
+        "instrument_id": instrument_id,
+        "slot": np.arange(1, len(radii) + 1),
+        "kind": np.array(["aperture"] * len(radii), dtype=object),
+        "radius": np.array(radii),
+        "description": np.array([f"circular aperture, radius {r:g} pixel ({r / fwhm:.2f} FWHM)" for r in radii], dtype=object),
+    }
+    return Output(rows=[Rows(PhotometrySlot, columns, replace={"instrument_id": instrument_id})], remark=f"FWHM {fwhm:.2f} pixel")

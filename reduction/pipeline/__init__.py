@@ -1,0 +1,1 @@
+"""The machine: steps declared, put in order, planned, run and written down."""

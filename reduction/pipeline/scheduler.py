@@ -1,0 +1,318 @@
+"""Running steps: what is pending, the pool that works it, the one writer, and failures that stop nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
+
+from db.engine import make_engine
+from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
+from db.tables import Task
+from reduction.pipeline.declaration import STEPS, Context, Output, Step, Unit, read_parameters
+from reduction.pipeline.writer import Ledger
+
+__all__ = ["Reporter", "Runner", "StepState", "Tally"]
+
+
+class Reporter(Protocol):
+    """Who is told how the work goes."""
+
+    def begin(self, step: Step, pending: int) -> None:
+        """A step starts on `pending` units."""
+
+    def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None:
+        """A unit is done or has failed."""
+
+    def end(self, step: Step, _tally: Tally) -> None:
+        """A step has ended."""
+
+
+class _Silent:
+    def begin(self, step: Step, pending: int) -> None: ...
+
+    def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None: ...
+
+    def end(self, step: Step, tally: Tally) -> None: ...
+
+
+@dataclass
+class Tally:
+    """How one step ended."""
+
+    step: str
+    done: int = 0  # now
+    before: int = 0  # by earlier runs
+    failed: dict[str, str] = field(default_factory=dict)  # unit's key -> message, also of earlier runs
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepState:
+    """A step's units by what they need."""
+
+    done: list[Unit]
+    pending: list[tuple[Unit, str]]
+    failed: list[tuple[Unit, str]]  # with the message
+
+    @property
+    def units(self) -> list[Unit]:
+        """All of them."""
+        return [*self.done, *(unit for unit, _ in self.pending), *(unit for unit, _ in self.failed)]
+
+
+#: A unit, its input hash, and what came of it.
+_Result = tuple[Unit, str, Output | StarledgerError]
+
+# In a worker process: opened once, used for every unit.
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(url: sa.URL, files: Path, settings: Mapping[str, Any]) -> None:
+    # The pool's modules register the steps; imported here since a spawned process starts empty.
+    import reduction.pipeline.order  # noqa: F401
+
+    # An interrupt at the terminal reaches the whole group: the parent deals with it, the workers leave with the pool.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker.update(engine=make_engine(url), files=files, settings=settings)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _start_deaf(pool: ProcessPoolExecutor, jobs: int) -> None:
+    """Start the workers with interrupts blocked, which they inherit: one that comes while they import is the parent's to deal with."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        for _ in range(jobs):
+            pool.submit(int)  # a worker is started for each
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work_in_pool(name: str, unit: Unit, input_hash: str, parameters: Any) -> Output | StarledgerError:
+    result: Output | StarledgerError = _work(
+        _worker["engine"], _worker["files"], _worker["settings"], STEPS[name], unit, input_hash, parameters
+    )
+    return result
+
+
+def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, unit: Any, input_hash: str, parameters: Any) -> Any:
+    """Run a body; this is the one place where whatever goes wrong with a unit becomes a record."""
+    try:
+        with Session(engine) as session:
+            return step.body(Context(session, files, settings, input_hash), unit, parameters)
+    except (ArchiveUnavailable, ConfigurationError, sa.exc.OperationalError, MemoryError):
+        raise  # no unit's own fault: the run ends
+    except StarledgerError as error:
+        return error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise ArchiveUnavailable(
+                str(error.strerror), where=str(files), hint="free some space and run again; nothing done is lost", code="archive.disk"
+            ) from error
+        return AlgorithmFailed(f"{type(error).__name__}: {error}", where=_label(unit), code=f"{step.name}.os")
+    except Exception as error:  # noqa: BLE001  the one broad catch: a defect on one frame must not stop a night
+        return AlgorithmFailed(
+            f"{type(error).__name__}: {error}".splitlines()[0], where=_label(unit), hint="please report this", code=f"{step.name}.defect"
+        )
+
+
+def _label(unit: Any) -> str:
+    return str(unit.payload.get("path", unit.label)) if isinstance(unit, Unit) else "all"
+
+
+class Runner:
+    """Runs steps over one archive.
+
+    Parameters
+    ----------
+    engine : Engine
+        A writer's engine.
+    files : Path
+        Root of the pixel products.
+    settings : mapping
+        Sections of the configuration by step name; also "paths" (raw files
+        to take in), "catalogues", and what `reduction.headers.facts` reads.
+    run_id : int
+        The run that tasks are recorded under.
+    jobs : int
+        Processes that work frames.
+    retry : bool
+        Whether failed units are tried again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        files: Path,
+        settings: Mapping[str, Any],
+        run_id: int,
+        *,
+        jobs: int = 1,
+        retry: bool = False,
+        reporter: Reporter | None = None,
+    ) -> None:
+        import reduction.pipeline.order  # noqa: F401  (registers every step)
+
+        self.engine = engine
+        self.files = files
+        self.settings = settings
+        self.jobs = jobs
+        self.retry = retry
+        self.reporter: Reporter = reporter or _Silent()
+        self.ledger = Ledger(engine, files, run_id)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def parameters(self, step: Step) -> Any:
+        """The step's parameters with the configuration's values in place."""
+        section = self.settings.get(step.name, {})
+        return read_parameters(step.parameters, section, f"[{step.name}]")
+
+    def state(self, step: Step) -> StepState:
+        """What the step could work on now, by what is done, failed and pending."""
+        parameters = self.parameters(step)
+        with Session(self.engine) as session:
+            units = step.plan(Context(session, self.files, self.settings), parameters)
+            query = sa.select(Task.unit, Task.input_hash, Task.status, Task.message).where(Task.step == step.name)
+            known = {(row.unit, row.input_hash): (row.status, row.message) for row in session.execute(query)}
+        state = StepState([], [], [])
+        for unit in units:
+            input_hash = step.input_hash(unit, parameters)
+            status, message = known.get((unit.key, input_hash), ("", ""))
+            if status == "done":
+                state.done.append(unit)
+            elif status == "failed" and not self.retry:
+                state.failed.append((unit, message or ""))
+            else:
+                state.pending.append((unit, input_hash))
+        return state
+
+    def run(self, names: Sequence[str] | None = None) -> list[Tally]:
+        """Run the named steps, or all, in order; units of one step are all worked before the next begins."""
+        return [self._run_step(step) for step in STEPS.values() if names is None or step.name in names]
+
+    def _run_step(self, step: Step) -> Tally:
+        start = time.perf_counter()
+        state = self.state(step)
+        if step.complete:
+            self.ledger.retire_vanished(step, {unit.key for unit in state.units})
+        tally = Tally(step.name, before=len(state.done), failed={unit.key: message for unit, message in state.failed})
+        self.reporter.begin(step, len(state.pending))
+        parameters = self.parameters(step)
+        for batch in self._results(step, state.pending, parameters):
+            for unit, _, result in self._record(step, parameters, batch):
+                error = result if isinstance(result, StarledgerError) else None
+                if error is None:
+                    tally.done += 1
+                else:
+                    tally.failed[unit.key] = str(error)
+                self.reporter.advance(step, unit, error)
+        if tally.done:
+            self.ledger.analyse(step.writes)
+        tally.seconds = time.perf_counter() - start
+        self.reporter.end(step, tally)
+        return tally
+
+    def _record(self, step: Step, parameters: Any, batch: list[_Result]) -> list[_Result]:
+        """Write results down; rows that the database refuses become a failure of their unit alone."""
+        try:
+            self.ledger.done(step, parameters, batch)
+        except (sa.exc.IntegrityError, sa.exc.DataError) as error:
+            if len(batch) > 1:
+                return [some for item in batch for some in self._record(step, parameters, [item])]
+            unit, input_hash, result = batch[0]
+            if isinstance(result, StarledgerError):
+                raise
+            reason = str(error.orig or error).splitlines()[0]
+            refused = AlgorithmFailed(f"rows refused: {reason}", where=_label(unit), hint="please report this", code=f"{step.name}.rows")
+            return self._record(step, parameters, [(unit, input_hash, refused)])
+        return batch
+
+    def _results(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[list[_Result]]:
+        """Results in the order of the plan, so that surrogate keys do not depend on which worker was faster."""
+        if not pending:
+            return
+        if step.together:
+            units = [unit for unit, _ in pending]
+            answer = _work(self.engine, self.files, self.settings, step, units, "", parameters)
+            results = {unit.key: answer for unit in units} if isinstance(answer, StarledgerError) else answer
+            yield [(unit, input_hash, results[unit.key]) for unit, input_hash in pending]
+            return
+        held: list[tuple[Unit, str]] = []
+        first: dict[str, StarledgerError] = {}
+        for unit, input_hash, result in self._one_by_one(step, pending, parameters):
+            if step.second_chance and isinstance(result, StarledgerError):
+                held.append((dataclasses.replace(unit, payload={**unit.payload, "second": True}), input_hash))
+                first[unit.key] = result
+            else:
+                yield [(unit, input_hash, result)]
+        for unit, input_hash, result in self._one_by_one(step, held, parameters):
+            # that a neighbour did not help either says less than what was the matter in the first place
+            yield [(unit, input_hash, first[unit.key] if isinstance(result, StarledgerError) else result)]
+
+    def _one_by_one(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[_Result]:
+        if step.in_pool and self.jobs > 1 and len(pending) > 1:
+            yield from self._pooled(step, pending, parameters)
+            return
+        for unit, input_hash in pending:
+            yield unit, input_hash, _work(self.engine, self.files, self.settings, step, unit, input_hash, parameters)
+
+    def _pooled(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[_Result]:
+        if self._pool is None:
+            # The pool itself is the parallel part: threads of linear algebra inside it only fight over the processors.
+            for library in ("OMP", "OPENBLAS", "MKL"):
+                os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+            self._pool = ProcessPoolExecutor(
+                self.jobs,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(self.engine.url, self.files, dict(self.settings)),
+            )
+            _start_deaf(self._pool, self.jobs)
+        waiting: deque[tuple[Unit, str, Future[Output | StarledgerError]]] = deque()
+        rest = iter(pending)
+        try:
+            while True:
+                # A short queue ahead of the writer bounds what lies in memory.
+                while len(waiting) < 2 * self.jobs + 2 and (item := next(rest, None)) is not None:
+                    waiting.append((*item, self._pool.submit(_work_in_pool, step.name, *item, parameters)))
+                if not waiting:
+                    return
+                unit, input_hash, future = waiting.popleft()
+                yield unit, input_hash, future.result()
+        except BrokenProcessPool as error:
+            raise ArchiveUnavailable(
+                "a worker process died (out of memory?)", where=f"step {step.name}", hint="run again, with fewer --jobs", code="run.worker"
+            ) from error

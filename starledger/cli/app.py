@@ -1,0 +1,237 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from db.errors import StarledgerError
+from starledger import __version__
+from starledger.archive import Archive, create_archive, open_archive
+from starledger.cli import archive, convert, demo, frames, header, query, solve
+from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
+
+if TYPE_CHECKING:
+    from reduction.pipeline.declaration import Step
+
+__all__ = ["app", "main", "run_steps"]
+
+_console = Console(stderr=True)
+
+
+class _Commands(TyperGroup):
+    """Single steps are commands, too; they come with all of the numerics, and are imported when one of them is asked for, or the list."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._add_steps()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._add_steps()
+        return super().get_command(ctx, cmd_name)
+
+    def _add_steps(self) -> None:
+        import reduction.pipeline.order  # noqa: F401
+        from reduction.pipeline.declaration import STEPS
+
+        steps = typer.Typer(rich_markup_mode="rich")
+        for step in STEPS.values():
+            _add_step(steps, step)
+        for name, command in typer.main.get_group(steps).commands.items():
+            self.commands.setdefault(name, command)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Typer would leave without a word.
+            _console.print("interrupted; what was done is kept, the next run goes on from there")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="starledger",
+    cls=_Commands,
+    help="From nights of raw frames to light curves, kept in a relational database.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"starledger {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    """From nights of raw frames to light curves, kept in a relational database."""
+
+
+@app.command("reduce")
+def reduce_command(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Raw frames, or folders that hold them.")] = None,
+    archive: ArchiveOption = None,
+    files: FilesOption = None,
+    catalogue: CatalogueOption = None,
+    fetch: FetchOption = None,
+    config: ConfigOption = None,
+    jobs: JobsOption = 0,
+    retry: RetryOption = False,
+) -> None:
+    """Reduce raw frames all the way to light curves; the archive is made when there is none.
+
+    What is done is not done again: call it as often as you like, with more frames or with none.
+
+    Example: starledger reduce nights/2017-12-19 --catalogue field.ecsv --archive sqlite:///hatp32.db
+    """
+    run_steps(None, paths or [], archive, files, catalogue or [], config, jobs, retry, fetch or [])
+
+
+def run_steps(
+    steps: list[str] | None,
+    paths: list[Path],
+    url: str | None,
+    files: Path | None,
+    catalogues: list[Path],
+    config: Path | None,
+    jobs: int,
+    retry: bool,
+    fetch: Sequence[str] = (),
+) -> None:
+    """Run steps (all of them for None), with progress and a summary; leaves with the exit code."""
+    from starledger.cli.report import ProgressReporter, remarks, summary_table
+    from starledger.reduce import check_inputs, exit_code, reduce, settings_for
+
+    def check(made: Archive) -> None:
+        check_inputs(paths, catalogues, made.files)
+        if config is not None:
+            settings_for(made, config)
+
+    if steps is not None and not paths and not catalogues:
+        open_archive(url, files)  # a step that takes no files makes no archive
+    archive = create_archive(url, files, check=check)
+    with ProgressReporter(_console) as reporter:
+        tallies = reduce(
+            archive,
+            paths,
+            steps=steps,
+            catalogues=catalogues,
+            fetch=fetch,
+            config=config,
+            jobs=jobs or os.cpu_count() or 1,
+            retry=retry,
+            reporter=reporter,
+        )
+    _console.print(summary_table(tallies))
+    for remark in remarks(archive):
+        _console.print(escape(remark), style="dim", highlight=False, soft_wrap=True)
+    code = exit_code(tallies)
+    if code:
+        n = sum(len(tally.failed) for tally in tallies)
+        _console.print(f"finished; {n} units failed: 'starledger status' says why", style="yellow")
+    raise typer.Exit(code)
+
+
+def _add_step(steps: typer.Typer, step: Step) -> None:
+    takes = step.per in ("file", "catalogue")
+
+    def run_step(
+        archive: ArchiveOption = None,
+        files: FilesOption = None,
+        config: ConfigOption = None,
+        jobs: JobsOption = 0,
+        retry: RetryOption = False,
+    ) -> None:
+        run_steps([step.name], [], archive, files, [], config, jobs, retry)
+
+    def run_step_on(
+        paths: Annotated[list[Path], typer.Argument(help="Files, or folders that hold them.")],
+        archive: ArchiveOption = None,
+        files: FilesOption = None,
+        config: ConfigOption = None,
+        jobs: JobsOption = 0,
+        retry: RetryOption = False,
+    ) -> None:
+        frames, catalogues = (paths, []) if step.per == "file" else ([], paths)
+        run_steps([step.name], frames, archive, files, catalogues, config, jobs, retry)
+
+    target = "frames/" if step.per == "file" else "field.ecsv" if takes else "--archive sqlite:///night.db"
+    text = f"{step.summary}\n\nExample: starledger {step.name} {target}"
+    steps.command(step.name, help=text, rich_help_panel="Single steps, in order")(run_step_on if takes else run_step)
+
+
+@app.command()
+def init(archive: ArchiveOption = None, files: FilesOption = None) -> None:
+    """Make an empty archive.
+
+    Example: starledger init --archive postgresql://me@host/night --files /data/night-files
+    """
+    made = create_archive(archive, files)
+    typer.echo(f"archive {made.engine.url.render_as_string(hide_password=True)}, pixel products in {made.files}")
+
+
+@app.command()
+def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
+    """What is done, pending and failed, step by step, with the reasons.
+
+    Example: starledger status --archive sqlite:///hatp32.db
+    """
+    from reduction.pipeline.declaration import STEPS
+    from starledger.reduce import runner_for_reading
+
+    opened = open_archive(archive, files)
+    runner = runner_for_reading(opened)
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("step")
+    for name in ("done", "pending", "failed"):
+        table.add_column(name, justify="right")
+    # Its width is said, or it would take that of the other columns.
+    table.add_column("what it does", style="dim", no_wrap=True, max_width=max(console.width - 42, 10))
+    failures: list[tuple[str, str]] = []
+    for step in STEPS.values():
+        state = runner.state(step)
+        failures += [(step.name, message) for _, message in state.failed]
+        table.add_row(step.name, str(len(state.done)), str(len(state.pending)), str(len(state.failed)), step.summary)
+    console.print(table)
+    for name, message in failures:
+        console.print(f"[red]{name}[/red] {escape(message)}", highlight=False, soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+archive.register(app)
+convert.register(app)
+header.register(app)
+solve.register(app)
+frames.register(app)
+query.register(app)
+demo.register(app)
+
+
+def main() -> None:
+    """Entry point: errors a user is meant to read are one line, and the exit code says what they mean."""
+    # Processes are the parallel part: threads of linear algebra and filters inside them only wait for each other.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    try:
+        app(standalone_mode=True)
+    except StarledgerError as error:
+        _console.print(f"[red]starledger:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,194 @@
+"""The commands about frames and masters: what they were taken for, which serves which, and a person's corrections."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from sqlalchemy.orm import Session
+
+from db.engine import reachable
+from queries import frames as of_frames
+from queries import masters as of_masters
+from starledger.archive import open_archive
+from starledger.cli.options import ArchiveOption
+from starledger.cli.output import TableFormat, csv_text, emit, rich_table
+from starledger.cli.query import OutputOption, ReasonOption, say, writing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["register"]
+
+FormatOption = Annotated[TableFormat, typer.Option("--format", help="A table for people, or CSV with every column.")]
+NightOption = Annotated[str | None, typer.Option("--night", metavar="DATE", help="The night that began on this evening, as 2017-12-19.")]
+FrameOption = Annotated[int | None, typer.Option("--frame", metavar="FRAME", help="One frame, by its frame_id.")]
+FramesArgument = Annotated[list[int], typer.Argument(metavar="FRAME...", help="frame_id, as 'frames list' shows it.")]
+
+frames_app = typer.Typer(help="What each frame was taken for, on what evidence; correct it.", no_args_is_help=True)
+masters_app = typer.Typer(help="Master bias, dark and flat frames: their state, and which to use.", no_args_is_help=True)
+
+#: What a person wants to see; CSV has every column.
+_FRAMES = ("frame_id", "night", "file", "channel", "type", "confidence", "header", "exptime", "passband", "reason")
+_MASTERS = (
+    "master_id",
+    "kind",
+    "night",
+    "channel",
+    "passband",
+    "exptime",
+    "ccd_temperature",
+    "n_frame",
+    "n_rejected",
+    "level",
+    "noise",
+    "n_used",
+    "state",
+    "product_id",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.add_typer(frames_app, name="frames")
+    app.add_typer(masters_app, name="masters")
+
+
+@frames_app.command("list")
+def frames_list(
+    night: NightOption = None,
+    kind: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="bias, dark, flat, object or other.")] = None,
+    doubtful: Annotated[bool, typer.Option("--doubtful", help="Only those whose header says otherwise, or that are not sure.")] = False,
+    style: FormatOption = TableFormat.table,
+    output: OutputOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """List frames with their type, how sure it is, what the header says, and why.
+
+    Example: starledger frames list --night 2017-12-19 --doubtful
+    """
+    frame = _read(archive, lambda session: of_frames.list_frames(session, night=night, type=kind, doubtful=doubtful))
+    shown = frame.assign(file=[Path(path).name for path in frame["path"]])
+    emit(lambda: rich_table(shown, _FRAMES, title=_summary(frame)), {"csv": lambda: csv_text(frame)}, style, output)
+
+
+def _summary(frame: pd.DataFrame) -> str:
+    counts = frame["type"].fillna("not sorted yet").value_counts(sort=False).sort_index()
+    said = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no frames"
+    otherwise = int((frame["disagrees"] == 1).sum())
+    return f"{said}; of {otherwise} the header says otherwise" if otherwise else said
+
+
+@frames_app.command("set")
+def frames_set(
+    kind: Annotated[str, typer.Argument(metavar="TYPE", help="bias, dark, flat, object or other.")],
+    frame_ids: FramesArgument,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the correction.")],
+    archive: ArchiveOption = None,
+) -> None:
+    """Say what frames are: it wins over pixels and header, and the next run makes anew what depends on it.
+
+    Example: starledger frames set flat 12 13 14 --reason "dome flats, mislabelled"
+    """
+    with writing(archive) as session:
+        for frame_id in frame_ids:
+            of_frames.correct_type(session, frame_id, kind, reason, getpass.getuser())
+        say(f"{len(frame_ids)} frames are {kind}; 'starledger reduce' makes anew what this changes")
+
+
+@frames_app.command("unset")
+def frames_unset(frame_ids: FramesArgument, archive: ArchiveOption = None) -> None:
+    """Take corrections back: pixels and header decide again.
+
+    Example: starledger frames unset 12 13 14
+    """
+    with writing(archive) as session:
+        for frame_id in frame_ids:
+            of_frames.take_back_correction(session, frame_id, getpass.getuser())
+        say(f"{len(frame_ids)} corrections taken back; 'starledger reduce' makes anew what this changes")
+
+
+@masters_app.command("list")
+def masters_list(
+    whole: Annotated[bool, typer.Option("--all", help="Also those that others took the place of.")] = False,
+    style: FormatOption = TableFormat.table,
+    output: OutputOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """List masters: from how many frames, how good, whether in use; `mask product` marks one bad.
+
+    Example: starledger masters list
+    """
+    frame = _read(archive, lambda session: of_masters.list_masters(session, whole=whole))
+    emit(lambda: rich_table(frame, _MASTERS), {"csv": lambda: csv_text(frame)}, style, output)
+    if style == TableFormat.table and output is None:
+        for row in frame[frame["warning"].notna()].itertuples():
+            say(f"master {row.master_id}: {row.warning}")
+
+
+@masters_app.command("use")
+def masters_use(
+    master_id: Annotated[int, typer.Argument(metavar="MASTER", help="master_id, as 'masters list' shows it.")],
+    reason: ReasonOption,
+    night: NightOption = None,
+    frame: FrameOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Use this master for a night or a frame, whatever the rule says.
+
+    Example: starledger masters use 7 --night 2017-12-19 --reason "the night's own flats had dew"
+    """
+    with writing(archive) as session:
+        choice = of_masters.choose_master(session, master_id, reason, getpass.getuser(), night=night, frame_id=frame)
+        say(f"choice {choice.choice_id}: master {master_id}; 'starledger reduce' makes anew what this changes")
+
+
+@masters_app.command("refuse")
+def masters_refuse(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="bias, dark or flat.")],
+    reason: ReasonOption,
+    night: NightOption = None,
+    frame: FrameOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Use no master of this kind for a night or a frame.
+
+    Example: starledger masters refuse flat --night 2017-12-19 --reason "another window"
+    """
+    with writing(archive) as session:
+        choices = of_masters.refuse_masters(session, kind, reason, getpass.getuser(), night=night, frame_id=frame)
+        numbers = ", ".join(str(choice.choice_id) for choice in choices)
+        say(f"choice {numbers}: no {kind}; 'starledger reduce' makes anew what this changes")
+
+
+@masters_app.command("choices")
+def masters_choices(archive: ArchiveOption = None) -> None:
+    """List the choices that people made over the rule, with reasons.
+
+    Example: starledger masters choices
+    """
+    frame = _read(archive, of_masters.list_choices)
+    emit(lambda: rich_table(frame), {}, "table", None)
+
+
+@masters_app.command("undo")
+def masters_undo(
+    choice: Annotated[int, typer.Argument(metavar="CHOICE", help="Number of the choice, as 'masters choices' shows it.")],
+    archive: ArchiveOption = None,
+) -> None:
+    """Take a choice back: the rule decides again.
+
+    Example: starledger masters undo 2
+    """
+    with writing(archive) as session:
+        of_masters.take_back_choice(session, choice)
+        say(f"choice {choice} taken back; 'starledger reduce' makes anew what this changes")
+
+
+def _read(archive: str | None, question: Callable[[Session], pd.DataFrame]) -> pd.DataFrame:
+    opened = open_archive(archive)
+    with reachable(opened.engine.url), Session(opened.engine) as session:
+        return question(session)

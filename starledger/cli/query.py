@@ -1,0 +1,275 @@
+"""The commands that read the archive, and those by which a person adds a word: lc, sql, target, mask."""
+
+from __future__ import annotations
+
+import getpass
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from sqlalchemy.orm import Session
+
+from db.engine import reachable
+from db.errors import ConfigurationError
+from db.views import VIEW_COLUMNS
+from queries import annotations as masking
+from queries import targets
+from queries.position import parse_position
+from queries.resolve import Found
+from queries.sql import sql_frame
+from starledger.archive import open_archive
+from starledger.cli.options import ArchiveOption
+from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["OutputOption", "ReasonOption", "register", "say", "writing"]
+
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
+UndoOption = Annotated[bool, typer.Option("--undo", help="Accept it again.")]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the masking.")]
+
+#: What a person wants to see of a point; CSV and ECSV have all columns.
+_SHOWN = ("bjd_tdb", "mag", "mag_err", "mag_err_total", "quality", "flags", "passband", "slot", "airmass", "fwhm", "x", "y", "frame_id")
+
+target_app = typer.Typer(help="The stars you follow: add them, list them.", no_args_is_help=True)
+mask_app = typer.Typer(help="Mask frames, points and products that you know to be bad, each with a reason.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command("lc")(light_curve)
+    app.command("sql")(sql)
+    app.add_typer(target_app, name="target")
+    app.add_typer(mask_app, name="mask")
+
+
+def light_curve(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help='A source id, a name, or "RA DEC" in degrees or sexagesimal.')],
+    radius: Annotated[float, typer.Option(min=0.0, help="Arcsec around a position in which the nearest source is taken.")] = 10.0,
+    style: Annotated[CurveFormat | None, typer.Option("--format", help="How to print it; else by the file's suffix, else a table.")] = None,
+    output: OutputOption = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also plot it into a .png, .pdf or .svg file.")] = None,
+    slot: Annotated[int | None, typer.Option(min=0, help="A photometry slot; the best one when omitted.")] = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Print the light curve of a star.
+
+    CSV has the columns of the view light_curve, ECSV their units and where they come from as well.
+
+    Example: starledger lc "HAT-P-32 b" --plot hatp32.png
+
+    Example: starledger lc "02:04:10.3 +46:41:16" --radius 15 -o hatp32.csv
+    """
+    from starledger import face  # astropy takes its time to import
+
+    kind = str(style or _style_of(output, ("csv", "ecsv")))
+    opened = open_archive(archive)
+    with reachable(opened.engine.url):
+        found, frame, meta = face.find_curve(opened.engine, what, slot=slot, radius=radius)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(found, meta))
+    emit(lambda: rich_table(frame, _SHOWN), {"csv": lambda: csv_text(frame), "ecsv": lambda: _ecsv(frame, meta)}, kind, output)
+    if plot is not None:
+        from starledger.plots import plot_light_curve  # matplotlib takes a second to import
+
+        plot_light_curve(frame, plot, _title(found, meta))
+
+
+def _headline(found: Found, meta: dict[str, Any]) -> str:
+    """One line: name, id, place, separation, points, slots, reference."""
+    parts = [*filter(None, [found.name]), f"source {found.source_id}", f"{found.ra:.5f} {found.dec:+.5f}", f"mag {found.mag:.2f}"]
+    if found.separation is not None:
+        parts.append(f"{found.separation:.1f} arcsec from the position")
+    parts.append(f"{meta['n_point']} points, {meta['n_mag']} with a magnitude")
+    parts += [f"{where} ({what})" if what else where for where, what in meta["slots"].items()]
+    parts.append("reference " + ", ".join(str(number) for number in meta["references"]))
+    return "; ".join(parts)
+
+
+def _title(found: Found, meta: dict[str, Any]) -> str:
+    star = f"{found.name} (source {found.source_id})" if found.name else f"source {found.source_id}"
+    return f"{star}, {', '.join(meta['passbands'])}, slot {', '.join(sorted({where.rpartition(' ')[2] for where in meta['slots']}))}"
+
+
+def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
+    suffix = output.suffix.lower().lstrip(".") if output is not None else ""
+    if suffix in ("", "txt"):
+        return "table"
+    if suffix not in known:
+        kinds = ", ".join(f".{one}" for one in (*known, "txt"))
+        raise ConfigurationError(
+            f"no format for .{suffix}", where=str(output), hint=f"name one of {kinds}, or give --format", code="file.format"
+        )
+    return suffix
+
+
+def _ecsv(frame: pd.DataFrame, meta: dict[str, Any]) -> str:
+    from starledger import face
+
+    table = face.quantities(frame, VIEW_COLUMNS)
+    table.meta.update(meta)
+    stream = io.StringIO()
+    table.write(stream, format="ascii.ecsv")
+    return stream.getvalue()
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="One statement that reads: SELECT or WITH.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of a :name; may be repeated.")
+    ] = None,
+    style: Annotated[TableFormat | None, typer.Option("--format", help="How to print it; else by the file's suffix, else a table.")] = None,
+    output: OutputOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Answer a question in SQL; nothing can be written.
+
+    Example: starledger sql "SELECT evening, count(*) FROM frame_quality GROUP BY evening"
+
+    Example: starledger sql "SELECT bjd_tdb, mag FROM light_curve WHERE source_id = :star" -p star=353311946868523137 -o star.csv
+    """
+    kind = str(style or _style_of(output, ("csv",)))
+    values = dict(_assignment(text) for text in parameter or [])
+    opened = open_archive(archive)
+    with reachable(opened.engine.url):
+        frame = sql_frame(opened.engine, statement, values)
+    emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, kind, output)
+
+
+def _assignment(text: str) -> tuple[str, int | float | str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip().isidentifier():
+        raise ConfigurationError("no NAME=VALUE", where=f"-p {text}", hint="for example -p star=353311946868523137", code="sql.parameter")
+    for kind in (int, float):
+        try:
+            return name.strip(), kind(value)
+        except ValueError:
+            continue
+    return name.strip(), value
+
+
+@contextmanager
+def writing(archive: str | None) -> Iterator[Session]:
+    """A session of the archive's one writer, committed at the end."""
+    opened = open_archive(archive, writer=True)
+    with opened.only_writer(), reachable(opened.engine.url), Session(opened.engine) as session:
+        yield session
+        session.commit()
+
+
+def say(text: str) -> None:
+    """One line of an answer, as it stands."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+@target_app.command("add")
+def target_add(
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    position: Annotated[str, typer.Argument(metavar="'RA DEC'", help='"RA DEC", ICRS, in degrees or sexagesimal.')],
+    epoch: Annotated[float | None, typer.Option(help="A mid-transit or maximum, BJD_TDB.")] = None,
+    period: Annotated[float | None, typer.Option(help="Period in days.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Duration of the transit in days.")] = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Add a star to follow, with its ephemeris where there is one.
+
+    Example: starledger target add "HAT-P-32 b" "02 04 10.25 +46 41 16.4" --epoch 2454420.44645 --period 2.1500082 --duration 0.13
+    """
+    ra, dec = parse_position(position)
+    with writing(archive) as session:
+        target = targets.add_target(session, name, ra, dec, epoch=epoch, period=period, duration=duration)
+        source = f"source {target.source_id}" if target.source_id is not None else "no source there yet"
+        say(f"{target.name}: {target.ra:.5f} {target.dec:+.5f}, {source}")
+
+
+@target_app.command("list")
+def target_list(archive: ArchiveOption = None) -> None:
+    """List the stars you follow.
+
+    Example: starledger target list
+    """
+    opened = open_archive(archive)
+    with reachable(opened.engine.url), Session(opened.engine) as session:
+        frame = targets.list_targets(session)
+    emit(lambda: rich_table(frame), {}, "table", None)
+
+
+@mask_app.command("frame")
+def mask_frame(
+    frame_id: Annotated[int, typer.Argument(metavar="FRAME", help="frame_id, as in the views light_curve and frame_quality.")],
+    reason: ReasonOption,
+    archive: ArchiveOption = None,
+) -> None:
+    """Mask a whole frame: its points get quality 2.
+
+    Example: starledger mask frame 17 --reason "satellite through the field"
+    """
+    with writing(archive) as session:
+        mask = masking.mask_frame(session, frame_id, reason, getpass.getuser())
+        say(f"mask {mask.annotation_id}: frame {frame_id}")
+
+
+@mask_app.command("point")
+def mask_point(
+    frame_id: Annotated[int, typer.Argument(metavar="FRAME", help="frame_id of the point.")],
+    source_id: Annotated[int, typer.Argument(metavar="SOURCE", help="source_id of the light curve.")],
+    reason: ReasonOption,
+    archive: ArchiveOption = None,
+) -> None:
+    """Mask one point of one light curve: it gets quality 2.
+
+    Example: starledger mask point 17 353311946868523137 --reason "cosmic ray"
+    """
+    with writing(archive) as session:
+        mask = masking.mask_point(session, frame_id, source_id, reason, getpass.getuser())
+        say(f"mask {mask.annotation_id}: frame {frame_id}, source {source_id}")
+
+
+@mask_app.command("product")
+def mask_product(
+    product_id: Annotated[int, typer.Argument(metavar="PRODUCT", help="product_id, as in the view good_master.")],
+    reason: ReasonOption = "",
+    undo: UndoOption = False,
+    archive: ArchiveOption = None,
+) -> None:
+    """Reject a product, such as a master flat: it is no longer used, and what it was used for is stale.
+
+    Example: starledger mask product 3 --reason "dew on the window"
+
+    Example: starledger mask product 3 --undo
+    """
+    with writing(archive) as session:
+        product = masking.unmask_product(session, product_id) if undo else masking.mask_product(session, product_id, reason)
+        said = "no longer marked bad" if undo else "marked bad"
+        say(f"product {product_id} ({product.kind}) is {said}; 'starledger reduce' makes anew what this changes")
+
+
+@mask_app.command("list")
+def mask_list(archive: ArchiveOption = None) -> None:
+    """List what was masked, by whom and why.
+
+    Example: starledger mask list
+    """
+    opened = open_archive(archive)
+    with reachable(opened.engine.url), Session(opened.engine) as session:
+        frame = masking.list_masks(session)
+    emit(lambda: rich_table(frame), {}, "table", None)
+
+
+@mask_app.command("remove")
+def mask_remove(
+    mask: Annotated[int, typer.Argument(metavar="MASK", help="Number of the masking, as 'mask list' shows it.")],
+    archive: ArchiveOption = None,
+) -> None:
+    """Take a masking of a frame or a point back.
+
+    Example: starledger mask remove 2
+    """
+    with writing(archive) as session:
+        masking.unmask(session, mask)
+        say(f"mask {mask} removed")
