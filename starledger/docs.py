@@ -19,11 +19,11 @@ import sqlalchemy as sa
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-import reduction.pipeline.order  # noqa: F401  (registers the steps)
 from db.flags import FLAG_TEXT, MASK_TEXT, Flag, Mask
 from db.tables import Base
 from db.views import VIEW_COLUMNS, VIEWS, create_views
-from reduction.pipeline.declaration import STEPS, Step
+from reduction.pipeline.declaration import Step
+from reduction.pipeline.order import STEPS
 from starledger.cli.app import app
 
 __all__ = ["PAGES", "commands", "commands_page", "examples", "flags_page", "schema_page", "steps_page", "write_pages"]

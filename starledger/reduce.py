@@ -23,7 +23,8 @@ from db.keys import next_id, now
 from db.tables import Config, Run, Task
 from reduction.files.raw_files import find_raw_files
 from reduction.headers.instrument import definitions_from
-from reduction.pipeline.declaration import STEPS, Unit, read_parameters
+from reduction.pipeline.declaration import Unit, read_parameters
+from reduction.pipeline.order import STEPS
 from reduction.pipeline.scheduler import Reporter, Runner, Tally
 from reduction.pipeline.writer import Ledger, sweep
 from starledger.archive import Archive
@@ -72,8 +73,6 @@ def reduce(
     list of Tally
         One per step: done now, done before, failed.
     """
-    import reduction.pipeline.order  # noqa: F401
-
     settings = _with_services(settings_for(archive, config), fetch)
     empty = check_inputs(paths, catalogues, archive.files)
     for path in empty:
@@ -120,8 +119,6 @@ def _path_at_head(message: str) -> Path | None:
 
 def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
     """The configuration file's content, checked; without one, that of the archive's last run."""
-    import reduction.pipeline.order  # noqa: F401
-
     if config is None:
         query = sa.select(Config.content).join(Run, Run.user_config_id == Config.config_id).order_by(Run.run_id.desc()).limit(1)
         with reachable(archive.engine.url), archive.engine.connect() as connection:

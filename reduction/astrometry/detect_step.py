@@ -28,7 +28,6 @@ class DetectParameters:
 
 @step(
     "detect",
-    per="frame",
     after=("calibrate",),
     plan=lambda context, _: frame_units(context.session, ("calibrate",)),
     version=2,

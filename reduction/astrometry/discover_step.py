@@ -50,7 +50,6 @@ def _plan(context: Context, _: DiscoverParameters) -> list[Unit]:
 
 @step(
     "discover",
-    per="field",
     after=("solve", "field"),
     plan=_plan,
     parameters=DiscoverParameters,

@@ -51,7 +51,6 @@ def _plan(context: Context, p: DistortionParameters) -> list[Unit]:
 
 @step(
     "distortion",
-    per="night",
     after=("solve", "discover"),
     plan=_plan,
     parameters=DistortionParameters,

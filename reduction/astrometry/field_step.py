@@ -38,7 +38,6 @@ class _Known:
 
 @step(
     "field",
-    per="frame",
     after=("solve",),
     plan=lambda context, _: frame_units(context.session, ("solve",)),
     parameters=FieldParameters,

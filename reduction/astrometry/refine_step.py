@@ -73,7 +73,6 @@ def _plan(context: Context, _: RefineParameters) -> list[Unit]:
 
 @step(
     "refine",
-    per="frame",
     after=("solve", "discover", "distortion"),
     plan=_plan,
     parameters=RefineParameters,

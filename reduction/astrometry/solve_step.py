@@ -81,7 +81,6 @@ def _other_channels(session: Session) -> dict[int, list[tuple[int, InputTask]]]:
 
 @step(
     "solve",
-    per="frame",
     after=("catalogue", "fetch", "detect"),
     plan=_plan,
     version=2,

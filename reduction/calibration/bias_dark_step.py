@@ -73,7 +73,6 @@ def _by_exptime_and_warmth(session: Session, p: DarkParameters) -> Callable[[Fra
 
 @step(
     "bias",
-    per="night",
     after=("classify", "detector"),
     plan=_bias_plan,
     complete=True,
@@ -90,7 +89,6 @@ def bias(context: Context, unit: Unit, p: BiasParameters) -> Output:
 
 @step(
     "dark",
-    per="night",
     after=("classify", "detector", "bias"),
     plan=_dark_plan,
     complete=True,

@@ -53,7 +53,6 @@ def _plan(context: Context, _: CalibrateParameters) -> list[Unit]:
 
 @step(
     "calibrate",
-    per="frame",
     after=("classify", "detector", "bias", "dark", "dark_scaling", "flat"),
     plan=_plan,
     version=3,

@@ -19,7 +19,8 @@ from reduction.calibration.kernels.cosmic_rays import cosmic_rays
 from reduction.calibration.master_choice import master_plane, zero_is_gone
 from reduction.calibration.raw_frame import raw_frame
 from reduction.files.product import read_calibrated
-from reduction.pipeline.declaration import STEPS, Context, read_parameters
+from reduction.pipeline.declaration import Context, read_parameters
+from reduction.pipeline.order import STEPS
 
 __all__ = ["MasterPlanes", "calibrated_pixels", "calibrated_planes", "object_pixels", "zero_level"]
 

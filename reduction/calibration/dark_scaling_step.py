@@ -58,7 +58,6 @@ def _pairs(darks: list[Any], min_ratio: float) -> Iterator[tuple[Any, Any]]:
 
 @step(
     "dark_scaling",
-    per="instrument",
     after=("dark",),
     plan=_plan,
     complete=True,

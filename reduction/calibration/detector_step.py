@@ -85,7 +85,6 @@ def _bias_night(where: _Where, biases: Mapping[_Where, object]) -> int:
 
 @step(
     "detector",
-    per="night",
     after=("classify",),
     plan=_plan,
     version=3,

@@ -69,7 +69,6 @@ def _plan(context: Context, p: FixedPatternParameters) -> list[Unit]:
 
 @step(
     "fixed_pattern",
-    per="night",
     after=("background",),
     plan=_plan,
     version=2,

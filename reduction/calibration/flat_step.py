@@ -32,7 +32,8 @@ from reduction.calibration.kernels.master_frames import dead_pixels, robust_mean
 from reduction.calibration.kernels.stack import MasterImage, stack_bands
 from reduction.files.product import read_image
 from reduction.files.scratch import Scratch
-from reduction.pipeline.declaration import STEPS, Context, InputTask, Output, Unit, parameter, read_parameters, step
+from reduction.pipeline.declaration import Context, InputTask, Output, Unit, parameter, read_parameters, step
+from reduction.pipeline.order import STEPS
 
 __all__ = ["FlatParameters", "LargeScaleFlatParameters", "flat", "large_scale_flat"]
 
@@ -111,7 +112,6 @@ def _best(each: FrameSet, large: Sequence[Any], better: float) -> Any | None:
 
 @step(
     "large_scale_flat",
-    per="night",
     after=("classify", "detector", "bias", "dark"),
     plan=_largescale_plan,
     complete=True,
@@ -135,7 +135,6 @@ def large_scale_flat(context: Context, unit: Unit, p: LargeScaleFlatParameters) 
 
 @step(
     "flat",
-    per="night",
     after=("classify", "detector", "bias", "dark", "large_scale_flat"),
     plan=_flat_plan,
     complete=True,

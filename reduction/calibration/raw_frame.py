@@ -15,7 +15,8 @@ from reduction.calibration.kernels.calibration import saturated_mask
 from reduction.calibration.kernels.overscan import Section, subtract_overscan
 from reduction.files.convert import read_raw
 from reduction.frames.kernels.bayer import Channel
-from reduction.pipeline.declaration import STEPS, Context, read_parameters
+from reduction.pipeline.declaration import Context, read_parameters
+from reduction.pipeline.order import STEPS
 
 __all__ = ["RawFrame", "raw_frame", "raw_path"]
 

@@ -51,7 +51,6 @@ def _plan(context: Context, _: CatalogueParameters) -> list[Unit]:
 
 @step(
     "catalogue",
-    per="catalogue",
     plan=_plan,
     parameters=CatalogueParameters,
     version=2,

@@ -192,7 +192,6 @@ def _survey(name: str, p: FetchParameters) -> tuple[Survey, str]:
 
 @step(
     "fetch",
-    per="piece of sky",
     after=("detect",),
     plan=_plan,
     parameters=FetchParameters,

@@ -53,7 +53,6 @@ def _corrections(session: Session) -> dict[int, _Word]:
 
 @step(
     "classify",
-    per="frame",
     after=("ingest",),
     plan=_plan,
     version=2,

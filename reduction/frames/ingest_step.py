@@ -56,7 +56,6 @@ def _plan(context: Context, _: IngestParameters) -> list[Unit]:
 
 @step(
     "ingest",
-    per="file",
     plan=_plan,
     version=3,
     parameters=IngestParameters,

@@ -74,7 +74,6 @@ def _groups(fields: Sequence[Field]) -> dict[int, list[Field]]:
 
 @step(
     "field_colours",
-    per="field",
     after=("discover",),
     plan=_plan,
     parameters=FieldColoursParameters,

@@ -96,7 +96,6 @@ def _plan(context: Context, _: MagnitudeFitParameters) -> list[Unit]:
 
 @step(
     "magnitude_fit",
-    per="field",
     after=("photometry",),
     plan=_plan,
     parameters=MagnitudeFitParameters,

@@ -35,7 +35,6 @@ def _plan(context: Context, _: StatisticsParameters) -> list[Unit]:
 
 @step(
     "statistics",
-    per="field",
     after=("magnitude_fit",),
     plan=_plan,
     parameters=StatisticsParameters,

@@ -23,7 +23,6 @@ def _plan(context: Context, _: BackgroundParameters) -> list[Unit]:
 
 @step(
     "background",
-    per="frame",
     after=("calibrate", "detect", "refine", "field", "discover"),
     plan=_plan,
     parameters=BackgroundParameters,

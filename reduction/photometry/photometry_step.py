@@ -56,7 +56,6 @@ def _plan(context: Context, _: PhotometryParameters) -> list[Unit]:
 
 @step(
     "photometry",
-    per="frame",
     after=("calibrate", "refine", "slots", "discover", "background", "fixed_pattern"),
     plan=_plan,
     parameters=PhotometryParameters,

@@ -37,7 +37,6 @@ class ShapesParameters:
 
 @step(
     "shapes",
-    per="frame",
     after=("detect", "refine"),
     plan=lambda context, _: frame_units(context.session, ("detect", "refine")),
     parameters=ShapesParameters,

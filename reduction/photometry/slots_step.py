@@ -36,7 +36,6 @@ def _plan(context: Context, _: SlotsParameters) -> list[Unit]:
 
 @step(
     "slots",
-    per="instrument",
     after=("detect",),
     plan=_plan,
     parameters=SlotsParameters,

@@ -23,9 +23,9 @@ from sqlalchemy.orm import Session
 from db.errors import ConfigurationError
 from db.tables import Base
 from reduction.files.product import write_calibrated, write_image, write_wcs
+from reduction.pipeline.order import STEPS, Line
 
 __all__ = [
-    "STEPS",
     "Context",
     "InputTask",
     "NewFile",
@@ -35,7 +35,6 @@ __all__ = [
     "Unit",
     "canonical",
     "parameter",
-    "put_in_order",
     "read_parameters",
     "step",
 ]
@@ -197,8 +196,7 @@ Plan = Callable[[Context, Any], list[Unit]]
 class Step:
     """The declaration of a step."""
 
-    name: str
-    per: str
+    line: Line
     version: int
     parameters: type[Any]
     after: tuple[str, ...]
@@ -209,7 +207,21 @@ class Step:
     together: bool
     second_chance: bool
     complete: bool
-    summary: str
+
+    @property
+    def name(self) -> str:
+        """Name on the command line and in `task.step`."""
+        return self.line.name
+
+    @property
+    def per(self) -> str:
+        """What it works on: 'file', 'frame', 'night', 'instrument', 'field', 'catalogue', 'piece of sky'."""
+        return self.line.per
+
+    @property
+    def summary(self) -> str:
+        """One sentence for people."""
+        return self.line.summary
 
     @property
     def in_pool(self) -> bool:
@@ -234,34 +246,9 @@ class Step:
             raise RuntimeError(f"step {self.name} writes {table.__tablename__} without declaring it")
 
 
-#: Every step by name; in the order of the night once `reduction.pipeline.order` is imported.
-STEPS: dict[str, Step] = {}
-
-
-def put_in_order() -> None:
-    """Bring `STEPS` into an order in which every step stands behind those it comes after.
-
-    Steps as deep in the night stand in the order of the alphabet, so the
-    order depends on the declarations alone.
-    """
-    depth: dict[str, int] = {}
-
-    def depth_of(name: str, below: tuple[str, ...] = ()) -> int:
-        if name in below or name not in STEPS:
-            raise RuntimeError(f"steps {' -> '.join((*below, name))}: a circle, or not declared")
-        if name not in depth:
-            depth[name] = max((1 + depth_of(other, (*below, name)) for other in STEPS[name].after), default=0)
-        return depth[name]
-
-    ordered = sorted(STEPS, key=lambda name: (depth_of(name), name))
-    for name in ordered:
-        STEPS[name] = STEPS.pop(name)
-
-
 def step(
     name: str,
     *,
-    per: str,
     plan: Plan,
     parameters: type[Any],
     version: int = 1,
@@ -277,9 +264,7 @@ def step(
     Parameters
     ----------
     name : str
-        Name on the command line and in `task.step`.
-    per : str
-        What it works on: 'file', 'frame', 'night', 'instrument', 'field', 'catalogue'.
+        A name of the list `reduction.pipeline.order.NIGHT`.
     plan : callable (context, parameters) -> list of Unit
         Everything the step could work on now; what is done is taken off by the runner.
     parameters : dataclass
@@ -300,10 +285,7 @@ def step(
     """
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
-        if name in STEPS:
-            raise RuntimeError(f"step {name}: declared twice")
-        summary = (body.__doc__ or "").strip().splitlines()[0]
-        STEPS[name] = Step(name, per, version, parameters, after, reads, writes, plan, body, together, second_chance, complete, summary)
+        STEPS.declare(Step(STEPS.line(name), version, parameters, after, reads, writes, plan, body, together, second_chance, complete))
         return body
 
     return declare

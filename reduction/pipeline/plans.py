@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.tables import Annotation, Exposure, Frame, Task
-from reduction.pipeline.declaration import STEPS, InputTask, Unit, canonical, read_parameters
+from reduction.pipeline.declaration import InputTask, Unit, canonical, read_parameters
+from reduction.pipeline.order import STEPS
 
 __all__ = ["done_tasks", "fingerprint", "frame_units", "masks", "night_key", "not_masked"]
 

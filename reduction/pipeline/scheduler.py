@@ -26,7 +26,8 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
 from db.tables import Task
-from reduction.pipeline.declaration import STEPS, Context, Output, Step, Unit, read_parameters
+from reduction.pipeline.declaration import Context, Output, Step, Unit, read_parameters
+from reduction.pipeline.order import STEPS
 from reduction.pipeline.writer import Ledger
 
 __all__ = ["Reporter", "Runner", "StepState", "Tally"]
@@ -87,7 +88,6 @@ _worker: dict[str, Any] = {}
 
 def _start_worker(url: sa.URL, files: Path, settings: Mapping[str, Any]) -> None:
     # The pool's modules register the steps; imported here since a spawned process starts empty.
-    import reduction.pipeline.order  # noqa: F401
 
     # An interrupt at the terminal reaches the whole group: the parent deals with it, the workers leave with the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -176,7 +176,6 @@ class Runner:
         retry: bool = False,
         reporter: Reporter | None = None,
     ) -> None:
-        import reduction.pipeline.order  # noqa: F401  (registers every step)
 
         self.engine = engine
         self.files = files

@@ -19,7 +19,8 @@ from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
 from db.tables import Base, Config, Exposure, Frame, Lineage, Product, RefusedFrame, Task
 from reduction.files.product import TEMPORARY_PREFIX
-from reduction.pipeline.declaration import STEPS, NewFile, Output, Rows, Step, Unit, canonical
+from reduction.pipeline.declaration import NewFile, Output, Rows, Step, Unit, canonical
+from reduction.pipeline.order import STEPS
 
 __all__ = ["Ledger", "sweep"]
 

@@ -1,1 +1,5 @@
-"""The command line."""
+"""The command line: a module for each group of commands."""
+
+from starledger.cli.app import main
+
+__all__ = ["main"]

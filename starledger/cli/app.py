@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,13 +15,11 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from db.errors import StarledgerError
+from reduction.pipeline.order import NIGHT, Line
 from starledger import __version__
 from starledger.archive import Archive, create_archive, open_archive
 from starledger.cli import archive, convert, demo, frames, header, query, solve
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
-
-if TYPE_CHECKING:
-    from reduction.pipeline.declaration import Step
 
 __all__ = ["app", "main", "run_steps"]
 
@@ -29,7 +27,7 @@ _console = Console(stderr=True)
 
 
 class _Commands(TyperGroup):
-    """Single steps are commands, too; they come with all of the numerics, and are imported when one of them is asked for, or the list."""
+    """Single steps are commands, too; what they import comes when one of them runs."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         self._add_steps()
@@ -41,12 +39,9 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def _add_steps(self) -> None:
-        import reduction.pipeline.order  # noqa: F401
-        from reduction.pipeline.declaration import STEPS
-
         steps = typer.Typer(rich_markup_mode="rich")
-        for step in STEPS.values():
-            _add_step(steps, step)
+        for line in NIGHT:
+            _add_step(steps, line)
         for name, command in typer.main.get_group(steps).commands.items():
             self.commands.setdefault(name, command)
 
@@ -148,7 +143,7 @@ def run_steps(
     raise typer.Exit(code)
 
 
-def _add_step(steps: typer.Typer, step: Step) -> None:
+def _add_step(steps: typer.Typer, step: Line) -> None:
     takes = step.per in ("file", "catalogue")
 
     def run_step(
@@ -173,7 +168,7 @@ def _add_step(steps: typer.Typer, step: Step) -> None:
 
     target = "frames/" if step.per == "file" else "field.ecsv" if takes else "--archive sqlite:///night.db"
     text = f"{step.summary}\n\nExample: starledger {step.name} {target}"
-    steps.command(step.name, help=text, rich_help_panel="Single steps, in order")(run_step_on if takes else run_step)
+    steps.command(step.name, help=text, rich_help_panel=f"Steps: {step.topic}")(run_step_on if takes else run_step)
 
 
 @app.command()
@@ -192,7 +187,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
     Example: starledger status --archive sqlite:///hatp32.db
     """
-    from reduction.pipeline.declaration import STEPS
+    from reduction.pipeline.order import STEPS
     from starledger.reduce import runner_for_reading
 
     opened = open_archive(archive, files)

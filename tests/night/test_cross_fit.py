@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mini_night import Work
 
-from reduction.pipeline.declaration import STEPS
+from reduction.pipeline.order import STEPS
 from starledger.demo import simulate_night
 
 DEPTH = 0.01

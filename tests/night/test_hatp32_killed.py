@@ -13,7 +13,7 @@ import pytest
 from killed import finish, kill_after, require_no_leftovers, start, words
 from mini_night import Work
 
-from reduction.pipeline.declaration import STEPS
+from reduction.pipeline.order import STEPS
 from starledger.archive import create_archive
 
 pytestmark = [

@@ -14,7 +14,7 @@ from astropy.table import Table
 from mini_night import N_CALIBRATION, N_OBJECT, Night, Work, command
 
 from db.views import VIEW_COLUMNS
-from reduction.pipeline.declaration import STEPS
+from reduction.pipeline.order import STEPS
 from starledger.demo import read_truth
 
 

@@ -14,7 +14,7 @@ import pytest
 from killed import finish, kill_after, require_no_leftovers, start, words
 from mini_night import N_OBJECT, Night, Work
 
-from reduction.pipeline.declaration import STEPS
+from reduction.pipeline.order import STEPS
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 

@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 from db.errors import AlgorithmFailed, StarledgerError
 from db.tables import Base
 from db.tables import Night as NightTable
-from reduction.pipeline.declaration import STEPS, Output, Rows, Step, Unit
+from reduction.pipeline.declaration import Output, Rows, Step, Unit
+from reduction.pipeline.order import STEPS
 from reduction.pipeline.scheduler import Tally
 from starledger.archive import create_archive, open_archive
 from starledger.reduce import runner_for_reading

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-import reduction.pipeline.order  # noqa: F401  (registers the steps: they say what a task's unit is)
 from db.engine import make_engine
 from db.tables import Base
-from reduction.pipeline.declaration import STEPS
+from reduction.pipeline.order import STEPS
 
 __all__ = ["Dump", "compare", "differences", "dump", "light_curves", "snapshot"]
 

@@ -18,7 +18,8 @@ from db.tables import Base
 from db.views import VIEWS
 from reduction.catalogues import columns
 from reduction.headers.instrument import definitions_from, identify
-from reduction.pipeline.declaration import STEPS, read_parameters
+from reduction.pipeline.declaration import read_parameters
+from reduction.pipeline.order import STEPS
 from starledger.archive import Archive
 from starledger.cli.app import app
 from starledger.docs import PAGES, commands, examples
