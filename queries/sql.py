@@ -56,7 +56,7 @@ _ACTS = (
     *("pg_replication_origin_", "pg_stat_reset", "pg_import_", "pg_notify", "pg_advisory_", "pg_try_advisory_", "set_config"),
     *("query_to_xml", "cursor_to_xml", "xpath_table", "ts_stat", "ts_rewrite", "crosstab", "connectby"),
 )
-#: One of them at the begin of a word (a digit is none: "1set_config" is two words to PostgreSQL), or such a name.
+#: One of them at the beginning of a word (a digit is none: "1set_config" is two words to PostgreSQL), or such a name.
 _ACT = re.compile(r"(?<![^\W\d])(?:" + "|".join(_ACTS) + r'|u&")', re.IGNORECASE)
 
 #: What SQLite may do for a SELECT.
@@ -73,7 +73,8 @@ def read_only(engine: Engine) -> Iterator[Connection]:
     """A connection of its own on which the database itself refuses to write; what it did is rolled back.
 
     SQLite: the file is opened to read only, and all but reading is refused (ATTACH, PRAGMA, load_extension). PostgreSQL: its
-    transactions are read-only and can be made nothing else after their first query.
+    transactions are read-only and can be made nothing else after their first query. Text that is not ours goes through `sql_rows`,
+    which takes one statement: a COMMIT among several would end the transaction.
     """
     with _sqlite_connection(engine) if is_sqlite(engine) else _postgresql_connection(engine) as connection:
         yield connection

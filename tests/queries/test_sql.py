@@ -14,6 +14,7 @@ from compare import snapshot
 from small_archive import SmallArchive
 
 import queries.sql
+from db.engine import make_engine
 from db.errors import ConfigurationError, StarledgerError
 from queries.parameters import with_values
 from queries.sql import read_only, sql_frame, sql_rows
@@ -317,6 +318,27 @@ def test_a_transaction_stays_read_only_and_leaves_nothing_behind(pair: dict[str,
     assert sql_frame(small.engine, held)["n"].item() == 0
     with pytest.raises(ConfigurationError, match="read-only transaction"):
         sql_frame(small.engine, f"WITH a AS ({WRITE} RETURNING 1) SELECT * FROM a")
+
+
+def test_session_and_transaction_are_read_only(pair: dict[str, SmallArchive]) -> None:
+    text = "SELECT current_setting('transaction_read_only') AS a, current_setting('default_transaction_read_only') AS b"
+    assert sql_frame(pair["postgresql"].engine, text).iloc[0].tolist() == ["on", "on"]
+    with pair["postgresql"].engine.connect() as connection:  # the pool's connections are as they were
+        assert connection.execute(sa.text(text)).one() == ("off", "off")
+
+
+def test_a_database_in_memory_is_only_read_meanwhile() -> None:
+    engine = make_engine("sqlite://", writer=True)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE run (host text)")
+        connection.exec_driver_sql("INSERT INTO run VALUES ('a')")
+    with pytest.raises(ConfigurationError, match="not authorized"):
+        sql_frame(engine, WRITE)
+    assert sql_frame(engine, "SELECT host FROM run")["host"].tolist() == ["a"]
+    with engine.begin() as connection:
+        connection.exec_driver_sql(WRITE)
+    assert sql_frame(engine, "SELECT host FROM run")["host"].tolist() == ["E"]
+    engine.dispose()
 
 
 def test_ordinary_words_are_no_functions(small: SmallArchive) -> None:
