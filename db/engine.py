@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
 
-__all__ = ["altering", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path"]
+__all__ = ["altering", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
 
 #: Before WAL, or SQLite ignores it.
 PAGE_SIZE = 16384
@@ -79,6 +79,17 @@ def make_engine(url: URL | str, *, writer: bool = False) -> Engine:
     return engine
 
 
+def sqlite_reader(path: Path) -> Engine:
+    """An engine for which SQLite opens the file to read only; it keeps no connection.
+
+    SQLite itself refuses every write on it, whatever the statement.
+    """
+    url = URL.create("sqlite", database=path.as_uri(), query={"mode": "ro", "uri": "true"})
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=sa.NullPool)
+    sa.event.listen(engine, "connect", _prepare_sqlite_reader)
+    return engine
+
+
 @contextmanager
 def altering(engine: Engine) -> Iterator[sa.Connection]:
     """A transaction that may rebuild tables.
@@ -125,6 +136,12 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA temp_store = MEMORY")
     cursor.close()
+    _add_mathematics(connection)
+
+
+def _prepare_sqlite_reader(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # each SELECT is its own transaction
+    connection.execute("PRAGMA temp_store = MEMORY")
     _add_mathematics(connection)
 
 

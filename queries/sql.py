@@ -1,43 +1,176 @@
-"""A person's own SELECT, which can read everything and write nothing."""
+"""A person's own SELECT, which can read everything and write nothing.
+
+No text is judged here: the database does that. Several statements in one text are refused by what is asked of it (a cursor of
+PL/pgSQL is opened for one statement that returns rows; `sqlite3` runs one), and writing by how it is asked (a file opened to
+read only and an authorizer; a read-only transaction that is always rolled back, on a connection that is thrown away).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
+import numpy as np
+import psycopg2
+from psycopg2.extensions import encodings
 from sqlalchemy.engine import Connection, Engine
 
-from db.engine import is_sqlite
+from db.engine import is_sqlite, reachable, sqlite_path, sqlite_reader
 from db.errors import ArchiveUnavailable, ConfigurationError
 from queries.dataframe import data_frame
+from queries.parameters import with_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_only", "sql_frame"]
+__all__ = ["read_only", "sql_frame", "sql_rows"]
 
-_VERBS = ("select", "with", "values", "explain", "table")
-#: Text in which a semicolon ends nothing and a colon names no parameter: strings, quoted names, comments.
-_OPAQUE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$", re.DOTALL)
+#: Rows that are fetched at a time.
+PIECE = 10_000
+
+_ERRORS = (sqlite3.Error, sqlite3.Warning, psycopg2.Error, ValueError, OverflowError)
+
+#: Before the statement. The first line outlives the transaction; cursors are else planned for their first rows only.
+_SESSION = "SET default_transaction_read_only = on; SET standard_conforming_strings = on; SET cursor_tuple_fraction = 1"
+#: Rows come from a cursor that PL/pgSQL opened: it takes one statement that returns rows, and the text comes to it as data.
+_OPEN = """DO $do$
+DECLARE rows CONSTANT refcursor := 'starledger_rows';
+BEGIN
+  OPEN rows NO SCROLL FOR EXECUTE current_setting('starledger.statement');
+END
+$do$"""
+_FETCH = "FETCH {} FROM starledger_rows"
+
+#: Functions of PostgreSQL that act beyond the transaction (on files, on other sessions and servers, on locks), write large objects
+#: (which versions before 16 let a read-only transaction do), change who asks, or run text of their own. A name can be spelled in one
+#: way only, but for case and for U&"...", so a text without these words names none of them: there is no text to understand for that.
+#: Still this is no wall: a function or a view that somebody made can do what its maker may do, and a list is never complete. The real
+#: wall is a role that has no right but to read.
+_ACTS = (
+    *("pg_read_", "pg_ls_", "pg_stat_file", "pg_file_", "lo_import", "lo_export", "lo_creat", "lo_from_bytea", "lo_put", "lo_unlink"),
+    *("lo_truncate", "lowrite", "dblink", "pg_terminate_", "pg_cancel_", "pg_reload_", "pg_rotate_", "pg_switch_", "pg_promote"),
+    *("pg_create_", "pg_drop_", "pg_copy_", "pg_backup_", "pg_start_backup", "pg_stop_backup", "pg_wal_replay_", "pg_logical_", "pg_log_"),
+    *("pg_replication_origin_", "pg_stat_reset", "pg_import_", "pg_notify", "pg_advisory_", "pg_try_advisory_", "set_config"),
+    *("query_to_xml", "cursor_to_xml", "xpath_table", "ts_stat", "ts_rewrite", "crosstab", "connectby"),
+)
+#: One of them at the beginning of a word (a digit is none: "1set_config" is two words to PostgreSQL), or such a name.
+_ACT = re.compile(r"(?<![^\W\d])(?:" + "|".join(_ACTS) + r'|u&")', re.IGNORECASE)
+
+#: What SQLite may do for a SELECT.
+_READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+
+#: PostgreSQL's states: a cursor cannot be opened for this; not in a read-only transaction; not made read-write after a query.
+_REFUSED = ("42P11", "25006", "25001")
+_SQLITE_REFUSED = ("not authorized", "authorization denied", "readonly database", "one statement at a time")
+_HINT = "give one statement such as SELECT or WITH; commands such as 'starledger mask' change the archive"
 
 
 @contextmanager
 def read_only(engine: Engine) -> Iterator[Connection]:
-    """A connection whose transaction the database itself keeps from writing."""
-    if is_sqlite(engine):
-        with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA query_only = ON")
-            try:
-                yield connection
-            finally:
-                # The connection goes back to the pool, where a writer may take it.
-                connection.exec_driver_sql("PRAGMA query_only = OFF")
-        return
-    with engine.connect().execution_options(postgresql_readonly=True) as connection:
+    """A connection of its own on which the database itself refuses to write; what it did is rolled back.
+
+    SQLite: the file is opened to read only, and all but reading is refused (ATTACH, PRAGMA, load_extension). PostgreSQL: its
+    transactions are read-only and can be made nothing else after their first query. Text that is not ours goes through `sql_rows`,
+    which takes one statement: a COMMIT among several would end the transaction.
+    """
+    with _sqlite_connection(engine) if is_sqlite(engine) else _postgresql_connection(engine) as connection:
         yield connection
+
+
+@contextmanager
+def _sqlite_connection(engine: Engine) -> Iterator[Connection]:
+    path = sqlite_path(engine.url)
+    reader = sqlite_reader(path) if path is not None else engine  # a database in memory is its connection
+    with reader.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        with suppress(sqlite3.OperationalError):
+            # At its first use SQLite declares the table it stands for, which the authorizer would see as CREATE TABLE.
+            driver.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')")
+        driver.set_authorizer(_authorize)
+        try:
+            yield connection
+        finally:
+            driver.set_authorizer(None)
+
+
+def _authorize(action: int, _one: str | None, name: str | None, _database: str | None, _view: str | None) -> int:
+    if action not in _READING or (action == sqlite3.SQLITE_FUNCTION and (name or "").lower() == "load_extension"):
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+@contextmanager
+def _postgresql_connection(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        # Not back to the pool: a session keeps advisory locks and settings.
+        connection.detach()
+        driver: Any = connection.connection.dbapi_connection
+        with driver.cursor() as cursor:
+            cursor.execute(_SESSION)
+        driver.commit()
+        driver.set_session(readonly=True)
+        yield connection  # its close rolls back
+
+
+@contextmanager
+def sql_rows(
+    engine: Engine, text: str, parameters: Mapping[str, Any] | None = None
+) -> Iterator[tuple[list[str], Iterator[tuple[Any, ...]]]]:
+    """Names of the columns, and the rows of one SELECT statement as they are fetched: memory holds `PIECE` of them.
+
+    Parameters, errors: see `sql_frame`. Rows can be had until the context is left.
+    """
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in (parameters or {}).items()}
+    with ExitStack() as stack:
+        with reachable(engine.url), _told(text):
+            connection = stack.enter_context(read_only(engine))
+        driver: Any = connection.connection.dbapi_connection
+        cursor = driver.cursor()
+        stack.callback(cursor.close)
+        with _told(text):
+            if is_sqlite(engine):
+                fetch = _run_sqlite(cursor, text, values)
+            else:
+                fetch = _run_postgresql(driver, cursor, text, values)
+            first = fetch()
+        if cursor.description is None:
+            raise _refused(text, "it returns no rows" if text.strip(" ;\n\r\t") else "it is empty")
+        yield [column[0] for column in cursor.description], _rows(text, first, fetch)
+
+
+def _run_sqlite(cursor: Any, text: str, values: Mapping[str, Any]) -> Callable[[], list[tuple[Any, ...]]]:
+    # SQLite finds :name itself; the driver takes no semicolons after the first.
+    cursor.execute(text.strip().rstrip(";"), values)
+    return lambda: list(cursor.fetchmany(PIECE))
+
+
+def _run_postgresql(driver: Any, cursor: Any, text: str, values: Mapping[str, Any]) -> Callable[[], list[tuple[Any, ...]]]:
+    encoding = encodings[driver.encoding]
+    statement = with_values(text, values, lambda value: str(cursor.mogrify("%s", (value,)), encoding))
+    if found := _ACT.search(statement):
+        reason = 'no name can be spelled with U&"' if found[0][-1] == '"' else f"it says {found[0]}, and such functions do more than read"
+        raise _refused(text, reason)
+    # That this is the transaction's first query matters: after it, PostgreSQL lets nothing make the transaction read-write.
+    cursor.execute("SELECT set_config('starledger.statement', %s, true)", (statement,))
+    cursor.execute(_OPEN)
+
+    def fetch() -> list[tuple[Any, ...]]:
+        cursor.execute(_FETCH.format(PIECE))
+        return list(cursor.fetchall())
+
+    return fetch
+
+
+def _rows(text: str, piece: list[tuple[Any, ...]], fetch: Callable[[], list[tuple[Any, ...]]]) -> Iterator[tuple[Any, ...]]:
+    while piece:
+        yield from piece
+        if len(piece) < PIECE:
+            return
+        with _told(text):
+            piece = fetch()
 
 
 def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -64,46 +197,39 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
     ArchiveUnavailable
         When the database cannot be reached or is locked.
     """
-    statement = _single(text)
-    with read_only(engine) as connection:
-        try:
-            result = connection.execute(sa.text(statement), dict(parameters or {}))
-            names = list(result.keys())
-            rows = result.all()
-        except sa.exc.DBAPIError as error:
-            raise _readable(error) from error
-        except sa.exc.StatementError as error:
-            reason = _first_line(error.orig or error)
-            raise ConfigurationError(reason, where="sql", hint="give a value for every :name", code="sql.parameter") from error
-    return data_frame(rows, names)
+    with sql_rows(engine, text, parameters) as (names, rows):
+        return data_frame(rows, names)
 
 
-def _single(text: str) -> str:
-    """The one statement, with the colons that name no parameter escaped."""
-    statement = text.strip().rstrip(";").rstrip()
-    bare = _OPAQUE.sub(" ", statement).strip()
-    verb = re.match(r"[(\s]*(\w*)", bare)
-    if verb is None or verb[1].lower() not in _VERBS:
-        raise ConfigurationError(
-            f"only statements that read are taken, not {verb[1].upper() if verb and verb[1] else 'this'}",
-            where="sql",
-            hint="begin with SELECT or WITH; commands such as 'starledger mask' change the archive",
-            code="sql.verb",
-        )
-    if ";" in bare:
-        raise ConfigurationError("more than one statement", where="sql", hint="give one at a time", code="sql.many")
-    return _OPAQUE.sub(lambda found: found[0].replace(":", r"\:"), statement)
+@contextmanager
+def _told(text: str) -> Iterator[None]:
+    """Errors of the drivers in one line that a person can read."""
+    try:
+        yield
+    except _ERRORS as error:
+        raise _readable(error, text) from error
 
 
-def _readable(error: sa.exc.DBAPIError) -> ConfigurationError | ArchiveUnavailable:
-    reason = _first_line(error.orig or error)
-    if "locked" in reason or "busy" in reason or error.connection_invalidated:
+def _readable(error: Exception, text: str) -> ConfigurationError | ArchiveUnavailable:
+    reason = _first_line(error)
+    state = getattr(error, "pgcode", None)
+    lost = isinstance(error, psycopg2.OperationalError) and state is None
+    if (isinstance(error, sqlite3.OperationalError) and ("locked" in reason or "busy" in reason)) or lost:
         return ArchiveUnavailable(reason, where="sql", hint="try again", code="archive.unreachable")
-    if "readonly database" in reason or "read-only transaction" in reason:
-        return ConfigurationError(reason, where="sql", hint="sql only reads; commands such as 'starledger mask' write", code="sql.write")
+    if state in _REFUSED or any(words in reason for words in _SQLITE_REFUSED):
+        return _refused(text, reason)
+    if "binding" in reason or "can't adapt" in reason:
+        return ConfigurationError(reason, where="sql", hint="give a value for every :name", code="sql.parameter")
     return ConfigurationError(reason, where="sql", hint="docs/cookbook.md has examples that work on both engines", code="sql.error")
+
+
+def _refused(text: str, reason: str) -> ConfigurationError:
+    begin = " ".join(text.split())
+    begin = f"{begin[:40]}..." if len(begin) > 43 else begin
+    message = f"only one statement that reads is taken, not '{begin}' ({reason})"
+    return ConfigurationError(message, where="sql", hint=_HINT, code="sql.refused")
 
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return lines[0].partition(" (Background")[0] if lines else type(error).__name__
+    return lines[0] if lines else type(error).__name__

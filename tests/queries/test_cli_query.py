@@ -104,6 +104,7 @@ def test_table_for_people(small: SmallArchive, call) -> None:
         (["mask", "product", "1"], ConfigurationError, "needs a reason"),
         (["mask", "product", "1", "--undo"], ConfigurationError, "was not rejected"),
         (["sql", "DROP TABLE target"], ConfigurationError, "DROP"),
+        (["sql", "SELECT 1; DELETE FROM target"], ConfigurationError, "only one statement that reads"),
         (["sql", "SELECT :a", "-p", "a"], ConfigurationError, "NAME=VALUE"),
         (["target", "add", "x", "somewhere"], ConfigurationError, "no position"),
         (["mask", "frame", "999", "--reason", "x"], ConfigurationError, "no frame"),
