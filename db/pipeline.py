@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["Annotation", "Config", "Lineage", "Product", "Run", "Task"]
+__all__ = ["Annotation", "Config", "Lineage", "Product", "Run", "StepCheck", "Task"]
 
 
 class Config(Base):
@@ -54,6 +54,7 @@ class Task(Base):
     __table_args__ = (
         sa.UniqueConstraint("step", "unit", "input_hash"),
         sa.Index(None, "frame_id"),
+        sa.Index(None, "step", "frame_id"),
         {"comment": "Units of work: one step on one file, frame, night, instrument or field"},
     )
 
@@ -70,6 +71,27 @@ class Task(Base):
     finished: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When it was done or failed")
     error_code: Mapped[str | None] = column(sa.String(64), "", "Stable code of the error, when failed", null=True)
     message: Mapped[str | None] = column(sa.Text, "", "The error's one line, or a remark of the step", null=True)
+    facts: Mapped[str] = column(
+        sa.String(64),
+        "",
+        "SHA-256 of what it depended on besides its input tasks, such as how other steps work; '' for nothing",
+        default="",
+    )
+    path: Mapped[str | None] = column(sa.Text, "", "Absolute path of the file, where the step works on files", null=True)
+    is_stale: Mapped[int] = column(
+        sa.SmallInteger, "", "1 when something that it was made from was made anew or has failed since, else 0", default=0
+    )
+
+
+class StepCheck(Base):
+    """What a step's pending work depended on when all of it was last worked: as long as that is the same, nothing is pending."""
+
+    __tablename__ = "step_check"
+    __table_args__ = {"comment": "What there was when a step had last nothing pending"}
+
+    step: Mapped[str] = key(sa.String(32), "Name of the step")
+    guard: Mapped[str] = column(sa.String(64), "", "SHA-256 over parameters, the tasks of the step and of its inputs, and what people said")
+    rules: Mapped[str] = column(sa.String(64), "", "SHA-256 over what its rules choose from, such as masters and catalogues; '' for none")
 
 
 class Lineage(Base):

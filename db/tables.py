@@ -20,7 +20,7 @@ from db.frames import (
 )
 from db.lightcurves import BestSlot, LightcurveStatistics, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
 from db.photometry import N_SLOT, FrameBackground, Measurement, PhotometrySlot
-from db.pipeline import Annotation, Config, Lineage, Product, Run, Task
+from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
     "N_SLOT",
@@ -67,6 +67,7 @@ __all__ = [
     "SourceMagnitude",
     "SourceName",
     "SourceNeighbour",
+    "StepCheck",
     "Target",
     "Task",
     "TypeCorrection",

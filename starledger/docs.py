@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -97,8 +97,13 @@ def _page(*parts: str) -> str:
     return "\n\n".join(part for part in (parts[0], _GENERATED, *parts[1:]) if part) + "\n"
 
 
-def _links(tables: Sequence[type[Base]]) -> str:
-    return ", ".join(f"[{table.__tablename__}](schema.md#{table.__tablename__})" for table in tables) or "nothing"
+def _links(tables: Iterable[type[Base]]) -> str:
+    return (
+        ", ".join(
+            f"[{table.__tablename__}](schema.md#{table.__tablename__})" for table in sorted(tables, key=lambda table: table.__tablename__)
+        )
+        or "nothing"
+    )
 
 
 # Steps

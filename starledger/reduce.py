@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import socket
 import subprocess
@@ -26,7 +25,7 @@ from reduction.headers.instrument import definitions_from
 from reduction.pipeline.declaration import Unit, read_parameters
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.scheduler import Reporter, Runner, Tally
-from reduction.pipeline.writer import Ledger, sweep
+from reduction.pipeline.writer import Writer, sweep
 from starledger.archive import Archive
 
 __all__ = ["exit_code", "reduce", "runner_for_reading", "settings_for"]
@@ -104,17 +103,11 @@ def runner_for_reading(archive: Archive) -> Runner:
 
 
 def _failed_files(archive: Archive) -> list[Path]:
-    """Files that could not be taken in and still lie where they were: they have no row of their own but their task's message."""
-    query = sa.select(Task.message).where(Task.step == "ingest", Task.status == "failed").order_by(Task.task_id)
+    """Files that could not be taken in and still lie where they were."""
+    query = sa.select(Task.path).where(Task.step == "ingest", Task.status == "failed", Task.path.is_not(None)).order_by(Task.task_id)
     with archive.engine.connect() as connection:
-        found = [_path_at_head(str(message)) for message in connection.execute(query).scalars()]
-    return [path for path in found if path is not None]
-
-
-def _path_at_head(message: str) -> Path | None:
-    """The file that a message begins with, where it exists; its path may hold a colon itself."""
-    heads = (Path(message[: mark.start()]) for mark in re.finditer(": ", message))
-    return next((path for path in heads if path.is_absolute() and path.is_file()), None)
+        found = [Path(str(path)) for path in connection.execute(query).scalars()]
+    return [path for path in found if path.is_file()]
 
 
 def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
@@ -194,7 +187,7 @@ def _make_folder(files: Path) -> None:
 def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> Iterator[tuple[int, Any]]:
     """A row of `run`, begun now and ended with an exit code, or with the error's; `keep`: settings hold for later runs even when empty."""
     with archive.engine.begin() as connection:
-        user_config = Ledger(archive.engine, archive.files, 0).config(connection, "user", settings) if settings or keep else None
+        user_config = Writer(archive.engine, archive.files, 0).config(connection, "user", settings) if settings or keep else None
         run_id = next_id(connection, Run.run_id)
         connection.execute(
             sa.insert(Run).values(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from db.errors import FrameUnusable
-from db.tables import CalibratedFrame, Detection, Frame, Product
+from db.tables import Detection, Frame
 from reduction.astrometry.kernels.detection import extract as extract_stars
 from reduction.astrometry.kernels.trailing import trailing
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
-from reduction.pipeline.plans import frame_units
+from reduction.pipeline.inputs import Own
 
 __all__ = ["DetectParameters", "detect"]
 
@@ -28,14 +28,12 @@ class DetectParameters:
 
 @step(
     "detect",
-    after=("calibrate",),
-    plan=lambda context, _: frame_units(context.session, ("calibrate",)),
+    inputs=(Own("calibrate"),),
     version=2,
     parameters=DetectParameters,
-    reads=(Frame, CalibratedFrame, Product),
     writes=(Detection, Frame),
 )
-def detect(context: Context, unit: Unit, p: DetectParameters) -> Output:
+def detect(context: Context, unit: Unit[None], p: DetectParameters) -> Output:
     """Detect stars and measure their positions and shapes."""
     planes = calibrated_planes(context, int(unit.key))
     found = extract_stars(planes["SCI"], planes["VAR"], planes["MASK"], threshold=p.threshold, min_area=p.min_area)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from db.tables import Detection, Field, FirstSolution, Frame, Source
+from db.tables import Field, FirstSolution, Frame, Source
 from reduction.astrometry.detections import detections_of
 from reduction.astrometry.kernels.clustering import cluster_detections, match_sky
 from reduction.astrometry.solutions import first_solution
@@ -18,6 +18,7 @@ from reduction.catalogues.intake import source_columns
 from reduction.catalogues.kernels.colours import assumed_colour
 from reduction.catalogues.kernels.identifiers import new_source_ids
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Grouped, Members
 from reduction.pipeline.plans import done_tasks
 
 __all__ = ["DiscoverParameters", "discover"]
@@ -36,7 +37,7 @@ class DiscoverParameters:
     min_snr: float = parameter(5.0, "", "least signal-to-noise ratio of a detection")
 
 
-def _plan(context: Context, _: DiscoverParameters) -> list[Unit]:
+def _plan(context: Context, _: DiscoverParameters) -> list[Unit[None]]:
     """Each field, made from the solutions of all its frames."""
     session = context.session
     solved = done_tasks(session, "solve")
@@ -50,13 +51,12 @@ def _plan(context: Context, _: DiscoverParameters) -> list[Unit]:
 
 @step(
     "discover",
-    after=("solve", "field"),
     plan=_plan,
+    inputs=(Members("solve"), Grouped("field")),
     parameters=DiscoverParameters,
-    reads=(Frame, Field, Detection, FirstSolution, Source),
     writes=(Source,),
 )
-def discover(context: Context, unit: Unit, p: DiscoverParameters) -> Output:
+def discover(context: Context, unit: Unit[None], p: DiscoverParameters) -> Output:
     """Cluster detections that match no known source over a field's frames, and make sources of them."""
     session = context.session
     field = session.get_one(Field, int(unit.key))

@@ -9,12 +9,13 @@ import numpy as np
 import sqlalchemy as sa
 
 from db.errors import AlgorithmFailed
-from db.tables import Detection, Distortion, FirstSolution, Frame, Source
+from db.tables import Distortion, FirstSolution, Frame
 from reduction.astrometry.kernels.distortion import fit_distortion
 from reduction.astrometry.solutions import first_solution
 from reduction.astrometry.standards import BRIGHTEST, standards
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
-from reduction.pipeline.plans import done_tasks, fingerprint, night_key
+from reduction.pipeline.inputs import Members, Worked
+from reduction.pipeline.plans import done_tasks, night_key
 
 __all__ = ["DistortionParameters", "distortion"]
 
@@ -28,7 +29,7 @@ class DistortionParameters:
     radius: float = parameter(1.0, "pixel", "a detection this close to a source is that source")
 
 
-def _plan(context: Context, p: DistortionParameters) -> list[Unit]:
+def _plan(context: Context, p: DistortionParameters) -> list[Unit[tuple[int, ...]]]:
     """Each night of a set-up and channel with enough solved frames: the first 4, 8, 16 ... so that a frame more changes nothing yet."""
     session = context.session
     solved = done_tasks(session, "solve")
@@ -44,24 +45,23 @@ def _plan(context: Context, p: DistortionParameters) -> list[Unit]:
         used = members[: p.min_frames * 2 ** int(np.log2(len(members) / p.min_frames))]
         night_id = int(key.rsplit("/", 1)[1])
         frames, tasks = [frame_id for frame_id, _ in used], tuple(task for _, task in used)
-        facts = fingerprint("discover", context.settings)
-        units.append(Unit(key, f"night {night_id}, {len(used)} frames", tasks, facts, night_id=night_id, payload={"frames": frames}))
+        facts = context.step.facts(context.settings)
+        units.append(Unit(key, f"night {night_id}, {len(used)} frames", tasks, facts, night_id=night_id, payload=tuple(frames)))
     return units
 
 
 @step(
     "distortion",
-    after=("solve", "discover"),
     plan=_plan,
+    inputs=(Members("solve"), Worked("discover")),
     parameters=DistortionParameters,
-    reads=(Frame, FirstSolution, Detection, Source),
     writes=(Distortion,),
 )
-def distortion(context: Context, unit: Unit, p: DistortionParameters) -> Output:
+def distortion(context: Context, unit: Unit[tuple[int, ...]], p: DistortionParameters) -> Output:
     """Fit the distortion that the night's frames have in common, to catalogue stars and discovered sources."""
     session = context.session
     pairs = []
-    for frame_id in unit.payload["frames"]:
+    for frame_id in unit.payload:
         frame, first = session.get_one(Frame, frame_id), session.get_one(FirstSolution, frame_id)
         error = float(np.hypot(first.rms_x, first.rms_y) / np.sqrt(2.0))
         found = standards(session, frame, first_solution(session, frame_id), error, p.radius)

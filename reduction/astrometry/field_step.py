@@ -16,7 +16,7 @@ from db.tables import Field, FirstSolution, Frame
 from reduction.astrometry.kernels.footprint import overlap_fraction
 from reduction.astrometry.kernels.wcs import unit_vectors
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
-from reduction.pipeline.plans import frame_units
+from reduction.pipeline.inputs import Own
 
 __all__ = ["FieldParameters", "field"]
 
@@ -38,14 +38,12 @@ class _Known:
 
 @step(
     "field",
-    after=("solve",),
-    plan=lambda context, _: frame_units(context.session, ("solve",)),
+    inputs=(Own("solve"),),
     parameters=FieldParameters,
-    reads=(Frame, FirstSolution, Field),
     writes=(Field, Frame),
     together=True,
 )
-def field(context: Context, units: Sequence[Unit], p: FieldParameters) -> dict[str, Output]:
+def field(context: Context, units: Sequence[Unit[None]], p: FieldParameters) -> dict[str, Output]:
     """Assign solved frames to fields; airmass and Moon distance of their centres."""
     session = context.session
     known = _known_fields(session)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.tables import (
     CalibratedFrame,
-    Detection,
     DetectionMatch,
     Distortion,
     FirstSolution,
     Frame,
     FrameCoverage,
     Product,
-    Source,
     WcsSolution,
 )
 from reduction.astrometry.detections import stars_of
@@ -33,8 +31,9 @@ from reduction.astrometry.kernels.trailing import Trailing, trailing
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.astrometry.solutions import solution_columns
 from reduction.astrometry.standards import BRIGHTEST, Standards, standards
-from reduction.pipeline.declaration import Context, InputTask, NewFile, Output, Rows, Unit, parameter, step
-from reduction.pipeline.plans import done_tasks, fingerprint, frame_units, night_key
+from reduction.files.product import write_wcs
+from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import OfNight, Own, Untracked, Worked
 
 __all__ = ["RefineParameters", "refine"]
 
@@ -57,33 +56,25 @@ class RefineParameters:
     disturbed: float = parameter(1.6, "", "a frame whose residuals exceed the night's by this factor gets a warning")
 
 
-def _plan(context: Context, _: RefineParameters) -> list[Unit]:
-    """Every solved frame, with its night's distortion where there is one."""
-    session = context.session
-    nights = done_tasks(session, "distortion")
-    query = sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id).where(Frame.type == "object")
-    extra: dict[int, tuple[InputTask, ...]] = {}
-    for row in session.execute(query):
-        task = nights.get(night_key(row.setup_id, row.channel, row.night_id))
-        extra[row.frame_id] = () if task is None else (task,)
-    facts = fingerprint("discover", context.settings)
-    units = frame_units(session, ("calibrate", "detect", "solve"), extra=extra, facts=facts)
-    return [replace(unit, payload={"night": bool(extra[int(unit.key)])}) for unit in units]
-
-
 @step(
     "refine",
-    after=("solve", "discover", "distortion"),
-    plan=_plan,
+    inputs=(
+        Own("calibrate"),
+        Own("detect"),
+        Own("solve"),
+        OfNight("distortion", needed=False),
+        Worked("discover"),
+        Untracked("field_colours"),
+    ),
+    products=(Kind("calibrated", passing=True),),
     parameters=RefineParameters,
-    reads=(Frame, FirstSolution, Distortion, Detection, Source, CalibratedFrame, Product),
     writes=(WcsSolution, DetectionMatch, FrameCoverage, CalibratedFrame),
 )
-def refine(context: Context, unit: Unit, p: RefineParameters) -> Output:
+def refine(context: Context, unit: Unit[None], p: RefineParameters) -> Output:
     """Fit each frame once more, with the night's distortion and discovered sources as secondary standards; match its detections."""
     session = context.session
     frame, first = session.get_one(Frame, int(unit.key)), session.get_one(FirstSolution, int(unit.key))
-    night = _night(session, frame) if unit.payload["night"] else None
+    night = _night(session, frame) if unit.has("distortion") else None
     alone = _alone(session, frame, first, p)
     final = (_with_night(session, frame, alone, night, p) if night is not None else None) or alone
     found = standards(session, frame, final.solution, final.error, p.radius)
@@ -211,4 +202,4 @@ def _with_wcs(context: Context, calibrated: CalibratedFrame, name: str, cards: M
     if calibrated.product_id is None:
         return None
     path = context.session.get_one(Product, calibrated.product_id).path
-    return context.write_with_wcs(calibrated.product_id, str(path), name, cards)
+    return context.product("calibrated", name, partial(write_wcs, context.files / str(path), cards=cards), replaces=calibrated.product_id)

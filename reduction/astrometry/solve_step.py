@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, FrameUnusable
-from db.tables import Catalogue, CatalogueCoverage, Detection, Exposure, FirstSolution, Frame, Source
+from db.tables import Exposure, FirstSolution, Frame
 from reduction.astrometry.blind import DEFAULT_INDEX_DIR
+from reduction.astrometry.channels import OtherChannels
 from reduction.astrometry.detections import detections_of, stars_of
 from reduction.astrometry.diagnosis import failure
 from reduction.astrometry.kernels.distortion import Pairs, distortion_of, fit_with_distortion
@@ -24,16 +25,14 @@ from reduction.astrometry.search import Search, StarImages, around, blindly, fro
 from reduction.astrometry.solutions import first_solution, solution_columns
 from reduction.astrometry.sources import julian_year, sources_near
 from reduction.calibration.raw_frame import raw_path
-from reduction.catalogues.held import HeldCatalogues
+from reduction.catalogues.held import CoveringCatalogues
 from reduction.files.convert import read_header
 from reduction.frames.kernels.bayer import Channel
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
-from reduction.pipeline.plans import done_tasks, frame_units
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Own
 
 __all__ = ["SolveParameters", "solve"]
 
-#: A catalogue that begins this far (deg) beyond a frame cannot have stars on it.
-_AROUND = 1.0
 #: Largest distance (pixel) of a star of one colour from its place in another: lateral colour of a poor lens.
 _LATERAL = 2.0
 
@@ -53,43 +52,15 @@ class SolveParameters:
     )
 
 
-def _plan(context: Context, _: SolveParameters) -> list[Unit]:
-    """Every object frame, with the catalogues that can cover it: one loaded later makes only those frames pending."""
-    session = context.session
-    held, channels = HeldCatalogues(session), _other_channels(session)
-    columns = (Frame.frame_id, Frame.exposure_id, Frame.nx, Frame.ny, Frame.raw_step)
-    query = sa.select(*columns, Exposure.pointing_ra, Exposure.pointing_dec, Exposure.pixel_scale).join(Exposure)
-    extra: dict[int, tuple[InputTask, ...]] = {}
-    for row in session.execute(query):
-        diagonal = float(np.hypot(row.nx, row.ny)) * row.raw_step * (row.pixel_scale or 0.0) / 3600
-        catalogues = held.tasks(row.pointing_ra, row.pointing_dec, diagonal + _AROUND)
-        others = tuple(task for other, task in channels.get(row.exposure_id, ()) if other != row.frame_id)
-        extra[row.frame_id] = catalogues + others
-    return frame_units(session, ("detect",), extra=extra)
-
-
-def _other_channels(session: Session) -> dict[int, list[tuple[int, InputTask]]]:
-    """Frames of each Bayer exposure with their detections, any of which may be the one to follow."""
-    done = done_tasks(session, "detect")
-    found: dict[int, list[tuple[int, InputTask]]] = {}
-    query = sa.select(Frame.exposure_id, Frame.frame_id).where(Frame.channel != "mono", Frame.type == "object").order_by(Frame.frame_id)
-    for exposure_id, frame_id in session.execute(query):
-        if (task := done.get(str(frame_id))) is not None:
-            found.setdefault(exposure_id, []).append((frame_id, InputTask(task.task_id, task.input_hash, "channel")))
-    return found
-
-
 @step(
     "solve",
-    after=("catalogue", "fetch", "detect"),
-    plan=_plan,
+    inputs=(Own("detect"), CoveringCatalogues("catalogue"), OtherChannels("detect")),
     version=2,
     parameters=SolveParameters,
-    reads=(Frame, Exposure, Detection, Source, Catalogue, CatalogueCoverage, FirstSolution),
     writes=(FirstSolution,),
     second_chance=True,
 )
-def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
+def solve(context: Context, unit: Unit[None], p: SolveParameters) -> Output:
     """Find each frame's plate solution: header WCS, pointing, blind, or a neighbour, then a fit with distortion."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
@@ -107,14 +78,14 @@ def _lead(session: Session, frame: Frame) -> Frame:
     return found or frame
 
 
-def _solved(context: Context, frame: Frame, unit: Unit, p: SolveParameters) -> PlateFit:
+def _solved(context: Context, frame: Frame, unit: Unit[None], p: SolveParameters) -> PlateFit:
     """The solution of a frame from its own stars; a failure is named for its cause."""
     stars = stars_of(context.session, frame)
     bright = stars.take(stars.snr >= p.min_snr)
     used = bright if len(bright) >= p.min_stars else stars
     images = StarImages(used.x, used.y, used.flux)
     tried, n_catalogue, indexed = [], None, None
-    for search in _searches(context, frame, images, p, second="second" in unit.payload):
+    for search in _searches(context, frame, images, p, second=unit.second):
         if search.centre is None:
             tried.append(search.reason)
             continue

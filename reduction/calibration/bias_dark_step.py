@@ -14,11 +14,13 @@ from db.flags import Mask
 from db.tables import Exposure, Frame
 from reduction.calibration.calibrated import zero_level
 from reduction.calibration.detectors import detector_of
-from reduction.calibration.frame_sets import READS, WRITES, frame_sets, master_output, pixels_of, require_enough, set_units
+from reduction.calibration.frame_sets import INPUTS, WRITES, MasterUnit, frame_sets, master_output, pixels_of, require_enough, set_units
 from reduction.calibration.kernels.master_frames import hot_pixels, image_statistics, outlier_reasons
 from reduction.calibration.kernels.stack import MasterImage, stack_bands
+from reduction.calibration.master_choice import Masters
 from reduction.files.scratch import Scratch
-from reduction.pipeline.declaration import Context, Output, Unit, parameter, step
+from reduction.pipeline.declaration import Context, Kind, Output, Unit, parameter, step
+from reduction.pipeline.inputs import Earlier
 
 __all__ = ["BiasParameters", "DarkParameters", "bias", "dark"]
 
@@ -44,11 +46,11 @@ class DarkParameters(BiasParameters):
     max_ratio: float = parameter(10.0, "", "darks that are linear are scaled down to exposures shorter by no more than this")
 
 
-def _bias_plan(context: Context, p: BiasParameters) -> list[Unit]:
+def _bias_plan(context: Context, p: BiasParameters) -> list[Unit[MasterUnit]]:
     return set_units(context, frame_sets(context.session, "bias", p.min_frames, lambda _: ()), ())
 
 
-def _dark_plan(context: Context, p: DarkParameters) -> list[Unit]:
+def _dark_plan(context: Context, p: DarkParameters) -> list[Unit[MasterUnit]]:
     return set_units(context, frame_sets(context.session, "dark", p.min_frames, _by_exptime_and_warmth(context.session, p)), ("bias",))
 
 
@@ -73,15 +75,15 @@ def _by_exptime_and_warmth(session: Session, p: DarkParameters) -> Callable[[Fra
 
 @step(
     "bias",
-    after=("classify", "detector"),
     plan=_bias_plan,
+    inputs=INPUTS,
+    products=(Kind("bias"),),
     complete=True,
     version=3,
     parameters=BiasParameters,
-    reads=READS,
     writes=WRITES,
 )
-def bias(context: Context, unit: Unit, p: BiasParameters) -> Output:
+def bias(context: Context, unit: Unit[MasterUnit], p: BiasParameters) -> Output:
     """Stack bias frames into a master: clipped mean, outlier frames discarded."""
     master, reasons = _stack(context, unit, p)
     return master_output(context, unit, "bias", master, reasons, {}, p.valid_days)
@@ -89,19 +91,19 @@ def bias(context: Context, unit: Unit, p: BiasParameters) -> Output:
 
 @step(
     "dark",
-    after=("classify", "detector", "bias"),
     plan=_dark_plan,
+    inputs=(*INPUTS, Masters("bias", kinds=("bias",)), Earlier("dark_scaling")),
+    products=(Kind("dark"),),
     complete=True,
     version=3,
     parameters=DarkParameters,
-    reads=READS,
     writes=WRITES,
 )
-def dark(context: Context, unit: Unit, p: DarkParameters) -> Output:
+def dark(context: Context, unit: Unit[MasterUnit], p: DarkParameters) -> Output:
     """Stack de-biased dark frames into a master, and mark hot pixels."""
     master, reasons = _stack(context, unit, p)
     master.mask[hot_pixels(master, sigma=p.hot)] |= np.uint8(int(Mask.HOT))
-    debiased = "bias" in unit.payload["masters"]
+    debiased = "bias" in unit.payload.masters
     columns = {
         "temperature_tolerance": p.temperature,
         "max_ratio": p.max_ratio if debiased else 1.0,
@@ -110,10 +112,10 @@ def dark(context: Context, unit: Unit, p: DarkParameters) -> Output:
     return master_output(context, unit, "dark", master, reasons, columns, p.valid_days)
 
 
-def _stack(context: Context, unit: Unit, p: BiasParameters) -> tuple[MasterImage, list[str]]:
+def _stack(context: Context, unit: Unit[MasterUnit], p: BiasParameters) -> tuple[MasterImage, list[str]]:
     """Clipped mean of the set's frames, and the reasons of those discarded."""
-    reasons = [""] * len(unit.payload["frames"])
-    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    reasons = [""] * len(unit.payload.frames)
+    first = context.session.get_one(Frame, unit.payload.frames[0])
     with Scratch(context.files, (first.ny, first.nx)) as scratch:
         places, statistics = [], []
         for place, plane in pixels_of(context, unit, reasons):
@@ -130,9 +132,9 @@ def _stack(context: Context, unit: Unit, p: BiasParameters) -> tuple[MasterImage
     return master, reasons
 
 
-def _zero(context: Context, unit: Unit, first: Frame) -> float:
+def _zero(context: Context, unit: Unit[MasterUnit], first: Frame) -> float:
     """The level that is still in darks without a bias, ADU: it makes no photon noise."""
-    masters = {kind: chosen.master_id for kind, chosen in unit.payload["masters"].items()}
+    masters = {kind: chosen.master_id for kind, chosen in unit.payload.masters.items()}
     return zero_level(context, first, masters) if first.type == "dark" else 0.0
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 
 from db.flags import Mask
-from db.tables import CalibratedFrame, Detector, Exposure, Frame, Master, Product
+from db.tables import CalibratedFrame, Exposure, Frame, MasterChoice
 from reduction.calibration.calibrated import object_pixels, zero_level
 from reduction.calibration.kernels.calibration import Plane
-from reduction.calibration.master_choice import Chosen, chosen_masters, needed, zero_is_gone
-from reduction.pipeline.declaration import Context, InputTask, NewFile, Output, Rows, Unit, canonical, parameter, step
-from reduction.pipeline.plans import done_tasks, frame_units, night_key
+from reduction.calibration.master_choice import Chosen, Masters, zero_is_gone
+from reduction.files.product import write_calibrated
+from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Unit, canonical, parameter, step
+from reduction.pipeline.inputs import OfNight, Own, Said
 
 __all__ = ["CalibrateParameters", "calibrate"]
 
@@ -29,42 +31,19 @@ class CalibrateParameters:
     keep: bool = parameter(True, "", "keep calibrated frames as files; else they are made anew whenever a step needs them")
 
 
-def _plan(context: Context, _: CalibrateParameters) -> list[Unit]:
-    """Every object frame with its night's detector and the masters that serve it now."""
-    session = context.session
-    detectors, chosen = done_tasks(session, "detector"), chosen_masters(session)
-    extra: dict[int, tuple[InputTask, ...]] = {}
-    choice: dict[int, dict[str, Chosen]] = {}
-    query = (
-        sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Exposure.calibration_state)
-        .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .where(Frame.type == "object")
-    )
-    for row in session.execute(query):
-        detector = detectors.get(night_key(row.setup_id, row.channel, row.night_id))
-        if detector is None:
-            continue
-        used = needed(chosen.get(row.frame_id, {}), _KINDS, row.calibration_state.split())
-        extra[row.frame_id] = (detector, *(master.task for master in used.values()))
-        choice[row.frame_id] = used
-    units = frame_units(session, ("classify",), extra=extra)
-    return [Unit(u.key, u.label, u.inputs, u.facts, u.frame_id, u.night_id, {"masters": choice[int(u.key)]}) for u in units]
-
-
 @step(
     "calibrate",
-    after=("classify", "detector", "bias", "dark", "dark_scaling", "flat"),
-    plan=_plan,
+    inputs=(Own("classify"), OfNight("detector"), Masters("bias", kinds=_KINDS), Said((MasterChoice,))),
+    products=(Kind("calibrated", passing=True),),
     version=3,
     parameters=CalibrateParameters,
-    reads=(Frame, Exposure, Detector, Master, Product),
     writes=(CalibratedFrame,),
 )
-def calibrate(context: Context, unit: Unit, p: CalibrateParameters) -> Output:
+def calibrate(context: Context, unit: Unit[Mapping[str, Chosen] | None], p: CalibrateParameters) -> Output:
     """Take off bias and dark, divide by the flat, where there are masters; carry variance and mask, mark cosmic rays."""
     frame = context.session.get_one(Frame, int(unit.key))
     exposure = context.session.get_one(Exposure, frame.exposure_id)
-    chosen: dict[str, Chosen] = unit.payload["masters"]
+    chosen = unit.payload or {}
     masters = {kind: master.master_id for kind, master in chosen.items()}
     scale = chosen["dark"].scale if "dark" in chosen else None
     plane = object_pixels(context, frame, masters, scale or 1.0)
@@ -117,4 +96,5 @@ def _keep(context: Context, frame: Frame, exposure: Exposure, masters: dict[str,
         "ZEROLEV": row["zero_level"],
     }
     known = {name: value for name, value in header.items() if value is not None}
-    return context.write_calibrated(f"frame-{frame.frame_id:07d}", (plane.value, plane.variance, plane.mask), known)
+    write = partial(write_calibrated, science=plane.value, variance=plane.variance, mask=plane.mask, header=known)
+    return context.product("calibrated", f"frame-{frame.frame_id:07d}", write)

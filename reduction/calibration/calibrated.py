@@ -19,8 +19,7 @@ from reduction.calibration.kernels.cosmic_rays import cosmic_rays
 from reduction.calibration.master_choice import master_plane, zero_is_gone
 from reduction.calibration.raw_frame import raw_frame
 from reduction.files.product import read_calibrated
-from reduction.pipeline.declaration import Context, read_parameters
-from reduction.pipeline.order import STEPS
+from reduction.pipeline.declaration import Context
 
 __all__ = ["MasterPlanes", "calibrated_pixels", "calibrated_planes", "object_pixels", "zero_level"]
 
@@ -112,7 +111,7 @@ def zero_level(context: Context, frame: Frame, masters: Mapping[str, int]) -> fl
 def object_pixels(context: Context, frame: Frame, masters: Mapping[str, int], dark_scale: float) -> Plane:
     """An object frame calibrated, with cosmic rays marked."""
     found = calibrated_pixels(context, frame, masters, dark_scale=dark_scale)
-    threshold = read_parameters(STEPS["calibrate"].parameters, context.settings.get("calibrate", {}), "[calibrate]").cosmic
+    threshold = context.parameters("calibrate").cosmic
     if threshold > 0:
         found.mask[cosmic_rays(found, threshold=threshold)] |= np.uint8(int(Mask.COSMIC))
     return found

@@ -9,10 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from db.tables import DarkLinearity, Master, Product
+from db.tables import DarkLinearity, Master
 from reduction.calibration.calibrated import MasterPlanes
 from reduction.calibration.kernels.master_frames import dark_linearity
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Members
 
 __all__ = ["DarkScalingParameters", "dark_scaling"]
 
@@ -31,7 +32,11 @@ class DarkScalingParameters:
     min_ratio: float = parameter(1.5, "", "pairs closer in exposure time tell nothing")
 
 
-def _plan(context: Context, p: DarkScalingParameters) -> list[Unit]:
+#: Shorter and longer master dark of each pair.
+_Pairs = tuple[tuple[int, int], ...]
+
+
+def _plan(context: Context, p: DarkScalingParameters) -> list[Unit[_Pairs]]:
     """Each set-up and channel with de-biased master darks of two or more exposure times at one temperature."""
     sets: dict[tuple[int, str], list[Any]] = {}
     for row in context.session.execute(_DARKS):
@@ -43,7 +48,7 @@ def _plan(context: Context, p: DarkScalingParameters) -> list[Unit]:
             continue
         used = {master_id for pair in pairs for master_id in pair}
         tasks = tuple(InputTask(row.task_id, row.input_hash, "dark") for row in darks if row.master_id in used)
-        units.append(Unit(f"{setup_id}/{channel}", f"set-up {setup_id}, {len(pairs)} pairs of darks", tasks, payload={"pairs": pairs}))
+        units.append(Unit(f"{setup_id}/{channel}", f"set-up {setup_id}, {len(pairs)} pairs of darks", tasks, payload=tuple(pairs)))
     return units
 
 
@@ -58,18 +63,17 @@ def _pairs(darks: list[Any], min_ratio: float) -> Iterator[tuple[Any, Any]]:
 
 @step(
     "dark_scaling",
-    after=("dark",),
     plan=_plan,
+    inputs=(Members("dark"),),
     complete=True,
     parameters=DarkScalingParameters,
-    reads=(Master, Product),
     writes=(DarkLinearity,),
 )
-def dark_scaling(context: Context, unit: Unit, p: DarkScalingParameters) -> Output:
+def dark_scaling(context: Context, unit: Unit[_Pairs], p: DarkScalingParameters) -> Output:
     """Compare master darks of different exposure times: only where they agree may one be scaled down."""
     planes = MasterPlanes(context)
     rows = []
-    for short_id, long_id in unit.payload["pairs"]:
+    for short_id, long_id in unit.payload:
         ratio = _exptime(context, long_id) / _exptime(context, short_id)
         short, long = planes.of(short_id), planes.of(long_id)
         assert short is not None and long is not None

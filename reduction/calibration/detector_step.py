@@ -24,6 +24,7 @@ from reduction.calibration.kernels.detector import (
 from reduction.calibration.kernels.master_frames import robust_mean
 from reduction.calibration.raw_frame import RawFrame, raw_frame
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, parameter, step
+from reduction.pipeline.inputs import Members
 from reduction.pipeline.plans import done_tasks, night_key
 
 __all__ = ["DetectorParameters", "detector"]
@@ -47,7 +48,15 @@ class DetectorParameters:
     )
 
 
-def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
+@dataclass(frozen=True)
+class _Sources:
+    """The set-up, channel and night that is characterised, and the night whose bias frames are looked at."""
+
+    where: _Where
+    bias_night: int
+
+
+def _plan(context: Context, _: DetectorParameters) -> list[Unit[_Sources]]:
     """Each set-up, channel and night. Its bias frames and flats are inputs; object frames that come later do not change it."""
     sorts = done_tasks(context.session, "classify")
     columns = (Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.type)
@@ -72,7 +81,7 @@ def _plan(context: Context, _: DetectorParameters) -> list[Unit]:
         nearest = _bias_night(where, biases)
         tasks = [*flats.get(where, ()), *biases.get((setup_id, channel, nearest), ())]
         label = f"set-up {setup_id}, night {night_id}" + (f", {channel}" if channel != "mono" else "")
-        payload = {"where": where, "bias_night": nearest}
+        payload = _Sources(where, nearest)
         units.append(Unit(night_key(*where), label, tuple(tasks), "\n".join(sorted(said)), night_id=night_id, payload=payload))
     return units
 
@@ -85,17 +94,16 @@ def _bias_night(where: _Where, biases: Mapping[_Where, object]) -> int:
 
 @step(
     "detector",
-    after=("classify",),
     plan=_plan,
+    inputs=(Members("classify"),),
     version=3,
     parameters=DetectorParameters,
-    reads=(Frame, Exposure),
     writes=(Detector,),
 )
-def detector(context: Context, unit: Unit, p: DetectorParameters) -> Output:
+def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> Output:
     """Gain, read noise, zero level and saturation: given, or measured from bias and flat pairs, or from the sky's noise."""
-    setup_id, channel, night_id = unit.payload["where"]
-    frames = _frames(context, (setup_id, channel, night_id), unit.payload["bias_night"])
+    setup_id, channel, night_id = unit.payload.where
+    frames = _frames(context, unit.payload.where, unit.payload.bias_night)
     kept = _read(context, frames, p.pairs)
     saturation, saturation_source = _saturation(frames, kept)
     transfer, source = _transfer(frames, kept)

@@ -14,12 +14,14 @@ from sqlalchemy.orm import Session
 
 from db.flags import Mask
 from db.keys import next_id
-from db.tables import CalibratedFrame, Detection, Exposure, Frame, FrameBackground, Master, Product, Source, WcsSolution
+from db.tables import CalibratedFrame, Exposure, Frame, FrameBackground, Master, Product
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.kernels.fixed_pattern import FixedPattern
 from reduction.calibration.kernels.fixed_pattern import fixed_pattern as measure_pattern
-from reduction.photometry.background_map import BackgroundParameters, covered, read_map
-from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, read_parameters, step
+from reduction.files.product import write_image
+from reduction.photometry.background_map import covered, read_map
+from reduction.pipeline.declaration import Context, Kind, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Members
 from reduction.pipeline.plans import done_tasks
 
 __all__ = ["FixedPatternParameters", "fixed_pattern"]
@@ -37,7 +39,7 @@ class FixedPatternParameters:
     significance: float = parameter(3.0, "sigma", "pixels less significant than this are left as they are")
 
 
-def _plan(context: Context, p: FixedPatternParameters) -> list[Unit]:
+def _plan(context: Context, p: FixedPatternParameters) -> list[Unit[tuple[int, ...]]]:
     """Object frames of one instrument, night and exposure time that had no dark.
 
     Of a night that is still coming in, the first 16, 32, 64 ... frames are
@@ -63,23 +65,23 @@ def _plan(context: Context, p: FixedPatternParameters) -> list[Unit]:
         n = p.min_frames * 2 ** int(np.log2(len(members) / p.min_frames))
         frames = [frame_id for frame_id, _ in members[:n]]
         tasks = tuple(done[str(frame_id)] for frame_id in frames)
-        units.append(Unit(key, f"night {members[0][1]}, {n} frames", tasks, payload={"frames": frames}, night_id=members[0][1]))
+        units.append(Unit(key, f"night {members[0][1]}, {n} frames", tasks, payload=tuple(frames), night_id=members[0][1]))
     return units
 
 
 @step(
     "fixed_pattern",
-    after=("background",),
     plan=_plan,
+    inputs=(Members("background"),),
+    products=(Kind("pattern"),),
     version=2,
     parameters=FixedPatternParameters,
-    reads=(Frame, Exposure, CalibratedFrame, FrameBackground, Product, Detection, Source, WcsSolution),
     writes=(Master,),
 )
-def fixed_pattern(context: Context, unit: Unit, p: FixedPatternParameters) -> Output:
+def fixed_pattern(context: Context, unit: Unit[tuple[int, ...]], p: FixedPatternParameters) -> Output:
     """Find what hot and cold pixels add to frames without a dark, from the night's own drifting object frames."""
     session = context.session
-    frames = [session.get_one(Frame, frame_id) for frame_id in unit.payload["frames"]]
+    frames = [session.get_one(Frame, frame_id) for frame_id in unit.payload]
     ny, nx = frames[0].ny, frames[0].nx
     band = max(1, min(ny, _CUBE_BYTES // (5 * nx * len(frames))))
     parts = []
@@ -95,19 +97,25 @@ def fixed_pattern(context: Context, unit: Unit, p: FixedPatternParameters) -> Ou
     correction = found.correction(p.significance)
     known = np.isfinite(found.error)
     error = np.where(correction != 0, found.error, 0.0).astype(np.float32)
-    planes = {"SCI": correction, "VAR": error**2, "MASK": np.where(known, 0, int(Mask.NO_DATA)).astype(np.uint8)}
-    file = context.write("pattern", f"pattern-{unit.key.replace('/', '-')}", planes, {"KIND": "pattern", "NFRAME": len(frames)})
+    planes: dict[str, npt.NDArray[Any]] = {
+        "SCI": correction,
+        "VAR": error**2,
+        "MASK": np.where(known, 0, int(Mask.NO_DATA)).astype(np.uint8),
+    }
+    cards = {"KIND": "pattern", "NFRAME": len(frames)}
+    write = partial(write_image, planes=planes, header=cards)
+    file = context.product("pattern", f"pattern-{unit.key.replace('/', '-')}", write)
     level = float(np.mean(correction, dtype=float))
     noise = float(np.median(found.error[known])) if known.any() else 0.0
     remark = f"{int((correction != 0).sum())} pixels corrected, {100 * known.mean():.0f} % of the frame known"
-    return Output(file=file, finish=partial(_rows, tuple(unit.payload["frames"]), level, noise, int((~known).sum())), remark=remark)
+    return Output(file=file, finish=partial(_rows, unit.payload, level, noise, int((~known).sum())), remark=remark)
 
 
 def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
     """Each frame less its background, and the pixels under sources."""
     query = sa.select(FrameBackground.frame_id, Product.path).join(Product, Product.product_id == FrameBackground.product_id)
     paths = {row.frame_id: str(row.path) for row in context.session.execute(query)}
-    wings = read_parameters(BackgroundParameters, context.settings.get("background", {}), "[background]")
+    wings = context.parameters("background")
     for frame in frames:
         planes = calibrated_planes(context, frame.frame_id)
         sky = read_map(context, paths[frame.frame_id]).image(planes["SCI"].shape)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from db.flags import Mask
 from db.tables import Frame
 from reduction.calibration.detectors import detector_of
-from reduction.calibration.frame_sets import pixels_of
+from reduction.calibration.frame_sets import MasterUnit, pixels_of
 from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.kernels.flat import (
     UNUSABLE,
@@ -86,7 +86,7 @@ class FlatSet:
     warnings: list[str] = field(default_factory=list)
 
 
-def flat_set(context: Context, unit: Unit, p: LargeScaleFlatParameters, scratch: Scratch, reasons: list[str]) -> FlatSet:
+def flat_set(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlatParameters, scratch: Scratch, reasons: list[str]) -> FlatSet:
     """Read the set's flats; `reasons` gets one for each that is not fit for a master.
 
     Parameters
@@ -106,7 +106,7 @@ def flat_set(context: Context, unit: Unit, p: LargeScaleFlatParameters, scratch:
             statistics.append(measured)
             found.errors.append(1.0 / measured.signal_to_noise)
             _add(found, place, plane, p)
-    frames = [context.session.get_one(Frame, unit.payload["frames"][place]) for place in found.places]
+    frames = [context.session.get_one(Frame, unit.payload.frames[place]) for place in found.places]
     found.exptimes = [max(frame.exptime, 1e-3) for frame in frames]
     times = [frame.jd_utc for frame in frames]
     for place, reason in zip(found.places, flat_reasons(statistics, time=times, exptime=found.exptimes, **limits), strict=True):
@@ -116,9 +116,9 @@ def flat_set(context: Context, unit: Unit, p: LargeScaleFlatParameters, scratch:
     return found
 
 
-def _limits(context: Context, unit: Unit, p: LargeScaleFlatParameters) -> dict[str, Any]:
+def _limits(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlatParameters) -> dict[str, Any]:
     """What flats are judged by; the highest level is a part of what the camera holds."""
-    detector = detector_of(context.session, context.session.get_one(Frame, unit.payload["frames"][0]))
+    detector = detector_of(context.session, context.session.get_one(Frame, unit.payload.frames[0]))
     full = math.inf if detector.saturation is None else detector.saturation - detector.zero_level
     return {
         "min_signal_to_noise": p.min_snr,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from db.tables import Frame
 from reduction.calibration.detectors import detector_of
 from reduction.calibration.flat_sets import FlatSet, LargeScaleFlatParameters, flat_set
 from reduction.calibration.frame_sets import (
-    READS,
+    INPUTS,
     WRITES,
     FrameSet,
+    MasterUnit,
     frame_sets,
     master_output,
     require_enough,
@@ -30,10 +30,11 @@ from reduction.calibration.frame_sets import (
 from reduction.calibration.kernels.flat import UNUSABLE, block_means, expand, leftover, stack_shapes
 from reduction.calibration.kernels.master_frames import dead_pixels, robust_mean
 from reduction.calibration.kernels.stack import MasterImage, stack_bands
+from reduction.calibration.master_choice import Masters
 from reduction.files.product import read_image
 from reduction.files.scratch import Scratch
-from reduction.pipeline.declaration import Context, InputTask, Output, Unit, parameter, read_parameters, step
-from reduction.pipeline.order import STEPS
+from reduction.pipeline.declaration import Context, InputTask, Kind, Output, Unit, parameter, step
+from reduction.pipeline.inputs import Members
 
 __all__ = ["FlatParameters", "LargeScaleFlatParameters", "flat", "large_scale_flat"]
 
@@ -70,19 +71,17 @@ def _sets(context: Context, p: LargeScaleFlatParameters) -> list[FrameSet]:
     return flats + [FrameSet(f"sky/{each.key}", each.frames) for each in sky if each.key not in own]
 
 
-def _largescale_plan(context: Context, p: LargeScaleFlatParameters) -> list[Unit]:
+def _largescale_plan(context: Context, p: LargeScaleFlatParameters) -> list[Unit[MasterUnit]]:
     return set_units(context, _sets(context, p), _CALIBRATED_FOR)
 
 
 def _shape_parameters(context: Context) -> LargeScaleFlatParameters:
     """Those of step large_scale_flat, which is behind every flat."""
-    found: LargeScaleFlatParameters = read_parameters(
-        STEPS["large_scale_flat"].parameters, context.settings.get("large_scale_flat", {}), "[large_scale_flat]"
-    )
+    found: LargeScaleFlatParameters = context.parameters("large_scale_flat")
     return found
 
 
-def _flat_plan(context: Context, p: FlatParameters) -> list[Unit]:
+def _flat_plan(context: Context, p: FlatParameters) -> list[Unit[MasterUnit]]:
     """The same sets, each with the large-scale flat that it is matched to."""
     large = list(context.session.execute(_LARGE_SCALE))
     chosen: dict[str, Any] = {}
@@ -95,7 +94,7 @@ def _flat_plan(context: Context, p: FlatParameters) -> list[Unit]:
         return (InputTask(best.task_id, best.input_hash, "largescale"),)
 
     units = set_units(context, _sets(context, _shape_parameters(context)), _CALIBRATED_FOR, with_shape)
-    return [dataclasses.replace(unit, payload={**unit.payload, "largescale": chosen[unit.key].path}) for unit in units]
+    return [replace(unit, payload=replace(unit.payload, large_scale=chosen[unit.key].path)) for unit in units]
 
 
 def _best(each: FrameSet, large: Sequence[Any], better: float) -> Any | None:
@@ -112,18 +111,18 @@ def _best(each: FrameSet, large: Sequence[Any], better: float) -> Any | None:
 
 @step(
     "large_scale_flat",
-    after=("classify", "detector", "bias", "dark"),
     plan=_largescale_plan,
+    inputs=(*INPUTS, Masters("bias", kinds=("bias", "dark"))),
+    products=(Kind("largescale"),),
     complete=True,
     version=2,
     parameters=LargeScaleFlatParameters,
-    reads=READS,
     writes=WRITES,
 )
-def large_scale_flat(context: Context, unit: Unit, p: LargeScaleFlatParameters) -> Output:
+def large_scale_flat(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlatParameters) -> Output:
     """Stack the smoothed flats of a night into its large-scale flat; cloudy, weak and saturated flats are discarded."""
-    reasons = [""] * len(unit.payload["frames"])
-    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    reasons = [""] * len(unit.payload.frames)
+    first = context.session.get_one(Frame, unit.payload.frames[0])
     with Scratch(context.files, (first.ny, first.nx)) as scratch:
         found = flat_set(context, unit, p, scratch, reasons)
         kept = require_enough(unit, reasons, p.min_frames)
@@ -135,25 +134,25 @@ def large_scale_flat(context: Context, unit: Unit, p: LargeScaleFlatParameters) 
 
 @step(
     "flat",
-    after=("classify", "detector", "bias", "dark", "large_scale_flat"),
     plan=_flat_plan,
+    inputs=(*INPUTS, Masters("bias", kinds=("bias", "dark")), Members("large_scale_flat", role="largescale")),
+    products=(Kind("flat"),),
     complete=True,
     version=3,
     parameters=FlatParameters,
-    reads=READS,
     writes=WRITES,
 )
-def flat(context: Context, unit: Unit, p: FlatParameters) -> Output:
+def flat(context: Context, unit: Unit[MasterUnit], p: FlatParameters) -> Output:
     """Match each flat to the large-scale flat and stack them into the master flat."""
     shape_parameters = _shape_parameters(context)
-    reasons = [""] * len(unit.payload["frames"])
-    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    reasons = [""] * len(unit.payload.frames)
+    first = context.session.get_one(Frame, unit.payload.frames[0])
     with Scratch(context.files, (first.ny, first.nx)) as scratch:
         found = flat_set(context, unit, shape_parameters, scratch, reasons)
         _discard_leftovers(found, reasons, p)
         kept = require_enough(unit, reasons, shape_parameters.min_frames)
         # A flat times smooth(large-scale / flat) is its ratio to its own shape, times the large-scale flat.
-        planes, header = read_image(context.files / unit.payload["largescale"])
+        planes, header = read_image(context.files / str(unit.payload.large_scale))
         shape = expand(planes["SCI"], found.scratch.shape, int(header["BLOCK"]))
         master = _stack(context, unit, first, found, [found.places.index(place) for place in kept], shape, p)
     if _typical_error(master) > p.max_error:
@@ -182,7 +181,13 @@ def _discard_leftovers(found: FlatSet, reasons: list[str], p: FlatParameters) ->
 
 
 def _stack(
-    context: Context, unit: Unit, first: Frame, found: FlatSet, kept: list[int], shape: npt.NDArray[np.float32], p: FlatParameters
+    context: Context,
+    unit: Unit[MasterUnit],
+    first: Frame,
+    found: FlatSet,
+    kept: list[int],
+    shape: npt.NDArray[np.float32],
+    p: FlatParameters,
 ) -> MasterImage:
     """The flats, each times large-scale flat over its own shape, averaged with the weight of their errors; mean 1 over the good pixels."""
 
@@ -236,12 +241,12 @@ def _smooth(master: MasterImage, shape: npt.NDArray[np.float32]) -> MasterImage:
     return MasterImage(value, variance, master.mask, master.count)
 
 
-def _doubts(unit: Unit, found: FlatSet, master: MasterImage, n: int, exptime: float) -> list[str]:
+def _doubts(unit: Unit[MasterUnit], found: FlatSet, master: MasterImage, n: int, exptime: float) -> list[str]:
     """What an observer should know before trusting the master."""
     doubts = list(found.warnings)
     if n < 5:
         doubts.append(f"only {n} flats")
-    missing = [kind for kind in _CALIBRATED_FOR if kind not in unit.payload["masters"]]
+    missing = [kind for kind in _CALIBRATED_FOR if kind not in unit.payload.masters]
     if exptime < _NO_DARK_NEEDED and "dark" in missing:
         missing.remove("dark")
     if missing:

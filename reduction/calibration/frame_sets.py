@@ -15,25 +15,56 @@ from sqlalchemy.orm import Session
 from db.errors import AlgorithmFailed, FrameUnusable
 from db.flags import Mask
 from db.keys import next_id
-from db.tables import Detector, Exposure, Frame, Master, MasterFrame, Product
+from db.tables import Annotation, Exposure, Frame, Master, MasterChoice, MasterFrame
 from reduction.calibration.calibrated import MasterPlanes, calibrated_pixels
 from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.kernels.stack import MasterImage
-from reduction.calibration.master_choice import Chosen, chosen_masters, needed, zero_is_gone
+from reduction.calibration.master_choice import DONE_BEFORE, Chosen, chosen_masters, needed, zero_is_gone
+from reduction.files.product import write_image
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit
+from reduction.pipeline.inputs import Members, Said
 from reduction.pipeline.plans import done_tasks, night_key, not_masked
 
-__all__ = ["READS", "WRITES", "FrameSet", "frame_sets", "master_output", "pixels_of", "require_enough", "set_units", "subtracted_variance"]
+__all__ = [
+    "INPUTS",
+    "WRITES",
+    "FrameSet",
+    "MasterUnit",
+    "frame_sets",
+    "master_output",
+    "pixels_of",
+    "require_enough",
+    "set_units",
+    "subtracted_variance",
+]
 
-READS = (Frame, Exposure, Detector, Master, Product)
+#: What every master is made from, and the tables that it is written to.
+INPUTS = (Members("classify"), Members("detector"), Said((Annotation, MasterChoice)))
 WRITES = (Master, MasterFrame)
 
 
-_STATES = (
-    sa.select(Frame.frame_id, Exposure.calibration_state)
-    .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-    .where(Exposure.calibration_state != "")
-)
+@dataclass(frozen=True)
+class MasterUnit:
+    """Frames that a master is made of, and the masters that serve each of them.
+
+    Attributes
+    ----------
+    frames : tuple of int
+        frame_id, in order of time.
+    served : tuple of mappings
+        By kind, one for each frame.
+    large_scale : str, optional
+        File of the large-scale flat that flats are matched to.
+    """
+
+    frames: tuple[int, ...]
+    served: tuple[Mapping[str, Chosen], ...]
+    large_scale: str | None = None
+
+    @property
+    def masters(self) -> Mapping[str, Chosen]:
+        """Those that serve the first frame."""
+        return self.served[0]
 
 
 @dataclass(frozen=True)
@@ -73,7 +104,7 @@ def set_units(
     sets: Iterable[FrameSet],
     kinds: tuple[str, ...],
     more: Callable[[FrameSet], tuple[InputTask, ...] | None] | None = None,
-) -> list[Unit]:
+) -> list[Unit[MasterUnit]]:
     """One unit a set: made from its frames' sort tasks, its night's detector, and the masters that serve its frames.
 
     Parameters
@@ -85,8 +116,9 @@ def set_units(
         Further inputs of a set; None where it cannot be worked yet.
     """
     session = context.session
-    sorts, detectors, chosen = done_tasks(session, "classify"), done_tasks(session, "detector"), chosen_masters(session)
-    states = {row.frame_id: row.calibration_state.split() for row in session.execute(_STATES)}
+    sorts, detectors = done_tasks(session, "classify"), done_tasks(session, "detector")
+    chosen = chosen_masters(session) if kinds else {}
+    states = {row.frame_id: row.calibration_state.split() for row in session.execute(DONE_BEFORE)}
     units = []
     for each in sets:
         first = each.frames[0]
@@ -98,13 +130,15 @@ def set_units(
         # Flats of one set may differ in exposure time: each has the dark that serves it.
         served = [needed(chosen.get(frame.frame_id, {}), kinds, states.get(frame.frame_id, ())) for frame in each.frames]
         masters = {master.master_id: master.task for used in served for master in used.values()}
-        payload = {"frames": [frame.frame_id for frame in each.frames], "masters": served[0], "served": served}
+        payload = MasterUnit(tuple(frame.frame_id for frame in each.frames), tuple(served))
         tasks = (*(task for task in inputs if task is not None), detector, *masters.values(), *further)
         units.append(Unit(each.key, each.label, tasks, payload=payload, night_id=first.night_id))
     return units
 
 
-def pixels_of(context: Context, unit: Unit, reasons: list[str], *, only: Iterable[int] | None = None) -> Iterator[tuple[int, Plane]]:
+def pixels_of(
+    context: Context, unit: Unit[MasterUnit], reasons: list[str], *, only: Iterable[int] | None = None
+) -> Iterator[tuple[int, Plane]]:
     """The set's frames one by one, each calibrated with the masters that serve it, as (place in the set, pixels).
 
     A frame that cannot be read is left out, and its entry of `reasons` says why; frames with a reason are not read.
@@ -112,11 +146,11 @@ def pixels_of(context: Context, unit: Unit, reasons: list[str], *, only: Iterabl
     """
     planes = MasterPlanes(context)
     wanted = set(range(len(reasons))) if only is None else set(only)
-    for place, frame_id in enumerate(unit.payload["frames"]):
+    for place, frame_id in enumerate(unit.payload.frames):
         if reasons[place] or place not in wanted:
             continue
         frame = context.session.get_one(Frame, frame_id)
-        served: Mapping[str, Chosen] = unit.payload["served"][place]
+        served = unit.payload.served[place]
         ids = {kind: master.master_id for kind, master in served.items()}
         scale = served["dark"].scale if "dark" in served else 1.0
         try:
@@ -125,7 +159,7 @@ def pixels_of(context: Context, unit: Unit, reasons: list[str], *, only: Iterabl
             reasons[place] = error.message
 
 
-def subtracted_variance(context: Context, unit: Unit, derivatives: Mapping[int, float]) -> npt.NDArray[np.float32]:
+def subtracted_variance(context: Context, unit: Unit[MasterUnit], derivatives: Mapping[int, float]) -> npt.NDArray[np.float32]:
     """Variance that bias and dark bring into a mean of the set's frames: an error that the frames share and their scatter does not show.
 
     Parameters
@@ -141,14 +175,14 @@ def subtracted_variance(context: Context, unit: Unit, derivatives: Mapping[int, 
     """
     coefficient: dict[int, float] = {}
     for place, derivative in derivatives.items():
-        served: Mapping[str, Chosen] = unit.payload["served"][place]
+        served = unit.payload.served[place]
         parts = [(served["bias"].master_id, -1.0)] if "bias" in served else []
         if (dark := served.get("dark")) is not None:
             parts.append((dark.master_id, -dark.scale))
             parts += [(dark.bias_master_id, dark.scale)] if dark.bias_master_id is not None else []
         for master_id, part in parts:
             coefficient[master_id] = coefficient.get(master_id, 0.0) + part * derivative
-    first = context.session.get_one(Frame, unit.payload["frames"][0])
+    first = context.session.get_one(Frame, unit.payload.frames[0])
     planes, variance = MasterPlanes(context), np.zeros((first.ny, first.nx), np.float32)
     for master_id, total in coefficient.items():
         plane = planes.of(master_id)
@@ -157,7 +191,7 @@ def subtracted_variance(context: Context, unit: Unit, derivatives: Mapping[int, 
     return variance
 
 
-def require_enough(unit: Unit, reasons: list[str], least: int) -> list[int]:
+def require_enough(unit: Unit[MasterUnit], reasons: list[str], least: int) -> list[int]:
     """The places of the frames that are left.
 
     Raises
@@ -167,7 +201,7 @@ def require_enough(unit: Unit, reasons: list[str], least: int) -> list[int]:
     """
     kept = [place for place, reason in enumerate(reasons) if not reason]
     if len(kept) < least:
-        refused = {frame_id: reason for frame_id, reason in zip(unit.payload["frames"], reasons, strict=True) if reason}
+        refused = {frame_id: reason for frame_id, reason in zip(unit.payload.frames, reasons, strict=True) if reason}
         told = "; ".join(f"frame {frame_id}: {reason}" for frame_id, reason in refused.items())
         raise AlgorithmFailed(
             f"{len(kept)} of {len(reasons)} frames are fit for a master, {least} are needed ({told})",
@@ -181,7 +215,7 @@ def require_enough(unit: Unit, reasons: list[str], least: int) -> list[int]:
 
 def master_output(
     context: Context,
-    unit: Unit,
+    unit: Unit[MasterUnit],
     kind: str,
     master: MasterImage,
     reasons: list[str],
@@ -195,8 +229,9 @@ def master_output(
     if empty.all() or not good.any():
         raise AlgorithmFailed("no pixel of the master has a value", where=unit.label, hint="are the frames saturated?", code="master.empty")
     planes: dict[str, npt.NDArray[Any]] = {"SCI": master.value, "VAR": master.variance, "MASK": master.mask, "COUNT": master.count}
-    file = context.write(kind, f"{kind}-{unit.key.replace('/', '-')}", planes, {"KIND": kind, "NFRAME": len(reasons), **(header or {})})
-    masters: Mapping[str, Chosen] = unit.payload["masters"]
+    cards = {"KIND": kind, "NFRAME": len(reasons), **(header or {})}
+    file = context.product(kind, f"{kind}-{unit.key.replace('/', '-')}", partial(write_image, planes=planes, header=cards))
+    masters = unit.payload.masters
     told = {
         "kind": kind,
         "level": float(np.mean(master.value[good], dtype=float)),
@@ -207,7 +242,7 @@ def master_output(
         "from_sky": 0,
         **columns,
     }
-    finish = partial(_rows, told, tuple(unit.payload["frames"]), tuple(reasons), valid_days)
+    finish = partial(_rows, told, unit.payload.frames, tuple(reasons), valid_days)
     return Output(file=file, finish=finish, remark=told.get("warning"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,28 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.tables import CalibratedFrame, Exposure, Frame
 from reduction.calibration.kernels.calibration import Plane
 from reduction.files.product import read_image
-from reduction.pipeline.declaration import Context, InputTask
+from reduction.pipeline.declaration import Context
+from reduction.pipeline.inputs import Found, InputTask, LookedUp
 
-__all__ = ["Chosen", "chosen_masters", "master_plane", "needed", "zero_is_gone"]
+__all__ = ["DONE_BEFORE", "Chosen", "Masters", "PatternWithoutDark", "chosen_masters", "master_plane", "needed", "zero_is_gone"]
 
-_FRAME_MASTER = sa.text(
-    "SELECT frame_id, kind, master_id, scale, bias_master_id, path, task_id, input_hash FROM frame_master ORDER BY frame_id, kind"
+_COLUMNS = "SELECT frame_id, kind, master_id, scale, bias_master_id, path, task_id, input_hash FROM frame_master"
+
+#: Which step makes the masters of a kind.
+_STEPS = {"bias": "bias", "dark": "dark", "flat": "flat", "pattern": "fixed_pattern"}
+
+#: Frames on which an observatory has done something already.
+DONE_BEFORE = (
+    sa.select(Frame.frame_id, Exposure.calibration_state)
+    .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    .where(Exposure.calibration_state != "")
 )
+
+#: So many frames are asked for by their keys; for more, the whole view is read.
+_FEW = 500
 
 
 @dataclass(frozen=True)
@@ -49,15 +62,72 @@ class Chosen:
     task: InputTask
 
 
-def chosen_masters(session: Session) -> dict[int, dict[str, Chosen]]:
-    """The master of each kind for every frame that has one."""
+def chosen_masters(session: Session, frames: Collection[int] | None = None) -> dict[int, dict[str, Chosen]]:
+    """The master of each kind for every frame that has one; for the frames given, where they are given."""
+    text = sa.text(f"{_COLUMNS} ORDER BY frame_id, kind")
+    if frames is not None and len(frames) <= _FEW:
+        text = sa.text(f"{_COLUMNS} WHERE frame_id IN :frames ORDER BY frame_id, kind").bindparams(
+            sa.bindparam("frames", list(frames), expanding=True)
+        )
     found: dict[int, dict[str, Chosen]] = {}
-    for row in session.execute(_FRAME_MASTER):
+    for row in session.execute(text):
         if row.master_id is not None:  # a person may have chosen to use none
             task = InputTask(row.task_id, row.input_hash, row.kind)
             chosen = Chosen(row.kind, row.master_id, float(row.scale), row.bias_master_id, row.path, task)
             found.setdefault(row.frame_id, {})[row.kind] = chosen
     return found
+
+
+@dataclass(frozen=True)
+class Masters(LookedUp):
+    """The masters that serve a frame, by the rule or a person's choice: the view `frame_master`.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        What the frames are calibrated for.
+    """
+
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Those that make them, and the one that says whether darks may be scaled."""
+        return (*(_STEPS[kind] for kind in self.kinds), *(("dark_scaling",) if "dark" in self.kinds else ()))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Their kinds."""
+        return self.kinds
+
+    def look_up(self, context: Context, frames: Collection[int] | None) -> Mapping[int, Found]:
+        """The masters that each frame needs, by kind; what an observatory has done is not done again."""
+        states = {row.frame_id: row.calibration_state.split() for row in context.session.execute(DONE_BEFORE)}
+        found = {}
+        for frame_id, chosen in chosen_masters(context.session, frames).items():
+            used = needed(chosen, self.kinds, states.get(frame_id, ()))
+            found[frame_id] = Found(tuple(master.task for master in used.values()), used)
+        return found
+
+
+class PatternWithoutDark(LookedUp):
+    """The fixed pattern of a frame's night, where no dark was taken off it."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """As lineage has it."""
+        return ("pattern",)
+
+    def look_up(self, context: Context, frames: Collection[int] | None) -> Mapping[int, Found]:
+        """The pattern's master."""
+        dark = sa.select(CalibratedFrame.frame_id).where(CalibratedFrame.dark_master_id.is_not(None))
+        with_dark = set(context.session.execute(dark).scalars())
+        chosen = chosen_masters(context.session, frames)
+        return {
+            frame_id: Found((masters["pattern"].task,), masters["pattern"])
+            for frame_id, masters in chosen.items()
+            if "pattern" in masters and frame_id not in with_dark
+        }
 
 
 def needed(chosen: Mapping[str, Chosen], kinds: Iterable[str], done: Iterable[str] = ()) -> dict[str, Chosen]:

@@ -15,8 +15,7 @@ from reduction.calibration.kernels.calibration import saturated_mask
 from reduction.calibration.kernels.overscan import Section, subtract_overscan
 from reduction.files.convert import read_raw
 from reduction.frames.kernels.bayer import Channel
-from reduction.pipeline.declaration import Context, read_parameters
-from reduction.pipeline.order import STEPS
+from reduction.pipeline.declaration import Context
 
 __all__ = ["RawFrame", "raw_frame", "raw_path"]
 
@@ -87,7 +86,7 @@ def raw_frame(context: Context, frame_id: int, saturation: float | None) -> RawF
 
 def _overscan_order(context: Context) -> int | None:
     """A parameter of step detector, which all later tasks are made from: changing it makes them pending."""
-    parameters = read_parameters(STEPS["detector"].parameters, context.settings.get("detector", {}), "[detector]")
+    parameters = context.parameters("detector")
     return None if parameters.overscan_order < 0 else int(parameters.overscan_order)
 
 

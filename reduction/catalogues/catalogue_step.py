@@ -36,7 +36,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _plan(context: Context, _: CatalogueParameters) -> list[Unit]:
+def _plan(context: Context, _: CatalogueParameters) -> list[Unit[None]]:
     files = {}
     for name in context.settings.get("catalogues", ()):
         path = Path(name).expanduser().absolute()
@@ -46,7 +46,7 @@ def _plan(context: Context, _: CatalogueParameters) -> list[Unit]:
     for row in context.session.execute(sa.select(Catalogue.sha256, Catalogue.path).where(Catalogue.kind == "file")):
         files.setdefault(row.sha256, Path(row.path))
     mapping = json.dumps(context.settings.get("catalogue_columns", {}), sort_keys=True)
-    return [Unit(key, path.name, facts=f"{key}\n{mapping}", payload={"path": str(path)}) for key, path in files.items()]
+    return [Unit(key, path.name, facts=f"{key}\n{mapping}", path=str(path)) for key, path in files.items()]
 
 
 @step(
@@ -54,12 +54,11 @@ def _plan(context: Context, _: CatalogueParameters) -> list[Unit]:
     plan=_plan,
     parameters=CatalogueParameters,
     version=2,
-    reads=(Catalogue, Source, SourceLink, Task),
     writes=(Catalogue, Source, SourceLink, SourceMagnitude, SourceName),
 )
-def catalogue(context: Context, unit: Unit, p: CatalogueParameters) -> Output:
+def catalogue(context: Context, unit: Unit[None], p: CatalogueParameters) -> Output:
     """Take in a catalogue file: sources with positions, proper motions, magnitudes, colours and names."""
-    path = Path(unit.payload["path"])
+    path = Path(str(unit.path))
     table = read_table(path)
     if len(table) == 0:
         raise ConfigurationError("no rows", where=str(path), hint="give a catalogue with at least one star", code="catalogue.empty")

@@ -36,6 +36,7 @@ from reduction.catalogues.kernels.star_counts import galactic_latitude, magnitud
 from reduction.catalogues.services import SERVICES, Survey
 from reduction.catalogues.tap import Client
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Earlier, Untracked
 
 __all__ = ["FetchParameters", "fetch"]
 
@@ -64,6 +65,17 @@ class FetchParameters:
 
 
 @dataclass(frozen=True)
+class _Piece:
+    """A HEALPix cell to ask a service for, down to a magnitude."""
+
+    name: str
+    url: str
+    order: int
+    pixel: int
+    limit: float
+
+
+@dataclass(frozen=True)
 class _Circle:
     """Sky that is wanted (degrees), down to a magnitude."""
 
@@ -73,12 +85,12 @@ class _Circle:
     depth: float
 
 
-def _plan(context: Context, p: FetchParameters) -> list[Unit]:
+def _plan(context: Context, p: FetchParameters) -> list[Unit[_Piece]]:
     """The pieces of sky around the frames that are not held as deep as the frames go."""
     if not p.catalogues:
         return []
     circles = [*_circles_of_frames(context.session, p), *(_given(text, p) for text in p.sky)]
-    units: list[Unit] = []
+    units: list[Unit[_Piece]] = []
     for name in p.catalogues:
         survey, url = _survey(name, p)
         cells = _missing(context.session, survey.sha256(url), circles, p, everything=_has_failed(context.session, name))
@@ -92,11 +104,11 @@ def _has_failed(session: Session, name: str) -> bool:
     return session.execute(query.limit(1)).first() is not None
 
 
-def _unit(name: str, survey: Survey, url: str, cell: tuple[int, int], limit: float) -> Unit:
+def _unit(name: str, survey: Survey, url: str, cell: tuple[int, int], limit: float) -> Unit[_Piece]:
     order, pixel = cell
     ra, dec, radius = cell_circle(order, pixel)
     label = f"{survey.title} to {limit:g} mag, {radius:.2f} deg around {ra:.3f} {dec:+.3f}"
-    payload = {"name": name, "url": url, "order": order, "pixel": pixel, "limit": limit}
+    payload = _Piece(name, url, order, pixel, limit)
     return Unit(f"{name}:{order}:{pixel}", label, facts=f"{url} {survey.table} {limit:g}", payload=payload)
 
 
@@ -192,18 +204,17 @@ def _survey(name: str, p: FetchParameters) -> tuple[Survey, str]:
 
 @step(
     "fetch",
-    after=("detect",),
     plan=_plan,
+    inputs=(Untracked("detect"), Earlier("solve")),
     parameters=FetchParameters,
-    reads=(Frame, Exposure, FirstSolution, Catalogue, CatalogueCoverage, Source, SourceLink, Task),
     writes=(Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName),
 )
-def fetch(context: Context, unit: Unit, p: FetchParameters) -> Output:
+def fetch(context: Context, unit: Unit[_Piece], p: FetchParameters) -> Output:
     """Ask services for the catalogue stars around the frames; off unless [fetch] catalogues names some."""
     piece = unit.payload
-    survey, url = SERVICES[piece["name"]], piece["url"]
+    survey, url = SERVICES[piece.name], piece.url
     client = Client(url, p.timeout, p.patience, _attempts(context.session, p), p.pause, p.max_rows)
-    stars, found = _stars(client, survey, piece["order"], piece["pixel"], piece["limit"])
+    stars, found = _stars(client, survey, piece.order, piece.pixel, piece.limit)
     session = context.session
     sha256 = survey.sha256(url)
     catalogue_id = session.execute(sa.select(Catalogue.catalogue_id).where(Catalogue.sha256 == sha256)).scalar()
@@ -218,8 +229,8 @@ def fetch(context: Context, unit: Unit, p: FetchParameters) -> Output:
         "epoch": survey.epoch,
         "columns": json.dumps(found, sort_keys=True),
     }
-    lo, hi = cell_range(piece["order"], piece["pixel"])
-    cover = {"catalogue_id": catalogue_id, "lo": lo, "hi": hi, "magnitude_limit": piece["limit"], "n_source": taken.n}
+    lo, hi = cell_range(piece.order, piece.pixel)
+    cover = {"catalogue_id": catalogue_id, "lo": lo, "hi": hi, "magnitude_limit": piece.limit, "n_source": taken.n}
     linked = f", {taken.n_linked} known from the frames" if taken.n_linked else ""
     remark = f"{survey.title}: {taken.n} stars, {taken.n_new} new{linked}"
     return Output(finish=_Finish(row, cover, taken), remark=remark)

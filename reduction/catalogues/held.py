@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
-from db.tables import Catalogue, CatalogueCoverage, Task
+from db.tables import Catalogue, CatalogueCoverage, Exposure, Frame, Task
 from reduction.catalogues.kernels.identifiers import unit_vectors
 from reduction.catalogues.kernels.sky_ranges import circle_ranges, union
-from reduction.pipeline.declaration import InputTask
+from reduction.pipeline.declaration import Context
+from reduction.pipeline.inputs import Found, InputTask, LookedUp
 from reduction.pipeline.plans import done_tasks
 
-__all__ = ["HeldCatalogues", "held_ranges", "order_of_circle"]
+__all__ = ["CoveringCatalogues", "HeldCatalogues", "held_ranges", "order_of_circle"]
 
 IntArray = npt.NDArray[np.int64]
+
+#: A catalogue that begins this far (deg) beyond a frame cannot have stars on it.
+_AROUND = 1.0
 
 
 def order_of_circle(radius: float) -> int:
@@ -72,3 +78,24 @@ class HeldCatalogues:
 
 def _angle(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
     return float(np.degrees(np.arccos(np.clip(np.dot(a, b), -1.0, 1.0))))
+
+
+class CoveringCatalogues(LookedUp):
+    """The catalogues that can cover a frame: one loaded later makes only those frames pending."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Files and services."""
+        return ("catalogue", "fetch")
+
+    def look_up(self, context: Context, frames: Collection[int] | None) -> Mapping[int, Found]:
+        """By where the header says that a frame points."""
+        held = HeldCatalogues(context.session)
+        columns = (Frame.frame_id, Frame.nx, Frame.ny, Frame.raw_step)
+        query = sa.select(*columns, Exposure.pointing_ra, Exposure.pointing_dec, Exposure.pixel_scale).join(Exposure)
+        found = {}
+        for row in context.session.execute(query.where(Frame.type == "object")):
+            if frames is None or row.frame_id in frames:
+                diagonal = float(np.hypot(row.nx, row.ny)) * row.raw_step * (row.pixel_scale or 0.0) / 3600
+                found[row.frame_id] = Found(held.tasks(row.pointing_ra, row.pointing_dec, diagonal + _AROUND))
+        return found

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.tables import Exposure, ExposureStatistics, Frame, TypeCorrection
+from reduction.frames.corrections import Correction, Corrections, corrections
 from reduction.frames.evidence import read_evidence
 from reduction.frames.kernels.classification import Classification, FrameStatistics, HeaderEvidence, classify_set
 from reduction.pipeline.declaration import Context, Output, Unit, canonical, step
-from reduction.pipeline.plans import done_tasks, frame_units
+from reduction.pipeline.inputs import OfFile
 
 __all__ = ["ClassifyParameters", "classify"]
 
@@ -23,50 +24,22 @@ class ClassifyParameters:
     """Nothing to set: the rule is the kernel's."""
 
 
-@dataclass(frozen=True)
-class _Word:
-    """What a person said that an exposure is."""
-
-    type: str
-    reason: str
-    author: str
-
-
-def _plan(context: Context, _: ClassifyParameters) -> list[Unit]:
-    # The frames of its night are evidence for a frame, not inputs: one that comes later makes no old frame pending.
-    session = context.session
-    done, words = done_tasks(session, "ingest"), _corrections(session)
-    query = sa.select(Exposure.sha256, Frame.exposure_id, Frame.frame_id).join(Frame, Frame.exposure_id == Exposure.exposure_id)
-    rows = session.execute(query).all()
-    ingests = {row.frame_id: (done[row.sha256],) for row in rows if row.sha256 in done}
-    facts = {row.frame_id: f"{words[row.exposure_id]}" for row in rows if row.exposure_id in words}
-    return frame_units(session, (), types=None, extra=ingests, facts=facts)
-
-
-def _corrections(session: Session) -> dict[int, _Word]:
-    """The newest word on each exposure, where it was not taken back."""
-    newest: dict[int, _Word | None] = {}
-    for row in session.execute(sa.select(TypeCorrection).order_by(TypeCorrection.correction_id)).scalars():
-        newest[row.exposure_id] = None if row.type is None else _Word(row.type, row.reason, row.author)
-    return {exposure_id: word for exposure_id, word in newest.items() if word is not None}
-
-
 @step(
     "classify",
-    after=("ingest",),
-    plan=_plan,
+    # The frames of its night are evidence for a frame, not inputs: one that comes later makes no old frame pending.
+    inputs=(OfFile("ingest"), Corrections((TypeCorrection,))),
+    types=None,
     version=2,
     parameters=ClassifyParameters,
-    reads=(Frame, Exposure, ExposureStatistics, TypeCorrection),
     writes=(Frame,),
     together=True,
 )
-def classify(context: Context, units: Sequence[Unit], _: ClassifyParameters) -> dict[str, Output]:
+def classify(context: Context, units: Sequence[Unit[None]], _: ClassifyParameters) -> dict[str, Output]:
     """Tell bias, dark, flat and object frames apart, with reason, evidence and confidence; a person's correction wins."""
     frames = _frames(context.session)
     wanted = {frames[int(unit.key)].exposure_id for unit in units}
     found = _classify(context.session, wanted)
-    words = _corrections(context.session)
+    words = corrections(context.session)
     outputs = {}
     for unit in units:
         frame = frames[int(unit.key)]
@@ -108,7 +81,7 @@ def _evidence(rows: list[Any]) -> list[tuple[FrameStatistics, HeaderEvidence]]:
     return [read_evidence(row.statistics, row.exptime, row.calibration_state, row.sun_altitude) for row in rows]
 
 
-def _output(frame: Any, found: Classification, word: _Word | None) -> Output:
+def _output(frame: Any, found: Classification, word: Correction | None) -> Output:
     kind, reason, confidence = found.kind, found.reason, found.confidence
     if word is not None:
         kind, confidence = word.type, 1.0

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError, FrameUnusable
 from db.keys import next_id
-from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup
+from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup, Task
 from reduction.files.convert import format_of, original_sha256, read_raw, to_fits
 from reduction.files.fits import RawImage, sha256_of
 from reduction.files.raw_files import find_raw_files
@@ -26,7 +26,8 @@ from reduction.frames.kernels.classification import frame_statistics
 from reduction.frames.kernels.times import barycentric, night_number
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import definitions_from, identify
-from reduction.pipeline.declaration import Context, NewFile, Output, Rows, Unit, canonical, step
+from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Step, Unit, canonical, step
+from reduction.pipeline.pending import facts_sha256
 
 __all__ = ["IngestParameters", "ingest"]
 
@@ -36,35 +37,46 @@ class IngestParameters:
     """Nothing to set: what headers mean is said by instrument definitions."""
 
 
-def _plan(context: Context, _: IngestParameters) -> list[Unit]:
-    """Every file given or known; one whose size and time have not changed is not hashed again."""
+def _plan(context: Context, _: IngestParameters) -> list[Unit[None]]:
+    """Files given or known that are not taken in as they would be now; one whose size and time have not changed is not hashed again."""
     definitions = canonical({name: context.settings.get(name) for name in ("instrument", "default", "override")})
     columns = (Exposure.sha256, Exposure.path, Exposure.size, Exposure.mtime_ns)
-    known = context.session.execute(sa.select(*columns).order_by(Exposure.exposure_id)).all()
-    paths = {row.sha256: row.path for row in known}
+    settled = sa.select(Task.unit).where(*_as_now(context.step, definitions))
+    again = sa.select(Exposure.sha256, Exposure.path).where(Exposure.sha256.not_in(settled))
+    paths = {row.sha256: row.path for row in context.session.execute(again.order_by(Exposure.exposure_id))}
+    given = find_raw_files(context.settings.get("paths", ()), exclude=[context.files])
+    known = context.session.execute(sa.select(*columns)).all() if given else []
     unchanged = {(row.path, row.size, row.mtime_ns): row.sha256 for row in known}
-    for path in find_raw_files(context.settings.get("paths", ()), exclude=[context.files]):
+    done = set(context.session.execute(settled).scalars()) if given else set()
+    for path in given:
         path = Path(os.path.normpath(path.absolute()))
         try:
             status = path.stat()
             key = unchanged.get((str(path), status.st_size, status.st_mtime_ns)) or sha256_of(path)
         except OSError:
             key = str(path)[-128:]  # reading it will fail again in the body, and be recorded there
-        paths.setdefault(key, str(path))
-    return [Unit(key, Path(path).name, facts=definitions, payload={"path": path}) for key, path in paths.items()]
+        if key not in done:
+            paths.setdefault(key, str(path))
+    return [Unit(key, Path(path).name, facts=definitions, path=path) for key, path in paths.items()]
+
+
+def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Tasks whose files are taken in as they would be now."""
+    same = (Task.step_version == step.version, Task.facts == facts_sha256(definitions))
+    return (Task.step == step.name, Task.status == "done", Task.is_stale == 0, *same)
 
 
 @step(
     "ingest",
     plan=_plan,
+    products=(Kind("raw"),),
     version=3,
     parameters=IngestParameters,
-    reads=(Exposure,),
     writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
 )
-def ingest(context: Context, unit: Unit, _: IngestParameters) -> Output:
+def ingest(context: Context, unit: Unit[None], _: IngestParameters) -> Output:
     """Take in raw files: camera formats become FITS; header facts, exact times, geometry and pixel statistics."""
-    path = Path(unit.payload["path"])
+    path = Path(str(unit.path))
     raw = read_raw(path)
     _require_pixels(raw, path)
     definition = identify(raw.header, definitions_from(context.settings))
@@ -105,6 +117,7 @@ def _require_pixels(raw: RawImage, path: Path) -> None:
 
 def _as_fits(context: Context, raw: RawImage, path: Path, sha256: str) -> NewFile:
     """Keep a camera's own format as FITS too: later steps read that, in a tenth of the time."""
+    context.step.require_kind("raw")
     name = f"raw/{path.stem}-{sha256[:10]}.fits"
     try:
         written = to_fits(raw, context.files / name, original=path, compressed=True, overwrite=True)

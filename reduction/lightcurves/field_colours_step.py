@@ -20,6 +20,7 @@ from reduction.catalogues.kernels.colours import BANDS, assumed_colour, colours_
 from reduction.catalogues.kernels.identifiers import unit_vectors
 from reduction.photometry.kernels.crowding import close_pairs
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Grouped, Members
 from reduction.pipeline.plans import done_tasks
 
 __all__ = ["FieldColoursParameters", "field_colours"]
@@ -43,18 +44,19 @@ class FieldColoursParameters:
     neighbour_arcsec: float = parameter(0.0, "arcsec", "the same as an angle, where it is larger")
 
 
-def _plan(context: Context, _: FieldColoursParameters) -> list[Unit]:
+def _plan(context: Context, _: FieldColoursParameters) -> list[Unit[tuple[int, ...]]]:
     """Each field whose sources were looked for, with the fields that it shares sources with."""
     session = context.session
     done = done_tasks(session, "discover")
     fields = session.execute(sa.select(Field).order_by(Field.field_id)).scalars().all()
     groups = _groups(fields)
-    members = {field.field_id: " ".join(str(other.field_id) for other in groups[field.field_id]) for field in fields}
     units = []
     for field in fields:
         if (task := done.get(str(field.field_id))) is not None:
             others = tuple(done[str(f.field_id)] for f in groups[field.field_id] if f is not field and str(f.field_id) in done)
-            units.append(Unit(str(field.field_id), f"field {field.field_id}", (task, *others), facts=members[field.field_id]))
+            group = tuple(other.field_id for other in groups[field.field_id])
+            facts = " ".join(str(field_id) for field_id in group)
+            units.append(Unit(str(field.field_id), f"field {field.field_id}", (task, *others), facts, payload=group))
     return units
 
 
@@ -74,17 +76,16 @@ def _groups(fields: Sequence[Field]) -> dict[int, list[Field]]:
 
 @step(
     "field_colours",
-    after=("discover",),
     plan=_plan,
+    inputs=(Members("discover"), Grouped("field")),
     parameters=FieldColoursParameters,
-    reads=(Field, Frame, FirstSolution, Source, SourceMagnitude),
     writes=(Field, Source, SourceNeighbour),
 )
-def field_colours(context: Context, unit: Unit, p: FieldColoursParameters) -> Output:
+def field_colours(context: Context, unit: Unit[tuple[int, ...]], p: FieldColoursParameters) -> Output:
     """Settle a field's stars: the band and colour that its fits use, each star's magnitude and colour in them, and its neighbours."""
     session = context.session
     field = session.get_one(Field, int(unit.key))
-    group = session.execute(sa.select(Field).where(Field.field_id.in_([int(word) for word in unit.facts.split()]))).scalars().all()
+    group = session.execute(sa.select(Field).where(Field.field_id.in_(unit.payload))).scalars().all()
     sky = _Sky.read(session, group)
     fit = _fit(sky.mag, _catalogue_values(session, group, sky.ids))
     mine = sky.within([field], _REACH)

@@ -18,21 +18,20 @@ from db.errors import AlgorithmFailed, ConfigurationError
 from db.flags import Flag
 from db.keys import next_id, now
 from db.tables import (
+    Annotation,
     BestSlot,
-    Field,
     Frame,
     MagfitReference,
     MagfitSolution,
-    Measurement,
     PhotometrySlot,
     ReferenceMagnitude,
-    Source,
     SourceMagnitude,
 )
 from db.terms import TERMS, VARIABLES, Term, design
 from reduction.lightcurves.kernels.noise import best_slot, excess_scatter
 from reduction.lightcurves.kernels.reference import Averages, MagfitResult, iterate, select_reference
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Grouped, Members, Said
 from reduction.pipeline.plans import done_tasks, masks, not_masked
 
 __all__ = ["MagnitudeFitParameters", "magnitude_fit"]
@@ -77,7 +76,7 @@ class _Points:
     flux: Mapping[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
 
-def _plan(context: Context, _: MagnitudeFitParameters) -> list[Unit]:
+def _plan(context: Context, _: MagnitudeFitParameters) -> list[Unit[None]]:
     """Each field, made from the photometry of all its frames."""
     done = done_tasks(context.session, "photometry")
     query = sa.select(Frame.field_id, Frame.frame_id).where(
@@ -96,13 +95,12 @@ def _plan(context: Context, _: MagnitudeFitParameters) -> list[Unit]:
 
 @step(
     "magnitude_fit",
-    after=("photometry",),
     plan=_plan,
+    inputs=(Members("photometry"), Grouped("field"), Said((Annotation,))),
     parameters=MagnitudeFitParameters,
-    reads=(Field, Frame, Measurement, Source, SourceMagnitude, PhotometrySlot),
     writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot),
 )
-def magnitude_fit(context: Context, unit: Unit, p: MagnitudeFitParameters) -> Output:
+def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters) -> Output:
     """Fit every frame to the reference (cross-fitted), average the next reference, repeat until it settles."""
     terms, group = _terms(p)
     points = _read(context.session, int(unit.key))

@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
 from db.sky import nearest_source
-from db.tables import BestSlot, LightcurveStatistics, Target
+from db.tables import Annotation, LightcurveStatistics, Target
 from reduction.lightcurves.kernels.statistics import light_curve_statistics
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Members, Said
 from reduction.pipeline.plans import done_tasks, masks
 
 __all__ = ["StatisticsParameters", "statistics"]
@@ -25,7 +26,7 @@ class StatisticsParameters:
     target_radius: float = parameter(10.0, "arcsec", "a target is linked to the nearest source within this")
 
 
-def _plan(context: Context, _: StatisticsParameters) -> list[Unit]:
+def _plan(context: Context, _: StatisticsParameters) -> list[Unit[None]]:
     fits = done_tasks(context.session, "magnitude_fit")
     masked = masks(context.session)
     return [
@@ -35,13 +36,12 @@ def _plan(context: Context, _: StatisticsParameters) -> list[Unit]:
 
 @step(
     "statistics",
-    after=("magnitude_fit",),
     plan=_plan,
+    inputs=(Members("magnitude_fit"), Said((Annotation,))),
     parameters=StatisticsParameters,
-    reads=(BestSlot, Target),
     writes=(LightcurveStatistics, Target),
 )
-def statistics(context: Context, unit: Unit, p: StatisticsParameters) -> Output:
+def statistics(context: Context, unit: Unit[None], p: StatisticsParameters) -> Output:
     """Summarise every light curve: mean, scatter, expected scatter, chi2, von Neumann eta; link targets to sources."""
     session = context.session
     field_id = int(unit.key)

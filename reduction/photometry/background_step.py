@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from db.errors import FrameUnusable
-from db.tables import CalibratedFrame, Detection, Frame, FrameBackground, Product, Source, WcsSolution
+from db.tables import Frame, FrameBackground
 from reduction.calibration.calibrated import calibrated_planes
+from reduction.files.product import write_image
 from reduction.photometry.background_map import BackgroundParameters, covered
 from reduction.photometry.kernels.background import background as measure_background
-from reduction.pipeline.declaration import Context, Output, Rows, Unit, step
-from reduction.pipeline.plans import fingerprint, frame_units
+from reduction.pipeline.declaration import Context, Kind, Output, Rows, Unit, step
+from reduction.pipeline.inputs import Own, Worked
 
 __all__ = ["background"]
 
 
-def _plan(context: Context, _: BackgroundParameters) -> list[Unit]:
-    # How sources are discovered matters here; which other frames revealed them must not make this frame pending.
-    return frame_units(context.session, ("calibrate", "detect", "refine", "field"), facts=fingerprint("discover", context.settings))
-
-
 @step(
     "background",
-    after=("calibrate", "detect", "refine", "field", "discover"),
-    plan=_plan,
+    # How sources are discovered matters here; which other frames revealed them must not make a frame pending.
+    inputs=(Own("calibrate"), Own("detect"), Own("refine"), Own("field"), Worked("discover")),
+    products=(Kind("background", passing=True),),
     parameters=BackgroundParameters,
-    reads=(Frame, CalibratedFrame, Product, Detection, Source, WcsSolution),
     writes=(FrameBackground, Frame),
 )
-def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
+def background(context: Context, unit: Unit[None], p: BackgroundParameters) -> Output:
     """Measure the sky between the sources: object-masked clipped mean, smoothed, with its error."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
@@ -45,9 +43,8 @@ def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
         )
     image = sky.image(planes["SCI"].shape)
     level, noise = float(image.mean(dtype=float)), _noise(planes["SCI"] - image, excluded, p.clip)
-    file = context.write(
-        "background", f"frame-{frame.frame_id:07d}", {"SKY": sky.value, "ERR": sky.error}, {"BOX": sky.box, "NSKY": sky.n_sky}
-    )
+    write = partial(write_image, planes={"SKY": sky.value, "ERR": sky.error}, header={"BOX": sky.box, "NSKY": sky.n_sky})
+    file = context.product("background", f"frame-{frame.frame_id:07d}", write)
     row = {
         "frame_id": frame.frame_id,
         "level": level,

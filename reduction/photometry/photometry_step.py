@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +11,16 @@ import sqlalchemy as sa
 
 from db.errors import FrameUnusable
 from db.flags import Flag, Mask
-from db.tables import CalibratedFrame, Frame, FrameBackground, Master, Measurement, PhotometrySlot, Product, Source, WcsSolution
+from db.tables import Frame, FrameBackground, Measurement, PhotometrySlot, Product
 from reduction.astrometry.solutions import plate_solution
 from reduction.astrometry.sources import SourceTable, julian_year, sources_near
 from reduction.calibration.calibrated import calibrated_planes
-from reduction.calibration.master_choice import chosen_masters, master_plane
+from reduction.calibration.master_choice import Chosen, PatternWithoutDark, master_plane
 from reduction.photometry.background_map import read_map
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.crowding import blended
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
-from reduction.pipeline.plans import done_tasks, fingerprint, frame_units
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import OfInstrument, Own, Untracked, Worked
 
 __all__ = ["PhotometryParameters", "photometry"]
 
@@ -37,32 +36,21 @@ class PhotometryParameters:
     blend_magnitudes: float = parameter(3.0, "mag", "a neighbour fainter than this by more does not count as a blend")
 
 
-def _plan(context: Context, _: PhotometryParameters) -> list[Unit]:
-    session = context.session
-    slot_tasks = done_tasks(session, "slots")
-    chosen = chosen_masters(session)
-    dark = set(session.execute(sa.select(CalibratedFrame.frame_id).where(CalibratedFrame.dark_master_id.is_not(None))).scalars())
-    extra: dict[int, tuple[InputTask, ...]] = {}
-    patterns: dict[int, str] = {}
-    for frame in session.execute(sa.select(Frame).where(Frame.type == "object")).scalars():
-        if (task := slot_tasks.get(str(frame.instrument_id))) is not None:
-            pattern = chosen.get(frame.frame_id, {}).get("pattern") if frame.frame_id not in dark else None
-            extra[frame.frame_id] = (task,) if pattern is None else (task, pattern.task)
-            if pattern is not None:
-                patterns[frame.frame_id] = pattern.path
-    units = frame_units(session, ("calibrate", "refine", "background"), extra=extra, facts=fingerprint("discover", context.settings))
-    return [dataclasses.replace(unit, payload={"pattern": patterns.get(int(unit.key))}) for unit in units]
-
-
 @step(
     "photometry",
-    after=("calibrate", "refine", "slots", "discover", "background", "fixed_pattern"),
-    plan=_plan,
+    inputs=(
+        Own("calibrate"),
+        Own("refine"),
+        Own("background"),
+        OfInstrument("slots"),
+        PatternWithoutDark("fixed_pattern"),
+        Worked("discover"),
+        Untracked("field_colours"),
+    ),
     parameters=PhotometryParameters,
-    reads=(Frame, CalibratedFrame, FrameBackground, Master, Product, Source, WcsSolution, PhotometrySlot),
     writes=(Measurement, Frame),
 )
-def photometry(context: Context, unit: Unit, p: PhotometryParameters) -> Output:
+def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParameters) -> Output:
     """Measure all sources on each frame in exact circular apertures at their projected positions."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
@@ -79,7 +67,9 @@ def photometry(context: Context, unit: Unit, p: PhotometryParameters) -> Output:
     slots = session.execute(query.order_by(PhotometrySlot.slot)).all()
     radii = np.array([row.radius for row in slots])
     flag_radius = p.flag_radius * (frame.fwhm or float(np.median(radii)))
-    columns, flux, error = _measure(context, frame, _planes(context, frame, unit.payload["pattern"]), x, y, radii, flag_radius)
+    columns, flux, error = _measure(
+        context, frame, _planes(context, frame, unit.payload.path if unit.payload is not None else None), x, y, radii, flag_radius
+    )
     columns["flags"] |= np.where(blended(x, y, near.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
     columns["flags"] |= np.where(near.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
     for k, row in enumerate(slots):

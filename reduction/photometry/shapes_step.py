@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from db.bulk import fetch_columns
 from db.errors import AlgorithmFailed
 from db.flags import Flag
-from db.tables import Detection, DetectionMatch, Frame, ShapeMap, Source
+from db.tables import DetectionMatch, Frame, ShapeMap, Source
 from reduction.astrometry.detections import detections_of
 from reduction.photometry.kernels.shape_map import ShapeMap as Map
 from reduction.photometry.kernels.shape_map import fit_shape_map
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
-from reduction.pipeline.plans import frame_units
+from reduction.pipeline.inputs import Own, Untracked
 
 __all__ = ["ShapesParameters", "shape_map", "shapes"]
 
@@ -37,13 +37,11 @@ class ShapesParameters:
 
 @step(
     "shapes",
-    after=("detect", "refine"),
-    plan=lambda context, _: frame_units(context.session, ("detect", "refine")),
+    inputs=(Own("detect"), Own("refine"), Untracked("field_colours")),
     parameters=ShapesParameters,
-    reads=(Frame, Detection, DetectionMatch, Source),
     writes=(ShapeMap,),
 )
-def shapes(context: Context, unit: Unit, p: ShapesParameters) -> Output:
+def shapes(context: Context, unit: Unit[None], p: ShapesParameters) -> Output:
     """Fit a smooth map of the shapes s, d, k of the stars, over position, magnitude and colour."""
     frame = context.session.get_one(Frame, int(unit.key))
     found = detections_of(context.session, frame.night_id, frame.frame_id)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from db.errors import ConfigurationError
 from db.tables import N_SLOT, Frame, Instrument, PhotometrySlot
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Untracked
 
 __all__ = ["SlotsParameters", "slots"]
 
@@ -22,7 +23,7 @@ class SlotsParameters:
     radii: tuple[float, ...] = parameter((), "pixel", "radii of the apertures; in place of factors when given")
 
 
-def _plan(context: Context, _: SlotsParameters) -> list[Unit]:
+def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
     """Instruments with an object frame of known FWHM. Later frames do not change what the slots are."""
     query = (
         sa.select(Frame.instrument_id, Instrument.name)
@@ -36,13 +37,12 @@ def _plan(context: Context, _: SlotsParameters) -> list[Unit]:
 
 @step(
     "slots",
-    after=("detect",),
     plan=_plan,
+    inputs=(Untracked("detect"),),
     parameters=SlotsParameters,
-    reads=(Frame, Instrument),
     writes=(PhotometrySlot,),
 )
-def slots(context: Context, unit: Unit, p: SlotsParameters) -> Output:
+def slots(context: Context, unit: Unit[None], p: SlotsParameters) -> Output:
     """Fix the aperture radii of an instrument: multiples of its typical FWHM, to a quarter of a pixel."""
     instrument_id = int(unit.key)
     query = sa.select(Frame.fwhm).where(Frame.instrument_id == instrument_id, Frame.type == "object", Frame.fwhm.is_not(None))

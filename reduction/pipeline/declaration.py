@@ -1,8 +1,8 @@
 """A step, declared once.
 
-`@step` names what the step works per, the steps it comes after, the tables
-it reads and writes, its version and its parameters. Order, pending work, the
-command line, the table of steps in the documentation and the refusal to
+`@step` names what the step is made from, the tables and products it writes,
+its version and its parameters. Order, pending work, lineage, the command
+line, the table of steps in the documentation and the refusal to read or
 write an undeclared table all follow from the declaration. A step's body
 reads, calls a kernel, and returns rows.
 """
@@ -14,25 +14,29 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.tables import Base
-from reduction.files.product import write_calibrated, write_image, write_wcs
+from reduction.pipeline.inputs import Input, InputTask, Said, Worked
 from reduction.pipeline.order import STEPS, Line
 
 __all__ = [
     "Context",
     "InputTask",
+    "Kind",
     "NewFile",
     "Output",
     "Rows",
     "Step",
+    "UndeclaredError",
     "Unit",
+    "Written",
     "canonical",
     "parameter",
     "read_parameters",
@@ -101,26 +105,46 @@ def _cast(value: Any, defaults: Any, name: str, where: str) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class InputTask:
-    """A done task that a unit is made from."""
-
-    task_id: int
-    input_hash: str
-    role: str
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One piece of work of a step."""
+class Unit(Generic[P]):
+    """One piece of work of a step.
+
+    Attributes
+    ----------
+    key : str
+        What it works on, as `task.unit` has it.
+    label : str
+        The same for people.
+    inputs : tuple of InputTask
+        What it is made from.
+    facts : str
+        What else the result depends on, as text that enters the hash and is read by nobody.
+    frame_id, night_id : int, optional
+        Of its frame or night.
+    path : str, optional
+        Its file, where it works on one.
+    payload : P
+        What the plan found out for the body; None for most steps.
+    second : bool
+        Tried once more after all others: it may lean on its neighbours.
+    """
 
     key: str
     label: str
     inputs: tuple[InputTask, ...] = ()
-    facts: str = ""  # what else the result depends on, as text that enters the hash
+    facts: str = ""
     frame_id: int | None = None
     night_id: int | None = None
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    path: str | None = None
+    payload: P = None  # type: ignore[assignment]
+    second: bool = False
+
+    def has(self, role: str) -> bool:
+        """Whether there is an input of this role."""
+        return any(task.role == role for task in self.inputs)
 
 
 @dataclass(frozen=True)
@@ -158,7 +182,23 @@ class Output:
     file: NewFile | None = None
     remark: str | None = None
     finish: Callable[[Session, int], list[Rows]] | None = None
-    retire: bool = False  # what later steps made of this unit's frame no longer stands
+    retire: bool = False  # what was made of this unit's frame on the strength of its earlier result no longer stands
+
+
+class UndeclaredError(RuntimeError):
+    """A step reads, writes or makes something that it did not declare: a defect of the step, which ends the run."""
+
+
+class Written(Protocol):
+    """What a writer of files says of the one it wrote: SHA-256 (hex), and size in bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file."""
+
+    @property
+    def size(self) -> int:
+        """Its size."""
 
 
 @dataclass
@@ -168,28 +208,57 @@ class Context:
     session: Session
     files: Path
     settings: Mapping[str, Any]  # sections of the configuration; "paths" and "catalogues" as given
+    step: Step
     input_hash: str = ""
 
-    def write(self, kind: str, name: str, planes: Mapping[str, Any], header: Mapping[str, Any]) -> NewFile:
-        """Write a product under the files root; the hash in its name keeps it from overwriting an older one."""
+    def parameters(self, name: str) -> Any:
+        """Parameters in force of the step itself, or of one that is behind it.
+
+        Raises
+        ------
+        UndeclaredError
+            Of any other: a change there would make nothing pending.
+        """
+        if name != self.step.name and name not in self.step.behind:
+            raise UndeclaredError(f"step {self.step.name} looks at the parameters of {name} without having it behind it")
+        return STEPS[name].read_parameters(self.settings)
+
+    def product(self, kind: str, name: str, write: Callable[[Path], Written], *, replaces: int | None = None) -> NewFile:
+        """Write a file under the files root; the hash in its name keeps it from overwriting an older one.
+
+        Parameters
+        ----------
+        kind : str
+            A kind that the step declares.
+        name : str
+            Begin of the file's name.
+        write : callable
+            Given the path, writes the file whole or not at all.
+        replaces : int, optional
+            product_id of the file, of another step, that it takes the place of.
+        """
+        self.step.require_kind(kind)
         path = f"{kind}/{name}-{self.input_hash[:10]}.fits"
-        written = write_image(self.files / path, planes, header)
-        return NewFile(kind, path, written.sha256, written.size)
-
-    def write_calibrated(self, name: str, plane: tuple[Any, Any, Any], header: Mapping[str, Any]) -> NewFile:
-        """Write value, variance and mask of a calibrated frame, packed to a hundredth of its noise."""
-        path = f"calibrated/{name}-{self.input_hash[:10]}.fits"
-        written = write_calibrated(self.files / path, *plane, header)
-        return NewFile("calibrated", path, written.sha256, written.size)
-
-    def write_with_wcs(self, product_id: int, file: str, name: str, cards: Mapping[str, Any]) -> NewFile:
-        """Write a copy of a calibrated frame with a plate solution in its headers, to take the place of that product."""
-        path = f"calibrated/{name}-{self.input_hash[:10]}.fits"
-        written = write_wcs(self.files / file, self.files / path, cards)
-        return NewFile("calibrated", path, written.sha256, written.size, replaces=product_id)
+        written = write(self.files / path)
+        return NewFile(kind, path, written.sha256, written.size, replaces=replaces)
 
 
-Plan = Callable[[Context, Any], list[Unit]]
+Plan = Callable[[Context, Any], list[Unit[Any]]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of product, which is also its folder under the files root.
+
+    Attributes
+    ----------
+    name : str
+    passing : bool
+        It can be made again at any time: its file goes when it is superseded.
+    """
+
+    name: str
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,14 +268,16 @@ class Step:
     line: Line
     version: int
     parameters: type[Any]
-    after: tuple[str, ...]
-    reads: tuple[type[Base], ...]
+    inputs: tuple[Input | Said, ...]
     writes: tuple[type[Base], ...]
-    plan: Plan
     body: Callable[..., Any]
-    together: bool
-    second_chance: bool
-    complete: bool
+    plan: Plan | None = None  # None: a frame's, which follows from the inputs
+    types: tuple[str, ...] | None = ("object",)
+    products: tuple[Kind, ...] = ()
+    standing: tuple[type[Base], ...] = ()
+    together: bool = False
+    second_chance: bool = False
+    complete: bool = False
 
     @property
     def name(self) -> str:
@@ -228,7 +299,49 @@ class Step:
         """Files and frames are worked by the pool; sets are worked where the writer is."""
         return self.per in ("file", "frame") and not self.together
 
-    def input_hash(self, unit: Unit, parameters: Any) -> str:
+    @property
+    def sources(self) -> tuple[Input, ...]:
+        """Its inputs that are other steps."""
+        return tuple(source for source in self.inputs if isinstance(source, Input))
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Steps that come before it, since it is made from them, in the order of the night."""
+        named = {name for source in self.sources if source.before for name in source.steps}
+        return tuple(name for name in STEPS if name in named)
+
+    @cached_property
+    def behind(self) -> frozenset[str]:
+        """Every step that its inputs lead back to."""
+        found: set[str] = set()
+        rest = [name for source in self.sources for name in source.steps]
+        while rest:
+            name = rest.pop()
+            if name not in found:
+                found.add(name)
+                rest += [other for source in STEPS[name].sources if source.before for other in source.steps]
+        return frozenset(found)
+
+    @cached_property
+    def reads(self) -> frozenset[type[Base]]:
+        """Tables that it may read: its own, those of the steps behind it, and those in which people say something to it."""
+        steps = [self, *(STEPS[name] for name in self.behind)]
+        said = [table for step in steps for source in step.inputs if isinstance(source, Said) for table in source.tables]
+        return frozenset([*(table for step in steps for table in step.writes), *said])
+
+    def read_parameters(self, settings: Mapping[str, Any]) -> Any:
+        """Its parameters with the configuration's values in place."""
+        return read_parameters(self.parameters, settings.get(self.name, {}), f"[{self.name}]")
+
+    def fingerprint(self, settings: Mapping[str, Any]) -> str:
+        """How it works: name, version and parameters as text."""
+        return f"{self.name}:{self.version}:{canonical(dataclasses.asdict(self.read_parameters(settings)))}"
+
+    def facts(self, settings: Mapping[str, Any]) -> str:
+        """What every unit depends on besides its inputs: how the steps work that it names as `Worked`."""
+        return "\n".join(STEPS[source.step].fingerprint(settings) for source in self.sources if isinstance(source, Worked))
+
+    def input_hash(self, unit: Unit[Any], parameters: Any) -> str:
         """SHA-256 over everything the result depends on."""
         parts = [
             self.name,
@@ -243,18 +356,27 @@ class Step:
     def require_declared(self, table: type[Base]) -> None:
         """Refuse to write a table that the step did not declare."""
         if table not in self.writes:
-            raise RuntimeError(f"step {self.name} writes {table.__tablename__} without declaring it")
+            raise UndeclaredError(f"step {self.name} writes {table.__tablename__} without declaring it")
+
+    def require_kind(self, name: str) -> Kind:
+        """The kind of product of this name; refuse one that the step did not declare."""
+        for kind in self.products:
+            if kind.name == name:
+                return kind
+        raise UndeclaredError(f"step {self.name} makes a product {name!r} without declaring it")
 
 
 def step(
     name: str,
     *,
-    plan: Plan,
     parameters: type[Any],
-    version: int = 1,
-    after: tuple[str, ...] = (),
-    reads: tuple[type[Base], ...] = (),
+    inputs: tuple[Input | Said, ...] = (),
     writes: tuple[type[Base], ...] = (),
+    plan: Plan | None = None,
+    version: int = 1,
+    types: tuple[str, ...] | None = ("object",),
+    products: tuple[Kind, ...] = (),
+    standing: tuple[type[Base], ...] = (),
     together: bool = False,
     second_chance: bool = False,
     complete: bool = False,
@@ -265,27 +387,48 @@ def step(
     ----------
     name : str
         A name of the list `reduction.pipeline.order.NIGHT`.
-    plan : callable (context, parameters) -> list of Unit
-        Everything the step could work on now; what is done is taken off by the runner.
     parameters : dataclass
         Frozen, with `parameter` fields.
+    inputs : tuple of Input and Said
+        What its units are made from; see `reduction.pipeline.inputs`.
+    writes : tuple of tables
+        Writing any other is refused.
+    plan : callable (context, parameters) -> list of Unit, optional
+        Everything the step could work on now; what is done is taken off by the scheduler. A step per frame needs none.
     version : int
         Raised when the algorithm changes: old results then become pending.
-    after : tuple of str
-        Steps whose tasks a unit is made from.
-    reads, writes : tuple of tables
-        Declared; writing any other is refused.
+    types : tuple of str, optional
+        Types of the frames that a step per frame works on; all for None.
+    products : tuple of Kind
+        Kinds of files that it makes.
+    standing : tuple of tables
+        Their rows say what stands now: those of a task go when the task is retired.
     together : bool
         The body takes all pending units at once and returns a dict by unit key.
     second_chance : bool
-        Units that failed are worked once more when all others are done, with
-        "second" in their payload: they may then lean on their neighbours.
+        Units that failed are worked once more when all others are done: they may then lean on their neighbours.
     complete : bool
         The plan names all that there ought to be: what was made of units that it no longer names is superseded.
     """
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
-        STEPS.declare(Step(STEPS.line(name), version, parameters, after, reads, writes, plan, body, together, second_chance, complete))
+        STEPS.declare(
+            Step(
+                line=STEPS.line(name),
+                version=version,
+                parameters=parameters,
+                inputs=inputs,
+                writes=writes,
+                body=body,
+                plan=plan,
+                types=types,
+                products=products,
+                standing=standing,
+                together=together,
+                second_chance=second_chance,
+                complete=complete,
+            )
+        )
         return body
 
     return declare

@@ -1,20 +1,81 @@
-"""Plans that several steps share: which frames, nights or fields there are to work on, and what they are made from."""
+"""Plans: which units there are to work on, and what they are made from.
+
+The plan of a step per frame follows from its inputs; steps that work on sets
+say themselves how their sets are made, with what is shared here.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from db.tables import Annotation, Exposure, Frame, Task
-from reduction.pipeline.declaration import InputTask, Unit, canonical, read_parameters
-from reduction.pipeline.order import STEPS
+from reduction.pipeline.declaration import Context, Step, Unit
+from reduction.pipeline.inputs import Found, InputTask, Joined, LookedUp, Said
 
-__all__ = ["done_tasks", "fingerprint", "frame_units", "masks", "night_key", "not_masked"]
+__all__ = ["done_tasks", "frame_units", "masks", "night_key", "not_masked", "planned"]
+
+
+def planned(context: Context, parameters: Any, only: sa.ColumnElement[bool] | None = None) -> list[Unit[Any]]:
+    """Every unit that the context's step could work on now, each with the tasks it is made from.
+
+    Parameters
+    ----------
+    only : SQL condition on `frame`, optional
+        The frames that matter, for a step whose plan follows from its inputs.
+    """
+    step = context.step
+    return step.plan(context, parameters) if step.plan is not None else frame_units(context, only)
+
+
+def frame_units(context: Context, only: sa.ColumnElement[bool] | None = None) -> list[Unit[Any]]:
+    """One unit per frame for which every needed input of the step is done, in order of time."""
+    step = context.step
+    joined = [source for source in step.sources if isinstance(source, Joined)]
+    tasks = [aliased(Task) for _ in joined]
+    query = frames_with_inputs(step, list(zip(joined, tasks, strict=True)), only)
+    rows = context.session.execute(query).all()
+    looked = _looked_up(context, {row.frame_id for row in rows} if only is not None else None)
+    facts = step.facts(context.settings)
+    said = [source.facts(context.session) for source in step.inputs if isinstance(source, Said)]
+    units = []
+    for row in rows:
+        own = [
+            InputTask(row[4 + 2 * k], row[5 + 2 * k], source.step) for k, source in enumerate(joined) if row[4 + 2 * k] is not None
+        ]  # fmt: skip
+        more = [found.get(row.frame_id, Found()) for found in looked]
+        payload = next((one.payload for one in more if one.payload is not None), None)
+        name = Path(row.path).name if row.channel == "mono" else f"{Path(row.path).name} {row.channel}"
+        inputs = (*own, *(task for one in more for task in one.tasks))
+        words = "".join(one.get(row.frame_id, "") for one in said)
+        units.append(Unit(str(row.frame_id), name, inputs, facts + words, row.frame_id, row.night_id, payload=payload))
+    return units
+
+
+def frames_with_inputs(
+    step: Step, joined: list[tuple[Joined, type[Task]]], only: sa.ColumnElement[bool] | None
+) -> sa.Select[*tuple[Any, ...]]:
+    """Frames of the step's types with the tasks of their inputs: frame_id, night_id, channel, path, and task_id and hash of each."""
+    columns = [column for _, task in joined for column in (task.task_id, task.input_hash)]
+    query = sa.select(Frame.frame_id, Frame.night_id, Frame.channel, Exposure.path, *columns).join(
+        Exposure, Exposure.exposure_id == Frame.exposure_id
+    )
+    if step.types is not None:
+        query = query.where(Frame.type.in_(step.types))
+    for source, task in joined:
+        matches = sa.and_(task.step == source.step, task.status == "done", source.matches(task))
+        query = query.join(task, matches, isouter=not source.needed)
+    if only is not None:
+        query = query.where(only)
+    return query.order_by(Frame.jd_utc, Frame.frame_id)
+
+
+def _looked_up(context: Context, frames: set[int] | None) -> list[Mapping[int, Found]]:
+    return [source.look_up(context, frames) for source in context.step.sources if isinstance(source, LookedUp)]
 
 
 def done_tasks(session: Session, step: str) -> dict[str, InputTask]:
@@ -26,55 +87,6 @@ def done_tasks(session: Session, step: str) -> dict[str, InputTask]:
 def night_key(setup_id: int, channel: str, night_id: int) -> str:
     """Unit of the steps that work on a night of one set-up and channel."""
     return f"{setup_id}/{channel}/{night_id}"
-
-
-def frame_units(
-    session: Session,
-    after: Iterable[str],
-    *,
-    types: tuple[str, ...] | None = ("object",),
-    extra: Mapping[int, tuple[InputTask, ...]] | None = None,
-    facts: Mapping[int, str] | str = "",
-) -> list[Unit]:
-    """One unit per frame of the given types for which every step of `after` is done, in order of time.
-
-    Parameters
-    ----------
-    extra : mapping of frame_id to tasks, optional
-        Further inputs; only frames in the mapping are planned.
-    facts : str or mapping of frame_id to str
-        What else the result depends on.
-    """
-    tasks = [done_tasks(session, name) for name in after]
-    query = sa.select(Frame.frame_id, Frame.night_id, Frame.channel, Exposure.path).join(Exposure)
-    if types is not None:
-        query = query.where(Frame.type.in_(types))
-    units = []
-    for row in session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)):
-        key = str(row.frame_id)
-        inputs = [done.get(key) for done in tasks]
-        if None in inputs or (extra is not None and row.frame_id not in extra):
-            continue
-        more = extra[row.frame_id] if extra is not None else ()
-        name = Path(row.path).name if row.channel == "mono" else f"{Path(row.path).name} {row.channel}"
-        units.append(
-            Unit(
-                key,
-                name,
-                tuple(task for task in inputs if task is not None) + more,
-                facts if isinstance(facts, str) else facts.get(row.frame_id, ""),
-                row.frame_id,
-                row.night_id,
-            )
-        )
-    return units
-
-
-def fingerprint(step: str, settings: Mapping[str, Any]) -> str:
-    """Version and parameters of a step, for units that depend on how it worked but not on which frames it saw."""
-    declared = STEPS[step]
-    parameters = read_parameters(declared.parameters, settings.get(step, {}), f"[{step}]")
-    return f"{step}:{declared.version}:{canonical(dataclasses.asdict(parameters))}"
 
 
 def masks(session: Session) -> dict[int, str]:

@@ -25,12 +25,13 @@ from sqlalchemy.orm import Session
 
 from db.engine import make_engine
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
-from db.tables import Task
-from reduction.pipeline.declaration import Context, Output, Step, Unit, read_parameters
+from reduction.pipeline.declaration import Context, Output, Step, UndeclaredError, Unit
 from reduction.pipeline.order import STEPS
-from reduction.pipeline.writer import Ledger
+from reduction.pipeline.pending import StepState, Survey, state_of
+from reduction.pipeline.session import reading_session
+from reduction.pipeline.writer import Writer
 
-__all__ = ["Reporter", "Runner", "StepState", "Tally"]
+__all__ = ["Reporter", "Runner", "Tally"]
 
 
 class Reporter(Protocol):
@@ -39,7 +40,7 @@ class Reporter(Protocol):
     def begin(self, step: Step, pending: int) -> None:
         """A step starts on `pending` units."""
 
-    def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None:
+    def advance(self, step: Step, unit: Unit[Any], error: StarledgerError | None) -> None:
         """A unit is done or has failed."""
 
     def end(self, step: Step, _tally: Tally) -> None:
@@ -49,7 +50,7 @@ class Reporter(Protocol):
 class _Silent:
     def begin(self, step: Step, pending: int) -> None: ...
 
-    def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None: ...
+    def advance(self, step: Step, unit: Unit[Any], error: StarledgerError | None) -> None: ...
 
     def end(self, step: Step, tally: Tally) -> None: ...
 
@@ -65,22 +66,8 @@ class Tally:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class StepState:
-    """A step's units by what they need."""
-
-    done: list[Unit]
-    pending: list[tuple[Unit, str]]
-    failed: list[tuple[Unit, str]]  # with the message
-
-    @property
-    def units(self) -> list[Unit]:
-        """All of them."""
-        return [*self.done, *(unit for unit, _ in self.pending), *(unit for unit, _ in self.failed)]
-
-
 #: A unit, its input hash, and what came of it.
-_Result = tuple[Unit, str, Output | StarledgerError]
+_Result = tuple[Unit[Any], str, Output | StarledgerError]
 
 # In a worker process: opened once, used for every unit.
 _worker: dict[str, Any] = {}
@@ -113,7 +100,7 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _work_in_pool(name: str, unit: Unit, input_hash: str, parameters: Any) -> Output | StarledgerError:
+def _work_in_pool(name: str, unit: Unit[Any], input_hash: str, parameters: Any) -> Output | StarledgerError:
     result: Output | StarledgerError = _work(
         _worker["engine"], _worker["files"], _worker["settings"], STEPS[name], unit, input_hash, parameters
     )
@@ -123,9 +110,9 @@ def _work_in_pool(name: str, unit: Unit, input_hash: str, parameters: Any) -> Ou
 def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, unit: Any, input_hash: str, parameters: Any) -> Any:
     """Run a body; this is the one place where whatever goes wrong with a unit becomes a record."""
     try:
-        with Session(engine) as session:
-            return step.body(Context(session, files, settings, input_hash), unit, parameters)
-    except (ArchiveUnavailable, ConfigurationError, sa.exc.OperationalError, MemoryError):
+        with reading_session(engine, step) as session:
+            return step.body(Context(session, files, settings, step, input_hash), unit, parameters)
+    except (ArchiveUnavailable, ConfigurationError, UndeclaredError, sa.exc.OperationalError, MemoryError):
         raise  # no unit's own fault: the run ends
     except StarledgerError as error:
         return error
@@ -142,7 +129,7 @@ def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, 
 
 
 def _label(unit: Any) -> str:
-    return str(unit.payload.get("path", unit.label)) if isinstance(unit, Unit) else "all"
+    return unit.path or unit.label if isinstance(unit, Unit) else "all"
 
 
 class Runner:
@@ -183,7 +170,7 @@ class Runner:
         self.jobs = jobs
         self.retry = retry
         self.reporter: Reporter = reporter or _Silent()
-        self.ledger = Ledger(engine, files, run_id)
+        self.writer = Writer(engine, files, run_id)
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -194,29 +181,27 @@ class Runner:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def parameters(self, step: Step) -> Any:
-        """The step's parameters with the configuration's values in place."""
-        section = self.settings.get(step.name, {})
-        return read_parameters(step.parameters, section, f"[{step.name}]")
+    def state(self, step: Step, survey: Survey | None = None) -> StepState:
+        """What the step could work on now, by what is done, failed and pending.
 
-    def state(self, step: Step) -> StepState:
-        """What the step could work on now, by what is done, failed and pending."""
-        parameters = self.parameters(step)
+        Parameters
+        ----------
+        survey : Survey, optional
+            Counted once where several steps are asked for and nothing is written between.
+        """
+        with reading_session(self.engine, step) as session:
+            context = Context(session, self.files, self.settings, step)
+            return state_of(context, step.read_parameters(self.settings), survey or self.survey(session), retry=self.retry)
+
+    def states(self) -> dict[str, StepState]:
+        """The state of every step, in the order of the night."""
         with Session(self.engine) as session:
-            units = step.plan(Context(session, self.files, self.settings), parameters)
-            query = sa.select(Task.unit, Task.input_hash, Task.status, Task.message).where(Task.step == step.name)
-            known = {(row.unit, row.input_hash): (row.status, row.message) for row in session.execute(query)}
-        state = StepState([], [], [])
-        for unit in units:
-            input_hash = step.input_hash(unit, parameters)
-            status, message = known.get((unit.key, input_hash), ("", ""))
-            if status == "done":
-                state.done.append(unit)
-            elif status == "failed" and not self.retry:
-                state.failed.append((unit, message or ""))
-            else:
-                state.pending.append((unit, input_hash))
-        return state
+            survey = self.survey(session)
+        return {name: self.state(step, survey) for name, step in STEPS.items()}
+
+    def survey(self, session: Session) -> Survey:
+        """What there is of tasks."""
+        return Survey(session, self.settings)
 
     def run(self, names: Sequence[str] | None = None) -> list[Tally]:
         """Run the named steps, or all, in order; units of one step are all worked before the next begins."""
@@ -225,11 +210,12 @@ class Runner:
     def _run_step(self, step: Step) -> Tally:
         start = time.perf_counter()
         state = self.state(step)
-        if step.complete:
-            self.ledger.retire_vanished(step, {unit.key for unit in state.units})
-        tally = Tally(step.name, before=len(state.done), failed={unit.key: message for unit, message in state.failed})
+        if step.complete and state.planned is not None:
+            self.writer.retire_vanished(step, state.planned)
+        self.writer.unchanged(state.unchanged)
+        tally = Tally(step.name, before=state.done, failed=dict(state.failed))
         self.reporter.begin(step, len(state.pending))
-        parameters = self.parameters(step)
+        parameters = step.read_parameters(self.settings)
         for batch in self._results(step, state.pending, parameters):
             for unit, _, result in self._record(step, parameters, batch):
                 error = result if isinstance(result, StarledgerError) else None
@@ -239,7 +225,10 @@ class Runner:
                     tally.failed[unit.key] = str(error)
                 self.reporter.advance(step, unit, error)
         if tally.done:
-            self.ledger.analyse(step.writes)
+            self.writer.analyse(step.writes)
+        with Session(self.engine) as session:
+            guards = self.survey(session).guards(step)
+        self.writer.checked(step, guards)
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
         return tally
@@ -247,7 +236,7 @@ class Runner:
     def _record(self, step: Step, parameters: Any, batch: list[_Result]) -> list[_Result]:
         """Write results down; rows that the database refuses become a failure of their unit alone."""
         try:
-            self.ledger.done(step, parameters, batch)
+            self.writer.done(step, parameters, batch)
         except (sa.exc.IntegrityError, sa.exc.DataError) as error:
             if len(batch) > 1:
                 return [some for item in batch for some in self._record(step, parameters, [item])]
@@ -259,7 +248,7 @@ class Runner:
             return self._record(step, parameters, [(unit, input_hash, refused)])
         return batch
 
-    def _results(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[list[_Result]]:
+    def _results(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[list[_Result]]:
         """Results in the order of the plan, so that surrogate keys do not depend on which worker was faster."""
         if not pending:
             return
@@ -269,11 +258,11 @@ class Runner:
             results = {unit.key: answer for unit in units} if isinstance(answer, StarledgerError) else answer
             yield [(unit, input_hash, results[unit.key]) for unit, input_hash in pending]
             return
-        held: list[tuple[Unit, str]] = []
+        held: list[tuple[Unit[Any], str]] = []
         first: dict[str, StarledgerError] = {}
         for unit, input_hash, result in self._one_by_one(step, pending, parameters):
             if step.second_chance and isinstance(result, StarledgerError):
-                held.append((dataclasses.replace(unit, payload={**unit.payload, "second": True}), input_hash))
+                held.append((dataclasses.replace(unit, second=True), input_hash))
                 first[unit.key] = result
             else:
                 yield [(unit, input_hash, result)]
@@ -281,14 +270,14 @@ class Runner:
             # that a neighbour did not help either says less than what was the matter in the first place
             yield [(unit, input_hash, first[unit.key] if isinstance(result, StarledgerError) else result)]
 
-    def _one_by_one(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[_Result]:
+    def _one_by_one(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[_Result]:
         if step.in_pool and self.jobs > 1 and len(pending) > 1:
             yield from self._pooled(step, pending, parameters)
             return
         for unit, input_hash in pending:
             yield unit, input_hash, _work(self.engine, self.files, self.settings, step, unit, input_hash, parameters)
 
-    def _pooled(self, step: Step, pending: list[tuple[Unit, str]], parameters: Any) -> Iterator[_Result]:
+    def _pooled(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[_Result]:
         if self._pool is None:
             # The pool itself is the parallel part: threads of linear algebra inside it only fight over the processors.
             for library in ("OMP", "OPENBLAS", "MKL"):
@@ -300,7 +289,7 @@ class Runner:
                 initargs=(self.engine.url, self.files, dict(self.settings)),
             )
             _start_deaf(self._pool, self.jobs)
-        waiting: deque[tuple[Unit, str, Future[Output | StarledgerError]]] = deque()
+        waiting: deque[tuple[Unit[Any], str, Future[Output | StarledgerError]]] = deque()
         rest = iter(pending)
         try:
             while True:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,16 @@ from sqlalchemy.orm import Session
 from db.bulk import bulk_insert
 from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
-from db.tables import Base, Config, Exposure, Frame, Lineage, Product, RefusedFrame, Task
+from db.tables import Base, Config, Frame, Lineage, Product, RefusedFrame, StepCheck, Task
 from reduction.files.product import TEMPORARY_PREFIX
 from reduction.pipeline.declaration import NewFile, Output, Rows, Step, Unit, canonical
 from reduction.pipeline.order import STEPS
+from reduction.pipeline.pending import Guards, config_sha256, facts_sha256
 
-__all__ = ["Ledger", "sweep"]
-
-#: Products that can be made again at any time: their files go when they are superseded.
-_PASSING = ("calibrated", "background")
+__all__ = ["Writer", "sweep"]
 
 
-class Ledger:
+class Writer:
     """The one writer of a run."""
 
     def __init__(self, engine: Engine, files: Path, run_id: int) -> None:
@@ -37,7 +34,7 @@ class Ledger:
         self.run_id = run_id
         self._configs: dict[str, int] = {}
 
-    def done(self, step: Step, parameters: Any, results: list[tuple[Unit, str, Output | StarledgerError]]) -> None:
+    def done(self, step: Step, parameters: Any, results: list[tuple[Unit[Any], str, Output | StarledgerError]]) -> None:
         """Record units that were worked, all in one transaction; then remove files that nothing needs any more."""
         removed: list[str] = []
         with self.engine.begin() as connection:
@@ -49,12 +46,8 @@ class Ledger:
         for path in removed:
             (self.files / path).unlink(missing_ok=True)
 
-    def _done(self, connection: Connection, step: Step, parameters: Any, unit: Unit, input_hash: str, output: Output) -> list[str]:
+    def _done(self, connection: Connection, step: Step, parameters: Any, unit: Unit[Any], input_hash: str, output: Output) -> list[str]:
         task_id = self._task(connection, step, parameters, unit, input_hash, "done", None, output.remark)
-        connection.execute(sa.delete(Lineage).where(Lineage.task_id == task_id))
-        inputs = {task.task_id: task.role for task in unit.inputs}
-        if inputs:
-            bulk_insert(connection, _table(Lineage), {"task_id": task_id, "input_task_id": list(inputs), "role": list(inputs.values())})
         removed: list[str] = []
         product_id = None
         if output.file is not None:
@@ -69,34 +62,33 @@ class Ledger:
             step.require_declared(Frame)
             values = {name: task_id if value == "task" else value for name, value in output.frame.items()}
             connection.execute(sa.update(Frame).where(Frame.frame_id == unit.frame_id).values(_plain(values)))
-        if output.retire and unit.frame_id is not None:
-            retire(connection, unit.frame_id, step.name)
+        before = _others(connection, step.name, unit.key, task_id)
+        _made_anew(connection, before, retired=[unit.frame_id] if output.retire and unit.frame_id is not None else [])
         return removed
 
-    def _failed(self, connection: Connection, step: Step, parameters: Any, unit: Unit, input_hash: str, error: StarledgerError) -> None:
-        before = connection.execute(
-            sa.select(Task.task_id).where(Task.step == step.name, Task.unit == unit.key, Task.status == "done")
-        ).first()
+    def _failed(
+        self, connection: Connection, step: Step, parameters: Any, unit: Unit[Any], input_hash: str, error: StarledgerError
+    ) -> None:
         task_id = self._task(connection, step, parameters, unit, input_hash, "failed", error.code, str(error))
         connection.execute(sa.delete(RefusedFrame).where(RefusedFrame.task_id == task_id))
         refused = [{"task_id": task_id, "frame_id": frame_id, "reason": reason} for frame_id, reason in error.refused.items()]
         if refused:
             connection.execute(sa.insert(RefusedFrame), refused)
-        if before is None:
-            return
+        # The same task may have been done before, by a run of which a file was lost: what was made of it goes as well.
+        before = [task_id, *_others(connection, step.name, unit.key, task_id)]
         frames = [unit.frame_id] if unit.frame_id is not None else []
         if step.per == "file":
-            mine = sa.select(Frame.frame_id).join(Exposure, Exposure.exposure_id == Frame.exposure_id).where(Exposure.sha256 == unit.key)
-            frames = list(connection.execute(mine).scalars())
-        for frame_id in frames:
-            retire(connection, frame_id, step.name)
+            children = sa.select(Task.frame_id).join(Lineage, Lineage.task_id == Task.task_id).where(Lineage.input_task_id.in_(before))
+            frames = [frame_id for frame_id in connection.execute(children.distinct()).scalars() if frame_id is not None]
+        _made_anew(connection, before, retired=frames)
+        _no_longer_stand(connection, Task.task_id.in_(before))
 
     def _task(
         self,
         connection: Connection,
         step: Step,
         parameters: Any,
-        unit: Unit,
+        unit: Unit[Any],
         input_hash: str,
         status: str,
         code: str | None,
@@ -112,10 +104,14 @@ class Ledger:
             "error_code": code,
             "message": message,
             "frame_id": unit.frame_id,
+            "path": unit.path,
+            "facts": facts_sha256(unit.facts),
+            "is_stale": 0,
         }
         connection.execute(sa.update(Task).where(*same, Task.input_hash != input_hash).values(status="superseded"))
         if row is not None:
             connection.execute(sa.update(Task).where(Task.task_id == row.task_id).values(attempts=row.attempts + 1, **values))
+            self._lineage(connection, int(row.task_id), unit)
             return int(row.task_id)
         task_id = next_id(connection, Task.task_id)
         connection.execute(
@@ -130,9 +126,17 @@ class Ledger:
                 **values,
             )
         )
+        self._lineage(connection, task_id, unit)
         return task_id
 
-    def _product(self, connection: Connection, step: Step, unit: Unit, task_id: int, file: NewFile) -> tuple[int, list[str]]:
+    def _lineage(self, connection: Connection, task_id: int, unit: Unit[Any]) -> None:
+        """What the task was made from, or tried to be."""
+        connection.execute(sa.delete(Lineage).where(Lineage.task_id == task_id))
+        inputs = {task.task_id: task.role for task in unit.inputs}
+        if inputs:
+            bulk_insert(connection, _table(Lineage), {"task_id": task_id, "input_task_id": list(inputs), "role": list(inputs.values())})
+
+    def _product(self, connection: Connection, step: Step, unit: Unit[Any], task_id: int, file: NewFile) -> tuple[int, list[str]]:
         product_id = connection.execute(sa.select(Product.product_id).where(Product.path == file.path)).scalar()
         values = {"task_id": task_id, "kind": file.kind, "sha256": file.sha256, "size": file.size}
         if product_id is not None:
@@ -146,8 +150,9 @@ class Ledger:
             .join(Task, Task.task_id == Product.task_id)
             .where(sa.or_(same, Product.product_id == file.replaces), Product.product_id != product_id)
         ).all()
-        removed = [str(row.path) for row in older if row.path and file.kind in _PASSING]
-        gone = {"path": None} if file.kind in _PASSING else {}
+        passing = step.require_kind(file.kind).passing
+        removed = [str(row.path) for row in older if row.path and passing]
+        gone = {"path": None} if passing else {}
         for row in older:
             connection.execute(sa.update(Product).where(Product.product_id == row.product_id).values(superseded_by=product_id, **gone))
         return int(product_id), removed
@@ -160,6 +165,22 @@ class Ledger:
             if gone:
                 connection.execute(sa.update(Task).where(Task.task_id.in_(gone)).values(status="superseded"))
 
+    def unchanged(self, tasks: Sequence[int]) -> None:
+        """Tasks that were stale turn out to be made of what they were made of before."""
+        if tasks:
+            with self.engine.begin() as connection:
+                connection.execute(sa.update(Task).where(Task.task_id.in_(tasks)).values(is_stale=0))
+
+    def checked(self, step: Step, guards: Guards) -> None:
+        """All that was pending of a step was worked: until a guard changes, nothing is."""
+        values = {"guard": guards.all, "rules": guards.rules}
+        with self.engine.begin() as connection:
+            row = connection.execute(sa.select(StepCheck.guard, StepCheck.rules).where(StepCheck.step == step.name)).first()
+            if row is None:
+                connection.execute(sa.insert(StepCheck).values(step=step.name, **values))
+            elif tuple(row) != (guards.all, guards.rules):
+                connection.execute(sa.update(StepCheck).where(StepCheck.step == step.name).values(**values))
+
     def analyse(self, tables: tuple[type[Base], ...]) -> None:
         """Statistics for the planner: without them a light curve is a full scan on SQLite."""
         with self.engine.begin() as connection:
@@ -168,8 +189,7 @@ class Ledger:
 
     def config(self, connection: Connection, kind: str, content: Mapping[str, Any]) -> int:
         """The id of a set of parameters, stored once."""
-        text = canonical(content)
-        sha256 = hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()
+        text, sha256 = canonical(content), config_sha256(kind, content)
         if sha256 in self._configs:
             return self._configs[sha256]
         config_id = connection.execute(sa.select(Config.config_id).where(Config.sha256 == sha256)).scalar()
@@ -182,12 +202,42 @@ class Ledger:
         return int(config_id)
 
 
-def retire(connection: Connection, frame_id: int, step: str) -> None:
-    """What later steps made of a frame no longer stands: its tasks are superseded and its points leave the light curves."""
-    names = list(STEPS)
-    later = names[names.index(step) + 1 :]
-    connection.execute(sa.update(Task).where(Task.frame_id == frame_id, Task.step.in_(later)).values(status="superseded"))
-    connection.execute(sa.update(Frame).where(Frame.frame_id == frame_id).values(measure_task=None))
+def _others(connection: Connection, step: str, unit: str, task_id: int) -> list[int]:
+    """Every other task of the step on the unit: an earlier result."""
+    query = sa.select(Task.task_id).where(Task.step == step, Task.unit == unit, Task.task_id != task_id)
+    return list(connection.execute(query).scalars())
+
+
+def _made_anew(connection: Connection, before: Sequence[int], *, retired: Sequence[int]) -> None:
+    """What earlier results of a unit were an input of is stale; what was made of a retired frame no longer stands.
+
+    Parameters
+    ----------
+    before : sequence of int
+        The earlier tasks of the unit.
+    retired : sequence of int
+        Frames of which nothing stands that goes back to these tasks.
+    """
+    if not before:
+        return
+    first = sa.select(Lineage.task_id).where(Lineage.input_task_id.in_(before)).cte("behind", recursive=True)
+    behind = first.union(sa.select(Lineage.task_id).join(first, Lineage.input_task_id == first.c.task_id))
+    made = sa.and_(Task.task_id.in_(sa.select(behind.c.task_id)), Task.status.in_(["done", "failed"]))
+    if retired:
+        mine = sa.and_(made, Task.frame_id.in_(retired))
+        _no_longer_stand(connection, mine)
+        connection.execute(sa.update(Task).where(mine).values(status="superseded"))
+    connection.execute(sa.update(Task).where(made, Task.is_stale == 0).values(is_stale=1))
+
+
+def _no_longer_stand(connection: Connection, tasks: sa.ColumnElement[bool]) -> None:
+    """Take away the rows of tasks that say what stands now."""
+    frames = list(connection.execute(sa.select(Task.frame_id).where(tasks, Task.step == "photometry")).scalars())
+    connection.execute(sa.update(Frame).where(Frame.frame_id.in_(frames)).values(measure_task=None))
+    for step in STEPS.values():
+        for table in step.standing:
+            mine = sa.select(Task.task_id).where(tasks, Task.step == step.name)
+            connection.execute(sa.delete(table).where(_table(table).c.task_id.in_(mine)))
 
 
 def _table(model: type[Base]) -> sa.Table:
@@ -248,20 +298,30 @@ def sweep(engine: Engine, files: Path) -> int:
         )
     lost = [path for path in known if path is not None and not (files / path).is_file()]
     if lost:
-        made = sa.select(Product.task_id).where(Product.path.in_(lost), Product.superseded_by.is_(None))
-        # a calibrated frame that got its plate solution later is made from the raw frame again
-        frames = sa.select(Task.frame_id).join(Product).where(Product.path.in_(lost), Product.kind == "calibrated")
-        again = sa.or_(Task.task_id.in_(made), sa.and_(Task.step == "calibrate", Task.frame_id.in_(frames)))
-        with engine.begin() as connection:
-            connection.execute(sa.update(Task).where(again, Task.status == "done").values(status="superseded"))
+        _make_again(engine, lost)
     removed = 0
     for folder in files.glob(f"{TEMPORARY_PREFIX}*/"):
         shutil.rmtree(folder, ignore_errors=True)
         removed += 1
-    for kind in ("raw", "bias", "dark", "largescale", "flat", "pattern", *_PASSING):
+    for kind in sorted({kind.name for step in STEPS.values() for kind in step.products}):
         for path in sorted((files / kind).glob("**/*.fits")):
             relative = path.relative_to(files).as_posix()
             if relative not in known:
                 path.unlink(missing_ok=True)
                 removed += 1
     return removed
+
+
+def _make_again(engine: Engine, lost: Sequence[str]) -> None:
+    """Make the tasks pending whose files are lost, and those whose files these had taken the place of."""
+    with engine.begin() as connection:
+        products = set(
+            connection.execute(sa.select(Product.product_id).where(Product.path.in_(lost), Product.superseded_by.is_(None))).scalars()
+        )
+        earlier = products
+        while earlier:
+            query = sa.select(Product.product_id).join(Task).where(Product.superseded_by.in_(earlier), Task.status == "done")
+            earlier = set(connection.execute(query).scalars()) - products
+            products |= earlier
+        made = sa.select(Product.task_id).where(Product.product_id.in_(products))
+        connection.execute(sa.update(Task).where(Task.task_id.in_(made), Task.status == "done").values(status="superseded"))

@@ -200,10 +200,9 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
     # Its width is said, or it would take that of the other columns.
     table.add_column("what it does", style="dim", no_wrap=True, max_width=max(console.width - 42, 10))
     failures: list[tuple[str, str]] = []
-    for step in STEPS.values():
-        state = runner.state(step)
-        failures += [(step.name, message) for _, message in state.failed]
-        table.add_row(step.name, str(len(state.done)), str(len(state.pending)), str(len(state.failed)), step.summary)
+    for name, state in runner.states().items():
+        failures += [(name, message) for message in state.failed.values()]
+        table.add_row(name, str(state.done), str(len(state.pending)), str(len(state.failed)), STEPS.line(name).summary)
     console.print(table)
     for name, message in failures:
         console.print(f"[red]{name}[/red] {escape(message)}", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 from rich.console import Console
@@ -56,7 +56,7 @@ class ProgressReporter:
             self.console.print(f"{step.name}: {pending} to do", highlight=False)
         self._task = self.progress.add_task(step.name, total=pending) if pending else None
 
-    def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None:
+    def advance(self, step: Step, unit: Unit[Any], error: StarledgerError | None) -> None:
         """Move the bar; print a failure."""
         if self._task is not None:
             self.progress.advance(self._task)

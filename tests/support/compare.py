@@ -6,7 +6,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ __all__ = ["Dump", "compare", "differences", "dump", "light_curves", "snapshot"]
 Row = dict[str, Any]
 #: Table -> natural key -> columns.
 Dump = dict[str, dict[tuple[Any, ...], Row]]
+
+#: Tables that hold what happened rather than what came of it.
+_MACHINE = {"run", "step_check"}
 
 #: What two runs of one night may differ in.
 _PASSING = {"run_id", "attempts", "finished", "created", "started"}
@@ -105,21 +109,26 @@ def dump(url: str, *, current: bool = False) -> Dump:
         rows = {
             table.name: [dict(row._mapping) for row in connection.execute(sa.select(table))]
             for table in Base.metadata.sorted_tables
-            if table.name != "run"
+            if table.name not in _MACHINE
         }
     rows["config"] = [row for row in rows["config"] if row["kind"] != "archive"]  # where its files are
     if current:
         _drop_superseded(rows)
+    return named(rows, without={"source": {"task_id"}} if current else {})
+
+
+def named(rows: dict[str, list[Row]], *, without: Mapping[str, set[str]] = MappingProxyType({})) -> Dump:
+    """Rows by natural key, surrogate keys resolved; `without` names columns that are left out, by table."""
     names = _Names(rows)
     found: Dump = {}
     for table in Base.metadata.sorted_tables:
-        if table.name == "run":
+        if table.name in _MACHINE:
             continue
         resolved = [names.resolve(table.name, row) for row in rows[table.name]]
         keys = [tuple(row[column.name] for column in table.primary_key) for row in resolved]
         repeated = [key for key, count in Counter(keys).items() if count > 1]
         assert not repeated, f"{table.name}: no natural key: {repeated[0]}"
-        dropped = _PASSING | ({"task_id"} if current and table.name == "source" else set())
+        dropped = _PASSING | without.get(table.name, set())
         found[table.name] = {key: {k: v for k, v in row.items() if k not in dropped} for key, row in zip(keys, resolved, strict=True)}
     return found
 
