@@ -181,7 +181,8 @@ def _cause(error: BaseException, timeout: float) -> tuple[str, str]:
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
-    late = (requests.Timeout, urllib3.exceptions.TimeoutError, multiprocessing.TimeoutError, TimeoutError)
+    # Not urllib3's TimeoutError: a connection that was refused is one, too.
+    late = (requests.Timeout, urllib3.exceptions.ReadTimeoutError, multiprocessing.TimeoutError, TimeoutError)
     if any(isinstance(one, late) for one in chain):
         return f"no answer within {timeout:g} s", "give it longer with --timeout, or try later"
     if any(isinstance(one, requests.ConnectionError) for one in chain):

@@ -50,7 +50,7 @@ def hjd_to_bjd_tdb(hjd: float, ra: float, dec: float) -> float:
     Returns
     -------
     float
-        Day; 55 to 75 s later than HJD for dates since 1985. Good to some ms for a geocentric observer, whom the HJD is taken to be of.
+        Day; 50 to 75 s later than HJD for dates since 1985. Good to some ms for a geocentric observer, whom the HJD is taken to be of.
     """
     a, d = np.radians(ra), np.radians(dec)
     star = np.array([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
