@@ -49,7 +49,7 @@ $(READY): pyproject.toml constraints.txt
 # The exact versions that the tests and CI run with: the newest that pyproject.toml allows.
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,serve,hats]'
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,blind]'
 	build/lock/bin/python -m pip freeze --all --exclude pip --exclude starledger > constraints.txt
 	rm -rf build/lock
 

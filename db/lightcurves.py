@@ -122,7 +122,13 @@ class Target(Base):
     ra: Mapped[float] = column(sa.Double, "deg", "Right ascension, ICRS")
     dec: Mapped[float] = column(sa.Double, "deg", "Declination, ICRS")
     source_id: Mapped[int | None] = column(sa.BigInteger, "", "Its source; NULL while none lies within the radius", null=True)
-    epoch: Mapped[float | None] = column(sa.Double, "d", "A mid-transit or maximum, BJD_TDB", null=True)
+    epoch: Mapped[float | None] = column(sa.Double, "d", "A mid-transit, or a maximum or minimum of a variable, BJD_TDB", null=True)
     period: Mapped[float | None] = column(sa.Double, "d", "Period", null=True)
     duration: Mapped[float | None] = column(sa.Double, "d", "Duration of the transit", null=True)
     created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When it was added")
+    position_from: Mapped[str | None] = column(
+        sa.String(160), "", "Service and reference that the position is from; NULL: a person gave it", null=True
+    )
+    ephemeris_from: Mapped[str | None] = column(
+        sa.String(160), "", "Service and reference that the ephemeris is from, and what of it a person gave; NULL: all of it", null=True
+    )

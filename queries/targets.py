@@ -17,7 +17,10 @@ from queries.dataframe import data_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["add_target", "list_targets"]
+__all__ = ["add_target", "check_name", "list_targets"]
+
+#: Characters of the columns that say where something is from.
+_ORIGIN = 160
 
 
 def add_target(
@@ -30,6 +33,8 @@ def add_target(
     period: float | None = None,
     duration: float | None = None,
     radius: float = 10.0,
+    position_from: str | None = None,
+    ephemeris_from: str | None = None,
 ) -> Target:
     """Add a target, linked to its source where one is near.
 
@@ -42,11 +47,13 @@ def add_target(
     ra, dec : float
         Position in degrees, ICRS.
     epoch : float, optional
-        A mid-transit or maximum, BJD_TDB.
+        A mid-transit, or a maximum or minimum of a variable, BJD_TDB.
     period, duration : float, optional
         Days.
     radius : float
         Arcsec within which a source is taken for it; see `db.sky.nearest_source`.
+    position_from, ephemeris_from : str, optional
+        Service and reference; cut to what the columns hold. None: a person gave it.
 
     Returns
     -------
@@ -57,8 +64,7 @@ def add_target(
     ConfigurationError
         For a name that is taken, empty or a number, a position off the sky, or an ephemeris that cannot be.
     """
-    name = " ".join(name.split())
-    _check_name(session, name)
+    name = check_name(session, name)
     _check_numbers(ra, dec, epoch, period, duration)
     target = Target(
         target_id=next_id(session, Target.target_id),
@@ -70,6 +76,8 @@ def add_target(
         period=period,
         duration=duration,
         created=now(),
+        position_from=None if position_from is None else position_from[:_ORIGIN],
+        ephemeris_from=None if ephemeris_from is None else ephemeris_from[:_ORIGIN],
     )
     session.add(target)
     session.flush()
@@ -77,14 +85,23 @@ def add_target(
 
 
 def list_targets(session: Session) -> pd.DataFrame:
-    """All targets by name: name, ra, dec, source_id, epoch, period and duration."""
-    columns = (Target.name, Target.ra, Target.dec, Target.source_id, Target.epoch, Target.period, Target.duration)
+    """All targets by name: name, ra, dec, source_id, epoch, period, duration and ephemeris_from."""
+    ephemeris = (Target.epoch, Target.period, Target.duration, Target.ephemeris_from)
+    columns = (Target.name, Target.ra, Target.dec, Target.source_id, *ephemeris)
     rows = session.execute(sa.select(*columns).order_by(Target.name)).all()
     frame = data_frame(rows, [column.key for column in columns])
     return frame.astype({"source_id": "Int64", "epoch": float, "period": float, "duration": float})
 
 
-def _check_name(session: Session, name: str) -> None:
+def check_name(session: Session, name: str) -> str:
+    """The name as it is kept, single-spaced.
+
+    Raises
+    ------
+    ConfigurationError
+        For one that is taken whatever the case, empty, too long or a number.
+    """
+    name = " ".join(name.split())
     if not name or name.isdigit() or len(name) > 64:
         raise ConfigurationError(
             "a target's name has 1 to 64 characters and is not a number", where=repr(name), hint="give another name", code="target.name"
@@ -93,6 +110,7 @@ def _check_name(session: Session, name: str) -> None:
         raise ConfigurationError(
             "there is a target of this name", where=repr(name), hint="see 'starledger target list'", code="target.exists"
         )
+    return name
 
 
 def _check_numbers(ra: float, dec: float, epoch: float | None, period: float | None, duration: float | None) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from astropy.timeseries import TimeSeries
     from astropy.units import Quantity
 
+    from starledger.adding import Added, Known
+
 __all__ = ["Archive", "create_archive", "default_url", "no_archive", "open", "open_archive", "relocate_files"]
 
 #: Key of PostgreSQL's advisory lock for the one writer.
@@ -77,6 +79,12 @@ class Archive:
         from queries.sql import sql_frame
 
         return sql_frame(self.engine, text, parameters)
+
+    def add_target(self, name: str, known: Known | None = None, *, resolve: bool = False, timeout: float = 30.0) -> Added:
+        """Add a star to follow; with `resolve`, from what is known of its name: see `starledger.adding.add_target`."""
+        from starledger.adding import add_target
+
+        return add_target(self, name, known, resolve=resolve, timeout=timeout)
 
     @contextmanager
     def only_writer(self) -> Iterator[None]:

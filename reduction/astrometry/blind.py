@@ -160,7 +160,7 @@ def _spread(stars: FloatArray, size: tuple[int, int]) -> FloatArray:
 def _package(task: _Task) -> dict[str, float] | None:
     """Ask the package astrometry, in a Python of its own."""
     if importlib.util.find_spec("astrometry") is None:
-        raise _Stopped("the package astrometry is not installed: pip install astrometry")
+        raise _Stopped("the package astrometry is not installed: pip install 'starledger[blind]'")
     question = {"stars": task.stars.tolist(), "files": [str(path) for path in task.files], "scale": task.scale, "place": task.place}
     answer = _run([sys.executable, "-m", "reduction.astrometry.blind_process"], task.limit, "astrometry", json.dumps(question))
     fields: dict[str, float] | None = json.loads(answer)

@@ -15,12 +15,14 @@ from sqlalchemy.orm import Session
 
 from db.engine import reachable
 from db.errors import ConfigurationError
+from db.tables import Target
 from db.views import VIEW_COLUMNS
 from queries import annotations as masking
 from queries import targets
 from queries.position import parse_position
 from queries.resolve import Found
 from queries.sql import sql_frame
+from starledger.adding import TIMEOUT, Known, add_target
 from starledger.archive import open_archive
 from starledger.cli.options import ArchiveOption
 from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table
@@ -170,21 +172,38 @@ def say(text: str) -> None:
 @target_app.command("add")
 def target_add(
     name: Annotated[str, typer.Argument(help="Its name.")],
-    position: Annotated[str, typer.Argument(metavar="'RA DEC'", help='"RA DEC", ICRS, in degrees or sexagesimal.')],
-    epoch: Annotated[float | None, typer.Option(help="A mid-transit or maximum, BJD_TDB.")] = None,
+    position: Annotated[
+        str | None, typer.Argument(metavar="['RA DEC']", help='"RA DEC", ICRS, in degrees or sexagesimal; may be left out with --resolve.')
+    ] = None,
+    epoch: Annotated[float | None, typer.Option(help="A mid-transit, or a maximum or minimum of a variable, BJD_TDB.")] = None,
     period: Annotated[float | None, typer.Option(help="Period in days.")] = None,
     duration: Annotated[float | None, typer.Option(help="Duration of the transit in days.")] = None,
+    resolve: Annotated[bool, typer.Option("--resolve", help="Ask SIMBAD, VSX and the NASA Exoplanet Archive for the rest.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each of them may take.")] = TIMEOUT,
     archive: ArchiveOption = None,
 ) -> None:
     """Add a star to follow, with its ephemeris where there is one.
 
+    Only with --resolve is the network asked; what you give yourself stands. A mirror of a service is named by $STARLEDGER_SIMBAD,
+    $STARLEDGER_VIZIER or $STARLEDGER_EXOPLANETS.
+
     Example: starledger target add "HAT-P-32 b" "02 04 10.25 +46 41 16.4" --epoch 2454420.44645 --period 2.1500082 --duration 0.13
+
+    Example: starledger target add "HAT-P-32 b" --resolve
     """
-    ra, dec = parse_position(position)
-    with writing(archive) as session:
-        target = targets.add_target(session, name, ra, dec, epoch=epoch, period=period, duration=duration)
-        source = f"source {target.source_id}" if target.source_id is not None else "no source there yet"
-        say(f"{target.name}: {target.ra:.5f} {target.dec:+.5f}, {source}")
+    known = Known(None if position is None else parse_position(position), epoch, period, duration)
+    added = add_target(open_archive(archive, writer=True), name, known, resolve=resolve, timeout=timeout)
+    for line in added.lines:
+        say(line)
+    say(_target_line(added.target))
+
+
+def _target_line(target: Target) -> str:
+    source = f"source {target.source_id}" if target.source_id is not None else "no source there yet"
+    place = f"{target.name}: {target.ra:.5f} {target.dec:+.5f}"
+    origins = [f"place from {target.position_from}"] if target.position_from else []
+    origins += [f"ephemeris from {target.ephemeris_from}"] if target.ephemeris_from else []
+    return ", ".join([place, source, *origins])
 
 
 @target_app.command("list")

@@ -110,6 +110,20 @@ def test_catalogues_of_before_are_files_and_services_are_dropped_on_the_way_down
     assert rows(engine, "SELECT source_id FROM source") == [(2**62,)]
 
 
+def test_targets_of_before_were_given_by_a_person(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0006")
+    put(engine, "target", target_id=1, name="HAT-P-32 b", ra=31.0, dec=46.0, period=2.15, created=NOW)
+    schema.upgrade(engine, "0007")
+    assert rows(engine, "SELECT name, period, position_from, ephemeris_from FROM target") == [("HAT-P-32 b", 2.15, None, None)]
+    put(engine, "target", target_id=2, name="RR Lyr", position_from="SIMBAD", ephemeris_from="VSX", created=NOW)
+    schema.downgrade(engine, "0006")
+    assert rows(engine, "SELECT target_id, name FROM target ORDER BY 1") == [(1, "HAT-P-32 b"), (2, "RR Lyr")]
+    with pytest.raises(sa.exc.IntegrityError):
+        put(engine, "target", target_id=3, name="RR Lyr", created=NOW)
+    schema.upgrade(engine)
+    assert rows(engine, "SELECT ephemeris_from FROM target") == [(None,), (None,)]
+
+
 def test_rows_that_refer_to_nothing_stop_a_migration(engine: sa.Engine) -> None:
     if not is_sqlite(engine):
         pytest.skip("PostgreSQL checks every row itself")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from astropy.io import fits
 from astropy.table import Table
 from mini_night import Night, Work
@@ -71,3 +74,48 @@ def test_the_wrong_catalogue(night: Night, tmp_path: Path) -> None:
     message = next(iter(tallies["solve"].failed.values()))
     assert "no plate solution" in message and "catalogue stars" in message and "the catalogue's area" in message
     assert work.sql("SELECT count(*) FROM first_solution") == [(0,)]
+
+
+def unplaced(original: Path, target: Path) -> None:
+    """A copy of a frame whose header does not say where it points."""
+    pixels, header = fits.getdata(original, header=True)
+    for keyword in ("RA", "DEC", "EQUINOX"):
+        header.remove(keyword, ignore_missing=True)
+    fits.PrimaryHDU(pixels, header).writeto(target)
+
+
+def without_the_package(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """A configuration under which frames without a place are looked for blindly, and nobody can."""
+    monkeypatch.setitem(sys.modules, "astrometry", None)  # type: ignore[arg-type]
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    indexes = folder / "indexes"
+    indexes.mkdir()
+    (indexes / "index-1.fits").touch()
+    config = folder / "mine.toml"
+    config.write_text(f'[solve]\nindex_folder = "{indexes}"\n')
+    return config
+
+
+def test_frames_that_only_a_blind_search_could_solve_say_what_to_install(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in sorted(night.raw.iterdir()):
+        (unplaced if path in night.objects() else shutil.copy)(path, raw / path.name)
+    config = without_the_package(monkeypatch, tmp_path)
+    work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    tallies = {tally.step: tally for tally in work.tallies([raw], config=config)}
+    assert tallies["extract"].done == len(night.objects()) == len(tallies["solve"].failed)
+    assert all("pip install 'starledger[blind]'" in reason and "\n" not in reason for reason in tallies["solve"].failed.values())
+
+
+def test_a_neighbour_serves_where_the_package_is_missing(night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, good = night.link(tmp_path / "raw"), night.objects()
+    (raw / good[1].name).unlink()
+    unplaced(good[1], raw / good[1].name)
+    config = without_the_package(monkeypatch, tmp_path)
+    work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    done = work.worked([raw], config=config)  # nothing failed
+    assert done["photometry"] == len(good)
+    assert work.sql("SELECT count(*) FROM first_solution WHERE start LIKE 'neighbour%'") == [(1,)]

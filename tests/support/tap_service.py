@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 from astropy.table import Table
 
-__all__ = ["Service", "serving"]
+__all__ = ["Service", "serving", "votable"]
 
 _JOB = (
     '<?xml version="1.0"?><uws:job xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1">'
@@ -54,7 +55,7 @@ class Service:
         if len(rows) > limit:
             rows, status = rows[:limit], "OVERFLOW" if self.declares_overflow else "OK"
         columns = [name.strip().strip('"') for name in re.search(r"SELECT (.*?) FROM", query)[1].split(",")]  # type: ignore[index]
-        return _votable(rows[columns], status)
+        return votable(rows[columns], status)
 
     def _wanted(self, query: str) -> np.ndarray:
         column, limit = re.search(r'AND "?([\w\']+)"? <= ([\d.]+)', query).groups()  # type: ignore[union-attr]
@@ -68,9 +69,11 @@ class Service:
         return good & (cosine >= np.cos(np.radians(radius)))
 
 
-def _votable(rows: Table, status: str) -> bytes:
+def votable(rows: Table, status: str = "OK") -> bytes:
+    """A table as a service sends it."""
+
     def cell(value: Any) -> str:
-        return "<TD/>" if value is np.ma.masked or value != value else f"<TD>{value}</TD>"
+        return "<TD/>" if value is np.ma.masked or value != value else f"<TD>{escape(str(value))}</TD>"
 
     def unit(name: str) -> str:
         return f' unit="{rows[name].unit}"' if rows[name].unit else ""

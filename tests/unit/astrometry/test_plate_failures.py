@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -175,6 +176,24 @@ def test_a_blind_search_that_breaks_says_so(tmp_path: Path) -> None:
     found = blind.solve_blind(x, x, x, (10, 10), tmp_path, solvers=("astrometry",), time_limit=20.0)
     assert found.solution is None
     assert found.reason.startswith("astrometry ")
+
+
+def test_without_the_package_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "index-1.fits").touch()
+    monkeypatch.setitem(sys.modules, "astrometry", None)  # type: ignore[arg-type]
+    monkeypatch.setattr(blind.shutil, "which", lambda _: None)
+    x = np.linspace(0.0, 9.0, 20)
+    found = blind.solve_blind(x, x, x, (10, 10), tmp_path)
+    assert found.solution is None and "\n" not in found.reason
+    assert "pip install 'starledger[blind]'" in found.reason
+
+
+def test_only_the_process_of_the_solver_imports_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys; sys.modules['astrometry'] = None; import reduction.pipeline.order as order, reduction.astrometry.solve_file, starledger.cli; list(order.STEPS.values()); "
+        "assert sys.modules['astrometry'] is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_long_lists_are_thinned_evenly() -> None:
