@@ -172,7 +172,7 @@ def test_astroquery_is_imported_only_when_a_name_is_resolved() -> None:
     code = (
         "import sys, starledger, starledger.cli, starledger.adding\n"
         "from typer.testing import CliRunner\n"
-        "assert CliRunner().invoke(starledger.cli.app, ['target', 'add', '--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(starledger.cli.app.app, ['target', 'add', '--help']).exit_code == 0\n"
         "assert 'astroquery' not in sys.modules\n"
         "import starledger.resolving\n"
         "assert 'astroquery' in sys.modules\n"
