@@ -300,6 +300,11 @@ class Step:
         return self.per in ("file", "frame") and not self.together
 
     @property
+    def guarded(self) -> bool:
+        """Whether what is pending follows from the archive alone: not where files, catalogues or services are looked at."""
+        return self.per not in ("file", "catalogue", "piece of sky")
+
+    @property
     def sources(self) -> tuple[Input, ...]:
         """Its inputs that are other steps."""
         return tuple(source for source in self.inputs if isinstance(source, Input))

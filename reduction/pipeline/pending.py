@@ -115,7 +115,7 @@ class Survey:
     def guards(self, step: Step) -> Guards:
         """The step's guards as they are now."""
         works = [STEPS[name].fingerprint(self._settings) for name in sorted({step.name, *step.behind})]
-        inputs = {name for source in step.sources for name in source.steps}
+        inputs = {name for source in step.sources if source.before for name in source.steps}
         looked_up = [source for source in step.sources if isinstance(source, LookedUp) and source.frames() is None]
         rules = {name for source in looked_up for name in source.steps}
         said = "\n".join(self._said(source) for source in step.inputs if isinstance(source, Said))
@@ -155,9 +155,8 @@ def state_of(context: Context, parameters: Any, survey: Survey, *, retry: bool =
     """
     step = context.step
     guards, stored = survey.guards(step), context.session.get(StepCheck, step.name)
-    guarded = step.plan is None or step.per not in ("file", "catalogue", "piece of sky")
     trying = retry and survey.failed(step.name)
-    if guarded and not trying and stored is not None and stored.guard == guards.all:
+    if step.guarded and not trying and stored is not None and stored.guard == guards.all:
         return StepState(survey.done(step.name), failed=_failures(context.session, step.name))
     settled = stored is not None and stored.rules == guards.rules
     only = _unsettled(context, step, parameters, retry) if step.plan is None and settled else None

@@ -226,11 +226,12 @@ class Runner:
                 self.reporter.advance(step, unit, error)
         if tally.done:
             self.writer.analyse(step.writes)
-        with Session(self.engine) as session:
-            guards = self.survey(session).guards(step)
-        self.writer.checked(step, guards)
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
+        if step.guarded:
+            with Session(self.engine) as session:
+                guards = self.survey(session).guards(step)
+            self.writer.checked(step, guards)
         return tally
 
     def _record(self, step: Step, parameters: Any, batch: list[_Result]) -> list[_Result]:

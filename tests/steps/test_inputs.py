@@ -35,8 +35,10 @@ def test_a_step_is_a_module_of_its_topic(step: Step) -> None:
 
 
 def test_recorded_lineage_is_what_is_declared(reduced: Work) -> None:
-    query = "SELECT DISTINCT t.step, l.role, i.step FROM lineage l "
+    query = (
+        "SELECT DISTINCT t.step, l.role, i.step FROM lineage l "
         "JOIN task t ON t.task_id = l.task_id JOIN task i ON i.task_id = l.input_task_id"
+    )
     recorded = set(reduced.sql(query))
     declared = {(step.name, role, name) for step, source in TRACKED for role in source.roles for name in source.steps}
     assert recorded <= declared
