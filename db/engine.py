@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from psycopg2.extensions import new_type, register_type
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
@@ -119,6 +118,8 @@ _FLOAT4 = 700
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    from psycopg2.extensions import new_type, register_type  # SQLite needs none of it
+
     # A real comes as the shortest text that means it; read as a double, that text is another number than the one SQLite gives.
     register_type(new_type((_FLOAT4,), "FLOAT4", _single), connection)
 

@@ -1,28 +1,35 @@
-"""The schema's version: bring it up to date, say what it is, check that tables and views are what the code expects."""
+"""The schema's version: bring it up to date, say what it is, check that tables and views are what the code expects.
+
+Every command asks for the version, and few change it: Alembic is imported by those.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
 from db.engine import altering, is_sqlite
 from db.errors import ArchiveUnavailable
-from db.migrations.names import include_name
-from db.tables import Base
 from db.views import VIEWS
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 __all__ = ["current", "differences", "downgrade", "head", "other_views", "require_current", "upgrade"]
 
+_MIGRATIONS = Path(__file__).with_name("migrations") / "versions"
+#: A migration's own revision and the one below it (None for the first), as Alembic's template writes them.
+_REVISION = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*(?:None|["'](\w+)["'])""", re.MULTILINE)
+
 
 def _config(connection: Connection | None = None) -> Config:
+    from alembic.config import Config
+
     # Built here, since no wheel carries alembic.ini.
     config = Config()
     config.set_main_option("script_location", "db:migrations")
@@ -32,17 +39,33 @@ def _config(connection: Connection | None = None) -> Config:
 
 def head() -> str:
     """The newest revision the code knows."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    known = _revisions()
+    (newest,) = known.keys() - set(known.values())
+    return newest
 
 
 def current(engine: Engine) -> str | None:
     """The archive's revision; None for an empty database."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def _revisions() -> dict[str, str | None]:
+    """Every revision the code knows, and the one below it: from the text of the migrations, which are imported to be run only."""
+    known: dict[str, str | None] = {}
+    for path in sorted(_MIGRATIONS.glob("*.py")):
+        said = dict(_REVISION.findall(path.read_text("utf-8")))
+        if "revision" in said:
+            known[said["revision"]] = said.get("down_revision") or None
+    return known
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring the schema up to `revision`, and its views to those of this version; all of it or nothing."""
+    from alembic import command
+
     with altering(engine) as connection:
         command.upgrade(_config(connection), revision)
         if revision == "head" and not is_sqlite(connection):
@@ -52,12 +75,20 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
 def downgrade(engine: Engine, revision: str) -> None:
     """Take the schema back to `revision` ("base" for empty)."""
+    from alembic import command
+
     with altering(engine) as connection:
         command.downgrade(_config(connection), revision)
 
 
 def differences(engine: Engine) -> list[Any]:
     """What autogenerate would change; empty when tables and models agree."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from db.migrations.names import include_name
+    from db.tables import Base
+
     with engine.connect() as connection:
         options = {"include_name": include_name, "compare_type": True}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
@@ -102,6 +133,5 @@ def require_current(engine: Engine) -> None:
         empty = not sa.inspect(engine).get_table_names()
         message, hint = "no starledger archive here", "run 'starledger init' first" if empty else "this database holds something else"
         raise ArchiveUnavailable(message, where=where, hint=hint, code="archive.missing")
-    known = found in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    hint = "run 'starledger db upgrade'" if known else "install a newer starledger"
+    hint = "run 'starledger db upgrade'" if found in _revisions() else "install a newer starledger"
     raise ArchiveUnavailable(f"schema revision {found}, this version needs {wanted}", where=where, hint=hint, code="archive.revision")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import hpgeom
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -35,6 +34,8 @@ def healpix_ranges(ra: float, dec: float, radius: float) -> list[tuple[int, int]
     list of (int, int)
         At most 32 ranges, ascending and disjoint; together they hold the whole cone, and a little more.
     """
+    import hpgeom  # a tenth of a second: only who asks for a place on the sky waits for it
+
     radius = max(radius, 1e-6)
     # Pixels of about half the radius: a few dozen of them cover the cone.
     size = radius / 2

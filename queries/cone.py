@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,7 +14,7 @@ from queries.dataframe import data_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CONE_COLUMNS", "cone"]
+__all__ = ["CONE_COLUMNS", "cone", "cone_rows"]
 
 #: Columns of a cone: unit and meaning.
 CONE_COLUMNS: dict[str, tuple[str, str]] = {
@@ -53,8 +54,12 @@ def cone(connection: Connection, ra: float, dec: float, radius: float, *, limit:
     ConfigurationError
         For a position or radius that cannot be.
     """
+    frame = data_frame(cone_rows(connection, ra, dec, radius, limit=limit), list(CONE_COLUMNS))
+    return frame.astype({name: "float64" for name, (unit, _) in CONE_COLUMNS.items() if unit} | {"source_id": "int64"})
+
+
+def cone_rows(connection: Connection, ra: float, dec: float, radius: float, *, limit: int | None = None) -> Sequence[sa.Row[Any]]:
+    """What `cone` gives, as rows of the database."""
     found = cone_query(ra, dec, radius)
     query = sa.select(*(found.c[name] for name in CONE_COLUMNS)).order_by(found.c.separation, found.c.source_id)
-    rows = connection.execute(query.limit(limit) if limit is not None else query).all()
-    frame = data_frame(rows, list(CONE_COLUMNS))
-    return frame.astype({name: "float64" for name, (unit, _) in CONE_COLUMNS.items() if unit} | {"source_id": "int64"})
+    return connection.execute(query.limit(limit) if limit is not None else query).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -13,7 +14,7 @@ from db.views import VIEW_COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["light_curve", "nights_of", "slot_text"]
+__all__ = ["curve_columns", "curve_frame", "light_curve", "nights_of", "slot_text"]
 
 _INTEGERS = ("source_id", "night_id", "frame_id", "field_id", "slot", "quality", "flags", "ref_id", "n_fit")
 
@@ -40,15 +41,30 @@ def light_curve(connection: Connection, source_id: int, *, slot: int | None = No
         archive has NULL. No rows when the source was never measured or no
         reference was accepted.
     """
+    return curve_frame(curve_columns(connection, source_id, slot=slot, nights=nights))
+
+
+def curve_columns(
+    connection: Connection, source_id: int, *, slot: int | None = None, nights: tuple[int, int] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """What `light_curve` gives, as an array for each column, `passband` of Python strings: printing it needs no pandas."""
     view = "light_curve" if slot is None else "light_curve_all"
     nights = nights or nights_of(connection, source_id)
     if nights is None:
-        return _frame([])
+        return _columns([])
     # A range of bjd_tdb cannot prune partitions: the nights can.
     conditions = "source_id = :source_id AND night_id BETWEEN :first AND :last" + ("" if slot is None else " AND slot = :slot")
     query = sa.text(f"SELECT {', '.join(VIEW_COLUMNS)} FROM {view} WHERE {conditions} ORDER BY bjd_tdb, frame_id")
     parameters = {"source_id": source_id, "first": nights[0], "last": nights[1], **({} if slot is None else {"slot": slot})}
-    return _frame(connection.execute(query, parameters).all())
+    return _columns(connection.execute(query, parameters).all())
+
+
+def curve_frame(columns: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
+    """The columns of `curve_columns` as a data frame, as `light_curve` gives it."""
+    import pandas as pd  # a quarter of a second: only for those who want a data frame
+
+    typed = {name: pd.array(values.tolist(), dtype="str") if name == "passband" else values for name, values in columns.items()}
+    return pd.DataFrame(typed)
 
 
 def nights_of(connection: Connection, source_id: int) -> tuple[int, int] | None:
@@ -70,16 +86,10 @@ def slot_text(connection: Connection, field_id: int, slot: int) -> str:
     return str(connection.execute(query, {"field_id": field_id, "slot": slot}).scalar() or "")
 
 
-def _frame(rows: Any) -> pd.DataFrame:
-    import pandas as pd
-
+def _columns(rows: Any) -> dict[str, npt.NDArray[Any]]:
     columns = zip(*rows, strict=True) if len(rows) else ([] for _ in VIEW_COLUMNS)
-    return pd.DataFrame({name: _typed(name, list(values)) for name, values in zip(VIEW_COLUMNS, columns, strict=True)})
+    return {name: np.array(list(values), dtype=_type(name)) for name, values in zip(VIEW_COLUMNS, columns, strict=True)}
 
 
-def _typed(name: str, values: list[Any]) -> Any:
-    if name == "passband":
-        import pandas as pd
-
-        return pd.array(values, dtype="str")
-    return np.array(values, dtype=np.int64 if name in _INTEGERS else np.float64)
+def _type(name: str) -> type:
+    return object if name == "passband" else np.int64 if name in _INTEGERS else np.float64

@@ -8,6 +8,17 @@ import warnings
 
 from db.errors import ConfigurationError
 
+#: An hour in degrees as astropy has it, by way of radians: 15 less one bit.
+_HOUR = 15.0 * math.radians(1.0) / math.radians(1.0)
+_MINUTE, _SECOND = r"(?P<minute>[0-5]?\d)", r"(?P<second>[0-5]?\d(\.\d+)?)"
+#: How nearly everybody writes hours and degrees: "02:04:10.2", "02 04 10.2" and "2h04m10.2s" or "2d04m10.2s".
+_SEXAGESIMAL = {
+    unit: re.compile(
+        rf"(?P<sign>[-+]?)(?P<whole>{whole})(?:(?P<mark>[: ])|{letter} ?){_MINUTE}(?(mark)(?P=mark)|m ?){_SECOND}(?(mark)|s)", re.ASCII
+    )
+    for unit, whole, letter in (("hourangle", r"[01]?\d|2[0-3]", "h"), ("deg", r"\d{1,2}", "d"))
+}
+
 __all__ = ["is_position", "parse_position"]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -35,21 +46,31 @@ def parse_position(text: str) -> tuple[float, float]:
     fields = _fields(text)
     if not is_position(text):
         raise _unreadable(text, "not two coordinates")
-    from astropy.coordinates import Angle  # half a second to import
-    from astropy.utils.exceptions import AstropyWarning
-
     half = len(fields) // 2
-    ra_text, dec_text = " ".join(fields[:half]), " ".join(fields[half:])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", AstropyWarning)
-            ra = float(ra_text) if _NUMBER.fullmatch(ra_text) else Angle(ra_text, unit="hourangle").degree
-            dec = float(dec_text) if _NUMBER.fullmatch(dec_text) else Angle(dec_text, unit="deg").degree
-    except (ValueError, AstropyWarning) as error:
-        raise _unreadable(text, str(error).splitlines()[0]) from error
+    ra, dec = _angle(text, " ".join(fields[:half]), "hourangle"), _angle(text, " ".join(fields[half:]), "deg")
     if not (math.isfinite(ra) and -180.0 <= ra <= 360.0 and abs(dec) <= 90.0):
         raise _unreadable(text, f"RA {ra:g} deg and Dec {dec:g} deg are not on the sky")
     return float(ra) % 360.0, float(dec)
+
+
+def _angle(text: str, angle: str, unit: str) -> float:
+    """Degrees of one coordinate of `text`: a plain number is degrees, others are in `unit`."""
+    if _NUMBER.fullmatch(angle):
+        return float(angle)
+    usual = _SEXAGESIMAL[unit].fullmatch(angle)
+    if usual is not None:
+        # In astropy's order of operations: the same number to the last bit.
+        whole = int(usual["whole"]) + int(usual["minute"]) / 60.0 + float(usual["second"]) / 3600.0
+        return math.copysign(whole, -1.0 if usual["sign"] == "-" else 1.0) * (_HOUR if unit == "hourangle" else 1.0)
+    from astropy.coordinates import Angle  # half a second to import: only for what is written in another way, or wrong
+    from astropy.utils.exceptions import AstropyWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", AstropyWarning)
+            return float(Angle(angle, unit=unit).degree)
+    except (ValueError, AstropyWarning) as error:
+        raise _unreadable(text, str(error).splitlines()[0]) from error
 
 
 def _fields(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Connection
 from db.errors import ConfigurationError
 from db.sky import nearest_source
 from db.tables import Source, SourceLink, SourceName, Target
-from queries.cone import cone
+from queries.cone import cone_rows
 from queries.position import is_position, parse_position
 
 __all__ = ["Found", "resolve", "resolve_position"]
@@ -96,10 +97,9 @@ def resolve_position(connection: Connection, ra: float, dec: float, *, radius: f
     source_id = nearest_source(connection, ra, dec, radius / 3600.0)
     if source_id is None:
         raise _nothing_near(connection, ra, dec, radius, name)
-    near = cone(connection, ra, dec, radius / 3600.0)
-    row = near[near["source_id"] == source_id].iloc[0]
+    row = next(row for row in cone_rows(connection, ra, dec, radius / 3600.0) if row.source_id == source_id)
     name = name or _name_of(connection, source_id)
-    return Found(source_id, float(row["ra"]), float(row["dec"]), float(row["fit_mag"]), name, float(row["separation"]))
+    return Found(source_id, float(row.ra), float(row.dec), _mag(row.fit_mag), name, float(row.separation))
 
 
 def _by_id(connection: Connection, source_id: int, name: str | None = None) -> Found | None:
@@ -144,16 +144,19 @@ def _by_name(connection: Connection, text: str) -> Found | None:
 
 def _nothing_near(connection: Connection, ra: float, dec: float, radius: float, name: str | None) -> ConfigurationError:
     for circle in _CIRCLES:
-        nearest = cone(connection, ra, dec, circle, limit=3)
+        nearest = cone_rows(connection, ra, dec, circle, limit=3)
         if len(nearest) == 3:
             break
     what = f"{name}: " if name else ""
     where = f"no source within {radius:g} arcsec of {ra:.5f} {dec:+.5f}"
-    if nearest.empty:
+    if not nearest:
         return ConfigurationError(what + where, hint="the archive has no sources yet", code="source.none_near")
-    rows = zip(*(nearest[name].tolist() for name in ("source_id", "separation", "fit_mag")), strict=True)
-    listed = ", ".join(f"{source_id} at {_angle(separation)} (mag {mag:.2f})" for source_id, separation, mag in rows)
+    listed = ", ".join(f"{row.source_id} at {_angle(row.separation)} (mag {_mag(row.fit_mag):.2f})" for row in nearest)
     return ConfigurationError(what + where, hint=f"nearest: {listed}; choose one, or raise --radius", code="source.none_near")
+
+
+def _mag(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _angle(arcsec: float) -> str:

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 from sqlalchemy.engine import URL, Engine
 
 from db import schema
 from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
 from db.keys import next_id
-from db.tables import Config, Product
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +93,8 @@ class Archive:
         ArchiveUnavailable
             When another program writes.
         """
+        from filelock import FileLock, Timeout
+
         where = self.engine.url.render_as_string(hide_password=True)
         busy = ArchiveUnavailable(
             "another starledger is writing to this archive", where=where, hint="wait until it has finished", code="archive.locked"
@@ -231,6 +231,8 @@ def _beside(url: URL) -> Path | None:
 
 
 def _stored_files(engine: Engine) -> Path | None:
+    from db.tables import Config
+
     query = sa.select(Config.content).where(Config.kind == "archive").order_by(Config.config_id.desc()).limit(1)
     with engine.connect() as connection:
         content = connection.execute(query).scalar()
@@ -238,6 +240,8 @@ def _stored_files(engine: Engine) -> Path | None:
 
 
 def _products(engine: Engine) -> list[str]:
+    from db.tables import Product
+
     with engine.connect() as connection:
         return [str(path) for path in connection.execute(sa.select(Product.path).where(Product.path.is_not(None))).scalars()]
 
@@ -256,6 +260,8 @@ def _move_root(archive: Archive, root: Path) -> None:
 
 
 def _remember_root(engine: Engine, root: Path) -> None:
+    from db.tables import Config
+
     content = json.dumps({"files": str(root)})
     with engine.begin() as connection:
         # One row: an archive may come back to a folder it was in before.

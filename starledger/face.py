@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import astropy.units as u
-import pandas as pd
-from astropy.coordinates import SkyCoord
-from astropy.table import QTable
-from astropy.time import Time
-from astropy.timeseries import TimeSeries
-from astropy.units import Quantity
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy.engine import Connection, Engine
 
 from db.errors import ConfigurationError, NothingToDo
@@ -19,29 +15,41 @@ from db.flags import FLAG_TEXT
 from db.views import VIEW_COLUMNS
 from queries.cone import CONE_COLUMNS
 from queries.cone import cone as cone_frame
-from queries.lightcurve import light_curve as curve_frame
-from queries.lightcurve import slot_text
+from queries.lightcurve import curve_columns, curve_frame, slot_text
 from queries.position import parse_position
 from queries.resolve import Found, resolve, resolve_position
-from queries.sql import sql_frame
+
+# astropy and pandas take a second to import: only who asks for their objects waits for them.
+if TYPE_CHECKING:
+    import astropy.units as u
+    import pandas as pd
+    from astropy.coordinates import SkyCoord
+    from astropy.table import QTable
+    from astropy.timeseries import TimeSeries
+    from astropy.units import Quantity
 
 __all__ = ["cone", "find", "find_curve", "light_curve", "provenance", "quantities", "sql"]
 
-_UNITS: dict[str, u.UnitBase] = {
-    "d": u.day,
-    "deg": u.deg,
-    "arcsec": u.arcsec,
-    "yr": u.yr,
-    "mas/yr": u.mas / u.yr,
-    "mag": u.mag,
-    "ADU": u.adu,
-    "pixel": u.pix,
-}
+
+@cache
+def _units() -> dict[str, u.UnitBase]:
+    import astropy.units as u
+
+    return {
+        "d": u.day,
+        "deg": u.deg,
+        "arcsec": u.arcsec,
+        "yr": u.yr,
+        "mas/yr": u.mas / u.yr,
+        "mag": u.mag,
+        "ADU": u.adu,
+        "pixel": u.pix,
+    }
 
 
 def find(connection: Connection, what: str | int | SkyCoord, radius: float = 10.0) -> Found:
     """The source meant by an id, a name or a position (str or SkyCoord; nearest within `radius` arcsec)."""
-    if isinstance(what, SkyCoord):
+    if _is_coord(what):
         place = _single(what)
         return resolve_position(connection, place.ra.deg, place.dec.deg, radius=radius)
     return resolve(connection, what, radius=radius)
@@ -49,8 +57,8 @@ def find(connection: Connection, what: str | int | SkyCoord, radius: float = 10.
 
 def find_curve(
     engine: Engine, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0
-) -> tuple[Found, pd.DataFrame, dict[str, Any]]:
-    """The source, the rows of its light curve, and where they come from.
+) -> tuple[Found, dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """The source, the columns of its light curve (`queries.lightcurve.curve_columns`), and where they come from.
 
     Raises
     ------
@@ -61,8 +69,8 @@ def find_curve(
     """
     with engine.connect() as connection:
         found = find(connection, what, radius)
-        frame = curve_frame(connection, found.source_id, slot=slot)
-        if frame.empty:
+        columns = curve_columns(connection, found.source_id, slot=slot)
+        if not columns["frame_id"].size:
             which = f"source {found.source_id}" + (f" ({found.name})" if found.name else "")
             in_slot = "" if slot is None else f" in slot {slot}"
             raise NothingToDo(
@@ -70,26 +78,31 @@ def find_curve(
                 hint="see 'starledger status': was its field measured and fitted?",
                 code="lightcurve.empty",
             )
-        return found, frame, provenance(connection, found, frame)
+        return found, columns, provenance(connection, found, columns)
 
 
 def light_curve(engine: Engine, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> TimeSeries:
     """The light curve as a TimeSeries: `time` is BJD_TDB, then every column of the view with its unit; see `find_curve`."""
-    _, frame, meta = find_curve(engine, what, slot=slot, radius=radius)
-    table = quantities(frame, VIEW_COLUMNS)
-    series = TimeSeries(time=Time(frame["bjd_tdb"].to_numpy(), format="jd", scale="tdb"), data=table)
+    from astropy.time import Time
+    from astropy.timeseries import TimeSeries
+
+    _, columns, meta = find_curve(engine, what, slot=slot, radius=radius)
+    table = quantities(curve_frame(columns), VIEW_COLUMNS)
+    series = TimeSeries(time=Time(columns["bjd_tdb"], format="jd", scale="tdb"), data=table)
     series.meta.update(meta)
     return series
 
 
 def cone(engine: Engine, coord: SkyCoord | str, radius: Quantity | float) -> QTable:
     """Sources within `radius` (an angle, or degrees) of a position, nearest first, with units."""
-    if isinstance(coord, SkyCoord):
+    import astropy.units as u
+
+    if _is_coord(coord):
         place = _single(coord)
         ra, dec = float(place.ra.deg), float(place.dec.deg)
     else:
         ra, dec = parse_position(coord)
-    degrees = float(radius.to_value(u.deg)) if isinstance(radius, Quantity) else float(radius)
+    degrees = float(radius.to_value(u.deg)) if isinstance(radius, u.Quantity) else float(radius)
     with engine.connect() as connection:
         frame = cone_frame(connection, ra, dec, degrees)
     table = quantities(frame, CONE_COLUMNS)
@@ -99,22 +112,27 @@ def cone(engine: Engine, coord: SkyCoord | str, radius: Quantity | float) -> QTa
 
 def sql(engine: Engine, text: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Rows of one statement that reads; nothing can be written."""
+    from queries.sql import sql_frame
+
     return sql_frame(engine, text, parameters)
 
 
 def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> QTable:
     """A data frame as a QTable with the units and descriptions of `columns`."""
+    import pandas as pd
+    from astropy.table import QTable
+
     table = QTable()
     for name, (unit, text) in columns.items():
         values = frame[name].to_numpy(dtype=str if pd.api.types.is_string_dtype(frame[name]) else None)
-        table[name] = values * _UNITS[unit] if unit else values
+        table[name] = values * _units()[unit] if unit else values
         table[name].info.description = text
     return table
 
 
-def provenance(connection: Connection, found: Found, frame: pd.DataFrame) -> dict[str, Any]:
+def provenance(connection: Connection, found: Found, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """Where a light curve comes from: source, slots and references, archive, and the meaning of its flags."""
-    slots = sorted(set(zip(frame["field_id"].tolist(), frame["slot"].tolist(), strict=True)))
+    slots = sorted(set(zip(columns["field_id"].tolist(), columns["slot"].tolist(), strict=True)))
     return {
         "source_id": found.source_id,
         "name": found.name or "",
@@ -122,15 +140,20 @@ def provenance(connection: Connection, found: Found, frame: pd.DataFrame) -> dic
         "dec": found.dec,
         "separation": found.separation,
         "slots": {f"field {field}, slot {slot}": slot_text(connection, field, slot) for field, slot in slots},
-        "references": sorted(int(value) for value in frame["ref_id"].unique()),
-        "passbands": sorted(str(value) for value in frame["passband"].unique()),
-        "n_point": len(frame),
-        "n_mag": int(frame["mag"].notna().sum()),
+        "references": sorted(set(columns["ref_id"].tolist())),
+        "passbands": sorted({str(value) for value in columns["passband"].tolist()}),
+        "n_point": columns["mag"].size,
+        "n_mag": int(np.count_nonzero(~np.isnan(columns["mag"]))),
         "archive": connection.engine.url.render_as_string(hide_password=True),
         "time": "BJD_TDB, mid-exposure",
         "quality": "0 good, 1 flagged in the pixels, 2 masked by a person",
         "flags": {int(flag): f"{flag.name}: {text}" for flag, text in FLAG_TEXT.items()},
     }
+
+
+def _is_coord(what: object) -> TypeGuard[SkyCoord]:
+    # A SkyCoord is told by what it has: to ask for its class would be to import it.
+    return hasattr(what, "icrs")
 
 
 def _single(coord: SkyCoord) -> SkyCoord:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,9 +17,11 @@ from typer.core import TyperGroup
 from db.errors import StarledgerError
 from reduction.pipeline.order import NIGHT, Line
 from starledger import __version__
-from starledger.archive import Archive, create_archive, open_archive
 from starledger.cli import archive, convert, demo, frames, header, query, solve
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
+
+if TYPE_CHECKING:
+    from starledger.archive import Archive
 
 __all__ = ["app", "main", "run_steps"]
 
@@ -110,6 +112,7 @@ def run_steps(
     fetch: Sequence[str] = (),
 ) -> None:
     """Run steps (all of them for None), with progress and a summary; leaves with the exit code."""
+    from starledger.archive import create_archive, open_archive
     from starledger.cli.report import ProgressReporter, remarks, summary_table
     from starledger.reduce import check_inputs, exit_code, reduce, settings_for
 
@@ -177,6 +180,8 @@ def init(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
     Example: starledger init --archive postgresql://me@host/night --files /data/night-files
     """
+    from starledger.archive import create_archive
+
     made = create_archive(archive, files)
     typer.echo(f"archive {made.engine.url.render_as_string(hide_password=True)}, pixel products in {made.files}")
 
@@ -188,6 +193,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
     Example: starledger status --archive sqlite:///hatp32.db
     """
     from reduction.pipeline.order import STEPS
+    from starledger.archive import open_archive
     from starledger.reduce import runner_for_reading
 
     opened = open_archive(archive, files)

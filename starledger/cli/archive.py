@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import sqlalchemy as sa
 import typer
-from sqlalchemy.engine import URL
 
-from db import schema
-from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ConfigurationError
-from db.tables import Exposure
-from starledger.archive import Archive, default_url, no_archive, open_archive, relocate_files
 from starledger.cli.options import ArchiveOption
+
+# The modules of the database come when a command runs.
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from starledger.archive import Archive
 
 __all__ = ["register"]
 
@@ -27,6 +27,10 @@ def upgrade(archive: ArchiveOption = None) -> None:
 
     Example: starledger db upgrade --archive sqlite:///night.db
     """
+    from db import schema
+    from db.engine import make_engine, parse_url, reachable
+    from starledger.archive import Archive, default_url
+
     url = parse_url(archive or default_url())
     _require_file(url)
     with reachable(url):
@@ -43,6 +47,10 @@ def current(archive: ArchiveOption = None) -> None:
 
     Example: starledger db current
     """
+    from db import schema
+    from db.engine import make_engine, parse_url, reachable
+    from starledger.archive import default_url
+
     url = parse_url(archive or default_url())
     _require_file(url)
     with reachable(url):
@@ -56,6 +64,10 @@ def check(archive: ArchiveOption = None) -> None:
 
     Example: starledger db check
     """
+    from db import schema
+    from db.engine import reachable
+    from starledger.archive import open_archive
+
     opened = open_archive(archive)
     with reachable(opened.engine.url):
         found = schema.differences(opened.engine)
@@ -89,6 +101,8 @@ def relocate(
 
     Example: starledger relocate --files /archive/night-files
     """
+    from starledger.archive import open_archive, relocate_files
+
     if (old is None) != (new is None) or (old is None and files is None):
         raise ConfigurationError("nothing to mend", hint="give OLD and NEW, or --files DIR", code="relocate.usage")
     opened = open_archive(archive, files, writer=True)
@@ -100,6 +114,11 @@ def relocate(
 
 
 def _relocate_raw(opened: Archive, old: Path, new: Path) -> int:
+    import sqlalchemy as sa
+
+    from db.engine import reachable
+    from db.tables import Exposure
+
     before, after = str(old.expanduser().absolute()), str(new.expanduser().absolute())
     with opened.only_writer(), reachable(opened.engine.url), opened.engine.begin() as connection:
         rows = connection.execute(sa.select(Exposure.exposure_id, Exposure.path)).all()
@@ -121,6 +140,9 @@ def _relocate_raw(opened: Archive, old: Path, new: Path) -> int:
 
 def _require_file(url: URL) -> None:
     """Refuse a SQLite file that is not there: opening it would make it."""
+    from db.engine import sqlite_path
+    from starledger.archive import no_archive
+
     path = sqlite_path(url)
     if path is not None and not path.is_file():
         raise no_archive(path)

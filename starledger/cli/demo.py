@@ -8,22 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from db.errors import AlgorithmFailed
-from starledger.archive import Archive, create_archive
 from starledger.cli.options import JobsOption
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from starledger.archive import Archive
     from starledger.demo.compare import Comparison
 
-__all__ = ["demo", "register"]
+    FloatArray = npt.NDArray[np.float64]
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["demo", "register"]
 
 
 def demo(
@@ -38,6 +39,7 @@ def demo(
 
     Example: starledger demo /tmp/night --seed 2
     """
+    from starledger.archive import create_archive
     from starledger.cli.report import ProgressReporter, summary_table
     from starledger.demo import read_truth, simulate_night
     from starledger.demo.compare import compare
@@ -66,6 +68,8 @@ def demo(
 
 
 def _reader(archive: Archive) -> Callable[[float, float], tuple[FloatArray, FloatArray, FloatArray]]:
+    import numpy as np
+
     def read(ra: float, dec: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         series = archive.light_curve(f"{ra:.6f} {dec:.6f}")
         return series.time.tdb.jd, np.asarray(series["mag"].value), np.asarray(series["mag_err"].value)

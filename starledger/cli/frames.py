@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy.orm import Session
 
-from db.engine import reachable
-from queries import frames as of_frames
-from queries import masters as of_masters
-from starledger.archive import open_archive
 from starledger.cli.options import ArchiveOption
 from starledger.cli.output import TableFormat, csv_text, emit, rich_table
-from starledger.cli.query import OutputOption, ReasonOption, say, writing
+from starledger.cli.query import OutputOption, ReasonOption, reading, say, writing
 
+# As in `starledger.cli.query`: the modules of the database come when a command runs.
 if TYPE_CHECKING:
     import pandas as pd
+    from sqlalchemy.orm import Session
 
 __all__ = ["register"]
 
@@ -70,6 +67,8 @@ def frames_list(
 
     Example: starledger frames list --night 2017-12-19 --doubtful
     """
+    from queries import frames as of_frames
+
     frame = _read(archive, lambda session: of_frames.list_frames(session, night=night, type=kind, doubtful=doubtful))
     shown = frame.assign(file=[Path(path).name for path in frame["path"]])
     emit(lambda: rich_table(shown, _FRAMES, title=_summary(frame)), {"csv": lambda: csv_text(frame)}, style, output)
@@ -93,6 +92,8 @@ def frames_set(
 
     Example: starledger frames set flat 12 13 14 --reason "dome flats, mislabelled"
     """
+    from queries import frames as of_frames
+
     with writing(archive) as session:
         for frame_id in frame_ids:
             of_frames.correct_type(session, frame_id, kind, reason, getpass.getuser())
@@ -105,6 +106,8 @@ def frames_unset(frame_ids: FramesArgument, archive: ArchiveOption = None) -> No
 
     Example: starledger frames unset 12 13 14
     """
+    from queries import frames as of_frames
+
     with writing(archive) as session:
         for frame_id in frame_ids:
             of_frames.take_back_correction(session, frame_id, getpass.getuser())
@@ -122,6 +125,8 @@ def masters_list(
 
     Example: starledger masters list
     """
+    from queries import masters as of_masters
+
     frame = _read(archive, lambda session: of_masters.list_masters(session, whole=whole))
     emit(lambda: rich_table(frame, _MASTERS), {"csv": lambda: csv_text(frame)}, style, output)
     if style == TableFormat.table and output is None:
@@ -141,6 +146,8 @@ def masters_use(
 
     Example: starledger masters use 7 --night 2017-12-19 --reason "the night's own flats had dew"
     """
+    from queries import masters as of_masters
+
     with writing(archive) as session:
         choice = of_masters.choose_master(session, master_id, reason, getpass.getuser(), night=night, frame_id=frame)
         say(f"choice {choice.choice_id}: master {master_id}; 'starledger reduce' makes anew what this changes")
@@ -158,6 +165,8 @@ def masters_refuse(
 
     Example: starledger masters refuse flat --night 2017-12-19 --reason "another window"
     """
+    from queries import masters as of_masters
+
     with writing(archive) as session:
         choices = of_masters.refuse_masters(session, kind, reason, getpass.getuser(), night=night, frame_id=frame)
         numbers = ", ".join(str(choice.choice_id) for choice in choices)
@@ -170,6 +179,8 @@ def masters_choices(archive: ArchiveOption = None) -> None:
 
     Example: starledger masters choices
     """
+    from queries import masters as of_masters
+
     frame = _read(archive, of_masters.list_choices)
     emit(lambda: rich_table(frame), {}, "table", None)
 
@@ -183,12 +194,13 @@ def masters_undo(
 
     Example: starledger masters undo 2
     """
+    from queries import masters as of_masters
+
     with writing(archive) as session:
         of_masters.take_back_choice(session, choice)
         say(f"choice {choice} taken back; 'starledger reduce' makes anew what this changes")
 
 
 def _read(archive: str | None, question: Callable[[Session], pd.DataFrame]) -> pd.DataFrame:
-    opened = open_archive(archive)
-    with reachable(opened.engine.url), Session(opened.engine) as session:
+    with reading(archive) as session:
         return question(session)

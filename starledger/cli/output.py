@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from rich.table import Table
 from db.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 __all__ = ["CurveFormat", "TableFormat", "csv_text", "emit", "rich_table", "write_text"]
 
@@ -48,26 +51,52 @@ class CurveFormat(StrEnum):
     ecsv = "ecsv"
 
 
-def csv_text(frame: pd.DataFrame) -> str:
-    """CSV with a header line; floats in full precision, NULL empty."""
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+def csv_text(rows: pd.DataFrame | Mapping[str, NDArray[Any]]) -> str:
+    """CSV of a data frame or of columns, with a header line; floats in full precision, NULL empty."""
+    if not isinstance(rows, Mapping):
+        return str(rows.to_csv(index=False, lineterminator="\n"))
+    import numpy as np
+
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(rows)
+    cells = [np.where(_unknown(values), "", values.astype(str)).tolist() for values in rows.values()]
+    writer.writerows(zip(*cells, strict=True))
+    return stream.getvalue()
 
 
-def rich_table(frame: pd.DataFrame, columns: Sequence[str] | None = None, title: str | None = None) -> Table:
-    """A table for people: numbers to the right, `-` where nothing is known."""
-    from pandas.api.types import is_numeric_dtype
-
+def rich_table(rows: pd.DataFrame | Mapping[str, NDArray[Any]], columns: Sequence[str] | None = None, title: str | None = None) -> Table:
+    """A table for people, of a data frame or of columns: numbers to the right, `-` where nothing is known."""
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    names = list(columns if columns is not None else frame.columns)
     cells = []
-    for k, name in enumerate(names):
-        values = frame[name] if columns is not None else frame.iloc[:, k]
-        number = is_numeric_dtype(values)
-        table.add_column(str(name), justify="right" if number else "left", no_wrap=bool(number))
-        cells.append(["-" if null else _cell(str(name), value) for value, null in zip(values, values.isna(), strict=True)])
+    for name, number, values, unknown in _columns(rows, columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=number)
+        cells.append(["-" if null else _cell(name, value) for value, null in zip(values, unknown, strict=True)])
     for row in zip(*cells, strict=True):
         table.add_row(*row)
     return table
+
+
+def _columns(
+    rows: pd.DataFrame | Mapping[str, NDArray[Any]], names: Sequence[str] | None
+) -> Iterator[tuple[str, bool, Iterable[Any], Iterable[bool]]]:
+    """Each column's name, whether it holds numbers, its values, and which of them are unknown."""
+    if isinstance(rows, Mapping):
+        for name in rows if names is None else names:
+            yield name, rows[name].dtype.kind in "iuf", rows[name].tolist(), _unknown(rows[name]).tolist()
+        return
+    from pandas.api.types import is_numeric_dtype
+
+    for k, name in enumerate(rows.columns if names is None else names):
+        values = rows.iloc[:, k] if names is None else rows[name]  # SQL may name two columns alike
+        yield str(name), bool(is_numeric_dtype(values)), values, values.isna()
+
+
+def _unknown(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a column is NaN or None."""
+    import numpy as np
+
+    return np.isnan(values) if values.dtype.kind == "f" else np.array([value is None for value in values.tolist()], dtype=np.bool_)
 
 
 def _cell(name: str, value: Any) -> str:

@@ -11,26 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from sqlalchemy.orm import Session
 
-from db.engine import reachable
 from db.errors import ConfigurationError
-from db.tables import Target
-from db.views import VIEW_COLUMNS
-from queries import annotations as masking
-from queries import targets
-from queries.position import parse_position
-from queries.resolve import Found
-from queries.sql import sql_frame
-from starledger.adding import TIMEOUT, Known, add_target
-from starledger.archive import open_archive
 from starledger.cli.options import ArchiveOption
 from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table
 
+# The database's modules come when a command runs: 'starledger --help' lists the commands without them.
 if TYPE_CHECKING:
-    import pandas as pd
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
 
-__all__ = ["OutputOption", "ReasonOption", "register", "say", "writing"]
+    from db.tables import Target
+    from queries.resolve import Found
+
+__all__ = ["OutputOption", "ReasonOption", "reading", "register", "say", "writing"]
 
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
 UndoOption = Annotated[bool, typer.Option("--undo", help="Accept it again.")]
@@ -68,18 +62,21 @@ def light_curve(
 
     Example: starledger lc "02:04:10.3 +46:41:16" --radius 15 -o hatp32.csv
     """
-    from starledger import face  # astropy takes its time to import
+    from db.engine import reachable
+    from starledger import face
+    from starledger.archive import open_archive
 
     kind = str(style or _style_of(output, ("csv", "ecsv")))
     opened = open_archive(archive)
     with reachable(opened.engine.url):
-        found, frame, meta = face.find_curve(opened.engine, what, slot=slot, radius=radius)
+        found, columns, meta = face.find_curve(opened.engine, what, slot=slot, radius=radius)
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(found, meta))
-    emit(lambda: rich_table(frame, _SHOWN), {"csv": lambda: csv_text(frame), "ecsv": lambda: _ecsv(frame, meta)}, kind, output)
+    emit(lambda: rich_table(columns, _SHOWN), {"csv": lambda: csv_text(columns), "ecsv": lambda: _ecsv(columns, meta)}, kind, output)
     if plot is not None:
+        from queries.lightcurve import curve_frame
         from starledger.plots import plot_light_curve  # matplotlib takes a second to import
 
-        plot_light_curve(frame, plot, _title(found, meta))
+        plot_light_curve(curve_frame(columns), plot, _title(found, meta))
 
 
 def _headline(found: Found, meta: dict[str, Any]) -> str:
@@ -110,10 +107,12 @@ def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
     return suffix
 
 
-def _ecsv(frame: pd.DataFrame, meta: dict[str, Any]) -> str:
+def _ecsv(columns: dict[str, NDArray[Any]], meta: dict[str, Any]) -> str:
+    from db.views import VIEW_COLUMNS
+    from queries.lightcurve import curve_frame
     from starledger import face
 
-    table = face.quantities(frame, VIEW_COLUMNS)
+    table = face.quantities(curve_frame(columns), VIEW_COLUMNS)
     table.meta.update(meta)
     stream = io.StringIO()
     table.write(stream, format="ascii.ecsv")
@@ -135,6 +134,10 @@ def sql(
 
     Example: starledger sql "SELECT bjd_tdb, mag FROM light_curve WHERE source_id = :star" -p star=353311946868523137 -o star.csv
     """
+    from db.engine import reachable
+    from queries.sql import sql_frame
+    from starledger.archive import open_archive
+
     kind = str(style or _style_of(output, ("csv",)))
     values = dict(_assignment(text) for text in parameter or [])
     opened = open_archive(archive)
@@ -158,10 +161,28 @@ def _assignment(text: str) -> tuple[str, int | float | str]:
 @contextmanager
 def writing(archive: str | None) -> Iterator[Session]:
     """A session of the archive's one writer, committed at the end."""
+    from sqlalchemy.orm import Session
+
+    from db.engine import reachable
+    from starledger.archive import open_archive
+
     opened = open_archive(archive, writer=True)
     with opened.only_writer(), reachable(opened.engine.url), Session(opened.engine) as session:
         yield session
         session.commit()
+
+
+@contextmanager
+def reading(archive: str | None) -> Iterator[Session]:
+    """A session that only reads."""
+    from sqlalchemy.orm import Session
+
+    from db.engine import reachable
+    from starledger.archive import open_archive
+
+    opened = open_archive(archive)
+    with reachable(opened.engine.url), Session(opened.engine) as session:
+        yield session
 
 
 def say(text: str) -> None:
@@ -179,7 +200,7 @@ def target_add(
     period: Annotated[float | None, typer.Option(help="Period in days.")] = None,
     duration: Annotated[float | None, typer.Option(help="Duration of the transit in days.")] = None,
     resolve: Annotated[bool, typer.Option("--resolve", help="Ask SIMBAD, VSX and the NASA Exoplanet Archive for the rest.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each of them may take.")] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each of them may take.")] = 30.0,
     archive: ArchiveOption = None,
 ) -> None:
     """Add a star to follow, with its ephemeris where there is one.
@@ -191,6 +212,10 @@ def target_add(
 
     Example: starledger target add "HAT-P-32 b" --resolve
     """
+    from queries.position import parse_position
+    from starledger.adding import Known, add_target
+    from starledger.archive import open_archive
+
     known = Known(None if position is None else parse_position(position), epoch, period, duration)
     added = add_target(open_archive(archive, writer=True), name, known, resolve=resolve, timeout=timeout)
     for line in added.lines:
@@ -212,8 +237,9 @@ def target_list(archive: ArchiveOption = None) -> None:
 
     Example: starledger target list
     """
-    opened = open_archive(archive)
-    with reachable(opened.engine.url), Session(opened.engine) as session:
+    from queries import targets
+
+    with reading(archive) as session:
         frame = targets.list_targets(session)
     emit(lambda: rich_table(frame), {}, "table", None)
 
@@ -228,6 +254,8 @@ def mask_frame(
 
     Example: starledger mask frame 17 --reason "satellite through the field"
     """
+    from queries import annotations as masking
+
     with writing(archive) as session:
         mask = masking.mask_frame(session, frame_id, reason, getpass.getuser())
         say(f"mask {mask.annotation_id}: frame {frame_id}")
@@ -244,6 +272,8 @@ def mask_point(
 
     Example: starledger mask point 17 353311946868523137 --reason "cosmic ray"
     """
+    from queries import annotations as masking
+
     with writing(archive) as session:
         mask = masking.mask_point(session, frame_id, source_id, reason, getpass.getuser())
         say(f"mask {mask.annotation_id}: frame {frame_id}, source {source_id}")
@@ -262,6 +292,8 @@ def mask_product(
 
     Example: starledger mask product 3 --undo
     """
+    from queries import annotations as masking
+
     with writing(archive) as session:
         product = masking.unmask_product(session, product_id) if undo else masking.mask_product(session, product_id, reason)
         said = "no longer marked bad" if undo else "marked bad"
@@ -274,8 +306,9 @@ def mask_list(archive: ArchiveOption = None) -> None:
 
     Example: starledger mask list
     """
-    opened = open_archive(archive)
-    with reachable(opened.engine.url), Session(opened.engine) as session:
+    from queries import annotations as masking
+
+    with reading(archive) as session:
         frame = masking.list_masks(session)
     emit(lambda: rich_table(frame), {}, "table", None)
 
@@ -289,6 +322,8 @@ def mask_remove(
 
     Example: starledger mask remove 2
     """
+    from queries import annotations as masking
+
     with writing(archive) as session:
         masking.unmask(session, mask)
         say(f"mask {mask} removed")

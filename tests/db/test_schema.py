@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from small_archive import SmallArchive
 
 from db import schema
@@ -74,6 +75,12 @@ def test_migrations_run_down_and_up_again(engine: sa.Engine) -> None:
     schema.upgrade(engine)
     assert schema.differences(engine) == []
     assert set(sa.inspect(engine).get_view_names()) == set(VIEWS)
+
+
+def test_revisions_are_those_that_alembic_finds() -> None:
+    scripts = ScriptDirectory.from_config(schema._config())
+    assert schema.head() == scripts.get_current_head()
+    assert schema._revisions() == {script.revision: script.down_revision for script in scripts.walk_revisions()}
 
 
 def test_upgrading_again_changes_nothing(engine: sa.Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from astropy.coordinates import Angle
 
 from db.errors import ConfigurationError
 from queries.position import is_position, parse_position
@@ -51,3 +52,10 @@ def test_places_off_the_sky_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_position(text)
     assert "\n" not in str(caught.value) and caught.value.code == "position.format"
+
+
+@pytest.mark.parametrize("ra", ["02:04:10.2", "2 4 10", "0:59:0.0000", "23h59m59.999s", "+2h 04m 10.2s", "-00 30 10"])
+@pytest.mark.parametrize("dec", ["+46:41:16.4", "-00 00 59.123456789", "-0d30m10s", "89 59 59.99", "5d 7m 9s"])
+def test_the_usual_writings_mean_what_astropy_reads(ra: str, dec: str) -> None:
+    expected = Angle(ra, unit="hourangle").degree % 360.0, Angle(dec, unit="deg").degree
+    assert parse_position(f"{ra} {dec}") == expected
