@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy.orm import Session
 
-from db.engine import reachable
-from queries import frames as of_frames
-from queries import masters as of_masters
-from starledger.archive import open_archive
+import starledger
 from starledger.cli.options import ArchiveOption
 from starledger.cli.output import TableFormat, csv_text, emit, rich_table
-from starledger.cli.query import OutputOption, ReasonOption, say, writing
+from starledger.cli.query import OutputOption, ReasonOption, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +64,7 @@ def frames_list(
 
     Example: starledger frames list --night 2017-12-19 --doubtful
     """
-    frame = _read(archive, lambda session: of_frames.list_frames(session, night=night, type=kind, doubtful=doubtful))
+    frame = starledger.open(archive).frames.list(night=night, type=kind, doubtful=doubtful)
     shown = frame.assign(file=[Path(path).name for path in frame["path"]])
     emit(lambda: rich_table(shown, _FRAMES, title=_summary(frame)), {"csv": lambda: csv_text(frame)}, style, output)
 
@@ -93,10 +87,8 @@ def frames_set(
 
     Example: starledger frames set flat 12 13 14 --reason "dome flats, mislabelled"
     """
-    with writing(archive) as session:
-        for frame_id in frame_ids:
-            of_frames.correct_type(session, frame_id, kind, reason, getpass.getuser())
-        say(f"{len(frame_ids)} frames are {kind}; 'starledger reduce' makes anew what this changes")
+    starledger.open(archive).frames.set(kind, frame_ids, reason)
+    say(f"{len(frame_ids)} frames are {kind}; 'starledger reduce' makes anew what this changes")
 
 
 @frames_app.command("unset")
@@ -105,10 +97,8 @@ def frames_unset(frame_ids: FramesArgument, archive: ArchiveOption = None) -> No
 
     Example: starledger frames unset 12 13 14
     """
-    with writing(archive) as session:
-        for frame_id in frame_ids:
-            of_frames.take_back_correction(session, frame_id, getpass.getuser())
-        say(f"{len(frame_ids)} corrections taken back; 'starledger reduce' makes anew what this changes")
+    starledger.open(archive).frames.unset(frame_ids)
+    say(f"{len(frame_ids)} corrections taken back; 'starledger reduce' makes anew what this changes")
 
 
 @masters_app.command("list")
@@ -122,7 +112,7 @@ def masters_list(
 
     Example: starledger masters list
     """
-    frame = _read(archive, lambda session: of_masters.list_masters(session, whole=whole))
+    frame = starledger.open(archive).masters.list(all=whole)
     emit(lambda: rich_table(frame, _MASTERS), {"csv": lambda: csv_text(frame)}, style, output)
     if style == TableFormat.table and output is None:
         for row in frame[frame["warning"].notna()].itertuples():
@@ -141,9 +131,8 @@ def masters_use(
 
     Example: starledger masters use 7 --night 2017-12-19 --reason "the night's own flats had dew"
     """
-    with writing(archive) as session:
-        choice = of_masters.choose_master(session, master_id, reason, getpass.getuser(), night=night, frame_id=frame)
-        say(f"choice {choice.choice_id}: master {master_id}; 'starledger reduce' makes anew what this changes")
+    choice = starledger.open(archive).masters.use(master_id, reason, night=night, frame=frame)
+    say(f"choice {choice.choice_id}: master {master_id}; 'starledger reduce' makes anew what this changes")
 
 
 @masters_app.command("refuse")
@@ -158,10 +147,9 @@ def masters_refuse(
 
     Example: starledger masters refuse flat --night 2017-12-19 --reason "another window"
     """
-    with writing(archive) as session:
-        choices = of_masters.refuse_masters(session, kind, reason, getpass.getuser(), night=night, frame_id=frame)
-        numbers = ", ".join(str(choice.choice_id) for choice in choices)
-        say(f"choice {numbers}: no {kind}; 'starledger reduce' makes anew what this changes")
+    choices = starledger.open(archive).masters.refuse(kind, reason, night=night, frame=frame)
+    numbers = ", ".join(str(choice.choice_id) for choice in choices)
+    say(f"choice {numbers}: no {kind}; 'starledger reduce' makes anew what this changes")
 
 
 @masters_app.command("choices")
@@ -170,7 +158,7 @@ def masters_choices(archive: ArchiveOption = None) -> None:
 
     Example: starledger masters choices
     """
-    frame = _read(archive, of_masters.list_choices)
+    frame = starledger.open(archive).masters.choices()
     emit(lambda: rich_table(frame), {}, "table", None)
 
 
@@ -183,12 +171,5 @@ def masters_undo(
 
     Example: starledger masters undo 2
     """
-    with writing(archive) as session:
-        of_masters.take_back_choice(session, choice)
-        say(f"choice {choice} taken back; 'starledger reduce' makes anew what this changes")
-
-
-def _read(archive: str | None, question: Callable[[Session], pd.DataFrame]) -> pd.DataFrame:
-    opened = open_archive(archive)
-    with reachable(opened.engine.url), Session(opened.engine) as session:
-        return question(session)
+    starledger.open(archive).masters.undo(choice)
+    say(f"choice {choice} taken back; 'starledger reduce' makes anew what this changes")

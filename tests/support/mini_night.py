@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from db.engine import make_engine
 from reduction.pipeline.scheduler import Tally
-from starledger.archive import create_archive, open_archive, relocate_files
+from starledger.archive import create_archive, open_archive
 from starledger.cli.app import main
 from starledger.demo import simulate_night
 from starledger.reduce import reduce
@@ -120,9 +120,8 @@ def reduced(folder: Path) -> Work:
         source.backup(target)
     shutil.copytree(template / "files", folder / "files")
     work = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files")
-    archive = open_archive(work.url)
-    relocate_files(archive, work.files)  # so that the copy remembers its own folder
-    archive.engine.dispose()
+    with open_archive(work.url) as archive:
+        archive.relocate(files=work.files)  # so that the copy remembers its own folder
     return work
 
 
