@@ -294,7 +294,7 @@ class Archive:
 
         Examples
         --------
-        >>> tallies = archive.reduce("nights/2017-12-19", catalogues="field.ecsv")
+        >>> tallies = archive.reduce("nights/2026-03-24", catalogues="field.ecsv")
         >>> [(tally.step, tally.failed) for tally in tallies if tally.failed]
         """
         from starledger.reduce import reduce

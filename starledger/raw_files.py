@@ -89,7 +89,7 @@ def header(paths: Paths, *, config: AnyPath | None = None) -> Iterator[HeaderFac
 
     Examples
     --------
-    >>> for file in starledger.header("nights/2017-12-19"):
+    >>> for file in starledger.header("nights/2026-03-24"):
     ...     gain = file.facts.gain if file.facts else file.error
     """
     known, given = definitions(config), as_paths(paths)
