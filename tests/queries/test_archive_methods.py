@@ -123,14 +123,18 @@ def test_a_write_that_fails_leaves_nothing(archive: Archive) -> None:
     archive.masks.frame(1, "the lock was given back")
 
 
-def test_status_counts_and_says_why(archive: Archive, fresh: SmallArchive) -> None:
-    with fresh.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE task SET status = 'failed', message = '/no/such/file: broken' WHERE task_id = 11"))
-    steps = archive.status()
-    assert [step.step for step in steps] == list(STEPS)
-    assert all(step.failed == len(step.reasons) and step.done >= 0 and step.pending >= 0 and step.summary for step in steps)
-    # The tasks of this archive have made-up hashes: all that can be worked is pending.
-    assert {step.step: step.pending for step in steps}["calibrate"] == 15
+def test_status_counts_and_says_why(archive_url: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.fits").write_bytes(b"SIMPLE  = nothing")
+    starledger.create(archive_url, files=tmp_path / "files").close()
+    with starledger.open(archive_url) as archive:
+        (tally,) = archive.reduce(tmp_path / "broken.fits", steps=["ingest"], jobs=0)
+        steps = {step.step: step for step in archive.status()}
+        assert list(steps) == list(STEPS)
+        ingest = steps.pop("ingest")
+        assert (ingest.done, ingest.pending, ingest.failed) == (0, 0, 1)
+        assert ingest.reasons == tuple(tally.failed.values()) and "broken.fits" in ingest.reasons[0]
+        assert all((step.done, step.pending, step.failed, step.reasons) == (0, 0, 0, ()) for step in steps.values())
+        assert all(step.summary for step in steps.values())
 
 
 def test_reduce_refuses_what_is_wrong(archive: Archive, tmp_path: Path) -> None:
