@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_make_targets_on_pages_exist() -> None:
 @pytest.mark.parametrize("page", PROSE, ids=name_of)
 def test_python_on_pages_is_python(page: Path) -> None:
     for block in blocks(page, "python"):
-        for node in ast.walk(ast.parse(inspect.cleandoc(block))):
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
             called = node.func if isinstance(node, ast.Call) else None
             if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "archive":
                 assert callable(getattr(Archive, called.attr))
