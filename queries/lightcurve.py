@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,14 +11,78 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from db.errors import NothingToDo
+from db.flags import FLAG_TEXT
 from db.views import VIEW_COLUMNS
+from queries.resolve import Found, resolve, resolve_position
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["curve_columns", "curve_frame", "light_curve", "nights_of", "slot_text"]
+__all__ = ["Curve", "curve_columns", "curve_frame", "find_curve", "light_curve", "nights_of", "provenance", "slot_text"]
 
 _INTEGERS = ("source_id", "night_id", "frame_id", "field_id", "slot", "quality", "flags", "ref_id", "n_fit")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The light curve of a source that was asked for.
+
+    Attributes
+    ----------
+    found : Found
+        The source.
+    columns : dict
+        Its points, an array for each column of the view, as from `curve_columns`; one at least.
+    meta : dict
+        Where they come from, as from `provenance`.
+    """
+
+    found: Found
+    columns: dict[str, npt.NDArray[Any]]
+    meta: dict[str, Any]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Its points as a data frame, as from `light_curve`."""
+        return curve_frame(self.columns)
+
+
+def find_curve(connection: Connection, what: str | int | tuple[float, float], *, slot: int | None = None, radius: float = 10.0) -> Curve:
+    """The light curve of what a person names.
+
+    Parameters
+    ----------
+    connection : Connection
+        To the archive.
+    what : str, int or (float, float)
+        A source id, a name or a position as `queries.resolve.resolve` reads them, or right ascension and declination in degrees.
+    slot : int, optional
+        A photometry slot; the best one of each field when omitted.
+    radius : float
+        Arcsec around a position in which the nearest source is taken.
+
+    Raises
+    ------
+    ConfigurationError
+        When `what` means no source.
+    NothingToDo
+        When the source has no light curve (in that slot).
+    """
+    if isinstance(what, tuple):
+        found = resolve_position(connection, *what, radius=radius)
+    else:
+        found = resolve(connection, what, radius=radius)
+    columns = curve_columns(connection, found.source_id, slot=slot)
+    if not len(columns["source_id"]):
+        which = f"source {found.source_id}" + (f" ({found.name})" if found.name else "")
+        in_slot = "" if slot is None else f" in slot {slot}"
+        raise NothingToDo(
+            f"no light curve of {which}{in_slot}",
+            hint="see 'starledger status': was its field measured and fitted?",
+            code="lightcurve.empty",
+        )
+    return Curve(found, columns, provenance(connection, found, columns))
 
 
 def light_curve(connection: Connection, source_id: int, *, slot: int | None = None, nights: tuple[int, int] | None = None) -> pd.DataFrame:
@@ -84,6 +150,27 @@ def slot_text(connection: Connection, field_id: int, slot: int) -> str:
         " WHERE f.field_id = :field_id AND p.slot = :slot"
     )
     return str(connection.execute(query, {"field_id": field_id, "slot": slot}).scalar() or "")
+
+
+def provenance(connection: Connection, found: Found, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Where a light curve comes from: source, slots and references, archive, and the meaning of its flags."""
+    slots = sorted(set(zip(columns["field_id"].tolist(), columns["slot"].tolist(), strict=True)))
+    return {
+        "source_id": found.source_id,
+        "name": found.name or "",
+        "ra": found.ra,
+        "dec": found.dec,
+        "separation": found.separation,
+        "slots": {f"field {field}, slot {slot}": slot_text(connection, field, slot) for field, slot in slots},
+        "references": sorted(int(value) for value in np.unique(columns["ref_id"])),
+        "passbands": sorted(set(columns["passband"].tolist())),
+        "n_point": len(columns["source_id"]),
+        "n_mag": int(np.isfinite(columns["mag"]).sum()),
+        "archive": connection.engine.url.render_as_string(hide_password=True),
+        "time": "BJD_TDB, mid-exposure",
+        "quality": "0 good, 1 flagged in the pixels, 2 masked by a person",
+        "flags": {int(flag): f"{flag.name}: {text}" for flag, text in FLAG_TEXT.items()},
+    }
 
 
 def _columns(rows: Any) -> dict[str, npt.NDArray[Any]]:

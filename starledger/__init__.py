@@ -13,13 +13,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from starledger.archive import Archive, open
+    from db.errors import StarledgerError
+    from starledger.archive import Archive, create, open
+    from starledger.demo.run import run_demo
+    from starledger.raw_files import convert, definitions, header
+    from starledger.schema import revision, upgrade
+    from starledger.solving import solve
 
-__all__ = ["Archive", "__version__", "open"]
+__all__ = [
+    "Archive",
+    "StarledgerError",
+    "__version__",
+    "convert",
+    "create",
+    "definitions",
+    "header",
+    "open",
+    "revision",
+    "run_demo",
+    "solve",
+    "upgrade",
+]
 
 __version__ = "0.1.0"
 
-_LAZY = {"Archive": "starledger.archive", "open": "starledger.archive"}
+_LAZY = {
+    "Archive": "starledger.archive",
+    "StarledgerError": "db.errors",
+    "convert": "starledger.raw_files",
+    "create": "starledger.archive",
+    "definitions": "starledger.raw_files",
+    "header": "starledger.raw_files",
+    "open": "starledger.archive",
+    "revision": "starledger.schema",
+    "run_demo": "starledger.demo.run",
+    "solve": "starledger.solving",
+    "upgrade": "starledger.schema",
+}
 
 
 def _refuse_strangers() -> None:
@@ -43,3 +73,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'starledger' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    # So that completion knows the names that are not imported yet.
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from db.engine import reachable
 from db.errors import ConfigurationError
 from db.tables import Target
 from queries import targets
@@ -89,14 +88,12 @@ def add_target(archive: Archive, name: str, known: Known | None = None, *, resol
         raise ConfigurationError(
             "no position", where=repr(name), hint='give "RA DEC", or --resolve to ask for its name', code="target.position"
         )
-    with reachable(archive.engine.url):
-        with Session(archive.engine) as session:
-            targets.check_name(session, name)  # before three services are asked for nothing
-        # Nor does the archive's one writer wait for the network.
-        found = _resolved(name, known, timeout) if resolve else None
-        with archive.only_writer(), Session(archive.engine, expire_on_commit=False) as session:
-            target = _insert(session, name, known, found)
-            session.commit()
+    with archive.reading() as session:
+        targets.check_name(session, name)  # before three services are asked for nothing
+    # Nor does the archive's one writer wait for the network.
+    found = _resolved(name, known, timeout) if resolve else None
+    with archive.writing() as session:
+        target = _insert(session, name, known, found)
     return Added(target, () if found is None else found.lines)
 
 

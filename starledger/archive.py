@@ -1,36 +1,40 @@
-"""An archive: where its rows and its files are, and what can be asked of it from Python."""
+"""An archive: where its rows and its files are, and all that is done with it, from Python as from the command line."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-import sqlalchemy as sa
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
 
 from db import schema
 from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
-from db.keys import next_id
+from starledger import roots
+from starledger.locking import only_writer
+from starledger.namespaces import Frames, Masks, Masters, Targets
+from starledger.paths import AnyPath, Paths, as_path, as_paths
+from starledger.schema import check_schema, renew_views
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import pandas as pd
     from astropy.coordinates import SkyCoord
     from astropy.table import QTable
     from astropy.timeseries import TimeSeries
     from astropy.units import Quantity
 
-    from starledger.adding import Added, Known
+    from queries.lightcurve import Curve
+    from reduction.pipeline.scheduler import Reporter, Tally
+    from starledger.reduce import StepStatus
 
-__all__ = ["Archive", "create_archive", "default_url", "no_archive", "open", "open_archive", "relocate_files"]
-
-#: Key of PostgreSQL's advisory lock for the one writer.
-_WRITER_LOCK = 7_204_190_511
+__all__ = ["Archive", "create", "create_archive", "default_url", "no_archive", "open", "open_archive"]
 
 
 def default_url() -> str:
@@ -41,91 +45,354 @@ def default_url() -> str:
 class Archive:
     """An open archive.
 
+    Methods that read need no lock and disturb nobody; a method that writes is the archive's one writer while it runs, and raises
+    `ArchiveUnavailable` where another program writes. Everything that goes wrong is raised as a `StarledgerError`, and nothing is printed.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of the database.
+    files : Path
+        Root of the pixel products.
+    writer : bool
+        Whether `engine` is a writer's (`db.engine.make_engine`); else one is made when it is first needed.
+
     Attributes
     ----------
     engine : Engine
         Of the database.
     files : Path
         Root of the pixel products.
+    targets : Targets
+        The stars you follow.
+    masks : Masks
+        What you know to be bad.
+    frames : Frames
+        What each frame was taken for, and your corrections.
+    masters : Masters
+        Master frames, and which to use.
+
+    Examples
+    --------
+    >>> with starledger.open("sqlite:///starledger.db") as archive:
+    ...     curve = archive.light_curve("HAT-P-32 b")
     """
 
-    def __init__(self, engine: Engine, files: Path) -> None:
+    def __init__(self, engine: Engine, files: Path, *, writer: bool = False) -> None:
         self.engine = engine
         self.files = files
+        self.targets = Targets(self)
+        self.masks = Masks(self)
+        self.frames = Frames(self)
+        self.masters = Masters(self)
+        if writer:
+            self.writer = engine
+
+    @cached_property
+    def writer(self) -> Engine:
+        """The engine that writes."""
+        url = self.engine.url
+        in_memory = url.get_backend_name() == "sqlite" and sqlite_path(url) is None  # such a database is its connection
+        return self.engine if in_memory else make_engine(url, writer=True)
+
+    def __repr__(self) -> str:
+        return f"<Archive {self.engine.url.render_as_string(hide_password=True)}, pixel products in {self.files}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back; the archive opens them again when it is asked something.
+
+        Examples
+        --------
+        >>> starledger.open("sqlite:///starledger.db").close()
+        """
+        for engine in {self.engine, self.__dict__.get("writer", self.engine)}:
+            engine.dispose()
+
+    # Reading
 
     def light_curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> TimeSeries:
-        """Light curve of a source id, a target's or catalogue name, or a position (nearest within `radius` arcsec).
+        """The light curve of a star.
+
+        Parameters
+        ----------
+        what : str, int or SkyCoord
+            A source id, a target's or catalogue's name, or a position.
+        slot : int, optional
+            A photometry slot; the best one of each field when omitted.
+        radius : float
+            Arcsec around a position in which the nearest source is taken.
 
         Returns
         -------
         astropy.timeseries.TimeSeries
             Times are BJD_TDB; columns are those of the view `light_curve`, with
             units; `meta` says which source, slot and reference.
-        """
-        from starledger.face import light_curve  # astropy and pandas take a second to import
 
-        return light_curve(self.engine, what, slot=slot, radius=radius)
+        Raises
+        ------
+        ConfigurationError
+            When `what` means no source.
+        NothingToDo
+            When the source has no light curve (in that slot).
+
+        Examples
+        --------
+        >>> curve = archive.light_curve("HAT-P-32 b")
+        >>> good = curve[curve["quality"] == 0]
+        """
+        from starledger.quantities import time_series  # astropy and pandas take a second to import
+
+        return time_series(self.curve(what, slot=slot, radius=radius))
+
+    def curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> Curve:
+        """The same light curve without astropy: the source, a DataFrame of its points, and where they come from.
+
+        Examples
+        --------
+        >>> archive.curve("HAT-P-32 b").frame.to_csv("hatp32.csv", index=False)
+        """
+        from queries.lightcurve import find_curve
+
+        place = _degrees(what) if hasattr(what, "icrs") else what
+        with reachable(self.engine.url), self.engine.connect() as connection:
+            return find_curve(connection, place, slot=slot, radius=radius)
+
+    def plot(self, what: str | int | SkyCoord, path: AnyPath, *, slot: int | None = None, radius: float = 10.0) -> None:
+        """Draw the light curve of a star into a .png, .pdf or .svg file; parameters and errors as for `light_curve`.
+
+        Examples
+        --------
+        >>> archive.plot("HAT-P-32 b", "hatp32.png")
+        """
+        from starledger.plots import plot_curve  # matplotlib takes a second to import
+
+        plot_curve(self.curve(what, slot=slot, radius=radius), Path(path).expanduser())
 
     def cone(self, coord: SkyCoord | str, radius: Quantity | float) -> QTable:
-        """Sources within `radius` (a Quantity, or degrees) of a position, nearest first."""
-        from starledger.face import cone
+        """Sources within `radius` (a Quantity, or degrees) of a position, nearest first, with units.
 
-        return cone(self.engine, coord, radius)
+        Examples
+        --------
+        >>> archive.cone("31.0427 46.6879", 0.1)
+        """
+        from queries.cone import cone
+        from queries.position import parse_position
+        from starledger.quantities import cone_table, degrees
 
-    def sql(self, text: str, **parameters: Any) -> pd.DataFrame:
-        """Rows of a SELECT statement; `:name` in the text takes its value from the keywords. Nothing can be written."""
+        ra, dec = parse_position(coord) if isinstance(coord, str) else _degrees(coord)
+        size = degrees(radius)
+        with reachable(self.engine.url), self.engine.connect() as connection:
+            return cone_table(cone(connection, ra, dec, size), ra, dec, size)
+
+    def sql(self, text: str, /, **parameters: Any) -> pd.DataFrame:
+        """Rows of a SELECT statement; `:name` in the text takes its value from the keywords. Nothing can be written.
+
+        Raises
+        ------
+        ConfigurationError
+            When it is no single reading statement, a parameter has no value, or the database refuses it.
+
+        Examples
+        --------
+        >>> archive.sql("SELECT evening, count(*) AS n FROM frame_quality WHERE type = :type GROUP BY evening", type="object")
+        """
         from queries.sql import sql_frame
 
         return sql_frame(self.engine, text, parameters)
 
-    def add_target(self, name: str, known: Known | None = None, *, resolve: bool = False, timeout: float = 30.0) -> Added:
-        """Add a star to follow; with `resolve`, from what is known of its name: see `starledger.adding.add_target`."""
-        from starledger.adding import add_target
+    def status(self) -> Sequence[StepStatus]:
+        """What is done, pending and failed, step by step in the order of the night, with the reasons.
 
-        return add_target(self, name, known, resolve=resolve, timeout=timeout)
+        Examples
+        --------
+        >>> [(step.step, step.pending) for step in archive.status() if step.pending]
+        >>> table = pandas.DataFrame(archive.status())
+        """
+        from starledger.reduce import status
 
-    @contextmanager
-    def only_writer(self) -> Iterator[None]:
-        """Be the archive's one writer.
+        return status(self)
+
+    def remarks(self) -> list[str]:
+        """What the steps of the last run have to say, a line each: masters that were missing, what was found.
+
+        Examples
+        --------
+        >>> archive.remarks()
+        """
+        from starledger.reduce import remarks
+
+        with reachable(self.engine.url):
+            return remarks(self)
+
+    def check_schema(self) -> None:
+        """Check that tables and views are what this version expects.
+
+        Raises
+        ------
+        ConfigurationError
+            They are not; the message says what to do.
+
+        Examples
+        --------
+        >>> archive.check_schema()
+        """
+        check_schema(self)
+
+    # Writing
+
+    def reduce(
+        self,
+        paths: Paths = (),
+        *,
+        steps: Iterable[str] | None = None,
+        catalogues: Paths = (),
+        fetch: Iterable[str] = (),
+        config: AnyPath | None = None,
+        jobs: int = 1,
+        retry: bool = False,
+        reporter: Reporter | None = None,
+    ) -> list[Tally]:
+        """Reduce raw frames all the way to light curves, or by some steps only. What is done is not done again.
+
+        Parameters
+        ----------
+        paths : path or iterable of path
+            Raw frames to take in, or folders that hold them.
+        steps : iterable of str, optional
+            Names of the steps to run, as ``["solve"]``; all of them when omitted.
+        catalogues : path or iterable of path
+            Catalogue files to take in.
+        fetch : iterable of str
+            Services to ask for the sky of the frames; later runs ask them, too.
+        config : path, optional
+            Configuration file; without one, that of the last run holds.
+        jobs : int
+            Processes that work frames; 0: one a processor. A script that asks for more than one needs Python's usual
+            ``if __name__ == "__main__":``.
+        retry : bool
+            Try again what failed before.
+        reporter : Reporter, optional
+            Who is told how the work goes.
+
+        Returns
+        -------
+        list of Tally
+            One per step: units done now, done before, and failed, with the reasons. That some units fail is no error.
+
+        Raises
+        ------
+        ConfigurationError, NothingToDo
+            A path, step, service or setting is wrong, or there are no raw frames among `paths`.
+        ArchiveUnavailable
+            When another program writes.
+
+        Examples
+        --------
+        >>> tallies = archive.reduce("nights/2026-03-24", catalogues="field.ecsv")
+        >>> [(tally.step, tally.failed) for tally in tallies if tally.failed]
+        """
+        from starledger.reduce import reduce
+
+        return reduce(
+            self,
+            as_paths(paths),
+            steps=None if steps is None else list(steps),
+            catalogues=as_paths(catalogues),
+            fetch=list(fetch),
+            config=as_path(config),
+            jobs=jobs,
+            retry=retry,
+            reporter=reporter,
+        )
+
+    def relocate(self, old: AnyPath | None = None, new: AnyPath | None = None, *, files: AnyPath | None = None) -> int:
+        """Mend the paths of raw files that were moved, or of the folder of the pixel products.
+
+        Parameters
+        ----------
+        old, new : path, optional
+            Folder the raw files were in, and the one they are in now.
+        files : path, optional
+            Folder the pixel products are in now.
+
+        Returns
+        -------
+        int
+            How many paths of raw files were mended.
+
+        Raises
+        ------
+        ConfigurationError
+            Nothing was in `old`, or the files are not in their new place; nothing is changed then.
+
+        Examples
+        --------
+        >>> archive.relocate("nights", "disk2/nights")
+        """
+        before, after, root = as_path(old), as_path(new), as_path(files)
+        if (before is None) != (after is None) or (before is None and root is None):
+            raise ConfigurationError("nothing to mend", hint="give OLD and NEW, or --files DIR", code="relocate.usage")
+        mended = roots.relocate_raw_files(self, before, after) if before is not None and after is not None else 0
+        if root is not None:
+            roots.relocate_files(self, root)
+        return mended
+
+    def only_writer(self) -> AbstractContextManager[None]:
+        """Be the archive's one writer for the length of a `with` statement.
 
         Raises
         ------
         ArchiveUnavailable
             When another program writes.
-        """
-        from filelock import FileLock, Timeout
 
-        where = self.engine.url.render_as_string(hide_password=True)
-        busy = ArchiveUnavailable(
-            "another starledger is writing to this archive", where=where, hint="wait until it has finished", code="archive.locked"
-        )
-        path = sqlite_path(self.engine.url)
-        if path is not None:
-            lock = FileLock(f"{path}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise busy from None
-            except OSError as error:
-                raise ArchiveUnavailable(
-                    f"its lock cannot be taken ({error.strerror})",
-                    where=where,
-                    hint="a writer needs a folder it may write to",
-                    code="archive.lock",
-                ) from error
-            try:
-                yield
-            finally:
-                lock.release()
-            return
-        with self.engine.connect() as connection:
-            if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_WRITER_LOCK))).scalar():
-                raise busy
-            connection.commit()  # the lock is the session's: it goes with the connection, not with a transaction
-            try:
-                yield
-            finally:
-                connection.execute(sa.select(sa.func.pg_advisory_unlock(_WRITER_LOCK)))
+        Examples
+        --------
+        >>> with archive.only_writer():
+        ...     pass  # copy the file, say
+        """
+        return only_writer(self.engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that reads.
+
+        Examples
+        --------
+        >>> with archive.reading() as session:
+        ...     session.connection().exec_driver_sql("SELECT count(*) FROM frame").scalar()
+        """
+        with reachable(self.engine.url), Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session of the one writer, committed at the end; its rows keep their values after it.
+
+        Raises
+        ------
+        ArchiveUnavailable
+            When another program writes.
+
+        Examples
+        --------
+        >>> with archive.writing() as session:
+        ...     session.connection().exec_driver_sql("UPDATE target SET period = NULL")
+        """
+        with self.only_writer(), reachable(self.engine.url), Session(self.writer, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+
+
+def _degrees(coord: Any) -> tuple[float, float]:
+    from starledger.quantities import position
+
+    return position(coord)
 
 
 def create_archive(url: str | None = None, files: Path | None = None, *, check: Callable[[Archive], None] | None = None) -> Archive:
@@ -153,43 +420,19 @@ def create_archive(url: str | None = None, files: Path | None = None, *, check: 
         new = path is not None and not path.is_file()
         engine = make_engine(parsed, writer=True)
         new = new or schema.current(engine) is None
-        root = _root(parsed, files, None if new else engine)
-        archive = Archive(engine, root)
+        root = roots.root_of(parsed, files, None if new else engine)
+        archive = Archive(engine, root, writer=True)
         if new:
             if check is not None:
                 check(archive)
             with archive.only_writer():
                 schema.upgrade(engine)
         schema.require_current(engine)
-        if schema.other_views(engine):
+        renew_views(archive)
+        if root != (roots.stored_root(engine) or roots.beside(parsed)):
             with archive.only_writer():
-                schema.upgrade(engine)
-        if root != (_stored_files(engine) or _beside(parsed)):
-            with archive.only_writer():
-                _move_root(archive, root)
+                roots.move_root(archive, root)
     return archive
-
-
-def relocate_files(archive: Archive, files: Path) -> None:
-    """Remember that the folder of the pixel products was moved.
-
-    Raises
-    ------
-    ConfigurationError
-        When no product that the archive knows is there.
-    """
-    root = files.expanduser().absolute()
-    with archive.only_writer(), reachable(archive.engine.url):
-        paths = _products(archive.engine)
-        if paths and not any((root / path).is_file() for path in paths):
-            raise ConfigurationError(
-                f"none of the archive's {len(paths)} products is there",
-                where=str(root),
-                hint="move the folder first",
-                code="relocate.missing",
-            )
-        _remember_root(archive.engine, root)
-    archive.files = root
 
 
 def open_archive(url: str | None = None, files: Path | None = None, *, writer: bool = False) -> Archive:
@@ -207,7 +450,7 @@ def open_archive(url: str | None = None, files: Path | None = None, *, writer: b
     engine = make_engine(parsed, writer=writer)
     with reachable(parsed):
         schema.require_current(engine)
-        return Archive(engine, _root(parsed, files, engine))
+        return Archive(engine, roots.root_of(parsed, files, engine), writer=writer)
 
 
 def no_archive(path: Path) -> ArchiveUnavailable:
@@ -215,62 +458,38 @@ def no_archive(path: Path) -> ArchiveUnavailable:
     return ArchiveUnavailable("no such archive", where=str(path), hint="run 'starledger init' or give --archive", code="archive.missing")
 
 
-def _root(url: URL, files: Path | None, engine: Engine | None) -> Path:
-    """Root of the pixel products: that asked for, else that which the archive (when there is one) remembers, else beside SQLite's file."""
-    given = files or (Path(os.environ["STARLEDGER_FILES"]) if os.environ.get("STARLEDGER_FILES") else None)
-    root = given.expanduser().absolute() if given is not None else (_stored_files(engine) if engine is not None else None) or _beside(url)
-    if root is None:
-        where = url.render_as_string(hide_password=True)
-        raise ConfigurationError("no folder for the pixel products", where=where, hint="give --files DIR", code="archive.files")
-    return root
+def open(url: str | None = None, *, files: AnyPath | None = None) -> Archive:
+    """Open an archive that exists.
+
+    Parameters
+    ----------
+    url : str, optional
+        ``sqlite:///FILE``, a path, or ``postgresql://USER@HOST/NAME``; $STARLEDGER_ARCHIVE, else sqlite:///starledger.db, when omitted.
+    files : path, optional
+        Root of the pixel products, where it is not the one that the archive remembers.
+
+    Raises
+    ------
+    ArchiveUnavailable
+        It is not there, cannot be reached, or its schema is not this version's.
+
+    Examples
+    --------
+    >>> archive = starledger.open("sqlite:///starledger.db")
+    """
+    return open_archive(url, as_path(files))
 
 
-def _beside(url: URL) -> Path | None:
-    path = sqlite_path(url)
-    return path.with_name(f"{path.stem}-files") if path is not None else None
+def create(url: str | None = None, *, files: AnyPath | None = None) -> Archive:
+    """Make an archive where there is none, and open it; one that exists is opened. Parameters as for `open`; PostgreSQL needs `files`.
 
+    Raises
+    ------
+    ConfigurationError
+        When there is no root for the pixel products, or the archive has its products in another one.
 
-def _stored_files(engine: Engine) -> Path | None:
-    from db.tables import Config
-
-    query = sa.select(Config.content).where(Config.kind == "archive").order_by(Config.config_id.desc()).limit(1)
-    with engine.connect() as connection:
-        content = connection.execute(query).scalar()
-    return Path(json.loads(content)["files"]) if content else None
-
-
-def _products(engine: Engine) -> list[str]:
-    from db.tables import Product
-
-    with engine.connect() as connection:
-        return [str(path) for path in connection.execute(sa.select(Product.path).where(Product.path.is_not(None))).scalars()]
-
-
-def _move_root(archive: Archive, root: Path) -> None:
-    """Remember another root, unless the archive has products elsewhere."""
-    before = _stored_files(archive.engine) or _beside(archive.engine.url)
-    if before is not None and before.resolve() != root.resolve() and _products(archive.engine):
-        raise ConfigurationError(
-            f"this archive has its pixel products in {before}",
-            where=str(root),
-            hint="to have them here, move the folder and run 'starledger relocate --files NEW'",
-            code="archive.files",
-        )
-    _remember_root(archive.engine, root)
-
-
-def _remember_root(engine: Engine, root: Path) -> None:
-    from db.tables import Config
-
-    content = json.dumps({"files": str(root)})
-    with engine.begin() as connection:
-        # One row: an archive may come back to a folder it was in before.
-        connection.execute(sa.delete(Config).where(Config.kind == "archive"))
-        sha256 = hashlib.sha256(f"archive\n{content}".encode()).hexdigest()
-        values = {"config_id": next_id(connection, Config.config_id), "kind": "archive", "sha256": sha256, "content": content}
-        connection.execute(sa.insert(Config).values(values))
-
-
-def open(url: str | None = None, *, files: Path | None = None) -> Archive:
-    """Open an archive for reading: ``archive = starledger.open("sqlite:///night.db")``."""
-    return open_archive(url, files)
+    Examples
+    --------
+    >>> archive = starledger.create("sqlite:///night.db")
+    """
+    return create_archive(url, as_path(files))

@@ -15,12 +15,21 @@ from matplotlib.figure import Figure
 from db.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from queries.lightcurve import Curve
     from reduction.astrometry.solve_file import FileSolution
 
-__all__ = ["draw_light_curve", "plot_light_curve", "plot_solution"]
+__all__ = ["draw_light_curve", "plot_curve", "plot_light_curve", "plot_solution"]
 
 _COLOURS = ("#1f4e79", "#c55a11", "#548235", "#7030a0", "#7f6000", "#404040")
 _GREY = "#8c8c8c"
+
+
+def plot_curve(curve: Curve, path: Path) -> None:
+    """Draw a light curve, and of which star, passbands and slots it is, into a file; see `plot_light_curve`."""
+    found, meta = curve.found, curve.meta
+    star = f"{found.name} (source {found.source_id})" if found.name else f"source {found.source_id}"
+    slots = sorted({where.rpartition(" ")[2] for where in meta["slots"]})
+    plot_light_curve(curve.frame, path, f"{star}, {', '.join(meta['passbands'])}, slot {', '.join(slots)}")
 
 
 def plot_light_curve(frame: pd.DataFrame, path: Path, title: str) -> None:

@@ -1,8 +1,9 @@
-"""Running the reduction over an archive: settings, the run's row, the steps, the exit code."""
+"""Running the reduction over an archive: settings, the run's row, the steps, how they stand, the exit code."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,41 @@ from db.tables import Config, Run, Task
 from reduction.files.raw_files import find_raw_files
 from reduction.headers.instrument import definitions_from
 from reduction.pipeline.declaration import Unit, read_parameters
-from reduction.pipeline.order import STEPS
+from reduction.pipeline.order import STEPS, Line
+from reduction.pipeline.pending import StepState
 from reduction.pipeline.scheduler import Reporter, Runner, Tally
 from reduction.pipeline.writer import Writer, sweep
 from starledger.archive import Archive
+from starledger.schema import renew_views
 
-__all__ = ["exit_code", "reduce", "runner_for_reading", "settings_for"]
+__all__ = ["StepStatus", "check_inputs", "exit_code", "reduce", "remarks", "runner_for_reading", "settings_for", "status"]
 
 #: Sections of the configuration that are not a step's.
 _OTHER = ("instrument", "default", "override", "catalogue_columns")
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """How a step stands.
+
+    Attributes
+    ----------
+    step : str
+        Its name.
+    done, pending, failed : int
+        Units of work.
+    reasons : tuple of str
+        Why those failed that did, one for each.
+    summary : str
+        What the step does.
+    """
+
+    step: str
+    done: int
+    pending: int
+    failed: int
+    reasons: tuple[str, ...]
+    summary: str
 
 
 def reduce(
@@ -51,7 +79,7 @@ def reduce(
     Parameters
     ----------
     archive : Archive
-        Opened as a writer.
+        Any; its views become those of this version.
     paths : sequence of Path
         Files and folders of raw frames to take in.
     steps : sequence of str, optional
@@ -63,7 +91,7 @@ def reduce(
     config : Path, optional
         Configuration file; without one, that of the last run holds.
     jobs : int
-        Processes.
+        Processes; 0: one a processor.
     retry : bool
         Try again what failed.
 
@@ -72,17 +100,21 @@ def reduce(
     list of Tally
         One per step: done now, done before, failed.
     """
+    _require_steps(steps or ())
     settings = _with_services(settings_for(archive, config), fetch)
     empty = check_inputs(paths, catalogues, archive.files)
     for path in empty:
         if reporter is not None:
             reporter.advance(STEPS["ingest"], Unit(str(path), str(path)), _no_frames([path]))
-    with archive.only_writer(), reachable(archive.engine.url):
-        sweep(archive.engine, archive.files)
+    with reachable(archive.engine.url):
+        renew_views(archive)
+    engine, processes = archive.writer, jobs or os.cpu_count() or 1
+    with archive.only_writer(), reachable(engine.url):
+        sweep(engine, archive.files)
         _make_folder(archive.files)
         given = {"paths": [str(path) for path in [*paths, *_failed_files(archive)]], "catalogues": [str(path) for path in catalogues]}
         with _run_row(archive, settings, keep=config is not None) as (run_id, finish):
-            with Runner(archive.engine, archive.files, {**settings, **given}, run_id, jobs=jobs, retry=retry, reporter=reporter) as runner:
+            with Runner(engine, archive.files, {**settings, **given}, run_id, jobs=processes, retry=retry, reporter=reporter) as runner:
                 tallies = runner.run(steps)
             finish(exit_code(tallies))
     return tallies
@@ -93,6 +125,32 @@ def exit_code(tallies: Sequence[Tally]) -> int:
     failed = [tally for tally in tallies if tally.failed]
     hopeless = [tally for tally in failed if STEPS[tally.step].per in ("file", "frame") and not tally.done + tally.before]
     return 2 if hopeless else 1 if failed else 0
+
+
+def status(archive: Archive) -> list[StepStatus]:
+    """How every step stands, in the order of the night."""
+    runner = runner_for_reading(archive)
+    with reachable(archive.engine.url):
+        return [_status_of(STEPS.line(name), state) for name, state in runner.states().items()]
+
+
+def _status_of(line: Line, state: StepState) -> StepStatus:
+    reasons = tuple(state.failed.values())
+    return StepStatus(line.name, state.done, len(state.pending), len(reasons), reasons, line.summary)
+
+
+def remarks(archive: Archive) -> list[str]:
+    """What the steps of the last run have to say, each thing once, with how often: masters that were missing, what was found."""
+    last = sa.select(sa.func.max(Run.run_id)).scalar_subquery()
+    query = (
+        sa.select(Task.step, Task.message, sa.func.count(), sa.func.min(Task.task_id))
+        .where(Task.run_id == last, Task.status == "done", Task.message.is_not(None))
+        .group_by(Task.step, Task.message)
+        .order_by(sa.func.min(Task.task_id))
+    )
+    with archive.engine.connect() as connection:
+        rows = connection.execute(query).all()
+    return [f"{step}: {message}" + (f" ({count} times)" if count > 1 else "") for step, message, count, _ in rows]
 
 
 def runner_for_reading(archive: Archive) -> Runner:
@@ -147,6 +205,12 @@ def _with_services(settings: dict[str, Any], names: Sequence[str]) -> dict[str, 
     return {**settings, "fetch": merged}
 
 
+def _require_steps(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in STEPS:
+            raise ConfigurationError(f"no step {name!r}", hint=f"known are: {', '.join(STEPS)}", code="step.unknown")
+
+
 def check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path) -> list[Path]:
     """Refuse what does not exist before any work begins; return those of `paths` without frames, unless all are."""
     for path in paths:
@@ -186,8 +250,8 @@ def _make_folder(files: Path) -> None:
 @contextmanager
 def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> Iterator[tuple[int, Any]]:
     """A row of `run`, begun now and ended with an exit code, or with the error's; `keep`: settings hold for later runs even when empty."""
-    with archive.engine.begin() as connection:
-        user_config = Writer(archive.engine, archive.files, 0).config(connection, "user", settings) if settings or keep else None
+    with archive.writer.begin() as connection:
+        user_config = Writer(archive.writer, archive.files, 0).config(connection, "user", settings) if settings or keep else None
         run_id = next_id(connection, Run.run_id)
         connection.execute(
             sa.insert(Run).values(
@@ -202,7 +266,7 @@ def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> It
         )
 
     def finish(code: int) -> None:
-        with archive.engine.begin() as connection:
+        with archive.writer.begin() as connection:
             connection.execute(sa.update(Run).where(Run.run_id == run_id).values(finished=now(), exit_code=code))
 
     try:

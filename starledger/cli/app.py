@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+import starledger
 from db.errors import StarledgerError
 from reduction.pipeline.order import NIGHT, Line
-from starledger import __version__
 from starledger.cli import archive, convert, demo, frames, header, query, solve
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
 
@@ -69,7 +69,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"starledger {__version__}")
+        typer.echo(f"starledger {starledger.__version__}")
         raise typer.Exit
 
 
@@ -112,9 +112,9 @@ def run_steps(
     fetch: Sequence[str] = (),
 ) -> None:
     """Run steps (all of them for None), with progress and a summary; leaves with the exit code."""
-    from starledger.archive import create_archive, open_archive
-    from starledger.cli.report import ProgressReporter, remarks, summary_table
-    from starledger.reduce import check_inputs, exit_code, reduce, settings_for
+    from starledger.archive import create_archive
+    from starledger.cli.report import ProgressReporter, summary_table
+    from starledger.reduce import check_inputs, exit_code, settings_for
 
     def check(made: Archive) -> None:
         check_inputs(paths, catalogues, made.files)
@@ -122,22 +122,14 @@ def run_steps(
             settings_for(made, config)
 
     if steps is not None and not paths and not catalogues:
-        open_archive(url, files)  # a step that takes no files makes no archive
+        starledger.open(url, files=files)  # a step that takes no files makes no archive
     archive = create_archive(url, files, check=check)
     with ProgressReporter(_console) as reporter:
-        tallies = reduce(
-            archive,
-            paths,
-            steps=steps,
-            catalogues=catalogues,
-            fetch=fetch,
-            config=config,
-            jobs=jobs or os.cpu_count() or 1,
-            retry=retry,
-            reporter=reporter,
+        tallies = archive.reduce(
+            paths, steps=steps, catalogues=catalogues, fetch=fetch, config=config, jobs=jobs, retry=retry, reporter=reporter
         )
     _console.print(summary_table(tallies))
-    for remark in remarks(archive):
+    for remark in archive.remarks():
         _console.print(escape(remark), style="dim", highlight=False, soft_wrap=True)
     code = exit_code(tallies)
     if code:
@@ -180,9 +172,7 @@ def init(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
     Example: starledger init --archive postgresql://me@host/night --files /data/night-files
     """
-    from starledger.archive import create_archive
-
-    made = create_archive(archive, files)
+    made = starledger.create(archive, files=files)
     typer.echo(f"archive {made.engine.url.render_as_string(hide_password=True)}, pixel products in {made.files}")
 
 
@@ -192,12 +182,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
     Example: starledger status --archive sqlite:///hatp32.db
     """
-    from reduction.pipeline.order import STEPS
-    from starledger.archive import open_archive
-    from starledger.reduce import runner_for_reading
-
-    opened = open_archive(archive, files)
-    runner = runner_for_reading(opened)
+    steps = starledger.open(archive, files=files).status()
     console = Console()
     table = Table(box=None, pad_edge=False)
     table.add_column("step")
@@ -205,14 +190,13 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
         table.add_column(name, justify="right")
     # Its width is said, or it would take that of the other columns.
     table.add_column("what it does", style="dim", no_wrap=True, max_width=max(console.width - 42, 10))
-    failures: list[tuple[str, str]] = []
-    for name, state in runner.states().items():
-        failures += [(name, message) for message in state.failed.values()]
-        table.add_row(name, str(state.done), str(len(state.pending)), str(len(state.failed)), STEPS.line(name).summary)
+    for step in steps:
+        table.add_row(step.step, str(step.done), str(step.pending), str(step.failed), step.summary)
     console.print(table)
-    for name, message in failures:
-        console.print(f"[red]{name}[/red] {escape(message)}", highlight=False, soft_wrap=True)
-    if failures:
+    for step in steps:
+        for reason in step.reasons:
+            console.print(f"[red]{step.step}[/red] {escape(reason)}", highlight=False, soft_wrap=True)
+    if any(step.failed for step in steps):
         raise typer.Exit(1)
 
 

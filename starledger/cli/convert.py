@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from db.errors import ConfigurationError, NothingToDo, StarledgerError
+import starledger
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from starledger.raw_files import ConvertedFile
 
 __all__ = ["register"]
-
-_OFFSET = re.compile(r"^\s*(?:UTC)?\s*([+-]?)(\d{1,2})(?::?(\d{2}))?\s*$", re.IGNORECASE)
-_MAX_OFFSET = timedelta(hours=14)
 
 
 def convert(
@@ -37,97 +37,44 @@ def convert(
 
     Example: starledger convert IMG_0001.CR2 IMG_0002.CR2 -o fits --utc-offset +02:00
     """
-    offset = None if utc_offset is None else parse_offset(utc_offset)
-    jobs, passed = _jobs(files, output, ".fits.fz" if compress else ".fits")
-    if not jobs:
-        also = f"; {passed} other files were passed over" if passed else ""
-        raise NothingToDo(
-            f"no raw file of a camera, TIFF or PNG{also}",
-            where=", ".join(str(path) for path in files),
-            hint="FITS files need no conversion",
-            code="convert.nothing",
-        )
-    tally = _convert_all(jobs, offset, compress, overwrite)
+    with _Bar() as bar:
+        done = starledger.convert(files, output, utc_offset=utc_offset, compress=compress, overwrite=overwrite, progress=bar.show)
+    tally = Counter("failed" if one.converted is None else "written" if one.converted.written else "before" for one in done)
+    clock = Counter(one.converted.clock for one in done if one.converted is not None)
     before = f", {tally['before']} there already" if tally["before"] else ""
     failed = f", {tally['failed']} failed" if tally["failed"] else ""
     typer.echo(f"{tally['written']} written to {output}{before}{failed}")
-    if tally["local"]:
-        typer.echo(f"without UTC: {tally['local']}; say the offset of the camera's clock with --utc-offset", err=True)
-    if tally["none"]:
-        typer.echo(f"without any date: {tally['none']}", err=True)
+    if clock["local"]:
+        typer.echo(f"without UTC: {clock['local']}; say the offset of the camera's clock with --utc-offset", err=True)
+    if clock["none"]:
+        typer.echo(f"without any date: {clock['none']}", err=True)
     if tally["failed"]:
-        raise typer.Exit(2 if tally["failed"] == len(jobs) else 1)
+        raise typer.Exit(2 if tally["failed"] == len(done) else 1)
 
 
-def parse_offset(text: str) -> timedelta:
-    """Offset from UTC, such as +02:00, -0330, 9 or Z.
+class _Bar:
+    """A progress bar on a terminal, and failures as they come."""
 
-    Raises
-    ------
-    ConfigurationError
-        It is none (``convert.offset``), or beyond 14 hours.
-    """
-    found = _OFFSET.match(text)
-    if text.strip().upper() in ("Z", "UTC"):
-        return timedelta()
-    if found is not None:
-        sign, hours, minutes = found.groups()
-        size = timedelta(hours=int(hours), minutes=int(minutes or 0))
-        if size <= _MAX_OFFSET and int(minutes or 0) < 60:
-            return -size if sign == "-" else size
-    raise ConfigurationError(
-        f"{text!r} is no offset from UTC", where="--utc-offset", hint="give hours and minutes from -14:00 to +14:00", code="convert.offset"
-    )
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        # Drawn here and not by a thread: while a file is unpacked, the error stream is kept from the C library.
+        self.progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal, auto_refresh=False)
+        self.task = self.progress.add_task("convert", total=None)
 
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
 
-def _jobs(files: list[Path], output: Path, suffix: str) -> tuple[dict[Path, Path], int]:
-    """Target of each file, and the number of files passed over."""
-    from reduction.files.raw_files import find_raw_files, is_fits_name
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
 
-    jobs: dict[Path, Path] = {}
-    passed = 0
-    for entry in files:
-        found = find_raw_files([entry], exclude=[output])
-        root = entry.absolute() if entry.is_dir() else entry.absolute().parent
-        wanted = [path for path in found if not is_fits_name(path.name)]
-        passed += found.ignored + len(found) - len(wanted)
-        jobs |= {path: output / path.relative_to(root).with_suffix(suffix) for path in wanted if path not in jobs}
-    return jobs, passed
-
-
-def _convert_all(jobs: dict[Path, Path], offset: timedelta | None, compress: bool, overwrite: bool) -> Counter[str]:
-    """Convert file by file; failures are printed as they come."""
-    from reduction.files.convert import convert_file
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    tally: Counter[str] = Counter()
-    made: dict[Path, Path] = {}
-    # Drawn here and not by a thread: while a file is unpacked, the error stream is kept from the C library.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal, auto_refresh=False) as progress:
-        task = progress.add_task("convert", total=len(jobs))
-        for path, target in jobs.items():
-            try:
-                _require_unused(path, target, made)
-                done = convert_file(path, target, utc_offset=offset, compressed=compress, overwrite=overwrite)
-            except StarledgerError as error:
-                tally["failed"] += 1
-                console.print(f"[red]convert[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-            else:
-                made[target] = path
-                tally["written" if done.written else "before"] += 1
-                tally[done.clock] += 1
-            progress.advance(task)
-            progress.refresh()
-    return tally
-
-
-def _require_unused(path: Path, target: Path, made: dict[Path, Path]) -> None:
-    """Refuse a target that another file of this run has, which --overwrite would replace."""
-    if target in made:
-        raise ConfigurationError(
-            f"{target} is made from {made[target].name} already", where=str(path), hint="convert it with another -o", code="convert.twice"
-        )
+    def show(self, one: ConvertedFile | None, total: int) -> None:
+        """Take in how one file went; None before the first."""
+        if one is not None and one.error is not None:
+            self.console.print(f"[red]convert[/red] {escape(str(one.error))}", highlight=False, soft_wrap=True)
+        self.progress.update(self.task, total=total, advance=0 if one is None else 1)
+        self.progress.refresh()
 
 
 def register(app: typer.Typer) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import starledger
 from starledger.cli.options import ArchiveOption
 from starledger.cli.output import TableFormat, csv_text, emit, rich_table
-from starledger.cli.query import OutputOption, ReasonOption, reading, say, writing
+from starledger.cli.query import OutputOption, ReasonOption, say
 
-# As in `starledger.cli.query`: the modules of the database come when a command runs.
 if TYPE_CHECKING:
     import pandas as pd
-    from sqlalchemy.orm import Session
 
 __all__ = ["register"]
 
@@ -67,9 +64,7 @@ def frames_list(
 
     Example: starledger frames list --night 2017-12-19 --doubtful
     """
-    from queries import frames as of_frames
-
-    frame = _read(archive, lambda session: of_frames.list_frames(session, night=night, type=kind, doubtful=doubtful))
+    frame = starledger.open(archive).frames.list(night=night, type=kind, doubtful=doubtful)
     shown = frame.assign(file=[Path(path).name for path in frame["path"]])
     emit(lambda: rich_table(shown, _FRAMES, title=_summary(frame)), {"csv": lambda: csv_text(frame)}, style, output)
 
@@ -92,12 +87,8 @@ def frames_set(
 
     Example: starledger frames set flat 12 13 14 --reason "dome flats, mislabelled"
     """
-    from queries import frames as of_frames
-
-    with writing(archive) as session:
-        for frame_id in frame_ids:
-            of_frames.correct_type(session, frame_id, kind, reason, getpass.getuser())
-        say(f"{len(frame_ids)} frames are {kind}; 'starledger reduce' makes anew what this changes")
+    starledger.open(archive).frames.set(kind, frame_ids, reason)
+    say(f"{len(frame_ids)} frames are {kind}; 'starledger reduce' makes anew what this changes")
 
 
 @frames_app.command("unset")
@@ -106,12 +97,8 @@ def frames_unset(frame_ids: FramesArgument, archive: ArchiveOption = None) -> No
 
     Example: starledger frames unset 12 13 14
     """
-    from queries import frames as of_frames
-
-    with writing(archive) as session:
-        for frame_id in frame_ids:
-            of_frames.take_back_correction(session, frame_id, getpass.getuser())
-        say(f"{len(frame_ids)} corrections taken back; 'starledger reduce' makes anew what this changes")
+    starledger.open(archive).frames.unset(frame_ids)
+    say(f"{len(frame_ids)} corrections taken back; 'starledger reduce' makes anew what this changes")
 
 
 @masters_app.command("list")
@@ -125,9 +112,7 @@ def masters_list(
 
     Example: starledger masters list
     """
-    from queries import masters as of_masters
-
-    frame = _read(archive, lambda session: of_masters.list_masters(session, whole=whole))
+    frame = starledger.open(archive).masters.list(all=whole)
     emit(lambda: rich_table(frame, _MASTERS), {"csv": lambda: csv_text(frame)}, style, output)
     if style == TableFormat.table and output is None:
         for row in frame[frame["warning"].notna()].itertuples():
@@ -146,11 +131,8 @@ def masters_use(
 
     Example: starledger masters use 7 --night 2017-12-19 --reason "the night's own flats had dew"
     """
-    from queries import masters as of_masters
-
-    with writing(archive) as session:
-        choice = of_masters.choose_master(session, master_id, reason, getpass.getuser(), night=night, frame_id=frame)
-        say(f"choice {choice.choice_id}: master {master_id}; 'starledger reduce' makes anew what this changes")
+    choice = starledger.open(archive).masters.use(master_id, reason, night=night, frame=frame)
+    say(f"choice {choice.choice_id}: master {master_id}; 'starledger reduce' makes anew what this changes")
 
 
 @masters_app.command("refuse")
@@ -165,12 +147,9 @@ def masters_refuse(
 
     Example: starledger masters refuse flat --night 2017-12-19 --reason "another window"
     """
-    from queries import masters as of_masters
-
-    with writing(archive) as session:
-        choices = of_masters.refuse_masters(session, kind, reason, getpass.getuser(), night=night, frame_id=frame)
-        numbers = ", ".join(str(choice.choice_id) for choice in choices)
-        say(f"choice {numbers}: no {kind}; 'starledger reduce' makes anew what this changes")
+    choices = starledger.open(archive).masters.refuse(kind, reason, night=night, frame=frame)
+    numbers = ", ".join(str(choice.choice_id) for choice in choices)
+    say(f"choice {numbers}: no {kind}; 'starledger reduce' makes anew what this changes")
 
 
 @masters_app.command("choices")
@@ -179,9 +158,7 @@ def masters_choices(archive: ArchiveOption = None) -> None:
 
     Example: starledger masters choices
     """
-    from queries import masters as of_masters
-
-    frame = _read(archive, of_masters.list_choices)
+    frame = starledger.open(archive).masters.choices()
     emit(lambda: rich_table(frame), {}, "table", None)
 
 
@@ -194,13 +171,5 @@ def masters_undo(
 
     Example: starledger masters undo 2
     """
-    from queries import masters as of_masters
-
-    with writing(archive) as session:
-        of_masters.take_back_choice(session, choice)
-        say(f"choice {choice} taken back; 'starledger reduce' makes anew what this changes")
-
-
-def _read(archive: str | None, question: Callable[[Session], pd.DataFrame]) -> pd.DataFrame:
-    with reading(archive) as session:
-        return question(session)
+    starledger.open(archive).masters.undo(choice)
+    say(f"choice {choice} taken back; 'starledger reduce' makes anew what this changes")

@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from db.errors import ConfigurationError, NothingToDo, StarledgerError
+import starledger
+from db.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from reduction.headers.facts import Facts
     from reduction.headers.instrument import InstrumentDefinition
+    from starledger.raw_files import HeaderFacts
 
 __all__ = ["register"]
 
@@ -43,50 +45,27 @@ def header(
 
     Example: starledger header --definitions
     """
-    from reduction.headers.instrument import load_definitions
-
-    known = load_definitions(config)
     # Whole lines for a pipe or a file, the terminal's own width for a person.
     console = Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=not sys.stdout.isatty(), highlight=False)
     if definitions:
-        console.print(_definition_table(known))
+        console.print(_definition_table(starledger.definitions(config)))
     elif not files:
         raise ConfigurationError("no file given", hint="name raw files or folders, or ask for --definitions", code="header.usage")
-    found = _raw_files(files or [])
-    if files and not found:
-        raise NothingToDo(
-            "no raw file", where=", ".join(map(str, files)), hint="TIFF and PNG files have to be named themselves", code="header.nothing"
-        )
-    failed = [path for path in found if not _print_file(console, path, known)]
+    failed = [one for one in starledger.header(files, config=config) if not _print_file(console, one)] if files else []
     if failed:
         raise typer.Exit(1)
 
 
-def _raw_files(paths: Sequence[Path]) -> list[Path]:
-    """Files as given, and those that a reduction would find in the folders."""
-    from reduction.files.fits import find_raw_files
-
-    return [file for path in paths for file in (find_raw_files([path]) if path.is_dir() else [path])]
-
-
-def _print_file(console: Console, path: Path, known: Sequence[InstrumentDefinition]) -> bool:
+def _print_file(console: Console, one: HeaderFacts) -> bool:
     """Print one file; False when it could not be read, or lacks what no frame can do without."""
-    from reduction.files.convert import read_raw
-    from reduction.headers.facts import facts
-    from reduction.headers.instrument import identify_with_reason
-
-    console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
-    try:
-        # The pixels say the step between values, which a gain may depend on.
-        raw = read_raw(path)
-        definition, reason = identify_with_reason(raw.header, known)
-        console.print(escape(f"definition {definition.name}: {reason}"), soft_wrap=True)
-        found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out)
-    except StarledgerError as error:
-        typer.echo(f"starledger: {error}", err=True)
+    console.print(f"[bold]{escape(str(one.path))}[/bold]", soft_wrap=True)
+    if one.definition:
+        console.print(escape(f"definition {one.definition}: {one.reason}"), soft_wrap=True)
+    if one.facts is None:
+        typer.echo(f"starledger: {one.error}", err=True)
         return False
-    console.print(_fact_table(found))
-    for title, lines in (("note", found.notes), ("missing", found.missing)):
+    console.print(_fact_table(one.facts))
+    for title, lines in (("note", one.facts.notes), ("missing", one.facts.missing)):
         for line in lines:
             console.print(escape(f"{title}: {line}"), soft_wrap=True)
     console.print()

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+import starledger
 from db.errors import ConfigurationError
 from starledger.cli.options import ArchiveOption
 from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table
 
-# The database's modules come when a command runs: 'starledger --help' lists the commands without them.
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from sqlalchemy.orm import Session
-
     from db.tables import Target
-    from queries.resolve import Found
+    from queries.lightcurve import Curve
 
-__all__ = ["OutputOption", "ReasonOption", "reading", "register", "say", "writing"]
+__all__ = ["OutputOption", "ReasonOption", "register", "say"]
 
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
 UndoOption = Annotated[bool, typer.Option("--undo", help="Accept it again.")]
@@ -62,25 +56,19 @@ def light_curve(
 
     Example: starledger lc "02:04:10.3 +46:41:16" --radius 15 -o hatp32.csv
     """
-    from db.engine import reachable
-    from starledger import face
-    from starledger.archive import open_archive
-
     kind = str(style or _style_of(output, ("csv", "ecsv")))
-    opened = open_archive(archive)
-    with reachable(opened.engine.url):
-        found, columns, meta = face.find_curve(opened.engine, what, slot=slot, radius=radius)
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(found, meta))
-    emit(lambda: rich_table(columns, _SHOWN), {"csv": lambda: csv_text(columns), "ecsv": lambda: _ecsv(columns, meta)}, kind, output)
+    curve = starledger.open(archive).curve(what, slot=slot, radius=radius)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(curve))
+    emit(lambda: rich_table(curve.columns, _SHOWN), {"csv": lambda: csv_text(curve.columns), "ecsv": lambda: _ecsv(curve)}, kind, output)
     if plot is not None:
-        from queries.lightcurve import curve_frame
-        from starledger.plots import plot_light_curve  # matplotlib takes a second to import
+        from starledger.plots import plot_curve  # matplotlib takes a second to import
 
-        plot_light_curve(curve_frame(columns), plot, _title(found, meta))
+        plot_curve(curve, plot)
 
 
-def _headline(found: Found, meta: dict[str, Any]) -> str:
+def _headline(curve: Curve) -> str:
     """One line: name, id, place, separation, points, slots, reference."""
+    found, meta = curve.found, curve.meta
     parts = [*filter(None, [found.name]), f"source {found.source_id}", f"{found.ra:.5f} {found.dec:+.5f}", f"mag {found.mag:.2f}"]
     if found.separation is not None:
         parts.append(f"{found.separation:.1f} arcsec from the position")
@@ -88,11 +76,6 @@ def _headline(found: Found, meta: dict[str, Any]) -> str:
     parts += [f"{where} ({what})" if what else where for where, what in meta["slots"].items()]
     parts.append("reference " + ", ".join(str(number) for number in meta["references"]))
     return "; ".join(parts)
-
-
-def _title(found: Found, meta: dict[str, Any]) -> str:
-    star = f"{found.name} (source {found.source_id})" if found.name else f"source {found.source_id}"
-    return f"{star}, {', '.join(meta['passbands'])}, slot {', '.join(sorted({where.rpartition(' ')[2] for where in meta['slots']}))}"
 
 
 def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
@@ -107,13 +90,12 @@ def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
     return suffix
 
 
-def _ecsv(columns: dict[str, NDArray[Any]], meta: dict[str, Any]) -> str:
+def _ecsv(curve: Curve) -> str:
     from db.views import VIEW_COLUMNS
-    from queries.lightcurve import curve_frame
-    from starledger import face
+    from starledger.quantities import quantities  # astropy takes its time to import
 
-    table = face.quantities(curve_frame(columns), VIEW_COLUMNS)
-    table.meta.update(meta)
+    table = quantities(curve.frame, VIEW_COLUMNS)
+    table.meta.update(curve.meta)
     stream = io.StringIO()
     table.write(stream, format="ascii.ecsv")
     return stream.getvalue()
@@ -134,15 +116,9 @@ def sql(
 
     Example: starledger sql "SELECT bjd_tdb, mag FROM light_curve WHERE source_id = :star" -p star=353311946868523137 -o star.csv
     """
-    from db.engine import reachable
-    from queries.sql import sql_frame
-    from starledger.archive import open_archive
-
     kind = str(style or _style_of(output, ("csv",)))
     values = dict(_assignment(text) for text in parameter or [])
-    opened = open_archive(archive)
-    with reachable(opened.engine.url):
-        frame = sql_frame(opened.engine, statement, values)
+    frame = starledger.open(archive).sql(statement, **values)
     emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, kind, output)
 
 
@@ -156,33 +132,6 @@ def _assignment(text: str) -> tuple[str, int | float | str]:
         except ValueError:
             continue
     return name.strip(), value
-
-
-@contextmanager
-def writing(archive: str | None) -> Iterator[Session]:
-    """A session of the archive's one writer, committed at the end."""
-    from sqlalchemy.orm import Session
-
-    from db.engine import reachable
-    from starledger.archive import open_archive
-
-    opened = open_archive(archive, writer=True)
-    with opened.only_writer(), reachable(opened.engine.url), Session(opened.engine) as session:
-        yield session
-        session.commit()
-
-
-@contextmanager
-def reading(archive: str | None) -> Iterator[Session]:
-    """A session that only reads."""
-    from sqlalchemy.orm import Session
-
-    from db.engine import reachable
-    from starledger.archive import open_archive
-
-    opened = open_archive(archive)
-    with reachable(opened.engine.url), Session(opened.engine) as session:
-        yield session
 
 
 def say(text: str) -> None:
@@ -212,12 +161,8 @@ def target_add(
 
     Example: starledger target add "HAT-P-32 b" --resolve
     """
-    from queries.position import parse_position
-    from starledger.adding import Known, add_target
-    from starledger.archive import open_archive
-
-    known = Known(None if position is None else parse_position(position), epoch, period, duration)
-    added = add_target(open_archive(archive, writer=True), name, known, resolve=resolve, timeout=timeout)
+    targets = starledger.open(archive).targets
+    added = targets.add(name, position, epoch=epoch, period=period, duration=duration, resolve=resolve, timeout=timeout)
     for line in added.lines:
         say(line)
     say(_target_line(added.target))
@@ -237,10 +182,7 @@ def target_list(archive: ArchiveOption = None) -> None:
 
     Example: starledger target list
     """
-    from queries import targets
-
-    with reading(archive) as session:
-        frame = targets.list_targets(session)
+    frame = starledger.open(archive).targets.list()
     emit(lambda: rich_table(frame), {}, "table", None)
 
 
@@ -254,11 +196,8 @@ def mask_frame(
 
     Example: starledger mask frame 17 --reason "satellite through the field"
     """
-    from queries import annotations as masking
-
-    with writing(archive) as session:
-        mask = masking.mask_frame(session, frame_id, reason, getpass.getuser())
-        say(f"mask {mask.annotation_id}: frame {frame_id}")
+    mask = starledger.open(archive).masks.frame(frame_id, reason)
+    say(f"mask {mask.annotation_id}: frame {frame_id}")
 
 
 @mask_app.command("point")
@@ -272,11 +211,8 @@ def mask_point(
 
     Example: starledger mask point 17 353311946868523137 --reason "cosmic ray"
     """
-    from queries import annotations as masking
-
-    with writing(archive) as session:
-        mask = masking.mask_point(session, frame_id, source_id, reason, getpass.getuser())
-        say(f"mask {mask.annotation_id}: frame {frame_id}, source {source_id}")
+    mask = starledger.open(archive).masks.point(frame_id, source_id, reason)
+    say(f"mask {mask.annotation_id}: frame {frame_id}, source {source_id}")
 
 
 @mask_app.command("product")
@@ -292,12 +228,10 @@ def mask_product(
 
     Example: starledger mask product 3 --undo
     """
-    from queries import annotations as masking
-
-    with writing(archive) as session:
-        product = masking.unmask_product(session, product_id) if undo else masking.mask_product(session, product_id, reason)
-        said = "no longer marked bad" if undo else "marked bad"
-        say(f"product {product_id} ({product.kind}) is {said}; 'starledger reduce' makes anew what this changes")
+    masks = starledger.open(archive).masks
+    product = masks.accept(product_id) if undo else masks.product(product_id, reason)
+    said = "no longer marked bad" if undo else "marked bad"
+    say(f"product {product_id} ({product.kind}) is {said}; 'starledger reduce' makes anew what this changes")
 
 
 @mask_app.command("list")
@@ -306,10 +240,7 @@ def mask_list(archive: ArchiveOption = None) -> None:
 
     Example: starledger mask list
     """
-    from queries import annotations as masking
-
-    with reading(archive) as session:
-        frame = masking.list_masks(session)
+    frame = starledger.open(archive).masks.list()
     emit(lambda: rich_table(frame), {}, "table", None)
 
 
@@ -322,8 +253,5 @@ def mask_remove(
 
     Example: starledger mask remove 2
     """
-    from queries import annotations as masking
-
-    with writing(archive) as session:
-        masking.unmask(session, mask)
-        say(f"mask {mask} removed")
+    starledger.open(archive).masks.remove(mask)
+    say(f"mask {mask} removed")

@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import sqlalchemy as sa
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from db.errors import StarledgerError
-from db.tables import Run, Task
 from reduction.pipeline.declaration import Step, Unit
 from reduction.pipeline.scheduler import Tally
-from starledger.archive import Archive
 
-__all__ = ["ProgressReporter", "remarks", "summary_table"]
+__all__ = ["ProgressReporter", "summary_table"]
 
 #: Failures of one step that are printed one by one; the rest are counted.
 _PRINTED = 10
@@ -85,17 +82,3 @@ def summary_table(tallies: Sequence[Tally]) -> Table:
         failed = f"[red]{len(tally.failed)}[/red]" if tally.failed else "0"
         table.add_row(tally.step, str(tally.done), str(tally.before), failed, f"{tally.seconds:.1f}")
     return table
-
-
-def remarks(archive: Archive) -> list[str]:
-    """What the steps of the last run have to say, each thing once, with how often: masters that were missing, what was found."""
-    last = sa.select(sa.func.max(Run.run_id)).scalar_subquery()
-    query = (
-        sa.select(Task.step, Task.message, sa.func.count(), sa.func.min(Task.task_id))
-        .where(Task.run_id == last, Task.status == "done", Task.message.is_not(None))
-        .group_by(Task.step, Task.message)
-        .order_by(sa.func.min(Task.task_id))
-    )
-    with archive.engine.connect() as connection:
-        rows = connection.execute(query).all()
-    return [f"{step}: {message}" + (f" ({count} times)" if count > 1 else "") for step, message, count, _ in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from db.errors import ConfigurationError, NothingToDo, StarledgerError
+import starledger
+from db.errors import StarledgerError
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
 
 if TYPE_CHECKING:
-    from reduction.astrometry.solve_file import FileSolution, Hints
+    from reduction.astrometry.solve_file import FileSolution
+    from starledger.solving import SolvedFile
 
 __all__ = ["register"]
 
@@ -69,57 +70,36 @@ def solve(
 
         run_steps(["solve"], [], archive, files, catalogue or [], config, jobs, retry)
         return
-    from reduction.astrometry.blind import DEFAULT_INDEX_DIR
-    from reduction.astrometry.solve_file import Hints
+    from starledger.raw_files import expand
 
-    if (ra is None) != (dec is None):
-        raise ConfigurationError("only one of --ra and --dec", hint="give both, or neither", code="solve.usage")
-    hints = Hints(ra, dec, scale, index or DEFAULT_INDEX_DIR, use_header=not blind)
-    failed = _solve_files(paths, catalogue or [], config, hints, plot, output)
+    found = starledger.solve(paths, catalogues=catalogue or (), ra=ra, dec=dec, scale=scale, blind=blind, index=index, config=config)
+    console, several = Console(highlight=False), len(expand(paths)) > 1
+    failed = [one for one in found if not _show(console, one, several, plot, output)]
     if failed:
         raise typer.Exit(1)
 
 
-def _solve_files(
-    paths: Sequence[Path], catalogues: Sequence[Path], config: Path | None, hints: Hints, plot: Path | None, output: Path | None
-) -> int:
-    """Solve and print files one by one; the number of those that could not be."""
-    from reduction.astrometry.solve_file import solve_file, stars_from, write_solved
-    from reduction.files.raw_files import find_raw_files
-    from reduction.headers.instrument import load_definitions
-
-    definitions = load_definitions(config)
-    stars = stars_from(catalogues)
-    console = Console(highlight=False)
-    chosen = [file for path in paths for file in (find_raw_files([path]) if path.is_dir() else [path])]
-    if not chosen:
-        raise NothingToDo(
-            "no raw frames to solve",
-            where=", ".join(str(path) for path in paths),
-            hint="name files, or the folder that holds them",
-            code="input.empty",
-        )
-    failed = 0
-    for path in chosen:
-        try:
-            found = solve_file(path, stars, definitions, hints)
-            console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
-            console.print(_table(found))
-            if plot is not None:
-                from starledger.plots import plot_solution
-
-                plot_solution(found, _target(plot, path, ".png", len(chosen)), path.name)
-            if output is not None:
-                write_solved(found, _target(output, path, ".fits", len(chosen)))
-        except StarledgerError as error:
-            typer.echo(f"starledger: {error}", err=True)
-            failed += 1
-    return failed
+def _show(console: Console, one: SolvedFile, several: bool, plot: Path | None, output: Path | None) -> bool:
+    """Print a file's solution, and write what was asked for; False when it has none, or that failed."""
+    try:
+        if one.solution is not None:
+            console.print(f"[bold]{escape(str(one.path))}[/bold]", soft_wrap=True)
+            console.print(_table(one.solution))
+        if one.error is not None:
+            raise one.error
+        if plot is not None:
+            one.plot(_target(plot, one.path, ".png", several))
+        if output is not None:
+            one.write(_target(output, one.path, ".fits", several))
+    except StarledgerError as error:
+        typer.echo(f"starledger: {error}", err=True)
+        return False
+    return True
 
 
-def _target(given: Path, path: Path, suffix: str, n: int) -> Path:
+def _target(given: Path, path: Path, suffix: str, several: bool) -> Path:
     """The file to write: that which was given, or one named after the frame in the folder that was."""
-    if n == 1 and given.suffix:
+    if not several and given.suffix:
         return given
     given.mkdir(parents=True, exist_ok=True)
     return given / f"{path.stem}{suffix}"

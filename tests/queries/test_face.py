@@ -15,11 +15,15 @@ from small_archive import SmallArchive
 import starledger
 from db.errors import ConfigurationError, NothingToDo
 from db.views import VIEW_COLUMNS
-from starledger import face
+from starledger.archive import Archive
+
+
+def opened(small: SmallArchive) -> Archive:
+    return Archive(small.engine, Path())
 
 
 def test_a_light_curve_is_a_time_series(small: SmallArchive) -> None:
-    series = face.light_curve(small.engine, "HAT-P-32 b")
+    series = opened(small).light_curve("HAT-P-32 b")
     assert isinstance(series, TimeSeries) and series.time.scale == "tdb"
     order = np.argsort(small.bjd_tdb[:, 0])
     np.testing.assert_allclose(series.time.jd, small.bjd_tdb[order, 0], rtol=0, atol=1e-9)
@@ -35,25 +39,25 @@ def test_a_light_curve_is_a_time_series(small: SmallArchive) -> None:
 
 def test_positions_by_coordinates(small: SmallArchive) -> None:
     place = SkyCoord(small.ra[5] * u.deg, small.dec[5] * u.deg)
-    assert face.light_curve(small.engine, place.galactic).meta["source_id"] == small.source_id[5]
-    assert face.light_curve(small.engine, place, slot=2).meta["slots"].keys() == {"field 1, slot 2", "field 2, slot 2"}
+    assert opened(small).light_curve(place.galactic).meta["source_id"] == small.source_id[5]
+    assert opened(small).light_curve(place, slot=2).meta["slots"].keys() == {"field 1, slot 2", "field 2, slot 2"}
     with pytest.raises(ConfigurationError, match="2 positions"):
-        face.light_curve(small.engine, SkyCoord([1, 2] * u.deg, [1, 2] * u.deg))
+        opened(small).light_curve(SkyCoord([1, 2] * u.deg, [1, 2] * u.deg))
 
 
 def test_no_light_curve_is_said(small: SmallArchive) -> None:
     with pytest.raises(NothingToDo, match=r"no light curve of source \d+ \(HAT-P-32 b\) in slot 7"):
-        face.light_curve(small.engine, small.target, slot=7)
+        opened(small).light_curve(small.target, slot=7)
 
 
 def test_a_cone_is_a_table_with_units(small: SmallArchive) -> None:
     place = SkyCoord(small.ra[0] * u.deg, small.dec[0] * u.deg)
     for coord, radius in ((place, 2 * u.arcmin), (place, 2 / 60), (f"{small.ra[0]} {small.dec[0]}", 120 * u.arcsec)):
-        table = face.cone(small.engine, coord, radius)
+        table = opened(small).cone(coord, radius)
         assert isinstance(table, QTable) and table["separation"].unit == u.arcsec and table["ra"].unit == u.deg
         assert table["source_id"][0] == small.target and len(table) > 2 and (np.diff(table["separation"]) >= 0).all()
         assert set(table["origin"]) == {"catalogue"}
-    assert len(face.cone(small.engine, "200 -60", 0.1)) == 0
+    assert len(opened(small).cone("200 -60", 0.1)) == 0
 
 
 def test_the_public_face(tmp_path: Path, pair: dict[str, SmallArchive]) -> None:

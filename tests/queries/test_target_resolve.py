@@ -16,7 +16,6 @@ from typer.testing import CliRunner, Result
 from db.errors import AlgorithmFailed, ConfigurationError
 from db.tables import Target
 from starledger import cli_query
-from starledger.adding import Known
 from starledger.archive import Archive, open_archive
 
 app = typer.Typer()
@@ -75,9 +74,9 @@ def test_a_planet_is_added_by_its_name(archive: Archive, names: Names, fresh: Sm
 
 def test_the_python_twin_does_the_same(archive: Archive, names: Names) -> None:
     with pytest.raises(ConfigurationError, match="there is a target of this name"):
-        archive.add_target("hat-p-32 B", resolve=True)  # the small archive follows it already
+        archive.targets.add("hat-p-32 B", resolve=True)  # the small archive follows it already
     assert names.asked == []
-    variable = archive.add_target("RR Lyr", Known(epoch=2459000.5), resolve=True, timeout=10.0)
+    variable = archive.targets.add("RR Lyr", epoch=2459000.5, resolve=True, timeout=10.0)
     assert variable.target.period == 0.56685 and len(variable.lines) == 3
     assert kept(archive, "RR Lyr").ephemeris_from == "VSX, 2006SASS...25...47W; given: epoch"
 

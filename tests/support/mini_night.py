@@ -20,17 +20,17 @@ from filelock import FileLock
 
 from db.engine import make_engine
 from reduction.pipeline.scheduler import Tally
-from starledger.archive import create_archive, open_archive, relocate_files
+from starledger.archive import create_archive, open_archive
 from starledger.cli.app import main
 from starledger.demo import simulate_night
 from starledger.reduce import reduce
 
-__all__ = ["N_CALIBRATION", "N_OBJECT", "Night", "Work", "command", "night", "reduced"]
+__all__ = ["N_CALIBRATION", "N_OBJECT", "SIZE", "Night", "Work", "command", "night", "reduced"]
 
 N_OBJECT = 8
 N_CALIBRATION = 10
 _SEED = 3
-_SIZE: dict[str, Any] = {"n_object": N_OBJECT, "shape": (224, 288), "n_star": 90, "n_bias": 3, "n_dark": 3, "n_flat": 4}
+SIZE: dict[str, Any] = {"n_object": N_OBJECT, "shape": (224, 288), "n_star": 90, "n_bias": 3, "n_dark": 3, "n_flat": 4}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def night() -> Night:
     folder = _shared("mini-night")
     with FileLock(f"{folder}.lock"):
         if not (folder / "truth.json").exists():
-            simulate_night(folder, _SEED, **_SIZE)
+            simulate_night(folder, _SEED, **SIZE)
     return Night(folder)
 
 
@@ -120,9 +120,8 @@ def reduced(folder: Path) -> Work:
         source.backup(target)
     shutil.copytree(template / "files", folder / "files")
     work = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files")
-    archive = open_archive(work.url)
-    relocate_files(archive, work.files)  # so that the copy remembers its own folder
-    archive.engine.dispose()
+    with open_archive(work.url) as archive:
+        archive.relocate(files=work.files)  # so that the copy remembers its own folder
     return work
 
 

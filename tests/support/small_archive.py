@@ -199,7 +199,7 @@ def _ledger(put: Any, s: SmallArchive) -> None:
             (int(calibrate_task(frame)), "calibrate", str(frame), frame, 1),
             (int(photometry_task(frame)), "photometry", str(frame), frame, 2),
         ]
-    tasks += [(int(fit_task(field)), "magnitude_fit", f"field {field}", None, 3) for field in (1, 2)]
+    tasks += [(int(fit_task(field)), "magnitude_fit", str(field), None, 3) for field in (1, 2)]
     ids, steps, units, frames, configs = (list(column) for column in zip(*tasks, strict=True))
     put("task", task_id=ids, step=steps, step_version=1, unit=units, frame_id=np.array(frames, dtype=object),
         input_hash=[sha("hash", k) for k in ids], config_id=configs, run_id=1, status="done", attempts=1, finished=NOW)  # fmt: skip

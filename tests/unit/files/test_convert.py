@@ -27,6 +27,7 @@ from reduction.files.convert import convert_file, format_of, original_sha256, re
 from reduction.files.fits import RawImage
 from reduction.files.raw_files import find_raw_files
 from starledger.cli import convert as cli_convert
+from starledger.raw_files import parse_offset
 
 NOISE = np.random.default_rng(8).integers(0, 15900, (61, 83)).astype(np.uint16)
 NO_OFFSET = {tag: value for tag, value in EXIF.items() if tag != 0x9011}
@@ -285,7 +286,7 @@ def test_nothing_to_convert_and_wrong_offsets_are_the_users_to_mend(tmp_path: Pa
     ("text", "hours"), [("+02:00", 2), ("-0330", -3.5), ("9", 9), ("-7", -7), ("Z", 0), ("utc", 0), ("UTC+05:45", 5.75), ("+14:00", 14)]
 )
 def test_offsets_as_people_write_them(text: str, hours: float) -> None:
-    assert cli_convert.parse_offset(text) == timedelta(hours=hours)
+    assert parse_offset(text) == timedelta(hours=hours)
 
 
 @pytest.mark.realdata

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from command_lines import COMMANDS, parse
 from typer.testing import CliRunner
 
 from db.tables import Base
@@ -22,13 +23,12 @@ from reduction.pipeline.declaration import read_parameters
 from reduction.pipeline.order import STEPS
 from starledger.archive import Archive
 from starledger.cli.app import app
-from starledger.docs import PAGES, commands, examples
+from starledger.docs import PAGES, examples
 from starledger.reduce import settings_for
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
 PROSE = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-COMMANDS = dict(commands())
 
 
 def name_of(page: Path) -> str:
@@ -51,17 +51,6 @@ def test_every_command_has_help_and_an_example(path: str) -> None:
     assert all(line.startswith(f"{path} ") or line == path for line in found)
     undescribed = [parameter.name for parameter in COMMANDS[path].params if not parameter.help]
     assert undescribed == []
-
-
-def parse(line: str) -> None:
-    """Have Typer read a command line, and stop before the command begins."""
-    words = shlex.split(line, comments=True)
-    path = max((p for p in COMMANDS if words[: len(p.split())] == p.split()), key=len, default=None)
-    if path is None:
-        assert words[1:2] == ["--help"] or words[1:2] == ["--version"], f"no such command: {line}"
-        return
-    context = COMMANDS[path].make_context(path, words[len(path.split()) :])
-    context.close()
 
 
 @pytest.mark.parametrize("path", COMMANDS)
@@ -93,7 +82,7 @@ def test_make_targets_on_pages_exist() -> None:
 @pytest.mark.parametrize("page", PROSE, ids=name_of)
 def test_python_on_pages_is_python(page: Path) -> None:
     for block in blocks(page, "python"):
-        for node in ast.walk(ast.parse(inspect.cleandoc(block))):
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
             called = node.func if isinstance(node, ast.Call) else None
             if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "archive":
                 assert callable(getattr(Archive, called.attr))

@@ -1,0 +1,381 @@
+"""What people say of an archive, from Python: `archive.targets`, `archive.masks`, `archive.frames` and `archive.masters`.
+
+Each method that writes is the archive's one writer while it runs, and writes all of what it was asked for or nothing. What it
+returns is the row as it was written.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from queries import annotations as maskings
+from queries import frames, masters, targets
+from queries.position import parse_position
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.coordinates import SkyCoord
+
+    from db.tables import Annotation, MasterChoice, Product, TypeCorrection
+    from starledger.adding import Added
+    from starledger.archive import Archive
+
+__all__ = ["Frames", "Masks", "Masters", "Targets"]
+
+
+class _Namespace:
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+
+def _place(position: str | SkyCoord) -> tuple[float, float]:
+    """Right ascension and declination in degrees."""
+    if isinstance(position, str):
+        return parse_position(position)
+    from starledger.quantities import position as place_of
+
+    return place_of(position)
+
+
+class Targets(_Namespace):
+    """The stars you follow."""
+
+    def add(
+        self,
+        name: str,
+        position: str | SkyCoord | None = None,
+        *,
+        epoch: float | None = None,
+        period: float | None = None,
+        duration: float | None = None,
+        resolve: bool = False,
+        timeout: float = 30.0,
+    ) -> Added:
+        """Add a star to follow, linked to its source where one is near.
+
+        Parameters
+        ----------
+        name : str
+            Unlike any other's, whatever the case; with `resolve`, a star's, variable's or planet's.
+        position : str or SkyCoord, optional
+            Text is "RA DEC", ICRS, in degrees or sexagesimal. What is given stands, whatever services say.
+        epoch : float, optional
+            A mid-transit or maximum, BJD_TDB.
+        period, duration : float, optional
+            Days.
+        resolve : bool
+            Ask SIMBAD, VSX and the NASA Exoplanet Archive for what is not given; without it the network is never asked.
+        timeout : float
+            Seconds that each service may take.
+
+        Returns
+        -------
+        Added
+            Its row as `target`; in `lines` what each service said of its name, and where they disagree.
+
+        Raises
+        ------
+        ConfigurationError
+            For a name that is taken, no position or one off the sky, or an ephemeris that cannot be.
+        AlgorithmFailed
+            When the place could not be learnt, since a service did not answer.
+        ArchiveUnavailable
+            When another program writes.
+
+        Examples
+        --------
+        >>> archive.targets.add("WASP-12 b", "06 30 32.80 +29 40 20.3", period=1.0914203)
+        """
+        from starledger.adding import Known, add_target
+
+        known = Known(None if position is None else _place(position), epoch, period, duration)
+        return add_target(self._archive, name, known, resolve=resolve, timeout=timeout)
+
+    def list(self) -> pd.DataFrame:
+        """The stars you follow by name: name, ra, dec (deg), source_id, epoch (BJD_TDB), period and duration (d).
+
+        Examples
+        --------
+        >>> archive.targets.list()
+        """
+        with self._archive.reading() as session:
+            return targets.list_targets(session)
+
+
+class Masks(_Namespace):
+    """What you know to be bad: frames, points and products, each with its reason and who said so."""
+
+    def frame(self, frame_id: int, reason: str, *, author: str | None = None) -> Annotation:
+        """Mask a whole frame: its points get quality 2 in every light curve.
+
+        Parameters
+        ----------
+        frame_id : int
+            As in the views light_curve and frame_quality.
+        reason : str
+            Why; it is kept with the masking.
+        author : str, optional
+            Who says so; the user's login name when omitted.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such frame, or no reason.
+
+        Examples
+        --------
+        >>> archive.masks.frame(17, "satellite through the field")
+        """
+        with self._archive.writing() as session:
+            return maskings.mask_frame(session, int(frame_id), reason, author or getpass.getuser())
+
+    def point(self, frame_id: int, source_id: int, reason: str, *, author: str | None = None) -> Annotation:
+        """Mask one point of one light curve: it gets quality 2. Parameters as for `frame`.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such frame or source, or no reason.
+
+        Examples
+        --------
+        >>> archive.masks.point(17, star, "cosmic ray")
+        """
+        with self._archive.writing() as session:
+            return maskings.mask_point(session, int(frame_id), int(source_id), reason, author or getpass.getuser())
+
+    def product(self, product_id: int, reason: str) -> Product:
+        """Reject a product, such as a master flat: it is no longer used, and the next run makes anew what it was used for.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such product, or no reason.
+
+        Examples
+        --------
+        >>> archive.masks.product(3, "dew on the window")
+        >>> archive.masks.accept(3)
+        """
+        with self._archive.writing() as session:
+            return maskings.mask_product(session, int(product_id), reason)
+
+    def accept(self, product_id: int) -> Product:
+        """Accept a product again that was rejected.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such product, or it was not rejected.
+
+        Examples
+        --------
+        >>> archive.masks.product(3, "dew on the window")
+        >>> archive.masks.accept(3)
+        """
+        with self._archive.writing() as session:
+            return maskings.unmask_product(session, int(product_id))
+
+    def list(self) -> pd.DataFrame:
+        """The maskings of frames and points: annotation_id, frame_id, path of the raw file, source_id, reason, author, created.
+
+        Examples
+        --------
+        >>> archive.masks.list()
+        """
+        with self._archive.reading() as session:
+            return maskings.list_masks(session)
+
+    def remove(self, mask: int) -> None:
+        """Take a masking of a frame or a point back; `mask` is its annotation_id.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such masking.
+
+        Examples
+        --------
+        >>> mask = archive.masks.frame(17, "satellite through the field")
+        >>> archive.masks.remove(mask.annotation_id)
+        """
+        with self._archive.writing() as session:
+            maskings.unmask(session, int(mask))
+
+
+class Frames(_Namespace):
+    """What each frame was taken for, and your corrections."""
+
+    def list(self, *, night: str | None = None, type: str | None = None, doubtful: bool = False) -> pd.DataFrame:  # noqa: A002
+        """The frames in order of time: type, how sure it is, what the header says, reason, evidence, failure.
+
+        Parameters
+        ----------
+        night : str, optional
+            Only those of the night that began on this evening, as "2017-12-19".
+        type : str, optional
+            Only those that are bias, dark, flat, object or other.
+        doubtful : bool
+            Only those whose header says otherwise than the pixels, or that are not sure.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such type.
+
+        Examples
+        --------
+        >>> archive.frames.list(type="flat")
+        """
+        with self._archive.reading() as session:
+            return frames.list_frames(session, night=night, type=type, doubtful=doubtful)
+
+    def set(
+        self,
+        type: str,  # noqa: A002
+        frame_ids: int | Iterable[int],
+        reason: str,
+        *,
+        author: str | None = None,
+    ) -> tuple[TypeCorrection, ...]:
+        """Say what frames are: it wins over pixels and header, and the next run makes anew what depends on it.
+
+        Parameters
+        ----------
+        type : str
+            bias, dark, flat, object or other.
+        frame_ids : int or iterable of int
+            All channels of a frame's exposure take it.
+        reason : str
+            Why; it is kept with the correction.
+        author : str, optional
+            Who says so; the user's login name when omitted.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such frame or type, or no reason; no frame is corrected then.
+
+        Examples
+        --------
+        >>> archive.frames.set("other", [12, 13], "the dome was in the way")
+        >>> archive.frames.unset([12, 13])
+        """
+        who = author or getpass.getuser()
+        with self._archive.writing() as session:
+            return tuple(frames.correct_type(session, frame_id, type, reason, who) for frame_id in _ids(frame_ids))
+
+    def unset(self, frame_ids: int | Iterable[int], *, author: str | None = None) -> tuple[TypeCorrection, ...]:
+        """Take corrections back: pixels and header decide again.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such frame, or nothing was said of one of them; nothing is taken back then.
+
+        Examples
+        --------
+        >>> archive.frames.set("other", 12, "the dome was in the way")
+        >>> archive.frames.unset(12)
+        """
+        who = author or getpass.getuser()
+        with self._archive.writing() as session:
+            return tuple(frames.take_back_correction(session, frame_id, who) for frame_id in _ids(frame_ids))
+
+
+class Masters(_Namespace):
+    """Master bias, dark and flat frames: their state, and which to use."""
+
+    def list(self, *, all: bool = False) -> pd.DataFrame:  # noqa: A002
+        """The masters in order of time: from how many frames, how good, their state, how often used; with `all`, superseded ones, too.
+
+        Examples
+        --------
+        >>> archive.masters.list()
+        """
+        with self._archive.reading() as session:
+            return masters.list_masters(session, whole=all)
+
+    def use(
+        self, master_id: int, reason: str, *, night: str | None = None, frame: int | None = None, author: str | None = None
+    ) -> MasterChoice:
+        """Use this master for a night or a frame, whatever the rule says.
+
+        Parameters
+        ----------
+        master_id : int
+            The master; a good one.
+        reason : str
+            Why; it is kept with the choice.
+        night : str, optional
+            The night that began on this evening, as "2017-12-19".
+        frame : int, optional
+            One frame, by its frame_id; either this or `night`.
+        author : str, optional
+            Who says so; the user's login name when omitted.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such master, night or frame, the master is not good or of another set-up, or there is no reason.
+
+        Examples
+        --------
+        >>> archive.masters.use(1, "the night's own were warm", night="2026-03-24")
+        """
+        with self._archive.writing() as session:
+            who = author or getpass.getuser()
+            return masters.choose_master(session, int(master_id), reason, who, night=night, frame_id=frame)
+
+    def refuse(
+        self, kind: str, reason: str, *, night: str | None = None, frame: int | None = None, author: str | None = None
+    ) -> tuple[MasterChoice, ...]:
+        """Use no master of a kind (bias, dark or flat) for a night or a frame; a choice for each of its set-ups and channels.
+
+        The other parameters are those of `use`.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such kind, night or frame, or no reason.
+
+        Examples
+        --------
+        >>> archive.masters.refuse("flat", "another window", night="2026-03-24")
+        """
+        with self._archive.writing() as session:
+            who = author or getpass.getuser()
+            return tuple(masters.refuse_masters(session, kind, reason, who, night=night, frame_id=frame))
+
+    def choices(self) -> pd.DataFrame:
+        """The choices that people made over the rule, with their reasons.
+
+        Examples
+        --------
+        >>> archive.masters.choices()
+        """
+        with self._archive.reading() as session:
+            return masters.list_choices(session)
+
+    def undo(self, choice: int) -> MasterChoice:
+        """Take a choice back: the rule decides again; `choice` is its choice_id.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such choice, or it was taken back before.
+
+        Examples
+        --------
+        >>> choice = archive.masters.use(1, "the night's own were warm", night="2026-03-24")
+        >>> archive.masters.undo(choice.choice_id)
+        """
+        with self._archive.writing() as session:
+            return masters.take_back_choice(session, int(choice))
+
+
+def _ids(given: int | Iterable[int]) -> tuple[int, ...]:
+    """One id or several; those of numpy and pandas are integers, too."""
+    return tuple(int(one) for one in given) if isinstance(given, Iterable) else (int(given),)
