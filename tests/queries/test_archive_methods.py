@@ -29,9 +29,9 @@ def archive(fresh: SmallArchive, tmp_path: Path) -> Iterator[Archive]:
 
 def test_targets(archive: Archive, fresh: SmallArchive) -> None:
     place = SkyCoord(fresh.ra[4] * u.deg, fresh.dec[4] * u.deg).galactic
-    added = archive.targets.add("new  one", place, epoch=2454420.4, period=2.15, duration=0.13)
+    added = archive.targets.add("new  one", place, epoch=2454420.4, period=2.15, duration=0.13).target
     assert (added.name, added.source_id, added.period) == ("new one", fresh.source_id[4], 2.15)
-    assert archive.targets.add("far", "12:00:00 -10:00:00").source_id is None
+    assert archive.targets.add("far", "12:00:00 -10:00:00").target.source_id is None
     assert {"new one", "far", "HAT-P-32 b"} <= set(archive.targets.list()["name"])
     assert archive.light_curve("New One").meta["source_id"] == fresh.source_id[4]
     with pytest.raises(ConfigurationError, match="there is a target"):
