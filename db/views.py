@@ -38,7 +38,7 @@ SELECT p.source_id, p.night_id, p.frame_id, p.jd_utc, p.bjd_tdb, p.passband, p.f
 FROM (
   SELECT m.source_id, m.night_id, m.frame_id, f.jd_utc,
          f.jd_tdb + f.bx * s.ux + f.by * s.uy + f.bz * s.uz AS bjd_tdb,
-         pb.name AS passband, f.field_id, q.slot, f.exptime,
+         pb.name AS passband, ff.field_id, q.slot, f.exptime,
          CAST({_by_slot("flux")} AS DOUBLE PRECISION) AS raw_flux,
          CAST({_by_slot("flux_err")} AS DOUBLE PRECISION) AS raw_flux_err,
          {correction_sql()} AS correction,
@@ -47,15 +47,18 @@ FROM (
                            AND (a.source_id IS NULL OR a.source_id = m.source_id)) THEN 2
               WHEN (m.flags & {_SUSPECT}) <> 0 THEN 1 ELSE 0 END AS quality,
          m.flags, m.x, m.y, 1.0 / (f.zx * s.ux + f.zy * s.uy + f.zz * s.uz) AS airmass,
-         f.fwhm, m.background, q.reference_id AS ref_id, q.fit_rms, q.n_fit
+         ds.fwhm, m.background, q.reference_id AS ref_id, q.fit_rms, q.n_fit
   FROM measurement m
   JOIN source s ON s.source_id = m.source_id
   JOIN frame f ON f.night_id = m.night_id AND f.frame_id = m.frame_id
   JOIN passband pb ON pb.passband_id = f.passband_id
-  JOIN latest_reference r ON r.field_id = f.field_id
+  JOIN frame_field ff ON ff.frame_id = f.frame_id
+  JOIN frame_photometry fp ON fp.frame_id = f.frame_id
+  JOIN detection_summary ds ON ds.frame_id = f.frame_id
+  JOIN latest_reference r ON r.field_id = ff.field_id
   -- The sign keeps SQLite from looking sources up by fold, which takes every slot of every frame through all of them.
   JOIN magfit_solution q ON q.frame_id = f.frame_id AND q.reference_id = r.reference_id
-       AND q.fold = +s.fold AND q.measure_task = f.measure_task
+       AND q.fold = +s.fold AND q.measure_task = fp.task_id
   {best}
 ) p"""
 
@@ -142,18 +145,23 @@ FROM (
 WHERE c.place = 1"""
 
 _FRAME_QUALITY = """
-SELECT f.frame_id, f.night_id, n.evening, e.path, f.channel, f.type, f.type_reason, f.type_confidence, f.type_disagrees, f.field_id,
-       f.jd_utc, f.exptime, f.fwhm, f.n_detection, f.n_measured, f.sky_level, f.sky_noise, f.zero_point, f.zero_point_scatter,
-       f.n_zero_point, f.limiting_mag, f.airmass, f.sun_altitude, f.moon_altitude, f.moon_illumination, f.moon_separation,
-       w.n_matched, w.rms_x, w.rms_y,
+SELECT f.frame_id, f.night_id, n.evening, e.path, f.channel, c.type, c.reason AS type_reason, c.confidence AS type_confidence,
+       c.disagrees AS type_disagrees, ff.field_id, f.jd_utc, f.exptime, ds.fwhm, ds.n_detection, fp.n_source AS n_measured,
+       b.level AS sky_level, b.noise AS sky_noise, fp.zero_point, fp.zero_point_scatter, fp.n_zero_point, fp.limiting_mag,
+       ff.airmass, f.sun_altitude, f.moon_altitude, f.moon_illumination, ff.moon_separation, w.n_matched, w.rms_x, w.rms_y,
        (SELECT max(q.fit_rms) FROM magfit_solution q JOIN latest_reference r ON r.reference_id = q.reference_id
-        WHERE q.frame_id = f.frame_id AND q.measure_task = f.measure_task
+        WHERE q.frame_id = f.frame_id AND q.measure_task = fp.task_id
           AND q.slot = (SELECT min(k.slot) FROM photometry_slot k
                         WHERE k.instrument_id = f.instrument_id AND k.slot > 0)) AS fit_rms,
        (SELECT min(t.step || ': ' || t.message) FROM task t WHERE t.frame_id = f.frame_id AND t.status = 'failed') AS failure
 FROM frame f
 JOIN exposure e ON e.exposure_id = f.exposure_id
 JOIN night n ON n.night_id = f.night_id
+LEFT JOIN classification c ON c.frame_id = f.frame_id
+LEFT JOIN detection_summary ds ON ds.frame_id = f.frame_id
+LEFT JOIN frame_field ff ON ff.frame_id = f.frame_id
+LEFT JOIN frame_background b ON b.frame_id = f.frame_id
+LEFT JOIN frame_photometry fp ON fp.frame_id = f.frame_id
 LEFT JOIN wcs_solution w ON w.frame_id = f.frame_id"""
 
 #: A product is stale when a task behind it was superseded or made from a product that was marked bad.
