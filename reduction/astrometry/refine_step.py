@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from db.tables import (
     CalibratedFrame,
+    Classification,
     Detection,
     DetectionMatch,
     Distortion,
@@ -61,7 +62,8 @@ def _plan(context: Context, _: RefineParameters) -> list[Unit]:
     """Every solved frame, with its night's distortion where there is one."""
     session = context.session
     nights = done_tasks(session, "distortion")
-    query = sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id).where(Frame.type == "object")
+    query = sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id)
+    query = query.join(Classification, Classification.frame_id == Frame.frame_id).where(Classification.type == "object")
     extra: dict[int, tuple[InputTask, ...]] = {}
     for row in session.execute(query):
         task = nights.get(night_key(row.setup_id, row.channel, row.night_id))
@@ -76,7 +78,7 @@ def _plan(context: Context, _: RefineParameters) -> list[Unit]:
     after=("solve", "discover", "distortion"),
     plan=_plan,
     parameters=RefineParameters,
-    reads=(Frame, FirstSolution, Distortion, Detection, Source, CalibratedFrame, Product),
+    reads=(Frame, Classification, FirstSolution, Distortion, Detection, Source, CalibratedFrame, Product),
     writes=(WcsSolution, DetectionMatch, FrameCoverage, CalibratedFrame),
 )
 def refine(context: Context, unit: Unit, p: RefineParameters) -> Output:

@@ -11,7 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, FrameUnusable
-from db.tables import Catalogue, CatalogueCoverage, Detection, Exposure, FirstSolution, Frame, Source
+from db.tables import (
+    Catalogue,
+    CatalogueCoverage,
+    Classification,
+    Detection,
+    DetectionSummary,
+    Exposure,
+    FirstSolution,
+    Frame,
+    Source,
+)
 from reduction.astrometry.blind import DEFAULT_INDEX_DIR
 from reduction.astrometry.detections import detections_of, stars_of
 from reduction.astrometry.diagnosis import failure
@@ -72,8 +82,9 @@ def _other_channels(session: Session) -> dict[int, list[tuple[int, InputTask]]]:
     """Frames of each Bayer exposure with their detections, any of which may be the one to follow."""
     done = done_tasks(session, "detect")
     found: dict[int, list[tuple[int, InputTask]]] = {}
-    query = sa.select(Frame.exposure_id, Frame.frame_id).where(Frame.channel != "mono", Frame.type == "object").order_by(Frame.frame_id)
-    for exposure_id, frame_id in session.execute(query):
+    query = sa.select(Frame.exposure_id, Frame.frame_id).join(Classification, Classification.frame_id == Frame.frame_id)
+    query = query.where(Frame.channel != "mono", Classification.type == "object")
+    for exposure_id, frame_id in session.execute(query.order_by(Frame.frame_id)):
         if (task := done.get(str(frame_id))) is not None:
             found.setdefault(exposure_id, []).append((frame_id, InputTask(task.task_id, task.input_hash, "channel")))
     return found
@@ -85,7 +96,7 @@ def _other_channels(session: Session) -> dict[int, list[tuple[int, InputTask]]]:
     plan=_plan,
     version=2,
     parameters=SolveParameters,
-    reads=(Frame, Exposure, Detection, Source, Catalogue, CatalogueCoverage, FirstSolution),
+    reads=(Frame, Classification, Exposure, Detection, DetectionSummary, Source, Catalogue, CatalogueCoverage, FirstSolution),
     writes=(FirstSolution,),
     second_chance=True,
 )
@@ -102,8 +113,14 @@ def solve(context: Context, unit: Unit, p: SolveParameters) -> Output:
 
 def _lead(session: Session, frame: Frame) -> Frame:
     """Of the channels of an exposure the one with most stars: it is solved, and the others follow."""
-    query = sa.select(Frame).where(Frame.exposure_id == frame.exposure_id, Frame.type == "object", Frame.n_detection.is_not(None))
-    found = session.execute(query.order_by(Frame.n_detection.desc(), Frame.frame_id).limit(1)).scalar()
+    query = (
+        sa.select(Frame)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .join(DetectionSummary, DetectionSummary.frame_id == Frame.frame_id)
+        .where(Frame.exposure_id == frame.exposure_id, Classification.type == "object")
+        .order_by(DetectionSummary.n_detection.desc(), Frame.frame_id)
+    )
+    found = session.execute(query.limit(1)).scalar()
     return found or frame
 
 

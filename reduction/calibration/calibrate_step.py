@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from db.flags import Mask
-from db.tables import CalibratedFrame, Detector, Exposure, Frame, Master, Product
+from db.tables import CalibratedFrame, Classification, Detector, Exposure, Frame, Master, Product
 from reduction.calibration.calibrated import object_pixels, zero_level
 from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.master_choice import Chosen, chosen_masters, needed, zero_is_gone
@@ -38,7 +38,8 @@ def _plan(context: Context, _: CalibrateParameters) -> list[Unit]:
     query = (
         sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Exposure.calibration_state)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .where(Frame.type == "object")
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(Classification.type == "object")
     )
     for row in session.execute(query):
         detector = detectors.get(night_key(row.setup_id, row.channel, row.night_id))
@@ -57,7 +58,7 @@ def _plan(context: Context, _: CalibrateParameters) -> list[Unit]:
     plan=_plan,
     version=3,
     parameters=CalibrateParameters,
-    reads=(Frame, Exposure, Detector, Master, Product),
+    reads=(Frame, Classification, Exposure, Detector, Master, Product),
     writes=(CalibratedFrame,),
 )
 def calibrate(context: Context, unit: Unit, p: CalibrateParameters) -> Output:

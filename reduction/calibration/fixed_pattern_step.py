@@ -14,7 +14,19 @@ from sqlalchemy.orm import Session
 
 from db.flags import Mask
 from db.keys import next_id
-from db.tables import CalibratedFrame, Detection, Exposure, Frame, FrameBackground, Master, Product, Source, WcsSolution
+from db.tables import (
+    CalibratedFrame,
+    Classification,
+    Detection,
+    DetectionSummary,
+    Exposure,
+    Frame,
+    FrameBackground,
+    Master,
+    Product,
+    Source,
+    WcsSolution,
+)
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.kernels.fixed_pattern import FixedPattern
 from reduction.calibration.kernels.fixed_pattern import fixed_pattern as measure_pattern
@@ -48,7 +60,8 @@ def _plan(context: Context, p: FixedPatternParameters) -> list[Unit]:
         sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.exptime)
         .join(CalibratedFrame, CalibratedFrame.frame_id == Frame.frame_id)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .where(Frame.type == "object", CalibratedFrame.dark_master_id.is_(None), Exposure.calibration_state.not_like("%dark%"))
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(Classification.type == "object", CalibratedFrame.dark_master_id.is_(None), Exposure.calibration_state.not_like("%dark%"))
         .order_by(Frame.jd_utc, Frame.frame_id)
     )
     groups: dict[str, list[tuple[int, int]]] = {}
@@ -73,7 +86,7 @@ def _plan(context: Context, p: FixedPatternParameters) -> list[Unit]:
     plan=_plan,
     version=2,
     parameters=FixedPatternParameters,
-    reads=(Frame, Exposure, CalibratedFrame, FrameBackground, Product, Detection, Source, WcsSolution),
+    reads=(Frame, Classification, Exposure, CalibratedFrame, FrameBackground, Product, Detection, DetectionSummary, Source, WcsSolution),
     writes=(Master,),
 )
 def fixed_pattern(context: Context, unit: Unit, p: FixedPatternParameters) -> Output:
@@ -82,6 +95,7 @@ def fixed_pattern(context: Context, unit: Unit, p: FixedPatternParameters) -> Ou
     frames = [session.get_one(Frame, frame_id) for frame_id in unit.payload["frames"]]
     ny, nx = frames[0].ny, frames[0].nx
     band = max(1, min(ny, _CUBE_BYTES // (5 * nx * len(frames))))
+    noise = float(np.median([session.get_one(FrameBackground, frame.frame_id).noise or 1.0 for frame in frames]))
     parts = []
     for first in range(0, ny, band):
         rows = slice(first, min(first + band, ny))
@@ -89,7 +103,6 @@ def fixed_pattern(context: Context, unit: Unit, p: FixedPatternParameters) -> Ou
         excluded = np.empty(residual.shape, dtype=bool)
         for k, (data, bad) in enumerate(_residuals(context, frames)):
             residual[k], excluded[k] = data[rows], bad[rows]
-        noise = float(np.median([frame.sky_noise or 1.0 for frame in frames]))
         parts.append(measure_pattern(residual, excluded, clip=p.clip, noise=noise))
     found = FixedPattern(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "error", "count")))
     correction = found.correction(p.significance)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import FrameUnusable
-from db.tables import CalibratedFrame, Detection, Frame, FrameBackground, Product, Source, WcsSolution
+from db.tables import CalibratedFrame, Detection, DetectionSummary, Frame, FrameBackground, Product, Source, WcsSolution
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.photometry.background_map import BackgroundParameters, covered
 from reduction.photometry.kernels.background import background as measure_background
@@ -26,8 +26,8 @@ def _plan(context: Context, _: BackgroundParameters) -> list[Unit]:
     after=("calibrate", "detect", "refine", "field", "discover"),
     plan=_plan,
     parameters=BackgroundParameters,
-    reads=(Frame, CalibratedFrame, Product, Detection, Source, WcsSolution),
-    writes=(FrameBackground, Frame),
+    reads=(Frame, CalibratedFrame, Product, Detection, DetectionSummary, Source, WcsSolution),
+    writes=(FrameBackground,),
 )
 def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
     """Measure the sky between the sources: object-masked clipped mean, smoothed, with its error."""
@@ -55,7 +55,7 @@ def background(context: Context, unit: Unit, p: BackgroundParameters) -> Output:
         "error": float(np.median(sky.error)),
         "sky_fraction": sky.n_sky / image.size,
     }
-    return Output(rows=[Rows(FrameBackground, row, upsert=True)], frame={"sky_level": level, "sky_noise": noise}, file=file)
+    return Output(rows=[Rows(FrameBackground, row, upsert=True)], file=file)
 
 
 def _noise(residual: npt.NDArray[np.float32], excluded: npt.NDArray[np.bool_], clip: float) -> float:

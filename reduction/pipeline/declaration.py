@@ -154,7 +154,6 @@ class Output:
     """
 
     rows: list[Rows] = field(default_factory=list)
-    frame: dict[str, Any] = field(default_factory=dict)  # columns of this unit's frame row
     file: NewFile | None = None
     remark: str | None = None
     finish: Callable[[Session, int], list[Rows]] | None = None
@@ -202,6 +201,7 @@ class Step:
     after: tuple[str, ...]
     reads: tuple[type[Base], ...]
     writes: tuple[type[Base], ...]
+    standing: tuple[type[Base], ...]
     plan: Plan
     body: Callable[..., Any]
     together: bool
@@ -255,6 +255,7 @@ def step(
     after: tuple[str, ...] = (),
     reads: tuple[type[Base], ...] = (),
     writes: tuple[type[Base], ...] = (),
+    standing: tuple[type[Base], ...] = (),
     together: bool = False,
     second_chance: bool = False,
     complete: bool = False,
@@ -275,6 +276,8 @@ def step(
         Steps whose tasks a unit is made from.
     reads, writes : tuple of tables
         Declared; writing any other is refused.
+    standing : tuple of tables
+        Of those written, the ones whose rows say what stands now: the rows of a task go when it is retired.
     together : bool
         The body takes all pending units at once and returns a dict by unit key.
     second_chance : bool
@@ -285,7 +288,9 @@ def step(
     """
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
-        STEPS.declare(Step(STEPS.line(name), version, parameters, after, reads, writes, plan, body, together, second_chance, complete))
+        STEPS.declare(
+            Step(STEPS.line(name), version, parameters, after, reads, writes, standing, plan, body, together, second_chance, complete)
+        )
         return body
 
     return declare

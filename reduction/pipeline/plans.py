@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.tables import Annotation, Exposure, Frame, Task
+from db.tables import Annotation, Classification, Exposure, Frame, FrameField, Task
 from reduction.pipeline.declaration import InputTask, Unit, canonical, read_parameters
 from reduction.pipeline.order import STEPS
 
@@ -48,7 +48,7 @@ def frame_units(
     tasks = [done_tasks(session, name) for name in after]
     query = sa.select(Frame.frame_id, Frame.night_id, Frame.channel, Exposure.path).join(Exposure)
     if types is not None:
-        query = query.where(Frame.type.in_(types))
+        query = query.join(Classification, Classification.frame_id == Frame.frame_id).where(Classification.type.in_(types))
     units = []
     for row in session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)):
         key = str(row.frame_id)
@@ -80,15 +80,13 @@ def fingerprint(step: str, settings: Mapping[str, Any]) -> str:
 def masks(session: Session) -> dict[int, str]:
     """What people have masked, by field, as text that enters a unit's hash."""
     query = (
-        sa.select(Frame.field_id, Annotation.frame_id, Annotation.source_id)
-        .join(Frame, Frame.frame_id == Annotation.frame_id)
-        .where(Frame.field_id.is_not(None))
+        sa.select(FrameField.field_id, Annotation.frame_id, Annotation.source_id)
+        .join(FrameField, FrameField.frame_id == Annotation.frame_id)
         .order_by(Annotation.frame_id, Annotation.source_id)
     )
     found: dict[int, str] = {}
     for field_id, frame_id, source_id in session.execute(query):
-        if field_id is not None:
-            found[field_id] = f"{found.get(field_id, '')} {frame_id}/{source_id or 'all'}"
+        found[field_id] = f"{found.get(field_id, '')} {frame_id}/{source_id or 'all'}"
     return found
 
 

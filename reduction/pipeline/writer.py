@@ -65,10 +65,6 @@ class Ledger:
             with Session(connection) as session:
                 for rows in output.finish(session, task_id):
                     _write(connection, step, rows, task_id, product_id)
-        if output.frame:
-            step.require_declared(Frame)
-            values = {name: task_id if value == "task" else value for name, value in output.frame.items()}
-            connection.execute(sa.update(Frame).where(Frame.frame_id == unit.frame_id).values(_plain(values)))
         if output.retire and unit.frame_id is not None:
             retire(connection, unit.frame_id, step.name)
         return removed
@@ -183,11 +179,18 @@ class Ledger:
 
 
 def retire(connection: Connection, frame_id: int, step: str) -> None:
-    """What later steps made of a frame no longer stands: its tasks are superseded and its points leave the light curves."""
+    """What later steps made of a frame no longer stands: its tasks are superseded, and rows that say what stands now go with them.
+
+    Such rows of the step itself go too, unless its own task on the frame is done.
+    """
     names = list(STEPS)
     later = names[names.index(step) + 1 :]
     connection.execute(sa.update(Task).where(Task.frame_id == frame_id, Task.step.in_(later)).values(status="superseded"))
-    connection.execute(sa.update(Frame).where(Frame.frame_id == frame_id).values(measure_task=None))
+    for name in (step, *later):
+        retired = sa.select(Task.task_id).where(Task.frame_id == frame_id, Task.step == name, Task.status != "done")
+        for model in STEPS[name].standing:
+            table = _table(model)
+            connection.execute(sa.delete(table).where(table.c.task_id.in_(retired)))
 
 
 def _table(model: type[Base]) -> sa.Table:

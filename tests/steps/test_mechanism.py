@@ -223,7 +223,7 @@ def test_frames_added_later_make_no_old_frame_pending(fresh: Fresh, night: Night
 
 def test_lineage_leads_from_a_point_back_to_raw_files(reduced: Work) -> None:
     frame_id, task_id = reduced.sql(
-        "SELECT l.frame_id, f.measure_task FROM light_curve l JOIN frame f ON f.frame_id = l.frame_id ORDER BY l.frame_id LIMIT 1"
+        "SELECT l.frame_id, p.task_id FROM light_curve l JOIN frame_photometry p ON p.frame_id = l.frame_id ORDER BY l.frame_id LIMIT 1"
     )[0]
     behind = (
         "WITH RECURSIVE behind (task_id) AS (SELECT CAST(:task AS INTEGER) UNION "
