@@ -69,7 +69,11 @@ def master(archive: Archive, kind: str, **where: Any) -> tuple[dict[str, np.ndar
 
 def test_frames_are_sorted(mono: Archive, mosaic: Archive) -> None:
     for archive, channels in ((mono, 1), (mosaic, 4)):
-        found = rows(archive, "SELECT c.type, e.path FROM frame f JOIN classification c ON c.frame_id = f.frame_id JOIN exposure e ON e.exposure_id = f.exposure_id")
+        found = rows(
+            archive,
+            "SELECT c.type, e.path FROM frame f JOIN classification c ON c.frame_id = f.frame_id "
+            "JOIN exposure e ON e.exposure_id = f.exposure_id",
+        )
         kinds = {"bias": "bias", "dark": "dark", "flat": "flat", "light": "object"}
         assert [kinds[Path(path).name.split("-")[0]] for path in found["path"]] == found["type"].tolist()
         assert found["path"].value_counts().unique().tolist() == [channels]

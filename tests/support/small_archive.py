@@ -222,7 +222,6 @@ def _ledger(put: Any, s: SmallArchive) -> None:
 
 
 def _observing(put: Any, s: SmallArchive) -> None:
-    n = len(s.frame_id)
     put("observatory", observatory_id=1, name="Whipple", latitude=SITE[0], longitude=SITE[1], height=SITE[2])
     put("instrument", instrument_id=1, name="Cecilia", definition="microobservatory", nx=650, ny=500)
     put("setup", setup_id=1, instrument_id=1, binning_x=1, binning_y=1)
