@@ -1,4 +1,4 @@
-"""Detections on frames, plate solutions, what lies where on the sky, and the shapes of stars over a frame."""
+"""Detections on frames, plate solutions, fields of frames, what lies where on the sky, and the shapes of stars over a frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["Detection", "DetectionMatch", "Distortion", "FirstSolution", "FrameCoverage", "ShapeMap", "WcsSolution"]
+__all__ = [
+    "Detection",
+    "DetectionMatch",
+    "DetectionSummary",
+    "Distortion",
+    "FirstSolution",
+    "FrameCoverage",
+    "FrameField",
+    "ShapeMap",
+    "WcsSolution",
+]
 
 
 class Detection(Base):
@@ -42,6 +52,20 @@ class Detection(Base):
     shape_d: Mapped[float | None] = column(sa.REAL, "1/pixel^2", "Shape d", null=True)
     shape_k: Mapped[float | None] = column(sa.REAL, "1/pixel^2", "Shape k", null=True)
     flags: Mapped[int] = column(sa.Integer, "", "Bits of db.flags.Flag")
+
+
+class DetectionSummary(Base):
+    """What the detections on one frame come to."""
+
+    __tablename__ = "detection_summary"
+    __table_args__ = {"comment": "Number and width of the detections, frame by frame"}
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    fwhm: Mapped[float | None] = column(
+        sa.Double, "pixel", "Median full width at half maximum of its stars; NULL when none has one", null=True
+    )
+    n_detection: Mapped[int] = column(sa.Integer, "", "Number of detections")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
 class DetectionMatch(Base):
@@ -118,6 +142,21 @@ class WcsSolution(_Solution, Base):
     fits_error: Mapped[float | None] = column(
         sa.Double, "pixel", "Largest deviation of that FITS WCS from the solution on the frame", null=True
     )
+
+
+class FrameField(Base):
+    """Where a solved frame lies: its field, and what follows from where its centre points."""
+
+    __tablename__ = "frame_field"
+    __table_args__ = (sa.Index(None, "field_id", "frame_id"), {"comment": "Fields of the frames, with what follows from where they point"})
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    field_id: Mapped[int] = reference("field.field_id", "Field")
+    airmass: Mapped[float | None] = column(
+        sa.Double, "", "Airmass of the frame's centre; NULL when the site is unknown, or at the horizon", null=True
+    )
+    moon_separation: Mapped[float | None] = column(sa.Double, "deg", "Distance of the Moon from the centre", null=True)
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
 class Distortion(Base):

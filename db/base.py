@@ -26,18 +26,22 @@ class Base(DeclarativeBase):
     )
 
 
-def column(kind: Any, unit: str, comment: str, *, null: bool = False, **options: Any) -> MappedColumn[Any]:
+def column(kind: Any, unit: str, comment: str, *, null: bool = False, ucd: str = "", **options: Any) -> MappedColumn[Any]:
     """A column with its unit ("" where it has none) and a comment; NOT NULL unless `null`."""
     text = f"{comment} [{unit}]" if unit else comment
-    return mapped_column(kind, nullable=null, comment=text, info={"unit": unit}, **options)
+    return mapped_column(kind, nullable=null, comment=text, info=_info(unit, ucd, comment), **options)
 
 
-def key(kind: Any, comment: str, **options: Any) -> MappedColumn[Any]:
+def key(kind: Any, comment: str, *, ucd: str = "", **options: Any) -> MappedColumn[Any]:
     """A primary-key column."""
     options.setdefault("autoincrement", False)
-    return mapped_column(kind, primary_key=True, comment=comment, info={"unit": ""}, **options)
+    return mapped_column(kind, primary_key=True, comment=comment, info=_info("", ucd, comment), **options)
 
 
-def reference(target: str, comment: str, *, null: bool = False, **options: Any) -> MappedColumn[Any]:
+def reference(target: str, comment: str, *, null: bool = False, ucd: str = "", **options: Any) -> MappedColumn[Any]:
     """A foreign key to `target` ("table.column"); use for small tables only, never on bulk rows."""
-    return mapped_column(sa.ForeignKey(target), nullable=null, comment=comment, info={"unit": ""}, **options)
+    return mapped_column(sa.ForeignKey(target), nullable=null, comment=comment, info=_info("", ucd, comment), **options)
+
+
+def _info(unit: str, ucd: str, meaning: str) -> dict[str, str]:
+    return {"unit": unit, "ucd": ucd, "meaning": meaning}

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped
 from db.base import Base, column, key, reference
 
 __all__ = [
+    "Classification",
     "Exposure",
     "ExposureStatistics",
     "Field",
@@ -164,16 +165,12 @@ class Exposure(Base):
 
 
 class Frame(Base):
-    """One channel of one exposure: the unit of all reduction.
-
-    Columns below `type` are filled by the steps named in their comments.
-    """
+    """One channel of one exposure: the unit of all reduction."""
 
     __tablename__ = "frame"
     __table_args__ = (
         sa.UniqueConstraint("exposure_id", "channel"),
         sa.Index(None, "night_id", "frame_id"),
-        sa.Index(None, "field_id", "night_id"),
         {"comment": "Frames: one channel of one exposure"},
     )
 
@@ -209,30 +206,21 @@ class Frame(Base):
     moon_illumination: Mapped[float] = column(sa.Double, "", "Illuminated fraction of the Moon's disc")
     moon_ra: Mapped[float] = column(sa.Double, "deg", "Right ascension of the Moon")
     moon_dec: Mapped[float] = column(sa.Double, "deg", "Declination of the Moon")
-    type: Mapped[str | None] = column(sa.String(8), "", "bias, dark, flat, object or other (step classify)", null=True)
-    type_reason: Mapped[str | None] = column(sa.Text, "", "Why it has this type (step classify)", null=True)
-    type_confidence: Mapped[float | None] = column(sa.Double, "", "Confidence in the type, 0 to 1 (step classify)", null=True)
-    type_evidence: Mapped[str | None] = column(sa.Text, "", "JSON object: the numbers behind the type (step classify)", null=True)
-    type_disagrees: Mapped[int | None] = column(
-        sa.SmallInteger, "", "1 when the header says that it is of another type, else 0 (step classify)", null=True
-    )
-    field_id: Mapped[int | None] = reference("field.field_id", "Field (step field)", null=True)
-    airmass: Mapped[float | None] = column(sa.Double, "", "Airmass of the frame's centre (step field)", null=True)
-    moon_separation: Mapped[float | None] = column(sa.Double, "deg", "Distance of the Moon from the centre (step field)", null=True)
-    fwhm: Mapped[float | None] = column(sa.Double, "pixel", "Median full width at half maximum of its stars (step detect)", null=True)
-    n_detection: Mapped[int | None] = column(sa.Integer, "", "Number of detections (step detect)", null=True)
-    sky_level: Mapped[float | None] = column(sa.Double, "ADU", "Sky above the zero level, mean over the frame (step background)", null=True)
-    sky_noise: Mapped[float | None] = column(sa.Double, "ADU", "Noise of a sky pixel, standard deviation (step background)", null=True)
-    n_measured: Mapped[int | None] = column(sa.Integer, "", "Number of sources measured (step photometry)", null=True)
-    measure_task: Mapped[int | None] = column(sa.Integer, "", "Task that made its measurements (step photometry)", null=True)
-    zero_point: Mapped[float | None] = column(
-        sa.Double, "mag", "Magnitude of a source of 1 ADU/s, from catalogue stars (step photometry)", null=True
-    )
-    zero_point_scatter: Mapped[float | None] = column(
-        sa.Double, "mag", "Scatter of the stars about the zero point, 1.48 MAD (step photometry)", null=True
-    )
-    n_zero_point: Mapped[int | None] = column(sa.Integer, "", "Stars in the zero point (step photometry)", null=True)
-    limiting_mag: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source with S/N 5 (step photometry)", null=True)
+
+
+class Classification(Base):
+    """What a frame was taken for, by step classify."""
+
+    __tablename__ = "classification"
+    __table_args__ = (sa.Index(None, "type", "frame_id"), {"comment": "Types of frames, each with its evidence"})
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    type: Mapped[str] = column(sa.String(8), "", "bias, dark, flat, object or other")
+    reason: Mapped[str] = column(sa.Text, "", "Why it has this type")
+    confidence: Mapped[float] = column(sa.Double, "", "Confidence in the type, 0 to 1")
+    evidence: Mapped[str | None] = column(sa.Text, "", "JSON object: the numbers behind the type", null=True)
+    disagrees: Mapped[int | None] = column(sa.SmallInteger, "", "1 when the header says that it is of another type, else 0", null=True)
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
 class ExposureStatistics(Base):

@@ -66,7 +66,9 @@ class MagfitSolution(Base):
     reference_id: Mapped[int] = key(sa.Integer, "Reference")
     slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
     fold: Mapped[int] = key(sa.SmallInteger, "Fold that the coefficients are for")
-    measure_task: Mapped[int] = column(sa.Integer, "", "Task whose measurements were fitted; stale unless frame.measure_task is the same")
+    measure_task: Mapped[int] = column(
+        sa.Integer, "", "Task whose measurements were fitted; stale unless frame_photometry.task_id is the same"
+    )
     n_term: Mapped[int] = column(sa.SmallInteger, "", "Terms used")
     n_fit: Mapped[int] = column(sa.Integer, "", "Stars used")
     fit_rms: Mapped[float] = column(sa.Double, "mag", "Weighted scatter of the stars used, held out")

@@ -1,4 +1,4 @@
-"""Backgrounds, photometry slots and measurements."""
+"""Backgrounds, photometry slots, measurements, and what they come to frame by frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["N_SLOT", "FrameBackground", "Measurement", "PhotometrySlot"]
+__all__ = ["N_SLOT", "FrameBackground", "FramePhotometry", "Measurement", "PhotometrySlot"]
 
 #: Slots of a measurement row: 0 is the PSF's, 1 to 7 are apertures.
 N_SLOT = 8
@@ -26,6 +26,23 @@ class FrameBackground(Base):
     sky_fraction: Mapped[float] = column(sa.Double, "", "Fraction of pixels used as sky")
     product_id: Mapped[int] = reference("product.product_id", "File with the planes of values and errors")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class FramePhotometry(Base):
+    """What the measurements of one frame come to; a frame without a row has no points in the light curves."""
+
+    __tablename__ = "frame_photometry"
+    __table_args__ = {"comment": "Zero points and depth of the measurements, frame by frame"}
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    n_source: Mapped[int] = column(sa.Integer, "", "Number of sources measured")
+    zero_point: Mapped[float | None] = column(
+        sa.Double, "mag", "Magnitude of a source of 1 ADU/s, from catalogue stars; NULL with fewer than three", null=True
+    )
+    zero_point_scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of the stars about the zero point, 1.48 MAD", null=True)
+    n_zero_point: Mapped[int] = column(sa.Integer, "", "Stars in the zero point")
+    limiting_mag: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source with S/N 5", null=True)
+    task_id: Mapped[int] = reference("task.task_id", "Task that made its measurements")
 
 
 class PhotometrySlot(Base):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from db.astrometry import Detection, DetectionMatch, Distortion, FirstSolution, FrameCoverage, ShapeMap, WcsSolution
+from db.astrometry import (
+    Detection,
+    DetectionMatch,
+    DetectionSummary,
+    Distortion,
+    FirstSolution,
+    FrameCoverage,
+    FrameField,
+    ShapeMap,
+    WcsSolution,
+)
 from db.base import Base
 from db.calibration import CalibratedFrame, DarkLinearity, Detector, Master, MasterChoice, MasterFrame, RefusedFrame
 from db.catalogues import Catalogue, CatalogueCoverage, Source, SourceLink, SourceMagnitude, SourceName, SourceNeighbour
 from db.frames import (
+    Classification,
     Exposure,
     ExposureStatistics,
     Field,
@@ -19,7 +30,7 @@ from db.frames import (
     TypeCorrection,
 )
 from db.lightcurves import BestSlot, LightcurveStatistics, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
-from db.photometry import N_SLOT, FrameBackground, Measurement, PhotometrySlot
+from db.photometry import N_SLOT, FrameBackground, FramePhotometry, Measurement, PhotometrySlot
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
@@ -30,10 +41,12 @@ __all__ = [
     "CalibratedFrame",
     "Catalogue",
     "CatalogueCoverage",
+    "Classification",
     "Config",
     "DarkLinearity",
     "Detection",
     "DetectionMatch",
+    "DetectionSummary",
     "Detector",
     "Distortion",
     "Exposure",
@@ -43,6 +56,8 @@ __all__ = [
     "Frame",
     "FrameBackground",
     "FrameCoverage",
+    "FrameField",
+    "FramePhotometry",
     "Instrument",
     "LightcurveStatistics",
     "Lineage",

@@ -1,7 +1,7 @@
 """The terms of the magnitude fit: one table that generates the SQL of the views and the columns of the fit.
 
 A term is a product of variables. Each variable is one SQL expression over
-the aliases m (measurement), f (frame) and s (source), and the caller of
+the aliases m (measurement), f (frame), ff (frame_field) and s (source), and the caller of
 `design` supplies the same variable as an array.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["TERMS", "VARIABLES", "Term", "correction_sql", "design"]
 COLOUR_PIVOT = 0.8
 MAG_PIVOT = 12.0
 
-_AIRMASS = "(1.0 / (f.zx * s.ux + f.zy * s.uy + f.zz * s.uz) - f.airmass)"
+_AIRMASS = "(1.0 / (f.zx * s.ux + f.zy * s.uy + f.zz * s.uz) - ff.airmass)"
 
 #: Variable -> SQL. An unknown site has no airmass: the variable is then 0.
 VARIABLES: dict[str, str] = {

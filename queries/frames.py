@@ -20,18 +20,19 @@ __all__ = ["TYPES", "correct_type", "list_frames", "take_back_correction"]
 TYPES = ("bias", "dark", "flat", "object", "other")
 
 _FRAMES = """
-SELECT f.frame_id, n.evening AS night, e.path, f.channel, f.type, f.type_confidence AS confidence, e.header_type AS header,
-       f.type_disagrees AS disagrees, f.exptime, p.name AS passband, s.gain_setting, e.ccd_temperature, f.jd_utc,
-       f.type_reason AS reason, f.type_evidence AS evidence,
+SELECT f.frame_id, n.evening AS night, e.path, f.channel, c.type, c.confidence, e.header_type AS header,
+       c.disagrees, f.exptime, p.name AS passband, s.gain_setting, e.ccd_temperature, f.jd_utc,
+       c.reason, c.evidence,
        (SELECT min(t.step || ': ' || t.message) FROM task t WHERE t.frame_id = f.frame_id AND t.status = 'failed') AS failure
 FROM frame f
 JOIN exposure e ON e.exposure_id = f.exposure_id
 JOIN night n ON n.night_id = f.night_id
 JOIN passband p ON p.passband_id = f.passband_id
 JOIN setup s ON s.setup_id = f.setup_id
+LEFT JOIN classification c ON c.frame_id = f.frame_id
 WHERE (CAST(:night AS TEXT) IS NULL OR n.evening = :night)
-  AND (CAST(:type AS TEXT) IS NULL OR f.type = :type)
-  AND (:doubtful = 0 OR f.type_disagrees = 1 OR f.type_confidence < 0.9)
+  AND (CAST(:type AS TEXT) IS NULL OR c.type = :type)
+  AND (:doubtful = 0 OR c.disagrees = 1 OR c.confidence < 0.9)
 ORDER BY f.jd_utc, f.frame_id"""
 
 

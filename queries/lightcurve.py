@@ -137,7 +137,8 @@ def nights_of(connection: Connection, source_id: int) -> tuple[int, int] | None:
     """First and last night on which a field of the source was observed; None when no accepted reference holds it."""
     query = sa.text(
         "SELECT min(f.night_id), max(f.night_id) FROM latest_reference r"
-        " JOIN best_slot b ON b.reference_id = r.reference_id JOIN frame f ON f.field_id = r.field_id WHERE b.source_id = :source_id"
+        " JOIN best_slot b ON b.reference_id = r.reference_id JOIN frame_field ff ON ff.field_id = r.field_id"
+        " JOIN frame f ON f.frame_id = ff.frame_id WHERE b.source_id = :source_id"
     )
     first, last = connection.execute(query, {"source_id": source_id}).one()
     return None if first is None else (int(first), int(last))

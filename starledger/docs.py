@@ -21,7 +21,8 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from db.flags import FLAG_TEXT, MASK_TEXT, Flag, Mask
 from db.tables import Base
-from db.views import VIEW_COLUMNS, VIEWS, create_views
+from db.view_declaration import View, ViewColumn
+from db.views import DEFINITIONS
 from reduction.pipeline.declaration import Step
 from reduction.pipeline.order import STEPS
 from starledger.cli.app import app
@@ -57,28 +58,6 @@ _AREAS = {
     "photometry": "Measurements",
     "lightcurves": "Magnitude fits and light curves",
     "pipeline": "Provenance",
-}
-
-_VIEW_TEXT = {
-    "light_curve": "Fitted magnitudes of each source in its best slot, against the latest reference of its field: the light curves.",
-    "light_curve_all": "The same columns, in every slot.",
-    "latest_reference": "The accepted reference that a field's magnitudes refer to now.",
-    "good_master": "Masters that are neither bad, superseded nor stale: those that may be used.",
-    "frame_master": "Which master of each kind serves a frame: a person's choice, else the rule. `master_id` is NULL where none is wanted.",
-    "frame_quality": "One row a frame: type, stars, sky, zero point, plate solution, fit, Moon, and why it failed where it did.",
-    "stale_product": "Tasks whose result rests on something that was superseded or marked bad, and their files.",
-    "flag_bit": "The bits of `measurement.flags` by name: see [flags](flags.md).",
-}
-
-#: Columns of views that are no table's, or in one view mean more than in the table that passes them on: unit and meaning.
-_VIEW_OWN = {
-    "frame_master.kind": ("", "bias, dark, flat or pattern"),
-    "failure": ("", "The step that failed on it, and the error's one line; NULL when none did"),
-    "is_choice": ("", "1 when a person chose it, 0 when the rule did"),
-    "scale": ("", "Factor that brings a dark to the frame's exposure time; else 1"),
-    "bit": ("", "Value of the bit"),
-    "name": ("", "Name of the bit"),
-    "meaning": ("", "What it says when set"),
 }
 
 
@@ -281,7 +260,7 @@ def schema_page() -> str:
     for area, title in _AREAS.items():
         tables = sorted(areas[area], key=lambda table: table.name)
         parts += [f"# {title}", *(_table_section(table) for table in tables)]
-    names = ", ".join(f"[{name}](#{name})" for name in _VIEW_TEXT)
+    names = ", ".join(f"[{name}](#{name})" for name in DEFINITIONS)
     return _page(
         "# Schema",
         "Columns of the key are **bold**. NULL means unknown; it is never -999 and never NaN. x and y are 0-based pixel centres; ra and "
@@ -297,61 +276,30 @@ def _type_name(column: sa.Column[Any]) -> str:
     return next(name for kind, name in _TYPES if isinstance(column.type, kind))
 
 
-def _meaning(column: sa.Column[Any]) -> str:
-    """The comment without the unit that ends it."""
-    unit = column.info["unit"]
-    return (column.comment or "").removesuffix(f" [{unit}]") if unit else column.comment or ""
-
-
 def _table_section(table: sa.Table) -> str:
     rows = []
     for column in table.columns:
         name = f"**{column.name}**" if column.primary_key else column.name
         target = next((key.column.table.name for key in column.foreign_keys), None)
         link = f" → [{target}](#{target})" if target else ""
-        rows.append([name, _type_name(column), column.info["unit"], "yes" if column.nullable else "", _plain(_meaning(column)) + link])
+        rows.append(
+            [name, _type_name(column), column.info["unit"], "yes" if column.nullable else "", _plain(column.info["meaning"]) + link]
+        )
     writers = ", ".join(f"[{step.name}](steps.md#{step.name})" for step in STEPS.values() if table in {t.__table__ for t in step.writes})
     made = f" Written by {writers}." if writers else ""
     return f"## {table.name}\n\n{table.comment}.{made}\n\n" + _table(("column", "type", "unit", "NULL", "meaning"), rows)
 
 
-def _view_sections() -> list[str]:
-    engine = sa.create_engine("sqlite://")
-    with engine.begin() as connection:
-        Base.metadata.create_all(connection)
-        create_views(connection)
-        columns = {name: [column["name"] for column in sa.inspect(connection).get_columns(name)] for name in VIEWS}
-    engine.dispose()
-    sections = []
-    for name in _VIEW_TEXT:
-        rows = [[column, unit, _plain(meaning)] for column, (unit, meaning) in _view_columns(name, columns[name]).items()]
-        told = _table(("column", "unit", "meaning"), rows) if name != "light_curve_all" else ""
-        sections.append(f"## {name}\n\n{_VIEW_TEXT[name]}\n\n{told}".strip())
-    return sections
+def _view_sections() -> Iterator[str]:
+    told: set[tuple[ViewColumn, ...]] = set()
+    for view in DEFINITIONS.values():
+        columns = "" if view.columns in told else f"\n\n{_view_columns(view)}"
+        told.add(view.columns)
+        yield f"## {view.name}\n\n{_plain(view.comment)}{columns}"
 
 
-def _view_columns(view: str, columns: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Unit and meaning of a view's columns: those of the table columns that it passes on."""
-    if set(columns) == set(VIEW_COLUMNS):
-        return {name: VIEW_COLUMNS[name] for name in columns}
-    text = VIEWS[view]
-    origins = {alias: origin for origin, alias in re.findall(r"\b(?:FROM|JOIN) (\w+) (\w+)", text)}
-    facts = {}
-    for name in columns:
-        found = [origins[alias] for alias in re.findall(rf"\b(\w+)\.{name}\b", text) if alias in origins]
-        source = next(
-            (Base.metadata.tables[t].c[name] for t in found if t in Base.metadata.tables and name in Base.metadata.tables[t].c), None
-        )
-        if f"{view}.{name}" in _VIEW_OWN:
-            facts[name] = _VIEW_OWN[f"{view}.{name}"]
-        elif source is not None:
-            facts[name] = (source.info["unit"], _meaning(source).replace("Surrogate", source.table.name))
-        elif name in _VIEW_OWN:
-            facts[name] = _VIEW_OWN[name]
-        else:
-            behind = next(t for t in found if t in VIEWS and t != view)
-            facts[name] = _view_columns(behind, [name])[name]
-    return facts
+def _view_columns(view: View) -> str:
+    return _table(("column", "unit", "meaning"), [[column.name, column.unit, _plain(column.comment)] for column in view.columns])
 
 
 # Flags

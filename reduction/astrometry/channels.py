@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
-from db.tables import Frame
+from db.tables import Classification, Frame
 from reduction.pipeline.declaration import Context
 from reduction.pipeline.inputs import Found, InputTask, LookedUp
 from reduction.pipeline.plans import done_tasks
@@ -30,7 +30,8 @@ class OtherChannels(LookedUp):
         """The detections of the exposure's other frames."""
         done = done_tasks(context.session, self.step)
         exposures: dict[int, list[tuple[int, InputTask]]] = {}
-        query = sa.select(Frame.exposure_id, Frame.frame_id).where(self.frames(), Frame.type == "object").order_by(Frame.frame_id)
+        query = sa.select(Frame.exposure_id, Frame.frame_id).join(Classification, Classification.frame_id == Frame.frame_id)
+        query = query.where(self.frames(), Classification.type == "object").order_by(Frame.frame_id)
         for exposure_id, frame_id in context.session.execute(query):
             if (task := done.get(str(frame_id))) is not None:
                 exposures.setdefault(exposure_id, []).append((frame_id, InputTask(task.task_id, task.input_hash, "channel")))

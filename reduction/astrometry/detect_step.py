@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from db.errors import FrameUnusable
-from db.tables import Detection, Frame
+from db.tables import Detection, DetectionSummary
 from reduction.astrometry.kernels.detection import extract as extract_stars
 from reduction.astrometry.kernels.trailing import trailing
 from reduction.calibration.calibrated import calibrated_planes
@@ -31,7 +31,7 @@ class DetectParameters:
     inputs=(Own("calibrate"),),
     version=2,
     parameters=DetectParameters,
-    writes=(Detection, Frame),
+    writes=(Detection, DetectionSummary),
 )
 def detect(context: Context, unit: Unit[None], p: DetectParameters) -> Output:
     """Detect stars and measure their positions and shapes."""
@@ -68,5 +68,6 @@ def detect(context: Context, unit: Unit[None], p: DetectParameters) -> Output:
         "flags": found.flags,
     }
     # Of a frame with few stars or none, step solve says what is the matter: it knows the frames alike.
-    frame = {"fwhm": float(np.median(widths)) if widths.size else None, "n_detection": len(found)}
-    return Output(rows=[Rows(Detection, columns, replace=place)], frame=frame)
+    fwhm = float(np.median(widths)) if widths.size else None
+    summary = {"frame_id": unit.frame_id, "fwhm": fwhm, "n_detection": len(found)}
+    return Output(rows=[Rows(Detection, columns, replace=place), Rows(DetectionSummary, summary, upsert=True)])

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
-from db.tables import Detection, Frame
+from db.tables import Detection, DetectionSummary, Frame
 from reduction.astrometry.kernels.detection import Detections
 
-__all__ = ["detections_of", "stars_of"]
+__all__ = ["detections_of", "fwhm_of", "stars_of"]
 
 
 def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -36,3 +36,9 @@ def stars_of(session: Session, frame: Frame) -> Detections:
     with np.errstate(divide="ignore", invalid="ignore"):
         columns["snr"] = columns["flux"] / columns["flux_err"]
     return Detections(**{field.name: columns[field.name] for field in fields(Detections)})
+
+
+def fwhm_of(session: Session, frame_id: int) -> float | None:
+    """Median full width at half maximum (pixel) of a frame's stars; None where it is not known."""
+    summary = session.get(DetectionSummary, frame_id)
+    return None if summary is None else summary.fwhm

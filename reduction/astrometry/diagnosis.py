@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, FrameUnusable
-from db.tables import Detection, Frame
+from db.tables import Classification, Detection, Frame, FrameBackground
 from reduction.astrometry.kernels.detection import Detections
 from reduction.astrometry.kernels.failure_causes import STAR_SNR, FrameFacts, diagnose
 from reduction.calibration.calibrated import calibrated_planes
@@ -75,16 +75,22 @@ def _usual(session: Session, frame: Frame) -> tuple[float, float]:
     """Medians of the number of stars and of the sky (ADU) of other frames of the night, set-up, channel and exposure time; NaN for none."""
     like = (
         *(Frame.night_id == frame.night_id, Frame.setup_id == frame.setup_id, Frame.channel == frame.channel),
-        *(Frame.exptime == frame.exptime, Frame.type == "object", Frame.frame_id != frame.frame_id),
+        *(Frame.exptime == frame.exptime, Classification.type == "object", Frame.frame_id != frame.frame_id),
     )
     counts = (
         sa.select(sa.func.count())
         .select_from(Detection)
         .join(Frame, sa.and_(Frame.frame_id == Detection.frame_id, Frame.night_id == Detection.night_id))
+        .join(Classification, Classification.frame_id == Frame.frame_id)
         .where(*like, Detection.flux > STAR_SNR * Detection.flux_err, Detection.fwhm.is_not(None))
         .group_by(Detection.frame_id)
     )
-    skies = sa.select(Frame.sky_level).where(*like, Frame.sky_level.is_not(None))
+    skies = (
+        sa.select(FrameBackground.level)
+        .join(Frame, Frame.frame_id == FrameBackground.frame_id)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(*like)
+    )
     medians = [np.array(session.execute(query).scalars().all(), dtype=float) for query in (counts, skies)]
     stars, sky = (float(np.median(values)) if values.size else float("nan") for values in medians)
     return stars, sky

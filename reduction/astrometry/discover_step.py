@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from db.tables import Field, FirstSolution, Frame, Source
+from db.tables import Classification, Field, FirstSolution, Frame, FrameField, Source
 from reduction.astrometry.detections import detections_of
 from reduction.astrometry.kernels.clustering import cluster_detections, match_sky
 from reduction.astrometry.solutions import first_solution
@@ -41,10 +41,16 @@ def _plan(context: Context, _: DiscoverParameters) -> list[Unit[None]]:
     """Each field, made from the solutions of all its frames."""
     session = context.session
     solved = done_tasks(session, "solve")
-    query = sa.select(Frame.field_id, Frame.frame_id).where(Frame.field_id.is_not(None), Frame.type == "object")
+    query = (
+        sa.select(FrameField.field_id, FrameField.frame_id)
+        .join(Frame, Frame.frame_id == FrameField.frame_id)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(Classification.type == "object")
+        .order_by(FrameField.field_id, Frame.jd_utc)
+    )
     inputs: dict[int, list[InputTask]] = {}
-    for field_id, frame_id in session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
-        if field_id is not None and (task := solved.get(str(frame_id))) is not None:
+    for field_id, frame_id in session.execute(query):
+        if (task := solved.get(str(frame_id))) is not None:
             inputs.setdefault(field_id, []).append(task)
     return [Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks)) for field_id, tasks in inputs.items()]
 
@@ -61,11 +67,17 @@ def discover(context: Context, unit: Unit[None], p: DiscoverParameters) -> Outpu
     session = context.session
     field = session.get_one(Field, int(unit.key))
     scale = session.execute(
-        sa.select(FirstSolution.pixel_scale).join(Frame, Frame.frame_id == FirstSolution.frame_id).where(Frame.field_id == field.field_id)
+        sa.select(FirstSolution.pixel_scale)
+        .join(FrameField, FrameField.frame_id == FirstSolution.frame_id)
+        .where(FrameField.field_id == field.field_id)
     ).scalars()
     arcsec = float(np.median(np.array(scale.all())))
     frames = session.execute(
-        sa.select(Frame).where(Frame.field_id == field.field_id, Frame.type == "object").order_by(Frame.jd_utc, Frame.frame_id)
+        sa.select(Frame)
+        .join(FrameField, FrameField.frame_id == Frame.frame_id)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(FrameField.field_id == field.field_id, Classification.type == "object")
+        .order_by(Frame.jd_utc, Frame.frame_id)
     ).scalars().all()  # fmt: skip
     epoch = julian_year(float(np.median([frame.jd_utc for frame in frames])))
     known = sources_near(session, field.ra, field.dec, 3.0 * field.radius, epoch)

@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from db.errors import AlgorithmFailed
-from db.tables import Distortion, FirstSolution, Frame
+from db.tables import Classification, Distortion, FirstSolution, Frame
 from reduction.astrometry.kernels.distortion import fit_distortion
 from reduction.astrometry.solutions import first_solution
 from reduction.astrometry.standards import BRIGHTEST, standards
@@ -33,7 +33,8 @@ def _plan(context: Context, p: DistortionParameters) -> list[Unit[tuple[int, ...
     """Each night of a set-up and channel with enough solved frames: the first 4, 8, 16 ... so that a frame more changes nothing yet."""
     session = context.session
     solved = done_tasks(session, "solve")
-    query = sa.select(Frame.setup_id, Frame.channel, Frame.night_id, Frame.frame_id).where(Frame.type == "object")
+    query = sa.select(Frame.setup_id, Frame.channel, Frame.night_id, Frame.frame_id)
+    query = query.join(Classification, Classification.frame_id == Frame.frame_id).where(Classification.type == "object")
     nights: dict[str, list[tuple[int, InputTask]]] = {}
     for row in session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)):
         if (task := solved.get(str(row.frame_id))) is not None:

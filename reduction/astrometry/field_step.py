@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.keys import next_id
-from db.tables import Field, FirstSolution, Frame
+from db.tables import Field, FirstSolution, Frame, FrameField
 from reduction.astrometry.kernels.footprint import overlap_fraction
 from reduction.astrometry.kernels.wcs import unit_vectors
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
@@ -40,7 +40,7 @@ class _Known:
     "field",
     inputs=(Own("solve"),),
     parameters=FieldParameters,
-    writes=(Field, Frame),
+    writes=(Field, FrameField),
     together=True,
 )
 def field(context: Context, units: Sequence[Unit[None]], p: FieldParameters) -> dict[str, Output]:
@@ -51,11 +51,12 @@ def field(context: Context, units: Sequence[Unit[None]], p: FieldParameters) -> 
     outputs: dict[str, Output] = {}
     query = sa.select(Frame, FirstSolution).join(FirstSolution, FirstSolution.frame_id == Frame.frame_id)
     wanted = {unit.frame_id for unit in units}
+    before = {row.frame_id: row.field_id for row in session.execute(sa.select(FrameField.frame_id, FrameField.field_id))}
     found = {frame.frame_id: (frame, wcs) for frame, wcs in session.execute(query) if frame.frame_id in wanted}
     for unit in units:
         frame, wcs = found[int(unit.key)]
         corners = json.loads(wcs.corners)
-        match = _best(known, frame, corners, p.overlap)
+        match = _best(known, frame, before.get(frame.frame_id), corners, p.overlap)
         rows = []
         if match is None:
             match = _Known(fresh, frame.instrument_id, frame.passband_id, corners)
@@ -71,7 +72,8 @@ def field(context: Context, units: Sequence[Unit[None]], p: FieldParameters) -> 
                 "corners": wcs.corners,
             }
             rows.append(Rows(Field, columns, upsert=True))
-        outputs[unit.key] = Output(rows=rows, frame={"field_id": match.field_id, **_place(frame, wcs)})
+        place = {"frame_id": frame.frame_id, "field_id": match.field_id, **_place(frame, wcs)}
+        outputs[unit.key] = Output(rows=[*rows, Rows(FrameField, place, upsert=True)])
     return outputs
 
 
@@ -80,12 +82,12 @@ def _known_fields(session: Session) -> list[_Known]:
     return [_Known(row.field_id, row.instrument_id, row.passband_id, json.loads(row.corners)) for row in session.execute(query)]
 
 
-def _best(known: list[_Known], frame: Frame, corners: list[list[float]], least: float) -> _Known | None:
+def _best(known: list[_Known], frame: Frame, before: int | None, corners: list[list[float]], least: float) -> _Known | None:
     """The frame's field so far, where it still overlaps enough, else the one that overlaps most."""
     mine = [f for f in known if (f.instrument_id, f.passband_id) == (frame.instrument_id, frame.passband_id)]
     common = {f.field_id: overlap_fraction(np.array(corners), np.array(f.corners)) for f in mine}
-    if frame.field_id is not None and common.get(frame.field_id, 0.0) >= least:
-        return next(f for f in mine if f.field_id == frame.field_id)
+    if before is not None and common.get(before, 0.0) >= least:
+        return next(f for f in mine if f.field_id == before)
     best = max(mine, key=lambda f: (common[f.field_id], -f.field_id), default=None)
     return best if best is not None and common[best.field_id] >= least else None
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, FrameUnusable
-from db.tables import Exposure, FirstSolution, Frame
+from db.tables import Classification, DetectionSummary, Exposure, FirstSolution, Frame
 from reduction.astrometry.blind import DEFAULT_INDEX_DIR
 from reduction.astrometry.channels import OtherChannels
 from reduction.astrometry.detections import detections_of, stars_of
@@ -73,8 +73,14 @@ def solve(context: Context, unit: Unit[None], p: SolveParameters) -> Output:
 
 def _lead(session: Session, frame: Frame) -> Frame:
     """Of the channels of an exposure the one with most stars: it is solved, and the others follow."""
-    query = sa.select(Frame).where(Frame.exposure_id == frame.exposure_id, Frame.type == "object", Frame.n_detection.is_not(None))
-    found = session.execute(query.order_by(Frame.n_detection.desc(), Frame.frame_id).limit(1)).scalar()
+    query = (
+        sa.select(Frame)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .join(DetectionSummary, DetectionSummary.frame_id == Frame.frame_id)
+        .where(Frame.exposure_id == frame.exposure_id, Classification.type == "object")
+        .order_by(DetectionSummary.n_detection.desc(), Frame.frame_id)
+    )
+    found = session.execute(query.limit(1)).scalar()
     return found or frame
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.flags import Mask
-from db.tables import Exposure, Frame
+from db.tables import Classification, Exposure, Frame
 from reduction.calibration.calibrated import zero_level
 from reduction.calibration.detectors import detector_of
 from reduction.calibration.frame_sets import INPUTS, WRITES, MasterUnit, frame_sets, master_output, pixels_of, require_enough, set_units
@@ -19,6 +19,7 @@ from reduction.calibration.kernels.master_frames import hot_pixels, image_statis
 from reduction.calibration.kernels.stack import MasterImage, stack_bands
 from reduction.calibration.master_choice import Masters
 from reduction.files.scratch import Scratch
+from reduction.frames.types import type_of
 from reduction.pipeline.declaration import Context, Kind, Output, Unit, parameter, step
 from reduction.pipeline.inputs import Earlier
 
@@ -59,7 +60,8 @@ def _by_exptime_and_warmth(session: Session, p: DarkParameters) -> Callable[[Fra
     query = (
         sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.exptime, Exposure.ccd_temperature)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .where(Frame.type == "dark", Exposure.ccd_temperature.is_not(None))
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(Classification.type == "dark", Exposure.ccd_temperature.is_not(None))
         .order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.exptime, Exposure.ccd_temperature, Frame.frame_id)
     )
     group: dict[int, str] = {}
@@ -135,7 +137,7 @@ def _stack(context: Context, unit: Unit[MasterUnit], p: BiasParameters) -> tuple
 def _zero(context: Context, unit: Unit[MasterUnit], first: Frame) -> float:
     """The level that is still in darks without a bias, ADU: it makes no photon noise."""
     masters = {kind: chosen.master_id for kind, chosen in unit.payload.masters.items()}
-    return zero_level(context, first, masters) if first.type == "dark" else 0.0
+    return zero_level(context, first, masters) if type_of(context.session, first.frame_id) == "dark" else 0.0
 
 
 _Band = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
@@ -160,6 +162,6 @@ def _noise_model(context: Context, first: Frame) -> dict[str, float]:
     gain_known = not detector.gain_source.startswith("assumed")
     if detector.read_noise_source == "bias frames" or (detector.read_noise_source == "given" and gain_known):
         model["noise"] = detector.read_noise / detector.gain
-        if first.type == "dark" and gain_known:
+        if gain_known and type_of(context.session, first.frame_id) == "dark":
             model["photon_noise"] = 1.0 / detector.gain
     return model

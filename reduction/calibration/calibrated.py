@@ -19,6 +19,7 @@ from reduction.calibration.kernels.cosmic_rays import cosmic_rays
 from reduction.calibration.master_choice import master_plane, zero_is_gone
 from reduction.calibration.raw_frame import raw_frame
 from reduction.files.product import read_calibrated
+from reduction.frames.types import type_of
 from reduction.pipeline.declaration import Context
 
 __all__ = ["MasterPlanes", "calibrated_pixels", "calibrated_planes", "object_pixels", "zero_level"]
@@ -94,7 +95,7 @@ def calibrated_pixels(
         dark_bias_variance=other.variance if other is not None else None,
         dark_has_zero=carries_zero,
     )
-    if frame.type in ("bias", "dark") and bias is None:
+    if bias is None and type_of(context.session, frame.frame_id) in ("bias", "dark"):
         # What light there is, and its noise, count from the zero level; the frame keeps the level, since it is what it shows.
         plane.value[(plane.mask & np.uint8(int(Mask.NO_DATA))) == 0] += np.float32(zero_level(context, frame, masters))
     return plane

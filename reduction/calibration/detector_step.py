@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from db.errors import AlgorithmFailed, FrameUnusable
-from db.tables import Detector, Exposure, Frame
+from db.tables import Classification, Detector, Exposure, Frame
 from reduction.calibration.kernels.detector import (
     PhotonTransfer,
     brightest,
@@ -59,12 +59,12 @@ class _Sources:
 def _plan(context: Context, _: DetectorParameters) -> list[Unit[_Sources]]:
     """Each set-up, channel and night. Its bias frames and flats are inputs; object frames that come later do not change it."""
     sorts = done_tasks(context.session, "classify")
-    columns = (Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.type)
+    columns = (Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Classification.type)
     facts = (Exposure.gain, Exposure.read_noise, Exposure.saturation, Exposure.black_level)
     query = (
         sa.select(*columns, *facts)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .where(Frame.type.is_not(None))
+        .join(Classification, Classification.frame_id == Frame.frame_id)
         .order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.jd_utc, Frame.frame_id)
     )
     flats: dict[_Where, list[InputTask]] = {}
@@ -143,24 +143,26 @@ def _doubt(gain: float | None, transfer: PhotonTransfer, source: str) -> str | N
     )
 
 
-_Frames = list[tuple[Frame, Exposure]]
+#: Frames with their exposures and types.
+_Frames = list[tuple[Frame, Exposure, str]]
 
 
 def _frames(context: Context, where: _Where, bias_night: int) -> _Frames:
     """The night's frames, and another night's bias frames where it has none of its own."""
     setup_id, channel, night_id = where
-    mine = sa.or_(Frame.night_id == night_id, sa.and_(Frame.night_id == bias_night, Frame.type == "bias"))
-    query = sa.select(Frame, Exposure).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    mine = sa.or_(Frame.night_id == night_id, sa.and_(Frame.night_id == bias_night, Classification.type == "bias"))
+    query = sa.select(Frame, Exposure, Classification.type).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    query = query.join(Classification, Classification.frame_id == Frame.frame_id)
     query = query.where(Frame.setup_id == setup_id, Frame.channel == channel, mine)
-    return list(context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id)))
+    return [(frame, exposure, kind) for frame, exposure, kind in context.session.execute(query.order_by(Frame.jd_utc, Frame.frame_id))]
 
 
 def _of(frames: _Frames, kind: str) -> list[Frame]:
-    return [frame for frame, _ in frames if frame.type == kind]
+    return [frame for frame, _, its_kind in frames if its_kind == kind]
 
 
 def _given(frames: _Frames, fact: str) -> float | None:
-    values = [getattr(exposure, fact) for _, exposure in frames if getattr(exposure, fact) is not None]
+    values = [getattr(exposure, fact) for _, exposure, _ in frames if getattr(exposure, fact) is not None]
     return float(np.median(values)) if values else None
 
 
@@ -171,7 +173,7 @@ def _read(context: Context, frames: _Frames, pairs: int) -> dict[int, RawFrame]:
     starts = np.unique(np.linspace(0, max(len(objects) - 2, 0), pairs).round().astype(int)).tolist()
     wanted += sorted({objects[k].frame_id for start in starts for k in (start, start + 1) if k < len(objects)})
     kept = {}
-    for frame_id in wanted or [frame.frame_id for frame, _ in frames[:1]]:
+    for frame_id in wanted or [frame.frame_id for frame, *_ in frames[:1]]:
         try:
             kept[frame_id] = raw_frame(context, frame_id, None)
         except FrameUnusable:
@@ -237,12 +239,12 @@ def _dark_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float:
 
 def _zero(frames: _Frames, kept: dict[int, RawFrame], transfer: PhotonTransfer) -> dict[str, object]:
     """The level without light: overscan, bias frames, where photon noise vanishes, or the darkest pixels."""
-    if any(exposure.overscan is not None for _, exposure in frames):
+    if any(exposure.overscan is not None for _, exposure, _ in frames):
         return {"zero_level": 0.0, "zero_level_source": "overscan"}
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
     if biases:
         return {"zero_level": float(np.mean([bias.mean(dtype=float) for bias in biases])), "zero_level_source": "bias frames"}
-    if any("bias" in exposure.calibration_state.split() for _, exposure in frames):
+    if any("bias" in exposure.calibration_state.split() for _, exposure, _ in frames):
         return {"zero_level": 0.0, "zero_level_source": "taken off by the observatory"}
     black = _given(frames, "black_level")
     if black is not None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from db.flags import Mask
 from db.keys import next_id
-from db.tables import CalibratedFrame, Exposure, Frame, FrameBackground, Master, Product
+from db.tables import CalibratedFrame, Classification, Exposure, Frame, FrameBackground, Master, Product
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.kernels.fixed_pattern import FixedPattern
 from reduction.calibration.kernels.fixed_pattern import fixed_pattern as measure_pattern
@@ -50,7 +50,8 @@ def _plan(context: Context, p: FixedPatternParameters) -> list[Unit[tuple[int, .
         sa.select(Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Frame.exptime)
         .join(CalibratedFrame, CalibratedFrame.frame_id == Frame.frame_id)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .where(Frame.type == "object", CalibratedFrame.dark_master_id.is_(None), Exposure.calibration_state.not_like("%dark%"))
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(Classification.type == "object", CalibratedFrame.dark_master_id.is_(None), Exposure.calibration_state.not_like("%dark%"))
         .order_by(Frame.jd_utc, Frame.frame_id)
     )
     groups: dict[str, list[tuple[int, int]]] = {}
@@ -84,6 +85,7 @@ def fixed_pattern(context: Context, unit: Unit[tuple[int, ...]], p: FixedPattern
     frames = [session.get_one(Frame, frame_id) for frame_id in unit.payload]
     ny, nx = frames[0].ny, frames[0].nx
     band = max(1, min(ny, _CUBE_BYTES // (5 * nx * len(frames))))
+    noise = float(np.median([session.get_one(FrameBackground, frame.frame_id).noise or 1.0 for frame in frames]))
     parts = []
     for first in range(0, ny, band):
         rows = slice(first, min(first + band, ny))
@@ -91,7 +93,6 @@ def fixed_pattern(context: Context, unit: Unit[tuple[int, ...]], p: FixedPattern
         excluded = np.empty(residual.shape, dtype=bool)
         for k, (data, bad) in enumerate(_residuals(context, frames)):
             residual[k], excluded[k] = data[rows], bad[rows]
-        noise = float(np.median([frame.sky_noise or 1.0 for frame in frames]))
         parts.append(measure_pattern(residual, excluded, clip=p.clip, noise=noise))
     found = FixedPattern(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "error", "count")))
     correction = found.correction(p.significance)

@@ -27,6 +27,7 @@ from reduction.calibration.kernels.flat import (
 from reduction.calibration.kernels.flat_selection import flat_reasons, flat_statistics
 from reduction.calibration.kernels.master_frames import robust_mean
 from reduction.files.scratch import Scratch
+from reduction.frames.types import type_of
 from reduction.pipeline.declaration import Context, Unit, parameter
 
 __all__ = ["FlatSet", "LargeScaleFlatParameters", "flat_set"]
@@ -111,7 +112,7 @@ def flat_set(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlatParamete
     times = [frame.jd_utc for frame in frames]
     for place, reason in zip(found.places, flat_reasons(statistics, time=times, exptime=found.exptimes, **limits), strict=True):
         reasons[place] = reason
-    sky = bool(frames) and frames[0].type == "object"
+    sky = bool(frames) and type_of(context.session, frames[0].frame_id) == "object"
     _mask_stars(found, [n for n, place in enumerate(found.places) if not reasons[place]], p, sky=sky)
     return found
 

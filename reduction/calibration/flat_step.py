@@ -33,6 +33,7 @@ from reduction.calibration.kernels.stack import MasterImage, stack_bands
 from reduction.calibration.master_choice import Masters
 from reduction.files.product import read_image
 from reduction.files.scratch import Scratch
+from reduction.frames.types import type_of
 from reduction.pipeline.declaration import Context, InputTask, Kind, Output, Unit, parameter, step
 from reduction.pipeline.inputs import Members
 
@@ -68,7 +69,7 @@ def _sets(context: Context, p: LargeScaleFlatParameters) -> list[FrameSet]:
         return flats
     own = {each.key for each in flats}
     sky = frame_sets(context.session, "object", p.min_frames, lambda frame: (frame.passband_id,))
-    return flats + [FrameSet(f"sky/{each.key}", each.frames) for each in sky if each.key not in own]
+    return flats + [FrameSet(f"sky/{each.key}", each.type, each.frames) for each in sky if each.key not in own]
 
 
 def _largescale_plan(context: Context, p: LargeScaleFlatParameters) -> list[Unit[MasterUnit]]:
@@ -128,7 +129,7 @@ def large_scale_flat(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlat
         kept = require_enough(unit, reasons, p.min_frames)
     shape = stack_shapes([found.shapes[found.places.index(place)] for place in kept], p.block, sigma=p.clip)
     master = MasterImage(shape.value, shape.variance, np.zeros(shape.value.shape, np.uint8), shape.count)
-    columns = {"from_sky": int(first.type == "object"), "warning": "; ".join(found.warnings) or None}
+    columns = {"from_sky": int(type_of(context.session, first.frame_id) == "object"), "warning": "; ".join(found.warnings) or None}
     return master_output(context, unit, "largescale", master, reasons, columns, p.valid_days, {"BLOCK": p.block})
 
 
@@ -159,7 +160,7 @@ def flat(context: Context, unit: Unit[MasterUnit], p: FlatParameters) -> Output:
         found.warnings.append(f"a pixel's response is known to {_typical_error(master):.1%} only: this is the large-scale flat alone")
         master = _smooth(master, shape)
     columns = {
-        "from_sky": int(first.type == "object"),
+        "from_sky": int(type_of(context.session, first.frame_id) == "object"),
         "warning": "; ".join(_doubts(unit, found, master, len(kept), first.exptime)) or None,
     }
     return master_output(context, unit, "flat", master, reasons, columns, p.valid_days)

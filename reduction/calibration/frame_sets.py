@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from db.errors import AlgorithmFailed, FrameUnusable
 from db.flags import Mask
 from db.keys import next_id
-from db.tables import Annotation, Exposure, Frame, Master, MasterChoice, MasterFrame
+from db.tables import Annotation, Classification, Exposure, Frame, Master, MasterChoice, MasterFrame
 from reduction.calibration.calibrated import MasterPlanes, calibrated_pixels
 from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.kernels.stack import MasterImage
@@ -72,6 +72,7 @@ class FrameSet:
     """Frames that make one master, in order of time."""
 
     key: str
+    type: str
     frames: tuple[Frame, ...]
 
     @property
@@ -79,7 +80,7 @@ class FrameSet:
         """What it is, for people."""
         first = self.frames[0]
         channel = "" if first.channel == "mono" else f", {first.channel}"
-        return f"{first.type} of night {first.night_id}, {len(self.frames)} frames{channel}"
+        return f"{self.type} of night {first.night_id}, {len(self.frames)} frames{channel}"
 
 
 def frame_sets(session: Session, kind: str, min_frames: int, by: Callable[[Frame], tuple[object, ...]]) -> list[FrameSet]:
@@ -88,7 +89,7 @@ def frame_sets(session: Session, kind: str, min_frames: int, by: Callable[[Frame
     Frames that somebody else has corrected show a master's work no more: bias frames and darks with the zero level off, flats flattened.
     """
     query = sa.select(Frame, Exposure.calibration_state).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-    query = query.where(Frame.type == kind, not_masked())
+    query = query.join(Classification, Classification.frame_id == Frame.frame_id).where(Classification.type == kind, not_masked())
     groups: dict[str, list[Frame]] = {}
     for frame, state in session.execute(query.order_by(Frame.setup_id, Frame.channel, Frame.night_id, Frame.jd_utc, Frame.frame_id)):
         done = state.split()
@@ -96,7 +97,7 @@ def frame_sets(session: Session, kind: str, min_frames: int, by: Callable[[Frame
             continue
         key = "/".join(str(part) for part in (frame.setup_id, frame.channel, frame.night_id, *by(frame)))
         groups.setdefault(key, []).append(frame)
-    return [FrameSet(key, tuple(frames)) for key, frames in groups.items() if len(frames) >= min_frames]
+    return [FrameSet(key, kind, tuple(frames)) for key, frames in groups.items() if len(frames) >= min_frames]
 
 
 def set_units(

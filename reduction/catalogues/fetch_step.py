@@ -18,6 +18,8 @@ from db.keys import next_id, now
 from db.tables import (
     Catalogue,
     CatalogueCoverage,
+    Classification,
+    DetectionSummary,
     Exposure,
     FirstSolution,
     Frame,
@@ -152,13 +154,15 @@ def _circles_of_frames(session: Session, p: FetchParameters) -> list[_Circle]:
     """Where object frames lie, by their solutions, else by their headers, and how deep each night's frames of an instrument go."""
     query = (
         sa.select(
-            *(Frame.instrument_id, Frame.night_id, Frame.nx, Frame.ny, Frame.raw_step, Frame.n_detection),
+            *(Frame.instrument_id, Frame.night_id, Frame.nx, Frame.ny, Frame.raw_step, DetectionSummary.n_detection),
             *(Exposure.pointing_ra, Exposure.pointing_dec, Exposure.pixel_scale.label("header_scale")),
             *(FirstSolution.ra, FirstSolution.dec, FirstSolution.radius, FirstSolution.pixel_scale),
         )
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .join(DetectionSummary, DetectionSummary.frame_id == Frame.frame_id)
         .outerjoin(FirstSolution, FirstSolution.frame_id == Frame.frame_id)
-        .where(Frame.type == "object", Frame.n_detection.is_not(None))
+        .where(Classification.type == "object")
     )
     places: dict[tuple[int, int], set[tuple[float, float, float]]] = {}
     depths: dict[tuple[int, int], list[float]] = {}

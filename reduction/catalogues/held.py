@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
-from db.tables import Catalogue, CatalogueCoverage, Exposure, Frame, Task
+from db.tables import Catalogue, CatalogueCoverage, Classification, Exposure, Frame, Task
 from reduction.catalogues.kernels.identifiers import unit_vectors
 from reduction.catalogues.kernels.sky_ranges import circle_ranges, union
 from reduction.pipeline.declaration import Context
@@ -94,7 +94,8 @@ class CoveringCatalogues(LookedUp):
         columns = (Frame.frame_id, Frame.nx, Frame.ny, Frame.raw_step)
         query = sa.select(*columns, Exposure.pointing_ra, Exposure.pointing_dec, Exposure.pixel_scale).join(Exposure)
         found = {}
-        for row in context.session.execute(query.where(Frame.type == "object")):
+        query = query.join(Classification, Classification.frame_id == Frame.frame_id).where(Classification.type == "object")
+        for row in context.session.execute(query):
             if frames is None or row.frame_id in frames:
                 diagonal = float(np.hypot(row.nx, row.ny)) * row.raw_step * (row.pixel_scale or 0.0) / 3600
                 found[row.frame_id] = Found(held.tasks(row.pointing_ra, row.pointing_dec, diagonal + _AROUND))

@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.tables import Exposure, ExposureStatistics, Frame, TypeCorrection
+from db.tables import Classification, Exposure, ExposureStatistics, Frame, TypeCorrection
 from reduction.frames.corrections import Correction, Corrections, corrections
 from reduction.frames.evidence import read_evidence
-from reduction.frames.kernels.classification import Classification, FrameStatistics, HeaderEvidence, classify_set
-from reduction.pipeline.declaration import Context, Output, Unit, canonical, step
+from reduction.frames.kernels.classification import Classification as Found
+from reduction.frames.kernels.classification import FrameStatistics, HeaderEvidence, classify_set
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import OfFile
 
 __all__ = ["ClassifyParameters", "classify"]
@@ -31,7 +32,7 @@ class ClassifyParameters:
     types=None,
     version=2,
     parameters=ClassifyParameters,
-    writes=(Frame,),
+    writes=(Classification,),
     together=True,
 )
 def classify(context: Context, units: Sequence[Unit[None]], _: ClassifyParameters) -> dict[str, Output]:
@@ -48,11 +49,14 @@ def classify(context: Context, units: Sequence[Unit[None]], _: ClassifyParameter
 
 
 def _frames(session: Session) -> dict[int, Any]:
-    query = sa.select(Frame.frame_id, Frame.exposure_id, Frame.type)
+    """Every frame, with the type that it had so far."""
+    query = sa.select(Frame.frame_id, Frame.exposure_id, Classification.type).outerjoin(
+        Classification, Classification.frame_id == Frame.frame_id
+    )
     return {row.frame_id: row for row in session.execute(query)}
 
 
-def _classify(session: Session, wanted: set[int]) -> dict[int, Classification]:
+def _classify(session: Session, wanted: set[int]) -> dict[int, Found]:
     """Types of exposures, each judged among those of its set-up and night."""
     query = (
         sa.select(Frame.exposure_id, Frame.setup_id, Frame.night_id, Frame.exptime, Frame.sun_altitude)
@@ -65,7 +69,7 @@ def _classify(session: Session, wanted: set[int]) -> dict[int, Classification]:
     sets: dict[tuple[int, int], list[Any]] = {}
     for row in session.execute(query):
         sets.setdefault((row.setup_id, row.night_id), []).append(row)
-    found: dict[int, Classification] = {}
+    found: dict[int, Found] = {}
     for (setup_id, night_id), rows in sets.items():
         if wanted.isdisjoint(row.exposure_id for row in rows):
             continue
@@ -81,18 +85,19 @@ def _evidence(rows: list[Any]) -> list[tuple[FrameStatistics, HeaderEvidence]]:
     return [read_evidence(row.statistics, row.exptime, row.calibration_state, row.sun_altitude) for row in rows]
 
 
-def _output(frame: Any, found: Classification, word: Correction | None) -> Output:
+def _output(frame: Any, found: Found, word: Correction | None) -> Output:
     kind, reason, confidence = found.kind, found.reason, found.confidence
     if word is not None:
         kind, confidence = word.type, 1.0
         reason = f"{word.author} says so: {word.reason} (pixels and header: {found.kind}, {found.reason})"
-    columns = {
+    row = {
+        "frame_id": frame.frame_id,
         "type": kind,
-        "type_reason": reason,
-        "type_confidence": confidence,
-        "type_evidence": canonical(found.evidence),
-        "type_disagrees": int(found.disagrees),
+        "reason": reason,
+        "confidence": confidence,
+        "evidence": canonical(found.evidence),
+        "disagrees": int(found.disagrees),
     }
     remark = f"the header says otherwise: {reason}" if found.disagrees and word is None else None
     # Light curves hold no points of what turned out not to show stars.
-    return Output(frame=columns, remark=remark, retire=frame.type == "object" and kind != "object")
+    return Output(rows=[Rows(Classification, row, upsert=True)], remark=remark, retire=frame.type == "object" and kind != "object")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
 from db.sky import cone
-from db.tables import Field, FirstSolution, Frame, Source, SourceMagnitude, SourceNeighbour
+from db.tables import DetectionSummary, Field, FirstSolution, FrameField, Source, SourceMagnitude, SourceNeighbour
 from reduction.catalogues.kernels.colours import BANDS, assumed_colour, colours_of, combine, main_column
 from reduction.catalogues.kernels.identifiers import unit_vectors
 from reduction.photometry.kernels.crowding import close_pairs
@@ -204,9 +204,10 @@ def _fit(before: FloatArray, values: Mapping[str, FloatArray]) -> _Fit:
 def _fwhm(session: Session, field: Field) -> float:
     """Median FWHM of a field's frames, arcsec; 0 when none was measured."""
     query = (
-        sa.select(Frame.fwhm * FirstSolution.pixel_scale)
-        .join(FirstSolution, FirstSolution.frame_id == Frame.frame_id)
-        .where(Frame.field_id == field.field_id, Frame.fwhm.is_not(None))
+        sa.select(DetectionSummary.fwhm * FirstSolution.pixel_scale)
+        .join(FrameField, FrameField.frame_id == DetectionSummary.frame_id)
+        .join(FirstSolution, FirstSolution.frame_id == FrameField.frame_id)
+        .where(FrameField.field_id == field.field_id, DetectionSummary.fwhm.is_not(None))
     )
     found = session.execute(query).scalars().all()
     return float(np.median(np.array(found))) if found else 0.0

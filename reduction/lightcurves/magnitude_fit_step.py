@@ -20,7 +20,12 @@ from db.keys import next_id, now
 from db.tables import (
     Annotation,
     BestSlot,
+    Classification,
+    DetectionSummary,
     Frame,
+    FrameBackground,
+    FrameField,
+    FramePhotometry,
     MagfitReference,
     MagfitSolution,
     PhotometrySlot,
@@ -61,10 +66,25 @@ class MagnitudeFitParameters:
 
 
 @dataclass(frozen=True)
+class _Shot:
+    """What the fit needs to know of a frame; None where it is unknown."""
+
+    frame_id: int
+    instrument_id: int
+    exptime: float
+    measure_task: int
+    zero_point: float | None
+    zero_point_scatter: float | None
+    airmass: float | None
+    fwhm: float | None
+    sky_level: float | None
+
+
+@dataclass(frozen=True)
 class _Points:
     """Measurements of a field: rows sorted by frame, then source; frame and star are indices into the lists of them."""
 
-    frames: list[Frame]
+    frames: list[_Shot]
     source_id: IntArray
     fold: IntArray
     fit_mag: FloatArray
@@ -79,18 +99,28 @@ class _Points:
 def _plan(context: Context, _: MagnitudeFitParameters) -> list[Unit[None]]:
     """Each field, made from the photometry of all its frames."""
     done = done_tasks(context.session, "photometry")
-    query = sa.select(Frame.field_id, Frame.frame_id).where(
-        Frame.field_id.is_not(None), Frame.type == "object", Frame.measure_task.is_not(None)
-    )
+    query = _measured(FrameField.field_id, Frame.frame_id)
     inputs: dict[int, list[InputTask]] = {}
-    for field_id, frame_id in context.session.execute(query.order_by(Frame.field_id, Frame.jd_utc)):
-        if field_id is not None and (task := done.get(str(frame_id))) is not None:
+    for field_id, frame_id in context.session.execute(query.order_by(FrameField.field_id, Frame.jd_utc)):
+        if (task := done.get(str(frame_id))) is not None:
             inputs.setdefault(field_id, []).append(task)
     masked = masks(context.session)
     return [
         Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks), masked.get(field_id, ""))
         for field_id, tasks in inputs.items()
     ]
+
+
+def _measured(*columns: Any) -> sa.Select[Any]:
+    """Columns of the object frames that are in a field and measured."""
+    return (
+        sa.select(*columns)
+        .select_from(Frame)
+        .join(FrameField, FrameField.frame_id == Frame.frame_id)
+        .join(FramePhotometry, FramePhotometry.frame_id == Frame.frame_id)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(Classification.type == "object")
+    )
 
 
 @step(
@@ -163,11 +193,7 @@ def _terms(p: MagnitudeFitParameters) -> tuple[tuple[Term, ...], IntArray]:
 
 def _read(session: Session, field_id: int) -> _Points:
     """The field's measurements, joined with what the terms need, in SQL."""
-    frames = session.execute(
-        sa.select(Frame)
-        .where(Frame.field_id == field_id, Frame.type == "object", Frame.measure_task.is_not(None))
-        .order_by(Frame.jd_utc, Frame.frame_id)
-    ).scalars().all()  # fmt: skip
+    frames = _shots(session, field_id)
     slots = session.execute(
         sa.select(PhotometrySlot.slot).where(PhotometrySlot.instrument_id == frames[0].instrument_id).order_by(PhotometrySlot.slot)
     ).scalars().all()  # fmt: skip
@@ -176,9 +202,11 @@ def _read(session: Session, field_id: int) -> _Points:
     expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *names])
     text = sa.text(
         f"SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag, {expressions} "
-        "FROM frame f JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
+        "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
+        "JOIN classification c ON c.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id "
+        "JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
         "JOIN source s ON s.source_id = m.source_id "
-        "WHERE f.field_id = :field AND f.type = 'object' AND f.measure_task IS NOT NULL"
+        "WHERE ff.field_id = :field AND c.type = 'object'"
     )
     kinds = "iiiiif" + "f" * (len(VARIABLES) + len(names))
     frame_id, ids, flags, folds, catalogued, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
@@ -190,7 +218,7 @@ def _read(session: Session, field_id: int) -> _Points:
     fit_mag, *rest = (column[order] for column in values)
     n = len(VARIABLES)
     return _Points(
-        frames=list(frames),
+        frames=frames,
         source_id=source_id,
         fold=folds[order][which],
         fit_mag=fit_mag[which],
@@ -201,6 +229,23 @@ def _read(session: Session, field_id: int) -> _Points:
         variables=dict(zip(VARIABLES, rest[:n], strict=True)),
         flux={slot: (rest[n + 2 * k], rest[n + 2 * k + 1]) for k, slot in enumerate(slots)},
     )
+
+
+def _shots(session: Session, field_id: int) -> list[_Shot]:
+    """The measured frames of a field, in the order of time."""
+    columns = (
+        *(Frame.frame_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
+        *(FramePhotometry.zero_point, FramePhotometry.zero_point_scatter),
+        *(FrameField.airmass, DetectionSummary.fwhm, FrameBackground.level),
+    )
+    query = (
+        _measured(*columns)
+        .outerjoin(DetectionSummary, DetectionSummary.frame_id == Frame.frame_id)
+        .outerjoin(FrameBackground, FrameBackground.frame_id == Frame.frame_id)
+        .where(FrameField.field_id == field_id)
+        .order_by(Frame.jd_utc, Frame.frame_id)
+    )
+    return [_Shot(*row) for row in session.execute(query)]
 
 
 def _instrumental(points: _Points, flux: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:

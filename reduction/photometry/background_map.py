@@ -11,7 +11,7 @@ import numpy.typing as npt
 from db.errors import FrameUnusable
 from db.flags import Mask
 from db.tables import Frame
-from reduction.astrometry.detections import detections_of
+from reduction.astrometry.detections import detections_of, fwhm_of
 from reduction.astrometry.solutions import plate_solution
 from reduction.astrometry.sources import julian_year, sources_near
 from reduction.files.product import read_image
@@ -47,7 +47,7 @@ def source_radius(peak: npt.NDArray[np.float64], noise: float, fwhm: float, p: B
 def covered(context: Context, frame: Frame, planes: dict[str, npt.NDArray[Any]], p: BackgroundParameters) -> npt.NDArray[np.bool_]:
     """Pixels under detected and catalogued sources, and around saturated ones."""
     session = context.session
-    fwhm = frame.fwhm or 3.0
+    fwhm = fwhm_of(session, frame.frame_id) or 3.0
     stars = detections_of(session, frame.night_id, frame.frame_id)
     good = planes["MASK"] == 0
     if not good.any():

@@ -25,7 +25,7 @@ __all__ = ["background"]
     inputs=(Own("calibrate"), Own("detect"), Own("refine"), Own("field"), Worked("discover")),
     products=(Kind("background", passing=True),),
     parameters=BackgroundParameters,
-    writes=(FrameBackground, Frame),
+    writes=(FrameBackground,),
 )
 def background(context: Context, unit: Unit[None], p: BackgroundParameters) -> Output:
     """Measure the sky between the sources: object-masked clipped mean, smoothed, with its error."""
@@ -52,7 +52,7 @@ def background(context: Context, unit: Unit[None], p: BackgroundParameters) -> O
         "error": float(np.median(sky.error)),
         "sky_fraction": sky.n_sky / image.size,
     }
-    return Output(rows=[Rows(FrameBackground, row, upsert=True)], frame={"sky_level": level, "sky_noise": noise}, file=file)
+    return Output(rows=[Rows(FrameBackground, row, upsert=True)], file=file)
 
 
 def _noise(residual: npt.NDArray[np.float32], excluded: npt.NDArray[np.bool_], clip: float) -> float:

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from db.errors import FrameUnusable
 from db.flags import Flag, Mask
-from db.tables import Frame, FrameBackground, Measurement, PhotometrySlot, Product
+from db.tables import Frame, FrameBackground, FramePhotometry, Measurement, PhotometrySlot, Product
+from reduction.astrometry.detections import fwhm_of
 from reduction.astrometry.solutions import plate_solution
 from reduction.astrometry.sources import SourceTable, julian_year, sources_near
 from reduction.calibration.calibrated import calibrated_planes
@@ -48,7 +49,8 @@ class PhotometryParameters:
         Untracked("field_colours"),
     ),
     parameters=PhotometryParameters,
-    writes=(Measurement, Frame),
+    writes=(Measurement, FramePhotometry),
+    standing=(FramePhotometry,),
 )
 def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParameters) -> Output:
     """Measure all sources on each frame in exact circular apertures at their projected positions."""
@@ -66,7 +68,7 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     )
     slots = session.execute(query.order_by(PhotometrySlot.slot)).all()
     radii = np.array([row.radius for row in slots])
-    flag_radius = p.flag_radius * (frame.fwhm or float(np.median(radii)))
+    flag_radius = p.flag_radius * (fwhm_of(session, frame.frame_id) or float(np.median(radii)))
     columns, flux, error = _measure(
         context, frame, _planes(context, frame, unit.payload.path if unit.payload is not None else None), x, y, radii, flag_radius
     )
@@ -77,8 +79,11 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
     rows = Rows(Measurement, {"source_id": near.source_id, **place, **columns}, replace=place)
     middle = len(radii) // 2
-    quality = _zero_point(near, columns["flags"], flux[:, middle], error[:, middle], frame, float(radii[middle]))
-    return Output(rows=[rows], frame={"n_measured": len(near), "measure_task": "task", **quality})
+    sky_noise = session.get_one(FrameBackground, frame.frame_id).noise
+    noise = (sky_noise or np.nan) * np.sqrt(np.pi) * float(radii[middle])
+    quality = _zero_point(near, columns["flags"], flux[:, middle], error[:, middle], frame.exptime, noise)
+    summary = {"frame_id": frame.frame_id, "n_source": len(near), **quality}
+    return Output(rows=[rows, Rows(FramePhotometry, summary, upsert=True)])
 
 
 def _take(table: SourceTable, keep: npt.NDArray[np.bool_]) -> SourceTable:
@@ -122,16 +127,15 @@ def _measure(
 
 
 def _zero_point(
-    near: SourceTable, flags: npt.NDArray[np.int64], flux: FloatArray, error: FloatArray, frame: Frame, radius: float
+    near: SourceTable, flags: npt.NDArray[np.int64], flux: FloatArray, error: FloatArray, exptime: float, noise: float
 ) -> dict[str, float | int | None]:
-    """Zero point against catalogue magnitudes, its scatter and number, and the magnitude of S/N 5."""
+    """Zero point against catalogue magnitudes, its scatter and number, and the magnitude of S/N 5 over `noise` (ADU) in the aperture."""
     bad = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.BLENDED)
     use = near.catalogued & (flags & bad == 0) & (flux > 20 * error)
     if use.sum() < 3:
         return {"zero_point": None, "zero_point_scatter": None, "n_zero_point": int(use.sum()), "limiting_mag": None}
-    offset = near.mag[use] + 2.5 * np.log10(flux[use] / frame.exptime)
+    offset = near.mag[use] + 2.5 * np.log10(flux[use] / exptime)
     zero_point = float(np.median(offset))
     scatter = 1.4826 * float(np.median(np.abs(offset - zero_point)))
-    noise = (frame.sky_noise or np.nan) * np.sqrt(np.pi) * radius
-    limit = zero_point - 2.5 * np.log10(5 * noise / frame.exptime)
+    limit = zero_point - 2.5 * np.log10(5 * noise / exptime)
     return {"zero_point": zero_point, "zero_point_scatter": scatter, "n_zero_point": int(use.sum()), "limiting_mag": float(limit)}

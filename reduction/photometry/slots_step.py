@@ -8,7 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from db.errors import ConfigurationError
-from db.tables import N_SLOT, Frame, Instrument, PhotometrySlot
+from db.tables import N_SLOT, Classification, DetectionSummary, Frame, Instrument, PhotometrySlot
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Untracked
 
@@ -28,7 +28,9 @@ def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
     query = (
         sa.select(Frame.instrument_id, Instrument.name)
         .join(Instrument, Instrument.instrument_id == Frame.instrument_id)
-        .where(Frame.type == "object", Frame.fwhm.is_not(None))
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .join(DetectionSummary, DetectionSummary.frame_id == Frame.frame_id)
+        .where(Classification.type == "object", DetectionSummary.fwhm.is_not(None))
         .distinct()
         .order_by(Frame.instrument_id)
     )
@@ -45,7 +47,12 @@ def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
 def slots(context: Context, unit: Unit[None], p: SlotsParameters) -> Output:
     """Fix the aperture radii of an instrument: multiples of its typical FWHM, to a quarter of a pixel."""
     instrument_id = int(unit.key)
-    query = sa.select(Frame.fwhm).where(Frame.instrument_id == instrument_id, Frame.type == "object", Frame.fwhm.is_not(None))
+    query = (
+        sa.select(DetectionSummary.fwhm)
+        .join(Frame, Frame.frame_id == DetectionSummary.frame_id)
+        .join(Classification, Classification.frame_id == Frame.frame_id)
+        .where(Frame.instrument_id == instrument_id, Classification.type == "object", DetectionSummary.fwhm.is_not(None))
+    )
     fwhm = float(np.median(np.array(context.session.execute(query).scalars().all(), dtype=float)))
     radii = sorted(set(p.radii or (round(4 * factor * fwhm) / 4 for factor in p.factors)))
     if not radii or len(radii) >= N_SLOT or radii[0] <= 0:

@@ -178,7 +178,6 @@ class Output:
     """
 
     rows: list[Rows] = field(default_factory=list)
-    frame: dict[str, Any] = field(default_factory=dict)  # columns of this unit's frame row
     file: NewFile | None = None
     remark: str | None = None
     finish: Callable[[Session, int], list[Rows]] | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from db.tables import Annotation, Exposure, Frame, Task
+from db.tables import Annotation, Classification, Exposure, Frame, FrameField, Task
 from reduction.pipeline.declaration import Context, Step, Unit
 from reduction.pipeline.inputs import Found, InputTask, Joined, LookedUp, Said
 
@@ -65,7 +65,7 @@ def frames_with_inputs(
         Exposure, Exposure.exposure_id == Frame.exposure_id
     )
     if step.types is not None:
-        query = query.where(Frame.type.in_(step.types))
+        query = query.join(Classification, Classification.frame_id == Frame.frame_id).where(Classification.type.in_(step.types))
     for source, task in joined:
         matches = sa.and_(task.step == source.step, task.status == "done", source.matches(task))
         query = query.join(task, matches, isouter=not source.needed)
@@ -92,15 +92,13 @@ def night_key(setup_id: int, channel: str, night_id: int) -> str:
 def masks(session: Session) -> dict[int, str]:
     """What people have masked, by field, as text that enters a unit's hash."""
     query = (
-        sa.select(Frame.field_id, Annotation.frame_id, Annotation.source_id)
-        .join(Frame, Frame.frame_id == Annotation.frame_id)
-        .where(Frame.field_id.is_not(None))
+        sa.select(FrameField.field_id, Annotation.frame_id, Annotation.source_id)
+        .join(FrameField, FrameField.frame_id == Annotation.frame_id)
         .order_by(Annotation.frame_id, Annotation.source_id)
     )
     found: dict[int, str] = {}
     for field_id, frame_id, source_id in session.execute(query):
-        if field_id is not None:
-            found[field_id] = f"{found.get(field_id, '')} {frame_id}/{source_id or 'all'}"
+        found[field_id] = f"{found.get(field_id, '')} {frame_id}/{source_id or 'all'}"
     return found
 
 

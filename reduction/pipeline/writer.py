@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from db.bulk import bulk_insert
 from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
-from db.tables import Base, Config, Frame, Lineage, Product, RefusedFrame, StepCheck, Task
+from db.tables import Base, Config, Lineage, Product, RefusedFrame, StepCheck, Task
 from reduction.files.product import TEMPORARY_PREFIX
 from reduction.pipeline.declaration import NewFile, Output, Rows, Step, Unit, canonical
 from reduction.pipeline.order import STEPS
@@ -58,10 +58,6 @@ class Writer:
             with Session(connection) as session:
                 for rows in output.finish(session, task_id):
                     _write(connection, step, rows, task_id, product_id)
-        if output.frame:
-            step.require_declared(Frame)
-            values = {name: task_id if value == "task" else value for name, value in output.frame.items()}
-            connection.execute(sa.update(Frame).where(Frame.frame_id == unit.frame_id).values(_plain(values)))
         before = _others(connection, step.name, unit.key, task_id)
         _made_anew(connection, before, retired=[unit.frame_id] if output.retire and unit.frame_id is not None else [])
         return removed
@@ -232,8 +228,6 @@ def _made_anew(connection: Connection, before: Sequence[int], *, retired: Sequen
 
 def _no_longer_stand(connection: Connection, tasks: sa.ColumnElement[bool]) -> None:
     """Take away the rows of tasks that say what stands now."""
-    frames = list(connection.execute(sa.select(Task.frame_id).where(tasks, Task.step == "photometry")).scalars())
-    connection.execute(sa.update(Frame).where(Frame.frame_id.in_(frames)).values(measure_task=None))
     for step in STEPS.values():
         for table in step.standing:
             mine = sa.select(Task.task_id).where(tasks, Task.step == step.name)

@@ -76,7 +76,7 @@ class Nights:
             "exposure", exposure_id=frame_id, sha256=str(frame_id), path="", mtime_ns=0, instrument_id=1, night_id=night,
             calibration_state="", ccd_temperature=temperature, task_id=frame_id,
         )  # fmt: skip
-        standard = {"setup_id": 1, "channel": "mono", "passband_id": 1, "exptime": 60.0, "jd_utc": JD + night, "type": "object"}
+        standard = {"setup_id": 1, "channel": "mono", "passband_id": 1, "exptime": 60.0, "jd_utc": JD + night}
         self.put("frame", **{"frame_id": frame_id, "exposure_id": frame_id, "instrument_id": 1, "night_id": night, **standard, **columns})
         return frame_id
 

@@ -13,6 +13,7 @@ from db import schema
 from db.engine import altering, is_sqlite, make_engine
 
 NOW = dt.datetime(2026, 1, 1)
+TYPE = {"type": "object", "type_reason": "stars", "type_confidence": 0.9}
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def fill_first_revision(engine: sa.Engine) -> None:
     put(engine, "product", product_id=1, task_id=1, kind="bias", path="bias/1.fits")
     put(engine, "product", product_id=2, task_id=2, kind="calibrated", path="calibrated/1.fits")
     put(engine, "exposure", exposure_id=1, instrument_id=4, night_id=7, task_id=1, gain=1.5)
-    put(engine, "frame", frame_id=1, exposure_id=1, channel="mono", night_id=7, instrument_id=4, passband_id=1, nx=9, ny=8, type="object")
+    put(engine, "frame", frame_id=1, exposure_id=1, channel="mono", night_id=7, instrument_id=4, passband_id=1, nx=9, ny=8, **TYPE)
+    put(engine, "task", task_id=3, step="sort", config_id=1, run_id=1, status="done", unit="1", input_hash="3", frame_id=1, finished=NOW)
     put(engine, "master", master_id=1, kind="bias", instrument_id=4, night_id=7, channel="mono", product_id=1, task_id=1, jd_utc=2460000.0)
     put(engine, "calibrated_frame", frame_id=1, bias_master_id=1, product_id=2, task_id=2)
     put(engine, "frame_statistics", frame_id=1, statistics="{}", task_id=1)
@@ -59,7 +61,8 @@ def test_rows_of_one_night_survive_the_way_up_and_down(engine: sa.Engine) -> Non
     schema.upgrade(engine)
     assert schema.differences(engine) == []
     assert rows(engine, "SELECT setup_id, instrument_id, binning_x, gain_setting FROM setup") == [(4, 4, 1, None)]
-    assert rows(engine, "SELECT frame_id, setup_id, raw_x0, raw_step, type FROM frame") == [(1, 4, 0, 1, "object")]
+    assert rows(engine, "SELECT frame_id, setup_id, raw_x0, raw_step FROM frame") == [(1, 4, 0, 1)]
+    assert rows(engine, "SELECT frame_id, type, reason, evidence, task_id FROM classification") == [(1, "object", "stars", None, 3)]
     assert rows(engine, "SELECT master_id, setup_id, valid_from, max_ratio FROM master") == [(1, 4, 2459999.0, 1.0)]
     assert rows(engine, "SELECT frame_id, bias_master_id, n_cosmic, product_id FROM calibrated_frame") == [(1, 1, 0, 2)]
     assert rows(engine, "SELECT gain, duplicate_of FROM exposure") == [(1.5, None)]
@@ -146,7 +149,7 @@ def test_plate_solutions_survive_the_way_up_and_down(engine: sa.Engine) -> None:
     put(engine, "night", night_id=7)
     put(engine, "exposure", exposure_id=1, instrument_id=4, night_id=7, task_id=1)
     ids = {"exposure_id": 1, "setup_id": 4, "night_id": 7, "instrument_id": 4, "passband_id": 1}
-    put(engine, "frame", frame_id=1, channel="mono", type="object", **ids)
+    put(engine, "frame", frame_id=1, channel="mono", **ids)
     put(engine, "wcs_solution", frame_id=1, ra0=31.0, coeff="{}", n_matched=45, start="pointing", task_id=1)
     schema.upgrade(engine)
     assert schema.differences(engine) == []
@@ -154,5 +157,81 @@ def test_plate_solutions_survive_the_way_up_and_down(engine: sa.Engine) -> None:
     assert rows(engine, "SELECT frame_id, n_matched, distortion, n_secondary, fits FROM wcs_solution") == [(1, 45, "own", 0, None)]
     schema.downgrade(engine, "0003")
     assert rows(engine, "SELECT frame_id, ra0, n_matched, start FROM wcs_solution") == [(1, 31.0, 45, "pointing")]
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+
+
+#: What steps wrote of a frame into its row.
+_OF_FRAME = {
+    "type": "object",
+    "type_reason": "stars",
+    "type_confidence": 0.9,
+    "type_evidence": "{}",
+    "type_disagrees": 0,
+    "fwhm": 2.5,
+    "n_detection": 300,
+    "field_id": 5,
+    "airmass": 1.2,
+    "moon_separation": 90.0,
+    "sky_level": 20.0,
+    "sky_noise": 1.1,
+    "n_measured": 40,
+    "measure_task": 13,
+    "zero_point": 21.0,
+    "zero_point_scatter": 0.02,
+    "n_zero_point": 30,
+    "limiting_mag": 16.5,
+}
+_KEPT = f"SELECT {', '.join(_OF_FRAME)} FROM frame ORDER BY frame_id"
+
+
+def fill_fourth_revision(engine: sa.Engine) -> None:
+    """Frame 1 is reduced, 2 failed when its stars were looked for again and was retired, of 3 nothing is known."""
+    put(engine, "config", config_id=1, kind="step", content="{}")
+    put(engine, "run", run_id=1, started=NOW)
+    tasks = [(10, "sort", 1, "done"), (11, "extract", 1, "done"), (12, "field", 1, "done"), (13, "photometry", 1, "done")]
+    tasks += [(9, "background", 1, "done"), (15, "sort", 1, "superseded")]
+    tasks += [(20, "sort", 2, "done"), (21, "extract", 2, "superseded"), (22, "field", 2, "superseded"), (23, "extract", 2, "failed")]
+    tasks += [(24, "field", 2, "superseded")]
+    for task_id, step, frame, status in tasks:
+        values = {"step": step, "frame_id": frame, "status": status, "unit": str(frame), "input_hash": str(task_id)}
+        put(engine, "task", task_id=task_id, config_id=1, run_id=1, finished=NOW, **values)
+    put(engine, "instrument", instrument_id=4, name="camera", nx=9, ny=8)
+    put(engine, "setup", setup_id=4, instrument_id=4)
+    put(engine, "passband", passband_id=1, name="V")
+    put(engine, "night", night_id=7)
+    put(engine, "field", field_id=5, instrument_id=4, passband_id=1)
+    put(engine, "product", product_id=1, task_id=9, kind="background", path="background/1.fits")
+    unmeasured = dict.fromkeys(list(_OF_FRAME)[10:])
+    for frame_id, known in ((1, _OF_FRAME), (2, _OF_FRAME | unmeasured), (3, {})):
+        put(engine, "exposure", exposure_id=frame_id, sha256=str(frame_id), instrument_id=4, night_id=7, task_id=10)
+        ids = {"exposure_id": frame_id, "setup_id": 4, "night_id": 7, "instrument_id": 4, "passband_id": 1}
+        put(engine, "frame", frame_id=frame_id, channel="mono", **ids, **known)
+    put(engine, "frame_background", frame_id=1, level=20.0, noise=1.1, product_id=1, task_id=9)
+
+
+def test_columns_of_frames_move_to_the_tables_of_their_steps_and_back(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0004")
+    fill_fourth_revision(engine)
+    before = rows(engine, _KEPT)
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    assert rows(engine, "SELECT * FROM classification ORDER BY frame_id") == [
+        (1, "object", "stars", 0.9, "{}", 0, 10), (2, "object", "stars", 0.9, "{}", 0, 20)
+    ]  # fmt: skip
+    # What failed the last time was made by the task before.
+    query = "SELECT frame_id, fwhm, n_detection, task_id FROM detection_summary ORDER BY frame_id"
+    assert rows(engine, query) == [(1, 2.5, 300, 11), (2, 2.5, 300, 21)]
+    query = "SELECT frame_id, field_id, airmass, moon_separation, task_id FROM frame_field ORDER BY frame_id"
+    assert rows(engine, query) == [(1, 5, 1.2, 90.0, 12), (2, 5, 1.2, 90.0, 24)]
+    names = "n_source, zero_point, zero_point_scatter, n_zero_point, limiting_mag"
+    assert rows(engine, f"SELECT frame_id, {names}, task_id FROM frame_photometry") == [(1, 40, 21.0, 0.02, 30, 16.5, 13)]
+    views = "type, type_reason, type_confidence, fwhm, n_detection, field_id, airmass, moon_separation, sky_level, sky_noise, n_measured"
+    quality = rows(engine, f"SELECT {views}, zero_point FROM frame_quality ORDER BY frame_id")
+    assert quality[0] == ("object", "stars", 0.9, 2.5, 300, 5, 1.2, 90.0, 20.0, 1.1, 40, 21.0)
+    assert quality[2] == (None,) * 12
+    schema.downgrade(engine, "0004")
+    assert rows(engine, _KEPT) == before
+    assert "classification" not in sa.inspect(engine).get_table_names()
     schema.upgrade(engine)
     assert schema.differences(engine) == []

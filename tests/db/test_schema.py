@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ from db.bulk import bulk_insert
 from db.engine import is_sqlite, make_engine
 from db.errors import ArchiveUnavailable
 from db.tables import Base
-from db.views import VIEW_COLUMNS, VIEWS
+from db.views import DEFINITIONS, VIEWS
 
 TABLES = Base.metadata.tables
 BULK = ("measurement", "detection")
@@ -40,7 +41,7 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
         dimensionless |= {
             "airmass",
             "ellipticity",
-            "type_confidence",
+            "confidence",
             "moon_illumination",
             "dark_scale",
             "sky_fraction",
@@ -116,8 +117,23 @@ def test_views_can_be_read_when_empty(engine: sa.Engine, view: str) -> None:
         names, rows = list(result.keys()), result.all()
     assert len(set(names)) == len(names)
     assert bool(rows) == (view == "flag_bit")
-    if view.startswith("light_curve"):
-        assert names == list(VIEW_COLUMNS)
+    assert names == [column.name for column in DEFINITIONS[view].columns]
+
+
+def test_a_column_passed_on_says_what_the_table_says() -> None:
+    columns = {column.name: column for column in DEFINITIONS["good_master"].columns}
+    table = TABLES["master"].c
+    assert (columns["exptime"].unit, columns["exptime"].comment) == ("s", table["exptime"].info["meaning"])
+    assert columns["max_ratio"].sql.startswith("CASE") and columns["max_ratio"].comment == table["max_ratio"].info["meaning"]
+    assert columns["master_id"].comment == "Key of master"
+
+
+def test_views_are_created_after_those_they_stand_on() -> None:
+    order = list(VIEWS)
+    for view in DEFINITIONS.values():
+        read = {name for name in order if re.search(rf"\b(FROM|JOIN) {name}\b", view.sql)}
+        assert read == set(view.stands_on)
+        assert all(order.index(name) < order.index(view.name) for name in read)
 
 
 def test_measurements_are_laid_out_for_each_engine(small: SmallArchive) -> None:

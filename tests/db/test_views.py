@@ -86,7 +86,8 @@ def test_times_and_airmass_are_astropys(small: SmallArchive) -> None:
 
 def test_an_unknown_site_has_no_airmass_and_still_magnitudes(fresh: SmallArchive) -> None:
     with fresh.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE frame SET zx = NULL, zy = NULL, zz = NULL, airmass = NULL WHERE frame_id = 1"))
+        connection.execute(sa.text("UPDATE frame SET zx = NULL, zy = NULL, zz = NULL WHERE frame_id = 1"))
+        connection.execute(sa.text("UPDATE frame_field SET airmass = NULL WHERE frame_id = 1"))
     assert np.isnan(grid(fresh, "light_curve", "airmass")[0]).all()
     np.testing.assert_allclose(grid(fresh, "light_curve", "mag")[0], fresh.mag[0], rtol=0, atol=3e-7)
 
@@ -129,12 +130,12 @@ def test_the_correction_names_every_coefficient_once() -> None:
 
 def test_new_fluxes_never_meet_old_coefficients(fresh: SmallArchive) -> None:
     with fresh.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE frame SET measure_task = 9999 WHERE frame_id = 1"))
-        connection.execute(sa.text("UPDATE frame SET measure_task = NULL WHERE frame_id = 2"))
+        connection.execute(sa.text("UPDATE frame_photometry SET task_id = 1 WHERE frame_id = 1"))
+        connection.execute(sa.text("DELETE FROM frame_photometry WHERE frame_id = 2"))
     seen = table(fresh, "SELECT DISTINCT frame_id FROM light_curve_all")["frame_id"]
     assert set(fresh.frame_id.tolist()) - set(seen.tolist()) == {1, 2}
     with fresh.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE magfit_solution SET measure_task = 9999 WHERE frame_id = 1"))
+        connection.execute(sa.text("UPDATE magfit_solution SET measure_task = 1 WHERE frame_id = 1"))
     assert 1 in table(fresh, "SELECT DISTINCT frame_id FROM light_curve")["frame_id"]
     assert int(photometry_task(1)) != 9999
 

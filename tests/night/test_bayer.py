@@ -27,8 +27,9 @@ def test_a_mosaic_becomes_four_calibrated_channels(shared_data: Path, tmp_path: 
     files = [shared_data / "bayer" / name for name in ("unsolved.fits", "solved.fits.fz")]
     work.worked(files, catalogues=[], steps=STEPS)
     found = work.sql(
-        "SELECT e.path, f.channel, f.raw_x0, f.raw_y0, f.raw_step, f.type, c.zero_level, p.path FROM calibrated_frame c"
-        " JOIN frame f ON f.frame_id = c.frame_id JOIN exposure e ON e.exposure_id = f.exposure_id"
+        "SELECT e.path, f.channel, f.raw_x0, f.raw_y0, f.raw_step, k.type, c.zero_level, p.path FROM calibrated_frame c"
+        " JOIN frame f ON f.frame_id = c.frame_id JOIN classification k ON k.frame_id = c.frame_id"
+        " JOIN exposure e ON e.exposure_id = f.exposure_id"
         " JOIN product p ON p.product_id = c.product_id"
     )
     assert {(raw, channel) for raw, channel, *_ in found} == {(str(path), channel) for path in files for channel in OFFSETS}

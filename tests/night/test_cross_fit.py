@@ -36,7 +36,9 @@ def _magnitudes(work: Work, source_id: int) -> dict[int, float]:
 
 def test_a_dip_comes_through_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = _reduced(tmp_path)
-    frames = [row[0] for row in work.sql("SELECT frame_id FROM frame WHERE measure_task IS NOT NULL ORDER BY jd_utc")]
+    frames = [
+        row[0] for row in work.sql("SELECT f.frame_id FROM frame f JOIN frame_photometry fp ON fp.frame_id = f.frame_id ORDER BY f.jd_utc")
+    ]
     assert len(frames) == N_FRAME
     inside = frames[9:15]
     stars = work.sql(

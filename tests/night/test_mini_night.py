@@ -53,7 +53,9 @@ def test_from_raw_frames_to_light_curves(night: Night, night_work: Work, tmp_pat
     code, named, _ = command("lc", "my star", "--format", "csv", *archive)
     assert code == 0 and list(csv.DictReader(io.StringIO(named))) == rows
 
-    code, text, _ = command("sql", "SELECT type, count(*) AS n FROM frame GROUP BY type ORDER BY type", "--format", "csv", *archive)
+    code, text, _ = command(
+        "sql", "SELECT type, count(*) AS n FROM classification GROUP BY type ORDER BY type", "--format", "csv", *archive
+    )
     counts = {row["type"]: int(row["n"]) for row in text_tables.read(text, format="csv")}
     assert code == 0 and counts == {"bias": 3, "dark": 3, "flat": 4, "object": N_OBJECT}
 

@@ -27,7 +27,10 @@ def tircam2(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Work
 
 def test_every_frame_is_sorted_right(tircam2: Work) -> None:
     kinds = {"bia": "bias", "fla": "flat", "IC3": "object"}
-    found = tircam2.sql("SELECT e.path, f.type FROM frame f JOIN exposure e ON e.exposure_id = f.exposure_id")
+    found = tircam2.sql(
+        "SELECT e.path, c.type FROM frame f JOIN classification c ON c.frame_id = f.frame_id "
+        "JOIN exposure e ON e.exposure_id = f.exposure_id"
+    )
     assert len(found) == 13 and all(kinds[Path(path).name[:3]] == kind for path, kind in found)
 
 

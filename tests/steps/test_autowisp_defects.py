@@ -100,7 +100,7 @@ def test_coefficients_of_the_fit_are_rows(reduced: Work) -> None:
 def test_nobody_chooses_the_reference_frame(reduced: Work) -> None:
     """A person had to choose the reference frame."""
     (frame_id,) = reduced.sql("SELECT DISTINCT frame_id FROM magfit_reference")[0]
-    assert reduced.sql("SELECT type FROM frame WHERE frame_id = :f", f=frame_id) == [("object",)]
+    assert reduced.sql("SELECT type FROM classification WHERE frame_id = :f", f=frame_id) == [("object",)]
 
 
 def test_bright_stars_are_fitted_to_below_ten_millimagnitudes(reduced: Work) -> None:

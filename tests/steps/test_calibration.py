@@ -69,7 +69,11 @@ def master(archive: Archive, kind: str, **where: Any) -> tuple[dict[str, np.ndar
 
 def test_frames_are_sorted(mono: Archive, mosaic: Archive) -> None:
     for archive, channels in ((mono, 1), (mosaic, 4)):
-        found = rows(archive, "SELECT f.type, e.path FROM frame f JOIN exposure e ON e.exposure_id = f.exposure_id")
+        found = rows(
+            archive,
+            "SELECT c.type, e.path FROM frame f JOIN classification c ON c.frame_id = f.frame_id "
+            "JOIN exposure e ON e.exposure_id = f.exposure_id",
+        )
         kinds = {"bias": "bias", "dark": "dark", "flat": "flat", "light": "object"}
         assert [kinds[Path(path).name.split("-")[0]] for path in found["path"]] == found["type"].tolist()
         assert found["path"].value_counts().unique().tolist() == [channels]
@@ -193,7 +197,7 @@ def test_where_no_master_comes_of_a_set_every_frame_has_its_reason(tmp_path: Pat
     message = one(
         archive, "SELECT message FROM task WHERE step = 'large_scale_flat' AND status = 'failed' AND error_code = 'master.too_few'"
     )
-    flats = rows(archive, "SELECT frame_id FROM frame WHERE type = 'flat' ORDER BY frame_id")["frame_id"].tolist()
+    flats = rows(archive, "SELECT frame_id FROM classification WHERE type = 'flat' ORDER BY frame_id")["frame_id"].tolist()
     assert f"frame {flats[0]}:" not in message
     for frame_id in flats[1:]:
         assert f"frame {frame_id}: too faint" in message and message.count(f"frame {frame_id}:") == 1
@@ -307,7 +311,7 @@ def test_a_persons_word_wins_and_makes_anew_what_depends_on_it(tmp_path: Path) -
     raw = write_night(tmp_path / "raw", MONO, n_bias=4, n_object=2)
     archive = calibrated(f"sqlite:///{tmp_path / 'a.db'}", raw, tmp_path / "files")
     before = one(archive, "SELECT n_frame FROM good_master WHERE kind = 'flat'")
-    flats = rows(archive, "SELECT frame_id FROM frame WHERE type = 'flat' ORDER BY frame_id")["frame_id"].tolist()
+    flats = rows(archive, "SELECT frame_id FROM classification WHERE type = 'flat' ORDER BY frame_id")["frame_id"].tolist()
     url = str(archive.engine.url)
     assert command("frames", "set", "other", str(flats[0]), "--reason", "a bird", "--archive", url)[0] == 0
     tallies = {tally.step: tally for tally in reduce(open_archive(url, writer=True), steps=STEPS)}
@@ -315,8 +319,8 @@ def test_a_persons_word_wins_and_makes_anew_what_depends_on_it(tmp_path: Path) -
         "classify": 1, "detector": 1, "bias": 1, "dark": 1, "largescale": 1, "flat": 1, "calibrate": 2,
     }  # fmt: skip
     assert one(archive, "SELECT n_frame FROM good_master WHERE kind = 'flat'") == before - 1
-    frame = rows(archive, "SELECT type, type_reason, type_confidence FROM frame WHERE frame_id = :f", f=flats[0]).iloc[0]
-    assert frame["type"] == "other" and "a bird" in frame["type_reason"] and frame["type_confidence"] == 1.0
+    frame = rows(archive, "SELECT type, reason, confidence FROM classification WHERE frame_id = :f", f=flats[0]).iloc[0]
+    assert frame["type"] == "other" and "a bird" in frame["reason"] and frame["confidence"] == 1.0
     assert command("frames", "unset", str(flats[0]), "--archive", url)[0] == 0
     reduce(open_archive(url, writer=True), steps=STEPS)
     assert one(archive, "SELECT n_frame FROM good_master WHERE kind = 'flat'") == before

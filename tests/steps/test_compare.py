@@ -12,11 +12,11 @@ def test_sees_a_changed_value_a_missing_row_and_nothing_else(reduced: Work) -> N
     assert all(before[table] for table in ("task", "lineage", "product", "detection", "measurement", "magfit_solution"))
     reduced.sql("UPDATE task SET attempts = attempts + 1, run_id = run_id")
     assert compare.differences(before, compare.dump(reduced.url)) == []
-    reduced.sql("UPDATE frame SET fwhm = fwhm * (1 + 1e-12)")
+    reduced.sql("UPDATE detection_summary SET fwhm = fwhm * (1 + 1e-12)")
     assert compare.differences(before, compare.dump(reduced.url)) == []
-    reduced.sql("UPDATE frame SET fwhm = fwhm * (1 + 1e-7) WHERE frame_id = (SELECT max(frame_id) FROM frame)")
+    reduced.sql("UPDATE detection_summary SET fwhm = fwhm * (1 + 1e-7) WHERE frame_id = (SELECT max(frame_id) FROM detection_summary)")
     (line,) = compare.differences(before, compare.dump(reduced.url))
-    assert line.startswith("frame") and ": fwhm " in line
+    assert line.startswith("detection_summary") and ": fwhm " in line
     reduced.sql("DELETE FROM detection WHERE number = 0")
     lines = [line for line in compare.differences(before, compare.dump(reduced.url)) if line.startswith("detection")]
     assert lines[0].startswith("detection: only in the first") and lines[-1] == "detection: 8 differences"

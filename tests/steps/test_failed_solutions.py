@@ -52,7 +52,10 @@ def test_trails_clouds_and_a_lens_cap(night: Night, tmp_path: Path) -> None:
     tallies = {tally.step: tally for tally in work.tallies([raw])}
     found = failures(work)
     assert found["trailed.fits"][0] == "frame.trailed" and "trailed over 3" in found["trailed.fits"][1]
-    rows = work.sql("SELECT e.path, f.type, f.type_reason FROM frame f JOIN exposure e ON e.exposure_id = f.exposure_id")
+    rows = work.sql(
+        "SELECT e.path, c.type, c.reason FROM classification c JOIN frame f ON f.frame_id = c.frame_id "
+        "JOIN exposure e ON e.exposure_id = f.exposure_id"
+    )
     kinds = {Path(path).name: (kind, reason) for path, kind, reason in rows}
     assert found["clouded.fits"][0] == "frame.clouds" and "on frames alike" in found["clouded.fits"][1]
     # Nothing but noise at the level of the bias: it is a dark, whatever its header says.

@@ -74,7 +74,10 @@ def test_the_night_shares_one_distortion(reduced: Work) -> None:
 
 
 def test_shape_maps_tell_the_width_of_the_stars(reduced: Work) -> None:
-    rows = reduced.sql("SELECT m.coeff, m.fwhm, f.fwhm, f.nx, f.ny FROM shape_map m JOIN frame f ON f.frame_id = m.frame_id")
+    rows = reduced.sql(
+        "SELECT m.coeff, m.fwhm, d.fwhm, f.nx, f.ny FROM shape_map m JOIN frame f ON f.frame_id = m.frame_id "
+        "JOIN detection_summary d ON d.frame_id = m.frame_id"
+    )
     assert len(rows) == N_OBJECT
     for text, middle, typical, nx, ny in rows:
         found = ShapeMap.from_row(json.loads(text)).evaluate(np.array([0.0, nx - 1.0]), np.array([0.0, ny - 1.0]))

@@ -35,10 +35,21 @@ STEPS = {
 }
 
 #: Old column -> new column, where it is another one; every other column is where it was.
-MAPPING: dict[str, str] = {}
+MAPPING: dict[str, str] = {
+    "frame.type": "classification.type",
+    **{f"frame.type_{name}": f"classification.{name}" for name in ("reason", "confidence", "evidence", "disagrees")},
+    **{f"frame.{name}": f"frame_field.{name}" for name in ("field_id", "airmass", "moon_separation")},
+    **{f"frame.{name}": f"detection_summary.{name}" for name in ("fwhm", "n_detection")},
+    "frame.n_measured": "frame_photometry.n_source",
+    "frame.measure_task": "frame_photometry.task_id",
+    **{f"frame.{name}": f"frame_photometry.{name}" for name in ("zero_point", "zero_point_scatter", "n_zero_point", "limiting_mag")},
+}
 
 #: Old columns that are no more, and why.
-DROPPED: dict[str, str] = {}
+DROPPED: dict[str, str] = {
+    "frame.sky_level": "a copy of frame_background.level, which stays",
+    "frame.sky_noise": "a copy of frame_background.noise, which stays",
+}
 
 #: Roles in lineage that name a kind of master rather than a step.
 _KINDS = {"largescale", "pattern"}

@@ -222,7 +222,6 @@ def _ledger(put: Any, s: SmallArchive) -> None:
 
 
 def _observing(put: Any, s: SmallArchive) -> None:
-    n = len(s.frame_id)
     put("observatory", observatory_id=1, name="Whipple", latitude=SITE[0], longitude=SITE[1], height=SITE[2])
     put("instrument", instrument_id=1, name="Cecilia", definition="microobservatory", nx=650, ny=500)
     put("setup", setup_id=1, instrument_id=1, binning_x=1, binning_y=1)
@@ -236,11 +235,8 @@ def _observing(put: Any, s: SmallArchive) -> None:
     put("frame", frame_id=s.frame_id, exposure_id=s.frame_id, channel="mono", setup_id=1, night_id=s.night_id, instrument_id=1,
         passband_id=s.field_id, exptime=EXPTIME, nx=650, ny=500, jd_utc=s.jd_utc, jd_tdb=g.jd_tdb, time_source="UT-OBS", time_sigma=0.1,
         bx=g.bx, by=g.by, bz=g.bz, zx=g.zx, zy=g.zy, zz=g.zz, sun_altitude=g.sun_alt, moon_altitude=g.moon_alt,
-        moon_illumination=g.moon_illumination, moon_ra=g.moon_ra, moon_dec=g.moon_dec, type="object", type_reason="stars",
-        type_confidence=0.9, field_id=s.field_id, airmass=s.airmass.mean(axis=1), moon_separation=100.0,
-        fwhm=2.5 + 0.1 * np.arange(n), n_detection=300, sky_level=20.0 + np.arange(n), sky_noise=1.1, n_measured=len(s.source_id),
-        measure_task=photometry_task(s.frame_id), zero_point=25.0 - s.zero_point, zero_point_scatter=0.01, n_zero_point=40,
-        limiting_mag=16.0)  # fmt: skip
+        moon_illumination=g.moon_illumination, moon_ra=g.moon_ra, moon_dec=g.moon_dec)  # fmt: skip
+    _of_frames(put, s)
     solution = {"frame_id": s.frame_id, "ra0": 31.2, "dec0": 46.8, "poly_order": 3, "coeff": "{}", "ra": 31.2, "dec": 46.8, "radius": 0.6,
                 "corners": "[]", "pixel_scale": 5.16, "rotation": 180.0, "parity": -1, "n_matched": 45, "n_catalogue": 47, "rms_x": 0.08,
                 "rms_y": 0.09, "task_id": calibrate_task(s.frame_id)}  # fmt: skip
@@ -257,6 +253,18 @@ def _observing(put: Any, s: SmallArchive) -> None:
         product_id=s.frame_id + 1,
         task_id=calibrate_task(s.frame_id),
     )
+
+
+def _of_frames(put: Any, s: SmallArchive) -> None:
+    """What steps found out about the frames; those of calibration stand for the tasks of steps that are not here."""
+    n = len(s.frame_id)
+    mine = {"frame_id": s.frame_id, "task_id": calibrate_task(s.frame_id)}
+    put("classification", **mine, type="object", reason="stars", confidence=0.9)
+    put("detection_summary", **mine, fwhm=2.5 + 0.1 * np.arange(n), n_detection=300)
+    put("frame_field", **mine, field_id=s.field_id, airmass=s.airmass.mean(axis=1), moon_separation=100.0)
+    put("frame_background", **mine, level=20.0 + np.arange(n), noise=1.1, error=0.1, sky_fraction=0.8, product_id=s.frame_id + 1)
+    put("frame_photometry", frame_id=s.frame_id, n_source=len(s.source_id), zero_point=25.0 - s.zero_point, zero_point_scatter=0.01,
+        n_zero_point=40, limiting_mag=16.0, task_id=photometry_task(s.frame_id))  # fmt: skip
 
 
 def _coverage(put: Any, s: SmallArchive) -> None:
