@@ -27,17 +27,6 @@ from queries.sql import sql_frame
 
 __all__ = ["cone", "find", "find_curve", "light_curve", "provenance", "quantities", "sql"]
 
-_UNITS: dict[str, u.UnitBase] = {
-    "d": u.day,
-    "deg": u.deg,
-    "arcsec": u.arcsec,
-    "yr": u.yr,
-    "mas/yr": u.mas / u.yr,
-    "mag": u.mag,
-    "ADU": u.adu,
-    "pixel": u.pix,
-}
-
 
 def find(connection: Connection, what: str | int | SkyCoord, radius: float = 10.0) -> Found:
     """The source meant by an id, a name or a position (str or SkyCoord; nearest within `radius` arcsec)."""
@@ -107,7 +96,7 @@ def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> Q
     table = QTable()
     for name, (unit, text) in columns.items():
         values = frame[name].to_numpy(dtype=str if pd.api.types.is_string_dtype(frame[name]) else None)
-        table[name] = values * _UNITS[unit] if unit else values
+        table[name] = values * u.Unit(unit) if unit else values
         table[name].info.description = text
     return table
 
