@@ -1,4 +1,6 @@
-"""The declarative base and the one way to declare a column: with a unit and a comment.
+"""The declarative base and the one way to declare a column: with a unit, a comment and a UCD.
+
+Units are such as astropy reads. The UCD is that of `db.ucds`, by the column's name, unless the column gives its own.
 
 `NULL` means unknown, never -999 and never NaN.
 """
@@ -9,6 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
+
+from db.ucds import ucd_of
 
 __all__ = ["Base", "column", "key", "reference"]
 
@@ -25,9 +29,15 @@ class Base(DeclarativeBase):
         }
     )
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        key = list(cls.__table__.primary_key)
+        for item in cls.__table__.columns:
+            item.info["ucd"] = item.info["ucd"] or ucd_of(cls.__tablename__, item.name, alone_key=item.primary_key and len(key) == 1)
+
 
 def column(kind: Any, unit: str, comment: str, *, null: bool = False, ucd: str = "", **options: Any) -> MappedColumn[Any]:
-    """A column with its unit ("" where it has none) and a comment; NOT NULL unless `null`."""
+    """A column with its unit ("" where it has none), comment and UCD ("": that of `db.ucds`); NOT NULL unless `null`."""
     text = f"{comment} [{unit}]" if unit else comment
     return mapped_column(kind, nullable=null, comment=text, info=_info(unit, ucd, comment), **options)
 

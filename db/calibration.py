@@ -21,15 +21,15 @@ class Detector(Base):
     setup_id: Mapped[int] = key(sa.ForeignKey("setup.setup_id"), "Set-up")
     channel: Mapped[str] = key(sa.String(8), "'mono', or the Bayer channel")
     night_id: Mapped[int] = key(sa.ForeignKey("night.night_id"), "Night")
-    gain: Mapped[float] = column(sa.Double, "electron/ADU", "Gain")
-    gain_err: Mapped[float | None] = column(sa.Double, "electron/ADU", "Error of the gain; NULL when given", null=True)
+    gain: Mapped[float] = column(sa.Double, "electron/adu", "Gain")
+    gain_err: Mapped[float | None] = column(sa.Double, "electron/adu", "Error of the gain; NULL when given", null=True)
     gain_source: Mapped[str] = column(sa.String(64), "", "How the gain came about: 'given', or what it was measured from")
     read_noise: Mapped[float] = column(sa.Double, "electron", "Read noise")
     read_noise_source: Mapped[str] = column(sa.String(64), "", "How the read noise came about")
-    zero_level: Mapped[float] = column(sa.Double, "ADU", "Level of a pixel without light, for frames without a bias master")
+    zero_level: Mapped[float] = column(sa.Double, "adu", "Level of a pixel without light, for frames without a bias master")
     zero_level_source: Mapped[str] = column(sa.String(64), "", "How the zero level came about")
     saturation: Mapped[float | None] = column(
-        sa.Double, "ADU", "Raw level at which a pixel is saturated; NULL when none was seen or given", null=True
+        sa.Double, "adu", "Raw level at which a pixel is saturated; NULL when none was seen or given", null=True
     )
     saturation_source: Mapped[str] = column(sa.String(64), "", "How the saturation level came about")
     linearity: Mapped[str | None] = column(
@@ -55,12 +55,12 @@ class Master(Base):
     channel: Mapped[str] = column(sa.String(8), "", "'mono', or the Bayer channel")
     passband_id: Mapped[int | None] = reference("passband.passband_id", "Passband, for flats", null=True)
     exptime: Mapped[float | None] = column(sa.Double, "s", "Exposure time, for darks and patterns", null=True)
-    ccd_temperature: Mapped[float | None] = column(sa.Double, "deg C", "Mean detector temperature; NULL when unknown", null=True)
+    ccd_temperature: Mapped[float | None] = column(sa.Double, "deg_C", "Mean detector temperature; NULL when unknown", null=True)
     jd_utc: Mapped[float] = column(sa.Double, "d", "Mean mid-exposure of its frames, Julian date UTC")
     valid_from: Mapped[float] = column(sa.Double, "d", "It serves frames from this Julian date UTC on")
     valid_until: Mapped[float] = column(sa.Double, "d", "It serves frames up to this Julian date UTC")
     temperature_tolerance: Mapped[float | None] = column(
-        sa.Double, "deg C", "A dark serves frames whose detector was this much warmer or colder; NULL: at any temperature", null=True
+        sa.Double, "deg_C", "A dark serves frames whose detector was this much warmer or colder; NULL: at any temperature", null=True
     )
     max_ratio: Mapped[float] = column(
         sa.Double, "", "A dark may be scaled to exposures shorter by this factor, where measured darks show linearity; 1: never"
@@ -70,8 +70,8 @@ class Master(Base):
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames averaged")
     n_rejected: Mapped[int] = column(sa.Integer, "", "Frames rejected")
     n_bad_pixel: Mapped[int] = column(sa.Integer, "pixel", "Masked pixels: hot, dead or without a value")
-    level: Mapped[float] = column(sa.Double, "ADU", "Mean value; 1 for flats")
-    noise: Mapped[float] = column(sa.Double, "ADU", "Typical error of a pixel of the master")
+    level: Mapped[float] = column(sa.Double, "adu", "Mean value; 1 for flats")
+    noise: Mapped[float] = column(sa.Double, "adu", "Typical error of a pixel of the master")
     warning: Mapped[str | None] = column(sa.Text, "", "What is doubtful about it", null=True)
     product_id: Mapped[int] = reference("product.product_id", "File with the planes SCI, VAR, MASK and COUNT")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
@@ -132,7 +132,7 @@ class MasterChoice(Base):
     is_active: Mapped[int] = column(sa.SmallInteger, "", "1; 0 when it was taken back")
     reason: Mapped[str] = column(sa.Text, "", "Why")
     author: Mapped[str] = column(sa.String(64), "", "Who said so")
-    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
 
 
 class CalibratedFrame(Base):
@@ -146,7 +146,7 @@ class CalibratedFrame(Base):
     dark_master_id: Mapped[int | None] = reference("master.master_id", "Master dark; NULL when there was none", null=True)
     flat_master_id: Mapped[int | None] = reference("master.master_id", "Master flat; NULL when there was none", null=True)
     dark_scale: Mapped[float | None] = column(sa.Double, "", "Factor on the master dark", null=True)
-    zero_level: Mapped[float] = column(sa.Double, "ADU", "Level without light that was taken off where there was no master bias, else 0")
+    zero_level: Mapped[float] = column(sa.Double, "adu", "Level without light that was taken off where there was no master bias, else 0")
     n_saturated: Mapped[int] = column(sa.Integer, "pixel", "Saturated pixels")
     n_cosmic: Mapped[int] = column(sa.Integer, "pixel", "Pixels hit by cosmic rays")
     remark: Mapped[str | None] = column(sa.Text, "", "What was not done, and why", null=True)

@@ -30,7 +30,7 @@ class MagfitReference(Base):
     change: Mapped[float | None] = column(sa.Double, "mag", "Median change of the references that followed it, over the slots", null=True)
     zero_band: Mapped[str | None] = column(sa.String(16), "", "Catalogue band that fixed the zero point; NULL: instrumental", null=True)
     n_zero: Mapped[int] = column(sa.Integer, "", "Catalogue stars that fixed the zero point")
-    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
@@ -78,7 +78,11 @@ class MagfitSolution(Base):
 
 
 for _term in TERMS:
-    setattr(MagfitSolution, _term.column, column(sa.Double, "mag", f"Coefficient of {_term.label}; 0 when unused"))
+    setattr(
+        MagfitSolution,
+        _term.column,
+        column(sa.Double, "mag", f"Coefficient of {_term.label}; 0 when unused", ucd="stat.fit.param;phot.mag"),
+    )
 
 
 class BestSlot(Base):
@@ -127,7 +131,7 @@ class Target(Base):
     epoch: Mapped[float | None] = column(sa.Double, "d", "A mid-transit, or a maximum or minimum of a variable, BJD_TDB", null=True)
     period: Mapped[float | None] = column(sa.Double, "d", "Period", null=True)
     duration: Mapped[float | None] = column(sa.Double, "d", "Duration of the transit", null=True)
-    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When it was added")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "", "When it was added, UTC")
     position_from: Mapped[str | None] = column(
         sa.String(160), "", "Service and reference that the position is from; NULL: a person gave it", null=True
     )

@@ -20,9 +20,9 @@ class FrameBackground(Base):
     __table_args__ = {"comment": "Backgrounds, frame by frame"}
 
     frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
-    level: Mapped[float] = column(sa.Double, "ADU", "Mean over the frame")
-    noise: Mapped[float] = column(sa.Double, "ADU", "Standard deviation of a sky pixel")
-    error: Mapped[float] = column(sa.Double, "ADU", "Typical error of the local background")
+    level: Mapped[float] = column(sa.Double, "adu", "Mean over the frame")
+    noise: Mapped[float] = column(sa.Double, "adu", "Standard deviation of a sky pixel")
+    error: Mapped[float] = column(sa.Double, "adu", "Typical error of the local background")
     sky_fraction: Mapped[float] = column(sa.Double, "", "Fraction of pixels used as sky")
     product_id: Mapped[int] = reference("product.product_id", "File with the planes of values and errors")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
@@ -81,12 +81,14 @@ class Measurement(Base):
     flags: Mapped[int] = column(sa.Integer, "", "Bits of db.flags.Flag")
     x: Mapped[float] = column(sa.REAL, "pixel", "Projected position x, 0-based pixel centres")
     y: Mapped[float] = column(sa.REAL, "pixel", "Projected position y, 0-based pixel centres")
-    background: Mapped[float | None] = column(sa.REAL, "ADU", "Background at the source, per pixel", null=True)
-    background_err: Mapped[float | None] = column(sa.REAL, "ADU", "Its error, fully correlated over an aperture", null=True)
+    background: Mapped[float | None] = column(sa.REAL, "adu", "Background at the source, per pixel", null=True)
+    background_err: Mapped[float | None] = column(sa.REAL, "adu", "Its error, fully correlated over an aperture", null=True)
     psf_chi2: Mapped[float | None] = column(sa.REAL, "", "Reduced chi-square of the PSF fit", null=True)
 
 
 for _slot in range(N_SLOT):
     _what = "PSF flux" if _slot == 0 else f"Flux of aperture slot {_slot}"
-    setattr(Measurement, f"flux_{_slot}", column(sa.REAL, "ADU", f"{_what}, per exposure", null=True))
-    setattr(Measurement, f"flux_err_{_slot}", column(sa.REAL, "ADU", f"Error of flux_{_slot}", null=True))
+    setattr(Measurement, f"flux_{_slot}", column(sa.REAL, "adu", f"{_what}, per exposure", null=True, ucd="phot.count;em.opt"))
+    setattr(
+        Measurement, f"flux_err_{_slot}", column(sa.REAL, "adu", f"Error of flux_{_slot}", null=True, ucd="stat.error;phot.count;em.opt")
+    )

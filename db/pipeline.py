@@ -42,8 +42,10 @@ class Run(Base):
     git_commit: Mapped[str | None] = column(sa.String(40), "", "Git commit of the software, where it runs from a checkout", null=True)
     host: Mapped[str] = column(sa.String(255), "", "Host name")
     user_config_id: Mapped[int | None] = reference("config.config_id", "Configuration file in force", null=True)
-    started: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "Start of the run")
-    finished: Mapped[dt.datetime | None] = column(sa.DateTime, "UTC", "End of the run; NULL while running or when it was killed", null=True)
+    started: Mapped[dt.datetime] = column(sa.DateTime, "", "Start of the run, UTC")
+    finished: Mapped[dt.datetime | None] = column(
+        sa.DateTime, "", "End of the run, UTC; NULL while running or when it was killed", null=True
+    )
     exit_code: Mapped[int | None] = column(sa.Integer, "", "Exit code; NULL while running or when it was killed", null=True)
 
 
@@ -68,7 +70,7 @@ class Task(Base):
     run_id: Mapped[int] = reference("run.run_id", "Run that did it")
     status: Mapped[str] = column(sa.String(12), "", "'done', 'failed', or 'superseded' by a newer task on the same unit")
     attempts: Mapped[int] = column(sa.Integer, "", "How often it was tried")
-    finished: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When it was done or failed")
+    finished: Mapped[dt.datetime] = column(sa.DateTime, "", "When it was done or failed, UTC")
     error_code: Mapped[str | None] = column(sa.String(64), "", "Stable code of the error, when failed", null=True)
     message: Mapped[str | None] = column(sa.Text, "", "The error's one line, or a remark of the step", null=True)
     facts: Mapped[str] = column(
@@ -135,4 +137,4 @@ class Annotation(Base):
     source_id: Mapped[int | None] = column(sa.BigInteger, "", "The source, or NULL for the whole frame", null=True)
     reason: Mapped[str] = column(sa.Text, "", "Why it is masked")
     author: Mapped[str] = column(sa.String(64), "", "Who masked it")
-    created: Mapped[dt.datetime] = column(sa.DateTime, "UTC", "When")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")

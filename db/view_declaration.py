@@ -55,7 +55,9 @@ class View:
         return f"\n{before}{select(self.columns)}\n{self.body.strip()}"
 
 
-def of(attribute: InstrumentedAttribute[Any], alias: str = "", *, name: str = "", sql: str = "", comment: str = "") -> ViewColumn:
+def of(
+    attribute: InstrumentedAttribute[Any], alias: str = "", *, name: str = "", sql: str = "", ucd: str = "", comment: str = ""
+) -> ViewColumn:
     """A column of a table passed on, with the unit, UCD and comment that it has there.
 
     Parameters
@@ -68,15 +70,17 @@ def of(attribute: InstrumentedAttribute[Any], alias: str = "", *, name: str = ""
         Its name in the view where that is another.
     sql : str
         The expression where it is not the column as it stands, but something of the same meaning.
-    comment : str
-        Its meaning where the view's readers need other words than the table's.
+    ucd, comment : str
+        Its UCD and meaning where the view's readers need other words than the table's.
     """
     column: sa.Column[Any] = attribute.class_.__table__.c[attribute.key]
     meaning = column.info["meaning"]
     if meaning == "Surrogate key":
         # In its own table that says enough.
         meaning = f"Key of {column.table.name}"
-    return ViewColumn(name or column.name, sql or f"{alias}.{column.name}", column.info["unit"], column.info["ucd"], comment or meaning)
+    return ViewColumn(
+        name or column.name, sql or f"{alias}.{column.name}", column.info["unit"], ucd or column.info["ucd"], comment or meaning
+    )
 
 
 def own(name: str, sql: str, unit: str, ucd: str, comment: str) -> ViewColumn:

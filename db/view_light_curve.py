@@ -35,7 +35,13 @@ _POINT = (
     of(Measurement.night_id, "m", comment="Night: days from 2000-01-01"),
     of(Measurement.frame_id, "m"),
     of(Frame.jd_utc, "f"),
-    own("bjd_tdb", _BARYCENTRIC, "d", "", "Mid-exposure at the barycentre for this source, Julian date TDB"),
+    own(
+        "bjd_tdb",
+        _BARYCENTRIC,
+        "d",
+        "time.epoch;pos.barycenter;meta.main",
+        "Mid-exposure at the barycentre for this source, Julian date TDB",
+    ),
     of(Passband.name, "pb", name="passband", comment="Passband"),
     of(FrameField.field_id, "ff"),
     of(MagfitSolution.slot, "q"),
@@ -46,18 +52,18 @@ _RAW = (
     of(Frame.exptime, "f"),
     of(Measurement.flux_0, name="raw_flux", sql=_by_slot("flux")),  # type: ignore[attr-defined]
     of(Measurement.flux_err_0, name="raw_flux_err", sql=_by_slot("flux_err")),  # type: ignore[attr-defined]
-    own("correction", correction_sql(), "mag", "", "What the fit takes off the instrumental magnitude"),
+    own("correction", correction_sql(), "mag", "phot.calib;phot.mag", "What the fit takes off the instrumental magnitude"),
     of(MagfitSolution.zero_point_err, "q"),
     of(MagfitSolution.mag_floor, "q"),
 )
 
 #: How good a point is.
 _CIRCUMSTANCES = (
-    own("quality", _QUALITY, "", "", "0 good, 1 flagged in the pixels, 2 masked by a person"),
+    own("quality", _QUALITY, "", "meta.code.qual", "0 good, 1 flagged in the pixels, 2 masked by a person"),
     of(Measurement.flags, "m", comment="Bits of the measurement's flags"),
     of(Measurement.x, "m"),
     of(Measurement.y, "m"),
-    own("airmass", _AIRMASS, "", "", "Airmass of the source"),
+    own("airmass", _AIRMASS, "", "obs.airMass", "Airmass of the source"),
     of(DetectionSummary.fwhm, "ds", comment="Median FWHM of the frame"),
     of(Measurement.background, "m"),
     of(MagfitSolution.reference_id, "q", name="ref_id", comment="Reference it was fitted to"),
@@ -79,29 +85,35 @@ _PHOTOMETRY = (
         "flux",
         "p.raw_flux * power(10.0, 0.4 * p.correction)",
         "",
-        "",
+        "phot.flux;em.opt",
         "Flux per exposure on the reference's scale, where 1 a second is of magnitude 25: mag = 25 - 2.5 log10(flux / exptime)",
     ),
     own(
         "flux_err",
         "p.raw_flux_err * power(10.0, 0.4 * p.correction)",
         "",
-        "",
+        "stat.error;phot.flux;em.opt",
         "Its error from photons, sky and detector, on the same scale",
     ),
     own(
         "mag",
         _where_positive("25.0 - 2.5 * log10(p.raw_flux / p.exptime) - p.correction"),
         "mag",
-        "",
+        "phot.mag;em.opt;meta.main",
         "Fitted magnitude; NULL where the flux is not positive",
     ),
-    own("mag_err", _where_positive(f"sqrt({_VARIANCE})"), "mag", "", "Its error from photons, sky, detector and fit"),
+    own(
+        "mag_err",
+        _where_positive(f"sqrt({_VARIANCE})"),
+        "mag",
+        "stat.error;phot.mag;em.opt",
+        "Its error from photons, sky, detector and fit",
+    ),
     own(
         "mag_err_total",
         _where_positive(f"sqrt({_VARIANCE} + power(p.mag_floor, 2))"),
         "mag",
-        "",
+        "stat.error;phot.mag;em.opt",
         "The same with the scatter of bright stars beyond it",
     ),
 )

@@ -282,12 +282,11 @@ def _table_section(table: sa.Table) -> str:
         name = f"**{column.name}**" if column.primary_key else column.name
         target = next((key.column.table.name for key in column.foreign_keys), None)
         link = f" → [{target}](#{target})" if target else ""
-        rows.append(
-            [name, _type_name(column), column.info["unit"], "yes" if column.nullable else "", _plain(column.info["meaning"]) + link]
-        )
+        info, null = column.info, "yes" if column.nullable else ""
+        rows.append([name, _type_name(column), info["unit"], null, _plain(info["meaning"]) + link, info["ucd"]])
     writers = ", ".join(f"[{step.name}](steps.md#{step.name})" for step in STEPS.values() if table in {t.__table__ for t in step.writes})
     made = f" Written by {writers}." if writers else ""
-    return f"## {table.name}\n\n{table.comment}.{made}\n\n" + _table(("column", "type", "unit", "NULL", "meaning"), rows)
+    return f"## {table.name}\n\n{table.comment}.{made}\n\n" + _table(("column", "type", "unit", "NULL", "meaning", "UCD"), rows)
 
 
 def _view_sections() -> Iterator[str]:
@@ -299,7 +298,9 @@ def _view_sections() -> Iterator[str]:
 
 
 def _view_columns(view: View) -> str:
-    return _table(("column", "unit", "meaning"), [[column.name, column.unit, _plain(column.comment)] for column in view.columns])
+    return _table(
+        ("column", "unit", "meaning", "UCD"), [[column.name, column.unit, _plain(column.comment), column.ucd] for column in view.columns]
+    )
 
 
 # Flags

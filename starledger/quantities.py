@@ -22,24 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["cone_table", "degrees", "position", "quantities", "time_series"]
 
-_UNITS: dict[str, u.UnitBase] = {
-    "d": u.day,
-    "deg": u.deg,
-    "arcsec": u.arcsec,
-    "yr": u.yr,
-    "mas/yr": u.mas / u.yr,
-    "mag": u.mag,
-    "ADU": u.adu,
-    "pixel": u.pix,
-}
-
 
 def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> QTable:
     """A data frame as a QTable with the units and descriptions of `columns`."""
     table = QTable()
     for name, (unit, text) in columns.items():
         values = frame[name].to_numpy(dtype=str if pd.api.types.is_string_dtype(frame[name]) else None)
-        table[name] = values * _UNITS[unit] if unit else values
+        table[name] = values * u.Unit(unit) if unit else values
         table[name].info.description = text
     return table
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
+import astropy.units as u
 import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
+from astropy.io.votable.ucd import check_ucd
 from small_archive import SmallArchive
 
 from db import schema
@@ -50,6 +53,30 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
             "eta",
         } | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
         assert unit or not physical or column.name in dimensionless, f"{column} has no unit"
+
+
+def described() -> Iterator[tuple[str, str, str]]:
+    """Every column of every table and view: name, unit and UCD."""
+    for table in TABLES.values():
+        yield from ((str(column), column.info["unit"], column.info["ucd"]) for column in table.c)
+    for view in DEFINITIONS.values():
+        yield from ((f"{view.name}.{column.name}", column.unit, column.ucd) for column in view.columns)
+
+
+def test_astropy_reads_every_unit() -> None:
+    for name, unit, _ in described():
+        assert unit == unit.strip() and u.Unit(unit) is not None, name
+
+
+def test_every_column_has_a_ucd_of_the_vocabulary() -> None:
+    wrong = {name: ucd for name, _, ucd in described() if not ucd or not check_ucd(ucd, check_controlled_vocabulary=True)}
+    assert wrong == {}
+
+
+def test_nothing_has_two_main_identifiers() -> None:
+    main = Counter(name.partition(".")[0] for name, _, ucd in described() if ucd == "meta.id;meta.main")
+    assert {name for name, count in main.items() if count > 1} == set()
+    assert {"source", "frame", "exposure", "field", "wcs_solution", "frame_quality"} <= main.keys()
 
 
 @pytest.mark.parametrize("name", BULK)
