@@ -75,8 +75,7 @@ class Bounds:
         values = f"one of: {', '.join(self.choices)}" if self.choices else self._numbers()
         parts = [f"each {values}" if several and values else values]
         if self.length is not None:
-            # A text has no more characters than a line of a file may have: only its least number is worth a word.
-            parts.append(f"{self.length[0]} to {self.length[1]} of them" if several else f"{self.length[0]} characters or more")
+            parts.append(f"{self.length[0]} to {self.length[1]} of them" if several else f"{self.length[0]} to {self.length[1]} characters")
         if self.distinct:
             parts.append("none twice")
         return ", ".join(part for part in parts if part)
@@ -178,7 +177,7 @@ def _number(value: Any) -> Any:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _cast(value: Any, defaults: Any, name: str, where: str) -> Any:

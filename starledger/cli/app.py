@@ -18,7 +18,7 @@ from db.errors import StarledgerError
 from reduction.pipeline.order import NIGHT, Line
 from starledger import __version__
 from starledger.archive import Archive, create_archive, open_archive
-from starledger.cli import archive, convert, demo, frames, header, query, solve
+from starledger.cli import archive, config, convert, demo, frames, header, query, solve
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
 
 __all__ = ["app", "main", "run_steps"]
@@ -212,6 +212,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
 
 archive.register(app)
+config.register(app)
 convert.register(app)
 header.register(app)
 solve.register(app)
