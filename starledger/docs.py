@@ -1,4 +1,4 @@
-"""The pages of the documentation that follow from the code: steps, commands, schema, flags.
+"""The pages of the documentation that follow from the code: steps, commands, schema, flags, errors.
 
 `make docs` writes them into ``docs/``; a test fails where the pages there are not what the code says now.
 """
@@ -19,15 +19,19 @@ import sqlalchemy as sa
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
+from db.error_codes import ERROR_CODES
+from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, FrameUnusable, NothingToDo
 from db.flags import FLAG_TEXT, MASK_TEXT, Flag, Mask
 from db.tables import Base
 from db.view_declaration import View, ViewColumn
 from db.views import DEFINITIONS
 from reduction.pipeline.declaration import Step
 from reduction.pipeline.order import STEPS
+from reduction.pipeline.parameters import range_text
 from starledger.cli.app import app
+from starledger.configuration import toml_value
 
-__all__ = ["PAGES", "commands", "commands_page", "examples", "flags_page", "schema_page", "steps_page", "write_pages"]
+__all__ = ["PAGES", "commands", "commands_page", "errors_page", "examples", "flags_page", "schema_page", "steps_page", "write_pages"]
 
 _GENERATED = "<!-- Written by `make docs`: do not edit. -->"
 
@@ -114,7 +118,15 @@ def steps_page() -> str:
 def _step_section(step: Step) -> str:
     fields = dataclasses.fields(step.parameters)
     rows = [
-        [f"`{f.name}`", f"`{_toml(getattr(step.parameters(), f.name))}`", f.metadata["unit"], _plain(f.metadata["help"])] for f in fields
+        [
+            f"`{f.name}`",
+            f"`{toml_value(default)}`",
+            _plain(range_text(f, default)) or "any text",
+            f.metadata["unit"],
+            _plain(f.metadata["help"]),
+        ]
+        for f in fields
+        for default in [getattr(step.parameters(), f.name)]
     ]
     facts = [
         f"Works per {step.per}; version {step.version}" + (f"; after {', '.join(step.after)}." if step.after else "."),
@@ -122,17 +134,8 @@ def _step_section(step: Step) -> str:
     ]
     if step.second_chance:
         facts.append("What fails is tried once more when all else is done, leaning on its neighbours.")
-    parameters = _table(("parameter", "default", "unit", "meaning"), rows) if rows else "No parameters."
+    parameters = _table(("parameter", "default", "allowed", "unit", "meaning"), rows) if rows else "No parameters."
     return "\n\n".join((f"## {step.name}", step.summary, " ".join(facts), parameters))
-
-
-def _toml(value: Any) -> str:
-    """A value as it would stand in the configuration file."""
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 # Commands
@@ -335,8 +338,47 @@ def _names(bits: Flag | Mask) -> str:
     return ", ".join(str(bit.name) for bit in type(bits) if bits & bit)
 
 
+# Errors
+
+
+def errors_page() -> str:
+    """Every error code: class, meaning, remedy.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    classes = [AlgorithmFailed, ArchiveUnavailable, ConfigurationError, FrameUnusable, NothingToDo]
+    rows = [
+        [f"`{code}`", ", ".join(kind.__name__ for kind in said.kinds), _plain(said.meaning), _plain(said.remedy)]
+        for code, said in sorted(ERROR_CODES.items())
+    ]
+    return _page(
+        "# Errors",
+        "An error is one line: where it happened, what is the matter, and what to do. Its code says the same to programs: it is `code` "
+        "of what Python raises (`db.errors.StarledgerError`), and the column `error_code` of the table [task](schema.md#task) for a unit "
+        "that failed. Codes stay as they are; messages may change. `STEP` stands for the name of a [step](steps.md), as in "
+        "`detect.defect`.",
+        "```sql\nSELECT step, unit, error_code, message FROM task WHERE status = 'failed'\n```",
+        _table(
+            ("class", "exit code", "meaning"),
+            [[kind.__name__, str(kind.exit_code), _plain((kind.__doc__ or "").strip().splitlines()[0])] for kind in classes],
+        ),
+        "What concerns one frame or one unit of work is recorded, the rest goes on, and the run ends with 1 (or 2, when nothing was "
+        "usable); the other errors end it.",
+        _table(("code", "class", "meaning", "what to do"), rows),
+    )
+
+
 #: The pages by their file in docs/.
-PAGES = {"steps.md": steps_page, "commands.md": commands_page, "schema.md": schema_page, "flags.md": flags_page}
+PAGES = {
+    "steps.md": steps_page,
+    "commands.md": commands_page,
+    "schema.md": schema_page,
+    "flags.md": flags_page,
+    "errors.md": errors_page,
+}
 
 
 def write_pages(folder: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import socket
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,21 +19,18 @@ import starledger
 from db.engine import reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.keys import next_id, now
-from db.tables import Config, Run, Task
+from db.tables import Run, Task
 from reduction.files.raw_files import find_raw_files
-from reduction.headers.instrument import definitions_from
 from reduction.pipeline.declaration import Unit, read_parameters
 from reduction.pipeline.order import STEPS, Line
 from reduction.pipeline.pending import StepState
 from reduction.pipeline.scheduler import Reporter, Runner, Tally
 from reduction.pipeline.writer import Writer, sweep
 from starledger.archive import Archive
+from starledger.configuration import read_configuration, settings_in_force
 from starledger.schema import renew_views
 
 __all__ = ["StepStatus", "check_inputs", "exit_code", "reduce", "remarks", "runner_for_reading", "settings_for", "status"]
-
-#: Sections of the configuration that are not a step's.
-_OTHER = ("instrument", "default", "override", "catalogue_columns")
 
 
 @dataclass(frozen=True)
@@ -170,29 +165,7 @@ def _failed_files(archive: Archive) -> list[Path]:
 
 def settings_for(archive: Archive, config: Path | None) -> dict[str, Any]:
     """The configuration file's content, checked; without one, that of the archive's last run."""
-    if config is None:
-        query = sa.select(Config.content).join(Run, Run.user_config_id == Config.config_id).order_by(Run.run_id.desc()).limit(1)
-        with reachable(archive.engine.url), archive.engine.connect() as connection:
-            content = connection.execute(query).scalar()
-        return dict(json.loads(content)) if content else {}
-    try:
-        settings = tomllib.loads(config.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            str(error.strerror), where=str(config), hint="check the path given to --config", code="config.file"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"not valid TOML: {error}", where=str(config), hint="correct the line it names", code="config.toml"
-        ) from error
-    for name, section in settings.items():
-        if name in STEPS and isinstance(section, dict):
-            read_parameters(STEPS[name].parameters, section, f"{config} [{name}]")
-        elif name not in _OTHER:
-            known = ", ".join([*STEPS, *_OTHER])
-            raise ConfigurationError(f"no section {name!r}", where=str(config), hint=f"known are: {known}", code="config.section")
-    definitions_from(settings, str(config))
-    return settings
+    return settings_in_force(archive) if config is None else read_configuration(config)
 
 
 def _with_services(settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -21,9 +21,9 @@ __all__ = ["DetectParameters", "detect"]
 class DetectParameters:
     """How stars are detected."""
 
-    threshold: float = parameter(4.0, "sigma", "detection threshold on the filtered image")
-    min_area: int = parameter(4, "pixel", "fewest connected pixels above it")
-    max_trail: float = parameter(20.0, "pixel", "a frame whose stars are all trailed over more is unusable")
+    threshold: float = parameter(4.0, "sigma", "detection threshold on the filtered image", least=1.5, most=1000)
+    min_area: int = parameter(4, "pixel", "fewest connected pixels above it", least=1, most=1000)
+    max_trail: float = parameter(20.0, "pixel", "a frame whose stars are all trailed over more is unusable", above=0, most=10_000)
 
 
 @step(

@@ -30,11 +30,11 @@ FloatArray = npt.NDArray[np.float64]
 class DiscoverParameters:
     """What counts as a source of its own."""
 
-    min_frames: int = parameter(5, "", "a source is detected on at least this many frames of its field")
-    min_fraction: float = parameter(0.1, "", "and on at least this fraction of them")
-    radius: float = parameter(1.0, "pixel", "detections this close to their mean are one source")
-    catalogue_radius: float = parameter(2.0, "pixel", "a detection this close to a known source is that source")
-    min_snr: float = parameter(5.0, "", "least signal-to-noise ratio of a detection")
+    min_frames: int = parameter(5, "", "a source is detected on at least this many frames of its field", least=1, most=10_000)
+    min_fraction: float = parameter(0.1, "", "and on at least this fraction of them", least=0, most=1)
+    radius: float = parameter(1.0, "pixel", "detections this close to their mean are one source", above=0, most=100)
+    catalogue_radius: float = parameter(2.0, "pixel", "a detection this close to a known source is that source", above=0, most=100)
+    min_snr: float = parameter(5.0, "", "least signal-to-noise ratio of a detection", least=0, most=10_000)
 
 
 def _plan(context: Context, _: DiscoverParameters) -> list[Unit[None]]:

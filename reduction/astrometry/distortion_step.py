@@ -24,9 +24,11 @@ __all__ = ["DistortionParameters", "distortion"]
 class DistortionParameters:
     """How the distortion of a night is found."""
 
-    order: int = parameter(5, "", "highest degree of its polynomials; the lowest that predicts left-out stars as well is taken")
-    min_frames: int = parameter(4, "", "fewest frames; made anew each time there are twice as many")
-    radius: float = parameter(1.0, "pixel", "a detection this close to a source is that source")
+    order: int = parameter(
+        5, "", "highest degree of its polynomials; the lowest that predicts left-out stars as well is taken", least=1, most=9
+    )
+    min_frames: int = parameter(4, "", "fewest frames; made anew each time there are twice as many", least=1, most=10_000)
+    radius: float = parameter(1.0, "pixel", "a detection this close to a source is that source", above=0, most=100)
 
 
 def _plan(context: Context, p: DistortionParameters) -> list[Unit[tuple[int, ...]]]:

@@ -25,7 +25,7 @@ __all__ = ["FieldParameters", "field"]
 class FieldParameters:
     """What counts as one field."""
 
-    overlap: float = parameter(0.5, "", "least common part of the footprints of a frame and of a field's first frame")
+    overlap: float = parameter(0.5, "", "least common part of the footprints of a frame and of a field's first frame", above=0, most=1)
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,12 @@ _DRAWN_OUT, _ALIKE = 1.1, 0.5
 class RefineParameters:
     """How a frame's final solution is fitted."""
 
-    radius: float = parameter(1.0, "pixel", "a detection this close to a source is that source")
-    clip: float = parameter(5.0, "sigma", "pairs farther off are left out of the fit")
+    radius: float = parameter(1.0, "pixel", "a detection this close to a source is that source", above=0, most=100)
+    clip: float = parameter(5.0, "sigma", "pairs farther off are left out of the fit", least=1, most=30)
     tolerance: float = parameter(
-        1.1, "", "the night's distortion is used where it fits the stars as well as the frame's own, to this factor"
+        1.1, "", "the night's distortion is used where it fits the stars as well as the frame's own, to this factor", least=0, most=100
     )
-    disturbed: float = parameter(1.6, "", "a frame whose residuals exceed the night's by this factor gets a warning")
+    disturbed: float = parameter(1.6, "", "a frame whose residuals exceed the night's by this factor gets a warning", least=1, most=1000)
 
 
 @step(

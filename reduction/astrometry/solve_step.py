@@ -41,14 +41,22 @@ _LATERAL = 2.0
 class SolveParameters:
     """How frames are solved."""
 
-    order: int = parameter(5, "", "highest degree of the distortion polynomials; the lowest that predicts left-out stars as well is taken")
-    scale_tolerance: float = parameter(0.03, "", "largest relative error of the pixel scale that the header or the definition gives")
-    pointing_tolerance: float = parameter(0.4, "", "largest error of the header's pointing, as a fraction of the frame's diagonal")
-    min_snr: float = parameter(10.0, "", "fainter detections have no say, unless there are too few brighter ones")
-    min_stars: int = parameter(40, "", "fewest brighter ones")
-    blind_time_limit: float = parameter(60.0, "s", "time that each blind solver may take; 20 degree fields need most of it")
+    order: int = parameter(
+        5, "", "highest degree of the distortion polynomials; the lowest that predicts left-out stars as well is taken", least=1, most=9
+    )
+    scale_tolerance: float = parameter(
+        0.03, "", "largest relative error of the pixel scale that the header or the definition gives", above=0, most=0.5
+    )
+    pointing_tolerance: float = parameter(
+        0.4, "", "largest error of the header's pointing, as a fraction of the frame's diagonal", least=0, most=10
+    )
+    min_snr: float = parameter(10.0, "", "fainter detections have no say, unless there are too few brighter ones", least=0, most=10_000)
+    min_stars: int = parameter(40, "", "fewest brighter ones", least=1, most=10_000)
+    blind_time_limit: float = parameter(
+        60.0, "s", "time that each blind solver may take; 20 degree fields need most of it", least=1, most=86_400
+    )
     index_folder: str = parameter(
-        str(DEFAULT_INDEX_DIR), "", "folder with astrometry.net index files for blind solving; used where it exists"
+        str(DEFAULT_INDEX_DIR), "", "folder with astrometry.net index files for blind solving; used where it exists", length=(1, 4096)
     )
 
 

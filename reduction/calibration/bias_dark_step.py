@@ -30,21 +30,29 @@ __all__ = ["BiasParameters", "DarkParameters", "bias", "dark"]
 class BiasParameters:
     """How bias frames are stacked."""
 
-    min_frames: int = parameter(3, "", "fewest frames that make a master")
-    clip: float = parameter(4.0, "sigma", "clipping of outlier pixels")
+    min_frames: int = parameter(3, "", "fewest frames that make a master", least=1, most=10_000)
+    clip: float = parameter(4.0, "sigma", "clipping of outlier pixels", least=1, most=30)
     outlier: float = parameter(
-        5.0, "sigma", "an image whose level or noise is off by more is discarded, as is one with bands or structure of its own"
+        5.0,
+        "sigma",
+        "an image whose level or noise is off by more is discarded, as is one with bands or structure of its own",
+        least=1,
+        most=30,
     )
-    valid_days: float = parameter(180.0, "d", "it serves frames so long before and after its own")
+    valid_days: float = parameter(180.0, "d", "it serves frames so long before and after its own", least=0, most=36_525)
 
 
 @dataclass(frozen=True)
 class DarkParameters(BiasParameters):
     """How dark frames are stacked."""
 
-    hot: float = parameter(8.0, "sigma", "a pixel this far above its surroundings in the master dark is hot")
-    temperature: float = parameter(2.0, "deg C", "darks serve frames whose detector was no more than this warmer or colder")
-    max_ratio: float = parameter(10.0, "", "darks that are linear are scaled down to exposures shorter by no more than this")
+    hot: float = parameter(8.0, "sigma", "a pixel this far above its surroundings in the master dark is hot", least=1, most=1000)
+    temperature: float = parameter(
+        2.0, "deg C", "darks serve frames whose detector was no more than this warmer or colder", least=0, most=100
+    )
+    max_ratio: float = parameter(
+        10.0, "", "darks that are linear are scaled down to exposures shorter by no more than this", least=1, most=10_000
+    )
 
 
 def _bias_plan(context: Context, p: BiasParameters) -> list[Unit[MasterUnit]]:

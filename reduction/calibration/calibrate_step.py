@@ -27,8 +27,12 @@ _KINDS = ("bias", "dark", "flat")
 class CalibrateParameters:
     """How object frames are calibrated."""
 
-    cosmic: float = parameter(6.0, "sigma", "cosmic rays that stand out by more are marked; 0: none are looked for")
+    cosmic: float = parameter(6.0, "sigma", "cosmic rays that stand out by more are marked; 0: none are looked for", least=0, most=1000)
     keep: bool = parameter(True, "", "keep calibrated frames as files; else they are made anew whenever a step needs them")
+
+    def check(self) -> tuple[str, str] | None:
+        """Every other pixel stands out of the noise by less."""
+        return (f"cosmic = {self.cosmic:g} would mark noise", "allowed is 0 or 2 to 1000 sigma") if 0 < self.cosmic < 2 else None
 
 
 @step(

@@ -27,9 +27,11 @@ _DARKS = sa.text(
 class DarkScalingParameters:
     """When darks count as linear."""
 
-    tolerance: float = parameter(0.02, "", "largest relative difference between the ratio of dark signals and that of exposure times")
-    min_pixels: int = parameter(30, "", "fewest warm pixels that tell it")
-    min_ratio: float = parameter(1.5, "", "pairs closer in exposure time tell nothing")
+    tolerance: float = parameter(
+        0.02, "", "largest relative difference between the ratio of dark signals and that of exposure times", above=0, below=1
+    )
+    min_pixels: int = parameter(30, "", "fewest warm pixels that tell it", least=3, most=1_000_000)
+    min_ratio: float = parameter(1.5, "", "pairs closer in exposure time tell nothing", above=1, most=1000)
 
 
 #: Shorter and longer master dark of each pair.

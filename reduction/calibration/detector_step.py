@@ -41,10 +41,17 @@ _Where = tuple[int, str, int]
 class DetectorParameters:
     """How a detector is characterised when nobody gave its facts."""
 
-    pairs: int = parameter(8, "", "pairs of successive object frames whose noise is measured")
-    overscan_order: int = parameter(-1, "", "order of a polynomial along the overscan; -1: each row's own level, smoothed")
+    pairs: int = parameter(8, "", "pairs of successive object frames whose noise is measured", least=1, most=1000)
+    overscan_order: int = parameter(
+        -1, "", "order of a polynomial along the overscan; -1: each row's own level, smoothed", least=-1, most=20
+    )
     linearity: tuple[float, ...] = parameter(
-        (), "1/ADU, 1/ADU^2 ...", "c1, c2 ... of a detector that is not linear: light = s (1 + c1 s + c2 s^2 ...) for a signal of s ADU"
+        (),
+        "1/ADU, 1/ADU^2 ...",
+        "c1, c2 ... of a detector that is not linear: light = s (1 + c1 s + c2 s^2 ...) for a signal of s ADU",
+        least=-1,
+        most=1,
+        length=(0, 8),
     )
 
 

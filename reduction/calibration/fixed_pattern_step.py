@@ -34,9 +34,11 @@ _CUBE_BYTES = 300_000_000
 class FixedPatternParameters:
     """How the fixed pattern is found."""
 
-    min_frames: int = parameter(16, "", "fewest object frames; a pointing that drifts is what separates pixels from stars")
-    clip: float = parameter(4.5, "sigma", "clipping of a pixel's values")
-    significance: float = parameter(3.0, "sigma", "pixels less significant than this are left as they are")
+    min_frames: int = parameter(
+        16, "", "fewest object frames; a pointing that drifts is what separates pixels from stars", least=10, most=10_000
+    )
+    clip: float = parameter(4.5, "sigma", "clipping of a pixel's values", least=1, most=30)
+    significance: float = parameter(3.0, "sigma", "pixels less significant than this are left as they are", least=0, most=1000)
 
 
 def _plan(context: Context, p: FixedPatternParameters) -> list[Unit[tuple[int, ...]]]:

@@ -42,18 +42,26 @@ _STAR = int(Mask.COSMIC)  # a star's light is no more the flat's than a cosmic r
 class LargeScaleFlatParameters:
     """Which flats are kept, and how their shapes are smoothed and stacked."""
 
-    min_frames: int = parameter(3, "", "fewest frames that make a master")
-    clip: float = parameter(4.0, "sigma", "clipping of outlier blocks")
-    min_snr: float = parameter(5.0, "", "least signal-to-noise ratio of a pixel of one flat")
-    min_relative_snr: float = parameter(0.3, "", "the same as a part of the set's median")
-    max_saturated: float = parameter(0.01, "", "largest part of saturated pixels")
-    max_level: float = parameter(0.9, "", "highest level, as a part of what the camera can hold above its zero level")
-    max_structure: float = parameter(0.02, "", "largest difference of its large-scale shape from the set's (clouds), relative")
-    block: int = parameter(16, "pixel", "side of the blocks that the shape is measured in")
-    smooth: float = parameter(24.0, "pixel", "standard deviation of the weights that smooth the shape")
-    stars: float = parameter(5.0, "sigma", "stars that stand out of the sky by more are masked")
+    min_frames: int = parameter(3, "", "fewest frames that make a master", least=1, most=10_000)
+    clip: float = parameter(4.0, "sigma", "clipping of outlier blocks", least=1, most=30)
+    min_snr: float = parameter(5.0, "", "least signal-to-noise ratio of a pixel of one flat", least=0, most=10_000)
+    min_relative_snr: float = parameter(0.3, "", "the same as a part of the set's median", least=0, most=1)
+    max_saturated: float = parameter(0.01, "", "largest part of saturated pixels", least=0, most=1)
+    max_level: float = parameter(0.9, "", "highest level, as a part of what the camera can hold above its zero level", above=0, most=1)
+    max_structure: float = parameter(
+        0.02, "", "largest difference of its large-scale shape from the set's (clouds), relative", above=0, most=1
+    )
+    block: int = parameter(16, "pixel", "side of the blocks that the shape is measured in", least=4, most=1024)
+    smooth: float = parameter(24.0, "pixel", "standard deviation of the weights that smooth the shape", least=4, most=4096)
+    stars: float = parameter(5.0, "sigma", "stars that stand out of the sky by more are masked", least=1, most=1000)
     from_sky: bool = parameter(False, "", "make flats of a night's object frames where it has none of its own")
-    valid_days: float = parameter(60.0, "d", "it serves frames so long before and after its own")
+    valid_days: float = parameter(60.0, "d", "it serves frames so long before and after its own", least=0, most=36_525)
+
+    def check(self) -> tuple[str, str] | None:
+        """Between the middles of larger blocks, structure of the smoothed shape would be lost."""
+        if self.block <= self.smooth:
+            return None
+        return f"block = {self.block} is more than smooth = {self.smooth:g}", "lower the one or raise the other"
 
 
 @dataclass

@@ -54,12 +54,18 @@ _LARGE_SCALE = sa.text(
 class FlatParameters:
     """How flats are stacked, once they are matched to the large-scale flat."""
 
-    clip: float = parameter(4.0, "sigma", "clipping of outlier pixels")
-    max_leftover: float = parameter(0.005, "", "largest structure left of a flat that was matched to the large-scale flat, relative")
-    dead: float = parameter(0.4, "", "a pixel with less of its surroundings' response is dead")
-    max_error: float = parameter(1.0, "", "where a pixel's response is known no better than this, the large-scale flat stands alone")
-    better: float = parameter(0.5, "", "another night's large-scale flat is taken where its error is this part of the night's own")
-    valid_days: float = parameter(60.0, "d", "it serves frames so long before and after its own")
+    clip: float = parameter(4.0, "sigma", "clipping of outlier pixels", least=1, most=30)
+    max_leftover: float = parameter(
+        0.005, "", "largest structure left of a flat that was matched to the large-scale flat, relative", above=0, most=1
+    )
+    dead: float = parameter(0.4, "", "a pixel with less of its surroundings' response is dead", least=0, most=1)
+    max_error: float = parameter(
+        1.0, "", "where a pixel's response is known no better than this, the large-scale flat stands alone", above=0, most=1000
+    )
+    better: float = parameter(
+        0.5, "", "another night's large-scale flat is taken where its error is this part of the night's own", least=0, most=1
+    )
+    valid_days: float = parameter(60.0, "d", "it serves frames so long before and after its own", least=0, most=36_525)
 
 
 def _sets(context: Context, p: LargeScaleFlatParameters) -> list[FrameSet]:

@@ -27,8 +27,10 @@ __all__ = ["CatalogueParameters", "catalogue"]
 class CatalogueParameters:
     """How a catalogue file is read."""
 
-    epoch: float = parameter(2000.0, "yr", "epoch of the positions, where neither a column nor the file's metadata says it")
-    match_radius: float = parameter(2.0, "arcsec", "a row this close to a known source is the same star")
+    epoch: float = parameter(
+        2000.0, "yr", "epoch of the positions, where neither a column nor the file's metadata says it", least=1800, most=2200
+    )
+    match_radius: float = parameter(2.0, "arcsec", "a row this close to a known source is the same star", above=0, most=60)
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from astropy.units import UnitConversionError
 from db.errors import ConfigurationError
 from reduction.astrometry.kernels.wcs import apply_proper_motion
 
-__all__ = ["BANDS", "EPOCH", "NAMES", "Stars", "recognise", "stars_of"]
+__all__ = ["BANDS", "EPOCH", "NAMES", "Stars", "recognise", "require_quantities", "stars_of"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -115,6 +115,21 @@ class Stars:
         return replace(parts[0], **columns)
 
 
+def require_quantities(mapping: Any, where: str) -> None:
+    """Refuse a mapping, as a user gave it, whose keys are not all quantities of a catalogue or whose values are not names.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    quantities = [*NAMES, *BANDS, *(f"{band}_err" for band in BANDS)]
+    if not isinstance(mapping, Mapping) or not all(isinstance(column, str) for column in mapping.values()):
+        raise ConfigurationError("no table of names", where=where, hint='write QUANTITY = "COLUMN"', code="config.value")
+    unknown = sorted(set(mapping) - set(quantities))
+    if unknown:
+        raise ConfigurationError(f"no quantity {unknown[0]!r}", where=where, hint=f"known are: {', '.join(quantities)}", code="config.key")
+
+
 def recognise(columns: Iterable[str], mapping: Mapping[str, str], where: str) -> dict[str, str]:
     """Which column is taken as what: the user's mapping first, then names understood; the error of a band stands as "V_err".
 
@@ -125,12 +140,7 @@ def recognise(columns: Iterable[str], mapping: Mapping[str, str], where: str) ->
     """
     names = list(columns)
     known = {**NAMES, **{band: (*_EXACT.get(band, ()), *usual) for band, (usual, _) in BANDS.items()}}
-    quantities = [*known, *(f"{band}_err" for band in BANDS)]
-    unknown = sorted(set(mapping) - set(quantities))
-    if unknown:
-        raise ConfigurationError(
-            f"no quantity {unknown[0]!r}", where="[catalogue_columns]", hint=f"known are: {', '.join(quantities)}", code="config.key"
-        )
+    require_quantities(mapping, "[catalogue_columns]")
     found: dict[str, str] = {}
     for what, usual in known.items():
         free = [name for name in names if name not in found.values()]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.errors import AlgorithmFailed, ConfigurationError
+from db.errors import AlgorithmFailed
 from db.keys import next_id, now
 from db.tables import (
     Catalogue,
@@ -52,18 +52,35 @@ _FINEST = 12
 class FetchParameters:
     """Which catalogues are asked, for which stars, and how patiently."""
 
-    catalogues: tuple[str, ...] = parameter((), "", f"whom to ask for the sky of the frames: {', '.join(SERVICES)}; by default nobody")
-    sky: tuple[str, ...] = parameter((), "", 'further circles, as "ra dec radius" in degrees, for frames that do not say where they point')
-    margin: float = parameter(0.5, "", "sky around a frame's circle, as a fraction of its radius")
-    deeper: float = parameter(1.0, "mag", "fainter than the frames go by the number of stars on them")
-    faintest: float = parameter(18.0, "mag", "no fainter stars are asked for")
-    match_radius: float = parameter(2.0, "arcsec", "a star this close to a known source is the same star")
-    services: tuple[str, ...] = parameter((), "", 'other addresses of services, as "gaia=https://mirror/tap"')
-    timeout: float = parameter(60.0, "s", "a request must be answered in this time")
-    patience: float = parameter(1800.0, "s", "a job must end in this time")
-    attempts: int = parameter(4, "", "how often a piece of sky is asked for")
-    pause: float = parameter(5.0, "s", "pause before the second attempt, doubled before each later one")
-    max_rows: int = parameter(500_000, "", "rows of one answer; a piece of sky with more is asked for in quarters")
+    catalogues: tuple[str, ...] = parameter(
+        (), "", f"whom to ask for the sky of the frames: {', '.join(SERVICES)}; by default nobody", choices=tuple(SERVICES), distinct=True
+    )
+    sky: tuple[str, ...] = parameter(
+        (), "", 'further circles, as "ra dec radius" in degrees, for frames that do not say where they point', length=(0, 1000)
+    )
+    margin: float = parameter(0.5, "", "sky around a frame's circle, as a fraction of its radius", least=0, most=10)
+    deeper: float = parameter(1.0, "mag", "fainter than the frames go by the number of stars on them", least=0, most=10)
+    faintest: float = parameter(18.0, "mag", "no fainter stars are asked for", least=0, most=25)
+    match_radius: float = parameter(2.0, "arcsec", "a star this close to a known source is the same star", above=0, most=60)
+    services: tuple[str, ...] = parameter((), "", 'other addresses of services, as "gaia=https://mirror/tap"', length=(0, 100))
+    timeout: float = parameter(60.0, "s", "a request must be answered in this time", least=1, most=3600)
+    patience: float = parameter(1800.0, "s", "a job must end in this time", least=1, most=604_800)
+    attempts: int = parameter(4, "", "how often a piece of sky is asked for", least=1, most=20)
+    pause: float = parameter(5.0, "s", "pause before the second attempt, doubled before each later one", least=0, most=3600)
+    max_rows: int = parameter(
+        500_000, "", "rows of one answer; a piece of sky with more is asked for in quarters", least=1, most=10_000_000
+    )
+
+    def check(self) -> tuple[str, str] | None:
+        """Circles are circles, and addresses are those of known services."""
+        for text in self.sky:
+            if _circle(text) is None:
+                return f"sky: no circle on the sky: {text!r}", 'write "ra dec radius" in degrees'
+        for text in self.services:
+            name, _, address = text.partition("=")
+            if name not in SERVICES or not address.startswith(("http://", "https://")):
+                return f"services: no address of a service: {text!r}", f'write "NAME=https://..." for one of {", ".join(SERVICES)}'
+        return None
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,7 @@ def _plan(context: Context, p: FetchParameters) -> list[Unit[_Piece]]:
     """The pieces of sky around the frames that are not held as deep as the frames go."""
     if not p.catalogues:
         return []
-    circles = [*_circles_of_frames(context.session, p), *(_given(text, p) for text in p.sky)]
+    circles = [*_circles_of_frames(context.session, p), *_given(p)]
     units: list[Unit[_Piece]] = []
     for name in p.catalogues:
         survey, url = _survey(name, p)
@@ -185,24 +202,21 @@ def _circles_of_frames(session: Session, p: FetchParameters) -> list[_Circle]:
     ]  # fmt: skip
 
 
-def _given(text: str, p: FetchParameters) -> _Circle:
+def _given(p: FetchParameters) -> list[_Circle]:
+    return [_Circle(*circle, p.faintest - p.deeper) for circle in map(_circle, p.sky) if circle is not None]
+
+
+def _circle(text: str) -> tuple[float, float, float] | None:
+    """Right ascension, declination and radius of "ra dec radius" (degrees); None where that is no circle on the sky."""
     try:
         ra, dec, radius = (float(word) for word in text.split())
     except ValueError:
-        ra, dec, radius = np.nan, np.nan, np.nan
-    if not (np.isfinite(ra) and abs(dec) <= 90.0 and 0.0 < radius <= 90.0):
-        raise ConfigurationError(
-            f"no circle on the sky: {text!r}", where="[fetch] sky", hint='write "ra dec radius" in degrees', code="config.value"
-        )
-    return _Circle(ra % 360.0, dec, radius, p.faintest - p.deeper)
+        return None
+    return (ra % 360.0, dec, radius) if np.isfinite(ra) and abs(dec) <= 90.0 and 0.0 < radius <= 90.0 else None
 
 
 def _survey(name: str, p: FetchParameters) -> tuple[Survey, str]:
-    if name not in SERVICES:
-        raise ConfigurationError(
-            f"no catalogue {name!r}", where="[fetch] catalogues", hint=f"known are: {', '.join(SERVICES)}", code="config.value"
-        )
-    others = dict(text.split("=", 1) for text in p.services if "=" in text)
+    others = dict(text.split("=", 1) for text in p.services)
     return SERVICES[name], others.get(name, SERVICES[name].url)
 
 

@@ -147,6 +147,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"cannot be read ({error.strerror})", where=str(path), hint="check the path given to --config") from error
+        raise ConfigurationError(
+            f"cannot be read ({error.strerror})", where=str(path), hint="check the path given to --config", code="config.file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"not valid TOML ({error})", where=str(path), hint="correct the line it names") from error
+        raise ConfigurationError(
+            f"not valid TOML ({error})", where=str(path), hint="correct the line it names", code="config.toml"
+        ) from error

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch_columns
-from db.errors import AlgorithmFailed, ConfigurationError
+from db.errors import AlgorithmFailed
 from db.flags import Flag
 from db.keys import next_id, now
 from db.tables import (
@@ -51,18 +51,26 @@ _UNFIT = int(Flag.SATURATED | Flag.COSMIC)
 N_FOLD = 5
 
 
+#: Terms beyond those in position, which `order` takes.
+_FURTHER = tuple(term.name for term in TERMS if term.degree < len(term.factors))
+
+
 @dataclass(frozen=True)
 class MagnitudeFitParameters:
     """How magnitudes are fitted."""
 
-    order: int = parameter(2, "", "degree of the polynomial in position")
-    terms: tuple[str, ...] = parameter(("colour",), "", "further terms, by name; the last are dropped first when stars are few")
-    per_term: float = parameter(5.0, "", "stars needed for each term")
-    clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero")
-    fit_sigma: float = parameter(0.02, "mag", "stars with larger errors do not fix the fit, where there are enough others")
-    floor_sigma: float = parameter(0.005, "mag", "stars with smaller errors tell what scatters beyond photons")
-    tolerance: float = parameter(3e-5, "mag", "median change of the reference at which it has settled")
-    max_iterations: int = parameter(25, "", "most references that are averaged")
+    order: int = parameter(2, "", "degree of the polynomial in position", least=0, most=4)
+    terms: tuple[str, ...] = parameter(
+        ("colour",), "", "further terms, by name; the last are dropped first when stars are few", choices=_FURTHER, distinct=True
+    )
+    per_term: float = parameter(5.0, "", "stars needed for each term", least=1, most=1000)
+    clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero", least=2, most=100)
+    fit_sigma: float = parameter(
+        0.02, "mag", "stars with larger errors do not fix the fit, where there are enough others", above=0, most=10
+    )
+    floor_sigma: float = parameter(0.005, "mag", "stars with smaller errors tell what scatters beyond photons", least=0, most=10)
+    tolerance: float = parameter(3e-5, "mag", "median change of the reference at which it has settled", above=0, most=1)
+    max_iterations: int = parameter(25, "", "most references that are averaged", least=1, most=1000)
 
 
 @dataclass(frozen=True)
@@ -175,15 +183,6 @@ def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters)
 def _terms(p: MagnitudeFitParameters) -> tuple[tuple[Term, ...], IntArray]:
     """Terms in use, and the order in which they are dropped: highest degree first, after the further terms."""
     by_name = {term.name: term for term in TERMS}
-    unknown = [name for name in p.terms if name not in by_name or by_name[name].degree == len(by_name[name].factors)]
-    if unknown or not 0 <= p.order <= 4:
-        names = [term.name for term in TERMS if term.degree < len(term.factors)]
-        raise ConfigurationError(
-            f"order {p.order}, terms {', '.join(p.terms)}",
-            where="[magfit]",
-            hint=f"order 0 to 4; terms of: {', '.join(names)}",
-            code="config.terms",
-        )
     position = [term for term in TERMS if term.degree == len(term.factors) <= p.order]
     further = [by_name[name] for name in p.terms]
     # Linear terms stay longest; further terms go before the quadratic ones would be missed.

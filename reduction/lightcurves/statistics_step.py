@@ -23,7 +23,7 @@ __all__ = ["StatisticsParameters", "statistics"]
 class StatisticsParameters:
     """How light curves are summarised."""
 
-    target_radius: float = parameter(10.0, "arcsec", "a target is linked to the nearest source within this")
+    target_radius: float = parameter(10.0, "arcsec", "a target is linked to the nearest source within this", above=0, most=3600)
 
 
 def _plan(context: Context, _: StatisticsParameters) -> list[Unit[None]]:

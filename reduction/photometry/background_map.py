@@ -25,12 +25,20 @@ __all__ = ["BackgroundParameters", "covered", "read_map", "source_radius"]
 class BackgroundParameters:
     """How the sky is measured."""
 
-    box: int = parameter(32, "pixel", "side of the boxes in which the clipped mean is taken")
-    smooth: float = parameter(48.0, "pixel", "standard deviation of the Gaussian that smooths the boxes")
-    clip: float = parameter(3.0, "sigma", "clipping distance, symmetric about the mean")
-    wing: float = parameter(0.1, "sigma", "a source is masked out to where its wing falls below this part of the sky noise")
-    min_radius: float = parameter(2.0, "FWHM", "least radius masked around a source")
-    max_radius: float = parameter(12.0, "FWHM", "largest radius masked around a source")
+    box: int = parameter(32, "pixel", "side of the boxes in which the clipped mean is taken", least=4, most=4096)
+    smooth: float = parameter(48.0, "pixel", "standard deviation of the Gaussian that smooths the boxes", least=1, most=10_000)
+    clip: float = parameter(3.0, "sigma", "clipping distance, symmetric about the mean", least=1, most=100)
+    wing: float = parameter(
+        0.1, "sigma", "a source is masked out to where its wing falls below this part of the sky noise", above=0, most=10
+    )
+    min_radius: float = parameter(2.0, "FWHM", "least radius masked around a source", least=0, most=100)
+    max_radius: float = parameter(12.0, "FWHM", "largest radius masked around a source", least=0, most=100)
+
+    def check(self) -> tuple[str, str] | None:
+        """The least radius is no larger than the largest."""
+        if self.min_radius <= self.max_radius:
+            return None
+        return f"min_radius = {self.min_radius:g} is more than max_radius = {self.max_radius:g}", "lower the one or raise the other"
 
 
 def source_radius(peak: npt.NDArray[np.float64], noise: float, fwhm: float, p: BackgroundParameters) -> npt.NDArray[np.float64]:

@@ -31,8 +31,8 @@ _SPOILED = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC | Flag.
 class ShapesParameters:
     """How the shape map is fitted."""
 
-    order: int = parameter(4, "", "highest degree in x, y; the lowest that predicts left-out stars as well is taken")
-    min_snr: float = parameter(20.0, "", "least signal-to-noise ratio of a star")
+    order: int = parameter(4, "", "highest degree in x, y; the lowest that predicts left-out stars as well is taken", least=0, most=8)
+    min_snr: float = parameter(20.0, "", "least signal-to-noise ratio of a star", least=1, most=10_000)
 
 
 @step(

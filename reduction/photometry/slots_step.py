@@ -19,8 +19,21 @@ __all__ = ["SlotsParameters", "slots"]
 class SlotsParameters:
     """Which apertures are measured."""
 
-    factors: tuple[float, ...] = parameter((1.2, 1.45, 1.7, 2.0, 2.4, 3.0), "FWHM", "radii of the apertures in units of the typical FWHM")
-    radii: tuple[float, ...] = parameter((), "pixel", "radii of the apertures; in place of factors when given")
+    factors: tuple[float, ...] = parameter(
+        (1.2, 1.45, 1.7, 2.0, 2.4, 3.0),
+        "FWHM",
+        "radii of the apertures in units of the typical FWHM",
+        least=0.25,
+        most=20,
+        length=(0, N_SLOT - 1),
+    )
+    radii: tuple[float, ...] = parameter(
+        (), "pixel", "radii of the apertures; in place of factors when given", least=0.25, most=500, length=(0, N_SLOT - 1)
+    )
+
+    def check(self) -> tuple[str, str] | None:
+        """There is an aperture."""
+        return None if self.factors or self.radii else ("neither factors nor radii", "give one of them")
 
 
 def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
@@ -55,9 +68,12 @@ def slots(context: Context, unit: Unit[None], p: SlotsParameters) -> Output:
     )
     fwhm = float(np.median(np.array(context.session.execute(query).scalars().all(), dtype=float)))
     radii = sorted(set(p.radii or (round(4 * factor * fwhm) / 4 for factor in p.factors)))
-    if not radii or len(radii) >= N_SLOT or radii[0] <= 0:
+    if radii[0] <= 0:
         raise ConfigurationError(
-            f"{len(radii)} aperture radii: {radii}", where="[slots]", hint=f"give 1 to {N_SLOT - 1} positive ones", code="config.slots"
+            f"factors = {list(p.factors)} make an aperture of no size: the FWHM is {fwhm:.2f} pixel",
+            where="[slots]",
+            hint="give larger factors, or radii",
+            code="config.slots",
         )
     columns = {
         "instrument_id": instrument_id,

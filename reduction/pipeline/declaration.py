@@ -16,15 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from sqlalchemy.orm import Session
 
-from db.errors import ConfigurationError
 from db.tables import Base
 from reduction.pipeline.inputs import Input, InputTask, Said, Worked
 from reduction.pipeline.order import STEPS, Line
+from reduction.pipeline.parameters import parameter, read_parameters
 
 __all__ = [
     "Context",
@@ -53,56 +53,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def parameter(default: Any, unit: str, help: str) -> Any:  # noqa: A002
-    """A field of a parameters dataclass: default, unit ("" for none) and one line of help."""
-    metadata = {"unit": unit, "help": help}
-    if isinstance(default, (list, tuple)):
-        return field(default_factory=lambda: tuple(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def read_parameters(kind: type[Any], given: Mapping[str, Any], where: str) -> Any:
-    """An instance of the parameters dataclass `kind` from a section of the configuration.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the key that does not exist or the value of the wrong type.
-    """
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    values = {}
-    for name, value in given.items():
-        if name not in known:
-            raise ConfigurationError(f"no parameter {name!r}", where=where, hint=f"known are: {', '.join(known)}", code="config.key")
-        values[name] = _cast(value, kind(), name, where)
-    return kind(**values)
-
-
-def _element_types(kind: type[Any]) -> dict[str, type]:
-    """The type of the elements of each tuple among the parameters."""
-    hints = get_type_hints(kind)
-    return {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is tuple}
-
-
-def _cast(value: Any, defaults: Any, name: str, where: str) -> Any:
-    default = getattr(defaults, name)
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, tuple) and name in _element_types(type(defaults)):
-        element = _element_types(type(defaults))[name]
-        value = tuple(float(v) if element is float and type(v) is int else v for v in value)
-        wrong = any(type(v) is not element for v in value)
-    else:
-        wrong = type(value) is not type(default)
-    if wrong:
-        raise ConfigurationError(
-            f"{name} = {value!r} is of the wrong type", where=where, hint=f"the default is {default!r}", code="config.value"
-        )
-    return value
 
 
 P = TypeVar("P")

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 import starledger
 from db.errors import StarledgerError
 from reduction.pipeline.order import NIGHT, Line
-from starledger.cli import archive, convert, demo, frames, header, query, solve
+from starledger.cli import archive, config, convert, demo, frames, header, query, solve
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
 
 archive.register(app)
+config.register(app)
 convert.register(app)
 header.register(app)
 solve.register(app)

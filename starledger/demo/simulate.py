@@ -112,10 +112,14 @@ def _prepare(directory: Path, seed: int, files: set[str]) -> None:
     raw = directory / "raw"
     known = directory / "truth.json"
     if known.exists() and (other := json.loads(known.read_text(encoding="utf-8")).get("seed")) != seed:
-        raise ConfigurationError(f"holds the demo night of seed {other}, not {seed}", where=str(directory), hint="give another folder")
+        raise ConfigurationError(
+            f"holds the demo night of seed {other}, not {seed}", where=str(directory), hint="give another folder", code="demo.folder"
+        )
     strangers = sorted(path.name for path in raw.iterdir() if path.name not in files) if raw.exists() else []
     if strangers:
-        raise ConfigurationError(f"holds other files, {strangers[0]} for one", where=str(raw), hint="give another folder")
+        raise ConfigurationError(
+            f"holds other files, {strangers[0]} for one", where=str(raw), hint="give another folder", code="demo.folder"
+        )
     raw.mkdir(parents=True, exist_ok=True)
 
 

@@ -150,7 +150,9 @@ def read_truth(directory: Path) -> Truth:
     """Read what `write_truth` wrote; ConfigurationError where it is not there."""
     path = directory / "truth.json"
     if not path.exists():
-        raise ConfigurationError("truth.json is missing: no demo night", where=str(directory), hint="run `starledger demo` on it first")
+        raise ConfigurationError(
+            "truth.json is missing: no demo night", where=str(directory), hint="run `starledger demo` on it first", code="demo.truth"
+        )
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     table = Table.read(directory / "truth.ecsv", format="ascii.ecsv")
     camera = document["camera"]

@@ -319,7 +319,7 @@ def test_a_star_beside_a_discovered_source_is_another(engine: sa.Engine) -> None
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"names": ("gaya",)}, "no catalogue 'gaya'"),
+        ({"names": ("gaya",)}, r"catalogues = \['gaya'\] is out of range"),
         ({"sky": ["31 95 1"]}, "no circle on the sky"),
         ({"sky": ["31 46"]}, "no circle on the sky"),
     ],
