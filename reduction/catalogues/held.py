@@ -11,12 +11,11 @@ from db.bulk import fetch_columns
 from db.tables import Catalogue, CatalogueCoverage, Task
 from reduction.catalogues.kernels.identifiers import unit_vectors
 from reduction.catalogues.kernels.sky_ranges import circle_ranges, union
+from reduction.kernels.arrays import IntArray
 from reduction.pipeline.declaration import InputTask
 from reduction.pipeline.plans import done_tasks
 
 __all__ = ["HeldCatalogues", "held_ranges", "order_of_circle"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def order_of_circle(radius: float) -> int:

@@ -15,13 +15,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from reduction.frames.kernels.bayer import Channel, channels_of
+from reduction.kernels.arrays import Float32Array, FloatArray
+from reduction.kernels.robust import GAUSSIAN_MAD
 
 __all__ = ["FrameStatistics", "HeaderEvidence", "frame_statistics"]
 
-Image = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
-_MAD = 1.482602218505602
 _SAMPLE = 200_000  # pixels that give level and noise: to 0.3 % of the noise
 _WINDOW = 1024  # pixels a side searched for stars: enough to tell, and quick on large frames
 _BOX = 16  # pixels a side of a background box
@@ -82,11 +81,11 @@ class FrameStatistics:
     saturated: float
     constant: bool
     n_peaks: int
-    peaks: Floats
-    heights: Floats = field(default_factory=lambda: np.empty(0))
+    peaks: FloatArray
+    heights: FloatArray = field(default_factory=lambda: np.empty(0))
     channels: tuple[float, float, float] | None = None
-    boxes: Floats = field(default_factory=lambda: np.empty((0, 0)))
-    probe: Floats = field(default_factory=lambda: np.empty(0))
+    boxes: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    probe: FloatArray = field(default_factory=lambda: np.empty(0))
     quantum: float = 1.0
     negative: float = 0.0
 
@@ -164,7 +163,7 @@ class HeaderEvidence:
         return None if self.sun_altitude is None or np.isnan(self.sun_altitude) else self.sun_altitude
 
 
-def frame_statistics(data: Image, *, saturation: float | None = None, bayer: str | None = None) -> FrameStatistics:
+def frame_statistics(data: Float32Array, *, saturation: float | None = None, bayer: str | None = None) -> FrameStatistics:
     """Statistics of a raw exposure for its classification.
 
     Parameters
@@ -198,7 +197,7 @@ def frame_statistics(data: Image, *, saturation: float | None = None, bayer: str
     noise = _clipped(_sample(np.diff(window, axis=1)))[1] / np.sqrt(2.0)
     smoothed = ndimage.gaussian_filter(window, 1.0)
     medians = _box_medians(smoothed, _box(window))
-    structure = _MAD * float(np.median(np.abs(medians - np.median(medians))))
+    structure = GAUSSIAN_MAD * float(np.median(np.abs(medians - np.median(medians))))
     other = None if green is None else _around(data, colours["G2"], green, level)
     n_peaks, places, heights = _peaks(window, smoothed, None if other is None else _central(other)[0])
     peaks = places + np.asarray((left, top), dtype=np.float64)
@@ -223,13 +222,13 @@ def frame_statistics(data: Image, *, saturation: float | None = None, bayer: str
     )
 
 
-def _colours(data: Image, bayer: str | None) -> dict[str, Channel]:
+def _colours(data: Float32Array, bayer: str | None) -> dict[str, Channel]:
     if bayer is None:
         return {}
     return {channel.name: channel for channel in channels_of(bayer, (0, data.shape[1], 0, data.shape[0]))}
 
 
-def _extremes(data: Image, saturation: float | None) -> tuple[float, float, float]:
+def _extremes(data: Float32Array, saturation: float | None) -> tuple[float, float, float]:
     """Least and greatest finite value, and the fraction of saturated pixels."""
     with np.errstate(invalid="ignore"):
         minimum, maximum = float(np.fmin.reduce(data, axis=None)), float(np.fmax.reduce(data, axis=None))
@@ -245,14 +244,14 @@ def _extremes(data: Image, saturation: float | None) -> tuple[float, float, floa
     return minimum, maximum, at_top / max(1, data.size)
 
 
-def _levels(data: Image, colours: Mapping[str, Channel]) -> tuple[float, float, float] | None:
+def _levels(data: Float32Array, colours: Mapping[str, Channel]) -> tuple[float, float, float] | None:
     if not colours:
         return None
     level = {name: _clipped(_sample(np.asarray(channel.cut(data))))[0] for name, channel in colours.items()}
     return level["R"], (level["G1"] + level["G2"]) / 2, level["B"]
 
 
-def _sample(values: npt.NDArray[Any]) -> Floats:
+def _sample(values: npt.NDArray[Any]) -> FloatArray:
     """Finite values of a regular sub-grid; its steps are odd, as columns of even and odd number may have amplifiers of their own."""
     step = max(1, int(np.sqrt(values.size / _SAMPLE)))
     step += 1 - step % 2
@@ -260,19 +259,19 @@ def _sample(values: npt.NDArray[Any]) -> Floats:
     return sample[np.isfinite(sample)]
 
 
-def _quantum(sample: Floats) -> float:
+def _quantum(sample: FloatArray) -> float:
     """Greatest common step of whole numbers, else 0: a camera of 14 bits may write multiples of 4."""
     if not np.array_equal(sample, np.rint(sample)) or np.abs(sample).max(initial=0) > 2**52:
         return 0.0
     return float(np.gcd.reduce(np.diff(np.unique(sample)).astype(np.int64))) or 1.0
 
 
-def _clipped(values: Floats, sigma: float = 3.0, iterations: int = 10) -> tuple[float, float]:
+def _clipped(values: FloatArray, sigma: float = 3.0, iterations: int = 10) -> tuple[float, float]:
     """Mean and standard deviation of what lies within `sigma` of the mean; NaN for no values."""
     if values.size == 0:
         return float("nan"), float("nan")
     mean = float(np.median(values))
-    scatter = _MAD * float(np.median(np.abs(values - mean)))
+    scatter = GAUSSIAN_MAD * float(np.median(np.abs(values - mean)))
     if scatter == 0:
         mean, scatter = float(values.mean()), float(values.std())
     for _ in range(iterations):
@@ -286,7 +285,7 @@ def _clipped(values: Floats, sigma: float = 3.0, iterations: int = 10) -> tuple[
     return mean, scatter
 
 
-def _shape_of_light(plane: Image) -> Floats:
+def _shape_of_light(plane: Float32Array) -> FloatArray:
     """Clipped means of an 8 by 8 division."""
     ny, nx = (size // _GRID for size in plane.shape)
     if min(ny, nx) < _GRID:
@@ -295,48 +294,48 @@ def _shape_of_light(plane: Image) -> Floats:
     return np.round(np.array(boxes), 3)
 
 
-def _probe(plane: Image) -> Floats:
+def _probe(plane: Float32Array) -> FloatArray:
     if min(plane.shape) < _GRID * _GRID:
         return np.empty(0)
     y, x = ((np.arange(_PROBE) + 0.5) / _PROBE * np.array(plane.shape)[:, None]).astype(int)
     return plane[np.ix_(y, x)].astype(np.float64).ravel().round(3)
 
 
-def _central(data: Image) -> tuple[Image, tuple[int, int]]:
+def _central(data: Float32Array) -> tuple[Float32Array, tuple[int, int]]:
     ny, nx = data.shape
     height, width = min(ny, _WINDOW), min(nx, _WINDOW)
     y0, x0 = (ny - height) // 2, (nx - width) // 2
     return data[y0 : y0 + height, x0 : x0 + width], (x0, y0)
 
 
-def _box(data: Image) -> int:
+def _box(data: Float32Array) -> int:
     return int(max(1, min(_BOX, data.shape[0] // 4, data.shape[1] // 4)))
 
 
-def _box_medians(data: Image, box: int) -> Floats:
+def _box_medians(data: Float32Array, box: int) -> FloatArray:
     rows, columns = data.shape[0] // box, data.shape[1] // box
     boxes = data[: rows * box, : columns * box].reshape(rows, box, columns, box).swapaxes(1, 2)
-    medians: Floats = np.median(boxes.reshape(rows, columns, -1), axis=-1).astype(np.float64)
+    medians: FloatArray = np.median(boxes.reshape(rows, columns, -1), axis=-1).astype(np.float64)
     return medians
 
 
-def _background(data: Image) -> Image:
+def _background(data: Float32Array) -> Float32Array:
     """Box medians, median-filtered against bright stars and joined bilinearly."""
     box = _box(data)
     medians = ndimage.median_filter(_box_medians(data, box), 3, mode="nearest")
     return _stretched(_stretched(medians, data.shape[0], box, 0), data.shape[1], box, 1).astype(np.float32)
 
 
-def _stretched(grid: Floats, length: int, box: int, axis: int) -> Floats:
+def _stretched(grid: FloatArray, length: int, box: int, axis: int) -> FloatArray:
     last = grid.shape[axis] - 1
     place = np.clip((np.arange(length) - (box - 1) / 2) / box, 0, last)
     lower = np.minimum(place.astype(np.int64), max(last - 1, 0))
     weight = np.expand_dims(place - lower, 1 - axis)
-    joined: Floats = np.take(grid, lower, axis) * (1 - weight) + np.take(grid, np.minimum(lower + 1, last), axis) * weight
+    joined: FloatArray = np.take(grid, lower, axis) * (1 - weight) + np.take(grid, np.minimum(lower + 1, last), axis) * weight
     return joined
 
 
-def _peaks(data: Image, smoothed: Image, other: Image | None) -> tuple[int, Floats, Floats]:
+def _peaks(data: Float32Array, smoothed: Float32Array, other: Float32Array | None) -> tuple[int, FloatArray, FloatArray]:
     """Number, places and heights of star-like peaks; where there is hardly one, of stars far out of focus."""
     places, heights = _star_peaks(data, smoothed, other)
     if len(places) < _MOST_PEAKS // 10 and min(data.shape) >= 16 * _DONUT_BIN:
@@ -346,14 +345,14 @@ def _peaks(data: Image, smoothed: Image, other: Image | None) -> tuple[int, Floa
     return len(places), places[:_MOST_PEAKS], heights[:_MOST_PEAKS]
 
 
-def _local_noise(smoothed: Image) -> Image:
+def _local_noise(smoothed: Float32Array) -> Float32Array:
     """Noise of an image without background, pixel by pixel: a detector's glow is noisier than the rest of the frame."""
     scatter = np.abs(smoothed)
-    noise: Image = _MAD * np.maximum(_background(scatter), np.median(scatter))
+    noise: Float32Array = GAUSSIAN_MAD * np.maximum(_background(scatter), np.median(scatter))
     return noise
 
 
-def _candidates(smoothed: Image, border: int, noise: Image) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _candidates(smoothed: Float32Array, border: int, noise: Float32Array) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """y, x of local maxima that stand out of the smoothed noise, `smoothed` being free of background."""
     found = (smoothed > np.maximum(_STAR_SIGMA * noise, 1e-6)) & (smoothed == ndimage.maximum_filter(smoothed, 5))
     # The borders of many detectors are dark or bright.
@@ -362,7 +361,7 @@ def _candidates(smoothed: Image, border: int, noise: Image) -> tuple[npt.NDArray
     return y, x
 
 
-def _star_peaks(data: Image, smoothed: Image, other: Image | None) -> tuple[Floats, Floats]:
+def _star_peaks(data: Float32Array, smoothed: Float32Array, other: Float32Array | None) -> tuple[FloatArray, FloatArray]:
     """x, y and heights of peaks that stand out of the smoothed noise and are as wide as a star on all sides."""
     if min(data.shape) < 12:
         return np.empty((0, 2)), np.empty(0)
@@ -372,7 +371,7 @@ def _star_peaks(data: Image, smoothed: Image, other: Image | None) -> tuple[Floa
     excess = data - background
     if other is not None:
         middle = float(np.median(other))
-        noise = _MAD * float(np.median(np.abs(other - middle)))
+        noise = GAUSSIAN_MAD * float(np.median(np.abs(other - middle)))
         wide = other[y, x] - middle > np.maximum(_OTHER_GREEN * excess[y, x], 4.0 * noise)
     else:
         wide = _round(np.stack([excess[y + j, x + i] for j in (-1, 0, 1) for i in (-1, 0, 1)], axis=-1))
@@ -381,7 +380,7 @@ def _star_peaks(data: Image, smoothed: Image, other: Image | None) -> tuple[Floa
     return np.stack([x[wide][order], y[wide][order]], axis=-1).astype(np.float64), heights[order].astype(np.float64)
 
 
-def _round(stamps: Image) -> npt.NDArray[np.bool_]:
+def _round(stamps: Float32Array) -> npt.NDArray[np.bool_]:
     """Whether 3x3 stamps, rows of nine values from bottom left to top right, are wider than a hot pixel and a particle's track."""
     ordered = np.sort(stamps, axis=-1)
     sides = np.minimum(stamps[:, 1] + stamps[:, 7], stamps[:, 3] + stamps[:, 5]) / 2
@@ -391,7 +390,7 @@ def _round(stamps: Image) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _around(data: Image, second: Channel, first: Channel, level: float) -> Image:
+def _around(data: Float32Array, second: Channel, first: Channel, level: float) -> Float32Array:
     """Third-brightest of the four pixels of the second green channel around each of the first, above their local background."""
     plane = np.asarray(second.cut(data))
     plane = np.where(np.isfinite(plane), plane, np.float32(level))
@@ -400,11 +399,11 @@ def _around(data: Image, second: Channel, first: Channel, level: float) -> Image
     right, up = (1 if second.x0 < first.x0 else -1), (1 if second.y0 < first.y0 else -1)
     shifts = [(0, 0), (0, right), (up, 0), (up, right)]
     stack = np.stack([np.roll(plane, (-dy, -dx), axis=(0, 1)) for dy, dx in shifts])
-    third: Image = np.sort(stack, axis=0)[1]
+    third: Float32Array = np.sort(stack, axis=0)[1]
     return third
 
 
-def _donuts(data: Image) -> tuple[Floats, Floats]:
+def _donuts(data: Float32Array) -> tuple[FloatArray, FloatArray]:
     """x, y and heights of stars so far out of focus, or so faint, that only sums of 4x4 pixels show them."""
     rows, columns = data.shape[0] // _DONUT_BIN, data.shape[1] // _DONUT_BIN
     blocks = data[: rows * _DONUT_BIN, : columns * _DONUT_BIN].reshape(rows, _DONUT_BIN, columns, _DONUT_BIN)

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from scipy import spatial
 
 from reduction.frames.kernels.frame_statistics import FrameStatistics, HeaderEvidence
+from reduction.kernels.arrays import FloatArray
+from reduction.kernels.robust import GAUSSIAN_MAD
 
 __all__ = ["FEW_STARS", "MANY_STARS", "TWILIGHT", "Sight", "survey"]
 
-Floats = npt.NDArray[np.float64]
 
 FEW_STARS = 5
 """Star-like peaks that are believed without a word."""
@@ -27,7 +28,6 @@ MANY_STARS = 20
 TWILIGHT = -10.0
 """Degrees: with the Sun above, the sky is brighter than the Moon makes it."""
 
-_MAD = 1.482602218505602
 _SAME_PIXEL = 2.5  # pixel
 _DEEP = 0.1  # fraction of the range of the camera: dark current does not reach it, a flat does
 _INSTANT = 1.0  # s: the night sky adds nothing
@@ -141,7 +141,7 @@ class _Night:
             brightest = max(brightest, 2.0**14)
         return next((2.0**bits - 1 for bits in (12, 14, 16) if brightest <= 2.0**bits - 1), brightest)
 
-    def _noises(self) -> Floats:
+    def _noises(self) -> FloatArray:
         """Temporal noise: least scatter of the difference to a frame of much the same level, per root two."""
         own = np.array([entry.noise for entry in self.statistics], dtype=np.float64)
         noise = own.copy()
@@ -155,7 +155,7 @@ class _Night:
                 partners = np.delete(probes[low:high], place - low, axis=0)
                 difference = partners - probes[place]
                 difference -= np.nanmedian(difference, axis=1, keepdims=True)
-                scatter = _MAD * np.nanmedian(np.abs(difference), axis=1) / np.sqrt(2.0)
+                scatter = GAUSSIAN_MAD * np.nanmedian(np.abs(difference), axis=1) / np.sqrt(2.0)
                 # The same frame twice has no noise at all.
                 scatter = scatter[scatter > 0.1 * min(1.0, own[index])]
                 if scatter.size:
@@ -199,7 +199,7 @@ class _Night:
     def _from(self, which: npt.NDArray[np.bool_], source: str) -> _Zero:
         levels = self.level[which]
         middle = float(np.median(levels))
-        scatter = _MAD * float(np.median(np.abs(levels - middle)))
+        scatter = GAUSSIAN_MAD * float(np.median(np.abs(levels - middle)))
         return _Zero(middle, max(scatter, 0.02 * float(np.median(self.noise[which])), 0.1), source)
 
     def _excess(self, index: int) -> float:
@@ -309,8 +309,8 @@ class _Night:
         return many if bool(many.any()) else found
 
     @cached_property
-    def _sky_rates(self) -> Floats:
-        rates: Floats = (self.excess / np.maximum(self.exptime, 1e-3))[self._skies]
+    def _sky_rates(self) -> FloatArray:
+        rates: FloatArray = (self.excess / np.maximum(self.exptime, 1e-3))[self._skies]
         return rates
 
     def _sky(self, index: int) -> float:
@@ -378,7 +378,7 @@ class _Night:
         limit = max(3.0 * self.zero.scatter, _STEADY * float(self.excess[index]), 0.02 * float(self.noise[index]))
         return bool(np.count_nonzero(np.abs(self.level[peers] - self.level[index]) <= limit) >= max(2, 0.6 * peers.size))
 
-    def _light_of(self, index: int) -> Floats | None:
+    def _light_of(self, index: int) -> FloatArray | None:
         """The 8x8 shape of a frame's light, ADU."""
         boxes = self.statistics[index].boxes
         if not boxes.size:
@@ -389,14 +389,14 @@ class _Night:
         return boxes - (np.median(dark, axis=0) if dark else self._base(index))
 
     @cached_property
-    def _zero_boxes(self) -> list[Floats]:
+    def _zero_boxes(self) -> list[FloatArray]:
         near = self.usable & ~self.zeroed & (np.abs(self.excess) <= self.tolerance)
         if not near.any():
             return []
         return [self.statistics[k].boxes for k in self._spread(np.flatnonzero(near & (self.exptime <= self.exptime[near].min())))]
 
     @cached_property
-    def _shapes(self) -> list[Floats]:
+    def _shapes(self) -> list[FloatArray]:
         """Shapes of light that is light beyond doubt, of mean 1: that of frames with stars, and of the bright ones."""
         # The sky of a narrow filter has hardly a shape: dark current would stand for it.
         measured = self.excess > _SHAPED * self.noise
@@ -434,18 +434,18 @@ class _Night:
         y, x = (np.indices(light.shape) / max(1, light.shape[0] - 1)).reshape(2, -1)
         terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
         rest = light.ravel() - terms @ np.linalg.lstsq(terms, light.ravel(), rcond=None)[0]
-        if _MAD * float(np.median(np.abs(rest))) <= 0.05 * excess and float(np.abs(rest).max()) <= 0.3 * excess:
+        if GAUSSIAN_MAD * float(np.median(np.abs(rest))) <= 0.05 * excess and float(np.abs(rest).max()) <= 0.3 * excess:
             return True
         return any(_alike(light, shape) for shape in self._shapes[:1] if shape.shape == light.shape)
 
 
-def _pattern(shape: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _pattern(shape: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """A shape's deviation from its middle, and where it is no outlier."""
     pattern = shape - np.median(shape)
-    return pattern, np.asarray(np.abs(pattern) <= 5.0 * _MAD * np.median(np.abs(pattern)))
+    return pattern, np.asarray(np.abs(pattern) <= 5.0 * GAUSSIAN_MAD * np.median(np.abs(pattern)))
 
 
-def _alike(light: Floats, shape: Floats) -> bool:
+def _alike(light: FloatArray, shape: FloatArray) -> bool:
     """Whether the light varies over the frame as another does."""
     good = _pattern(shape)[1] & _pattern(light)[1]
     if np.count_nonzero(good) < 8 or not np.ptp(shape[good]) > 0 or not np.ptp(light[good]) > 0:
@@ -453,7 +453,7 @@ def _alike(light: Floats, shape: Floats) -> bool:
     return bool(np.corrcoef(light[good], shape[good])[0, 1] > 0.6)
 
 
-def _line(x: Floats, y: Floats) -> tuple[float, float]:
+def _line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     """Slope of y against x and its error, without outliers."""
     kept = np.ones(x.size, dtype=bool)
     slope, scatter = 0.0, 0.0
@@ -461,7 +461,7 @@ def _line(x: Floats, y: Floats) -> tuple[float, float]:
         dx, dy = x - x[kept].mean(), y - y[kept].mean()
         slope = float(np.sum(dx[kept] * dy[kept]) / max(np.sum(dx[kept] ** 2), 1e-30))
         rest = dy - slope * dx
-        scatter = _MAD * float(np.median(np.abs(rest)))
+        scatter = GAUSSIAN_MAD * float(np.median(np.abs(rest)))
         kept = np.abs(rest) <= 3.0 * max(scatter, 1e-12)
         if np.count_nonzero(kept) < 8:
             break

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.kernels.compiled import scatter_about
+from reduction.kernels.robust import MAD_TO_SIGMA
 
 __all__ = ["FrameFit", "FrameFits", "choose_terms", "fit_frame", "fit_frames"]
 
-F8 = NDArray[np.float64]
-I8 = NDArray[np.int64]
-B1 = NDArray[np.bool_]
 
 HUBER_STEPS = 3
 """Iterations with Huber weights before the redescending ones: Tukey's alone can settle in a wrong minimum."""
@@ -51,14 +52,14 @@ class FrameFit:
         False for stars that were not offered, not finite, or rejected in the fit to all.
     """
 
-    coeff: F8
-    coeff_all: F8
-    fitted: F8
-    zp_err: F8
+    coeff: FloatArray
+    coeff_all: FloatArray
+    fitted: FloatArray
+    zp_err: FloatArray
     rms: float
     n_fit: int
     floor: float
-    used: B1
+    used: BoolArray
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,17 @@ class FrameFits:
     used : bool[rows]
     """
 
-    coeff: F8
-    coeff_all: F8
-    fitted: F8
-    zp_err: F8
-    rms: F8
-    n_fit: I8
-    floor: F8
-    used: B1
+    coeff: FloatArray
+    coeff_all: FloatArray
+    fitted: FloatArray
+    zp_err: FloatArray
+    rms: FloatArray
+    n_fit: IntArray
+    floor: FloatArray
+    used: BoolArray
 
 
-def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> B1:
+def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> BoolArray:
     """Terms that `n_star` stars can bear.
 
     Parameters
@@ -105,7 +106,7 @@ def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> B1:
     """
     groups = np.asarray(group)
     for last in np.unique(groups)[::-1]:
-        terms: B1 = groups <= last
+        terms: BoolArray = groups <= last
         if n_star >= per_term * np.count_nonzero(terms):
             return terms
     return np.asarray(groups == groups.min())
@@ -282,13 +283,13 @@ def _fit_one(y, sigma, x, clip, fixed_floor, iterations):  # type: ignore[no-unt
     residual = y - np.median(y)
     floor = max(fixed_floor, 0.0)
     if fixed_floor < 0:
-        floor = 1.4826 * np.median(np.abs(residual))
+        floor = scatter_about(residual, 0.0)
     solution = np.zeros(p)
     spread = np.sqrt(n / (n - p))
     for step in range(iterations):
         variance = sigma**2 + floor**2
         deviation = np.abs(residual) / np.sqrt(variance)
-        scale = max(1.4826 * np.median(deviation) * spread, 1e-9)
+        scale = max(MAD_TO_SIGMA * np.median(deviation) * spread, 1e-9)
         for i in range(n):
             u = deviation[i] / scale
             if step < HUBER_STEPS:
