@@ -18,11 +18,10 @@ from scipy.spatial import cKDTree
 
 from reduction.kernels.arrays import FloatArray
 
-__all__ = ["FWHM_PER_SIGMA", "PIXEL", "adaptive_shapes", "axes_of", "neighbours_of", "sdk_of", "windowed_centroids"]
+__all__ = ["FWHM_PER_SIGMA", "adaptive_shapes", "axes_of", "neighbours_of", "sdk_of", "windowed_centroids"]
 
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-PIXEL = 1.0 / 12.0  # pixel^2; variance of a pixel about its centre
 WINDOW = 1.5  # variance of a centroid's window in that of the star: errors of 1.04 (sky) to 1.19 (photons alone) times the least possible
 KURTOSIS = -1.0 / 2880.0  # fourth cumulant of a pixel, -1/120, over 4!: what is not Gaussian in a star integrated by it
 REACH = 16.0  # squared radius of a window, in its own variances

@@ -6,7 +6,7 @@ flat, else other. One frame has no absolute zero: light and its lack are told by
 observer's word is checked against the pixels; words that contradict the pixels in more than a tenth of the frames of a set (and in more
 than one), such as one word for everything, count as none.
 
-`_RULES` is the tree with all its doubts: the first line that fits gives the type. A doubtful frame is "other": no frame of the sky must
+`_RULES` is the tree with all its doubts, in order. A doubtful frame is "other": no frame of the sky must
 ever enter a master.
 """
 
@@ -93,9 +93,21 @@ class _Case:
         return entry.quantum == 0 and 0.3 < entry.level < 2.0 and entry.noise < 0.2 and entry.structure < 0.5
 
     @cached_property
-    def blank(self) -> bool:
-        """The frame holds no exposure."""
-        return self.sight.entry.constant or self.sight.entry.saturated > 0.5 or self.normalised
+    def saturated(self) -> bool:
+        return self.sight.entry.saturated > 0.5
+
+    @cached_property
+    def state(self) -> str:
+        """What the frame shows, before any doubt."""
+        if self.sight.entry.constant or self.saturated or self.normalised:
+            return "blank"
+        if self.closed:
+            return "closed"
+        if self.exptime == 0:
+            return "light in no time"
+        if not self.few:
+            return "stars without sky" if self.sight.light is False else "stars"
+        return "unclear" if not self.sight.light else "light, called flat" if self.word == "flat" else "light"
 
     @cached_property
     def calibrated(self) -> tuple[str, ...]:
@@ -110,12 +122,12 @@ class _Case:
         if sight.header.blocked:
             return True
         if self.exptime == 0:
-            return sight.light is not True or (sight.excess is None and not self.many)
+            return not self.timeless_stars and (sight.light is not True or (sight.excess is None and not self.many))
         if sight.light or not self.few:
             return False
         if self.word in ("bias", "dark"):
             # A single frame that bright is called closed in vain.
-            return sight.light_by == "level" or sight.light is False or sight.zero is not None or not sight.deep or sight.steady
+            return sight.light is False or sight.zero is not None or not sight.deep or sight.steady
         # Faint light with a few peaks may be no dark current, whatever its shape.
         return sight.light is False and (sight.light_by == "level" or sight.stars < _SOME_STARS)
 
@@ -184,6 +196,30 @@ class _Case:
         return bright and short
 
     @property
+    def timeless_stars(self) -> bool:
+        return self.many and self.sight.zero is None and self.word in (None, "object")
+
+    @property
+    def called_object(self) -> bool:
+        return self.word == "object" and self.sight.stars > 0
+
+    @property
+    def uncalled_twilight(self) -> bool:
+        return self.word in (None, "bias", "dark") and self.surely_twilight
+
+    @property
+    def faint(self) -> bool:
+        return self.sight.excess is not None and self.sight.signal_to_noise < 0.5 * _USABLE
+
+    @property
+    def deep_flat(self) -> bool:
+        return self.word == "flat" and self.sight.deep and self.sight.excess is None and not self.like_the_sky
+
+    @property
+    def as_stars(self) -> bool:
+        return self.word is None and self.sight.stars > 0 and self.sight.as_stars
+
+    @property
     def told(self) -> dict[str, str]:
         """What the sentences of the rules quote."""
         sight, entry, ratio, sun = self.sight, self.sight.entry, self.sight.rate_ratio, self.sight.header.sun
@@ -212,97 +248,71 @@ class _Case:
         }
 
 
-class _Rule(NamedTuple):
-    """Where it applies, the frame is of this type ("closed": bias or dark, by the exposure), for this reason.
+def _always(_: _Case) -> bool:
+    return True
 
-    The confidence is the first where the word is the type, the second where it is not.
+
+class _Rule(NamedTuple):
+    """Where it applies, the frame is of this type, for this reason.
+
+    `kind` "closed" is bias or dark, by the exposure. `unsaid` is the confidence where the word is not the type; None is the same.
     """
 
+    name: str
     applies: Callable[[_Case], bool]
     kind: str
-    confidence: tuple[float, float]
+    confidence: float
     sentence: str
+    unsaid: float | None = None
 
 
-_RULES = (
-    # No exposure.
-    _Rule(lambda c: c.sight.entry.constant, "other", (0.99, 0.99), "{value}: nothing was exposed or read out"),
-    _Rule(lambda c: c.sight.entry.saturated > 0.5, "other", (0.99, 0.99), "{saturated} of the pixels are saturated"),
-    _Rule(
-        lambda c: c.normalised, "other", (0.9, 0.9), "its level is {level}: a flat that is normalised already, a master and no raw frame"
+# By what the frame shows (`_Case.state`); the first rule that applies decides.
+_RULES = {
+    "blank": (
+        _Rule("constant", lambda c: c.sight.entry.constant, "other", 0.99, "{value}: nothing was exposed or read out"),
+        _Rule("saturated", lambda c: c.saturated, "other", 0.99, "{saturated} of the pixels are saturated"),
+        _Rule("normalised", _always, "other", 0.9, "its level is {level}: a flat that is normalised already, a master and no raw frame"),
     ),
-    # No light could come in. An exposure of 0 s that shows light is longer than its header says.
-    _Rule(
-        lambda c: c.exptime == 0 and c.many and c.sight.zero is None and not c.sight.header.blocked and c.word in (None, "object"),
-        "object",
-        (0.6, 0.6),
-        "{stars}, though the exposure is 0 s",
+    "closed": (
+        _Rule("dark pixels", lambda c: c.sight.light is not None, "closed", 0.99, "shutter closed ({zero}), {length}", 0.9),
+        _Rule("blocked filter", lambda c: c.sight.header.blocked, "closed", 0.99, "{length} behind a blocked filter", 0.9),
+        _Rule("no time", lambda c: c.exptime == 0, "closed", 0.99, "{length}", 0.9),
+        _Rule("by the word", _always, "closed", 0.8, "called closed, {length}; nothing to compare its level with"),
     ),
-    _Rule(lambda c: c.closed and c.sight.light is not None, "closed", (0.99, 0.9), "shutter closed ({zero}), {length}"),
-    _Rule(lambda c: c.closed and c.sight.header.blocked, "closed", (0.99, 0.9), "{length} behind a blocked filter"),
-    _Rule(lambda c: c.closed and c.exptime == 0, "closed", (0.99, 0.9), "{length}"),
-    _Rule(lambda c: c.closed, "closed", (0.8, 0.8), "called closed, {length}; nothing to compare its level with"),
-    _Rule(
-        lambda c: c.exptime == 0,
-        "other",
-        (0.6, 0.6),
-        "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open",
+    # An exposure of 0 s that shows light is longer than its header says.
+    "light in no time": (
+        _Rule("stars", lambda c: c.timeless_stars, "object", 0.6, "{stars}, though the exposure is 0 s"),
+        _Rule("light", _always, "other", 0.6, "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open"),
     ),
-    # Stars, on hardly any sky or on a bright one.
-    _Rule(
-        lambda c: not c.few and c.sight.light is False and (c.many or c.word == "object"),
-        "object",
-        (0.99, 0.6),
-        "{stars} on hardly any sky",
+    "stars without sky": (
+        _Rule("stars", lambda c: c.many or c.word == "object", "object", 0.99, "{stars} on hardly any sky", 0.6),
+        _Rule("peaks", _always, "other", 0.6, "{peaks} and no light above the zero level"),
     ),
-    _Rule(lambda c: not c.few and c.sight.light is False, "other", (0.6, 0.6), "{peaks} and no light above the zero level"),
-    _Rule(lambda c: not c.few and c.word == "flat" and c.starry_flat, "flat", (0.8, 0.8), "a bright twilight sky, though with {stars}"),
-    _Rule(
-        lambda c: not c.few and c.word in (None, "bias", "dark") and c.surely_twilight,
-        "flat",
-        (0.6, 0.6),
-        "a twilight sky {night}, though with {stars}",
+    "stars": (
+        _Rule("called flat", lambda c: c.word == "flat" and c.starry_flat, "flat", 0.8, "a bright twilight sky, though with {stars}"),
+        _Rule("twilight", lambda c: c.uncalled_twilight, "flat", 0.6, "a twilight sky {night}, though with {stars}"),
+        _Rule("stars", _always, "object", 0.99, "{stars}", 0.9),
     ),
-    _Rule(lambda c: not c.few, "object", (0.99, 0.9), "{stars}"),
-    # Light and hardly a star.
-    _Rule(
-        lambda c: bool(c.sight.light) and c.word == "flat" and c.like_the_sky,
-        "other",
-        (0.6, 0.6),
-        "no star, and no brighter than the night sky of that exposure: clouds",
+    "light, called flat": (
+        _Rule("clouds", lambda c: c.like_the_sky, "other", 0.6, "no star, and no brighter than the night sky of that exposure: clouds"),
+        _Rule("faint", lambda c: c.faint, "other", 0.6, "{light}, {noise}: too faint to tell"),
+        _Rule("flat", _always, "flat", 0.99, "{light}"),
     ),
-    _Rule(
-        lambda c: bool(c.sight.light) and c.word == "flat" and c.sight.excess is not None and c.sight.signal_to_noise < 0.5 * _USABLE,
-        "other",
-        (0.6, 0.6),
-        "{light}, {noise}: too faint to tell",
+    "light": (
+        _Rule("few stars", lambda c: c.called_object, "object", 0.99, "{stars}"),
+        _Rule("twilight", lambda c: c.sky_flat and c.twilight is True, "flat", 0.9, "bright and smooth, without stars; {ground}"),
+        _Rule("bright", lambda c: c.sky_flat, "flat", 0.6, "bright and smooth, without stars; {ground}"),
+        _Rule("as stars", lambda c: c.as_stars, "object", 0.6, "{stars}, in an exposure as long as those of other frames with stars"),
+        _Rule("doubtful", _always, "other", 0.6, "open, without stars, and no bright twilight sky (clouds, or a closed dome?)"),
     ),
-    _Rule(lambda c: bool(c.sight.light) and c.word == "flat", "flat", (0.99, 0.99), "{light}"),
-    _Rule(lambda c: bool(c.sight.light) and c.word == "object" and c.sight.stars > 0, "object", (0.99, 0.99), "{stars}"),
-    _Rule(
-        lambda c: bool(c.sight.light) and c.sky_flat and bool(c.twilight), "flat", (0.9, 0.9), "bright and smooth, without stars; {ground}"
+    # Nothing tells light from none: the word decides, with care.
+    "unclear": (
+        _Rule("called flat", lambda c: c.deep_flat, "flat", 0.8, "hardly a star; no zero level to compare with"),
+        _Rule("few stars", lambda c: c.called_object, "object", 0.8, "{stars}; no zero level to compare with"),
+        _Rule("no zero", lambda c: c.sight.excess is None, "other", 0.3, "hardly a star, and no closed frame to compare the level with"),
+        _Rule("faint", _always, "other", 0.3, "hardly a star, and {excess} that may be dark current or the sky of clouds"),
     ),
-    _Rule(lambda c: bool(c.sight.light) and c.sky_flat, "flat", (0.6, 0.6), "bright and smooth, without stars; {ground}"),
-    _Rule(
-        lambda c: bool(c.sight.light) and c.word is None and c.sight.stars > 0 and c.sight.as_stars,
-        "object",
-        (0.6, 0.6),
-        "{stars}, in an exposure as long as those of other frames with stars",
-    ),
-    _Rule(
-        lambda c: bool(c.sight.light), "other", (0.6, 0.6), "open, without stars, and no bright twilight sky (clouds, or a closed dome?)"
-    ),
-    # Nothing that tells light from none: the word decides, with care.
-    _Rule(
-        lambda c: c.word == "flat" and c.sight.deep and c.sight.excess is None and not c.like_the_sky,
-        "flat",
-        (0.8, 0.8),
-        "hardly a star; no zero level to compare with",
-    ),
-    _Rule(lambda c: c.word == "object" and c.sight.stars > 0, "object", (0.8, 0.8), "{stars}; no zero level to compare with"),
-    _Rule(lambda c: c.sight.excess is None, "other", (0.3, 0.3), "hardly a star, and no closed frame to compare the level with"),
-    _Rule(lambda _: True, "other", (0.3, 0.3), "hardly a star, and {excess} that may be dark current or the sky of clouds"),
-)
+}
 
 
 def classify_set(
@@ -341,7 +351,7 @@ def classify_set(
 def _fits(case: _Case) -> bool | None:
     """Whether the word fits the pixels, where these leave no doubt; None where they could be either."""
     word, sight = case.word, case.sight
-    if case.blank:
+    if case.state == "blank":
         return None
     if sight.light is False and sight.light_by == "level" and case.few:
         return word in ("bias", "dark")
@@ -355,9 +365,9 @@ def _fits(case: _Case) -> bool | None:
 
 
 def _classified(case: _Case, trusted: bool) -> Classification:
-    rule = next(rule for rule in _RULES if rule.applies(case))
+    rule = next(rule for rule in _RULES[case.state] if rule.applies(case))
     kind = case.closed_kind if rule.kind == "closed" else rule.kind
-    reason, confidence = rule.sentence.format(**case.told), rule.confidence[0 if case.word == kind else 1]
+    reason, confidence = rule.sentence.format(**case.told), rule.confidence if rule.unsaid is None or case.word == kind else rule.unsaid
     declared = case.sight.header.declared
     disagrees = declared is not None and declared != kind
     if disagrees:

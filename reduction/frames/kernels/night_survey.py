@@ -143,7 +143,7 @@ class _Night:
         closed = np.flatnonzero(self.usable & (self.shut | (dark & said & (self.exptime < _INSTANT)) | (dark & (self.stars < FEW_STARS))))
         counts = np.array([entry.n_peaks for entry in self.statistics])
         times = {value: np.flatnonzero(self.usable & (self.exptime == value)) for value in np.unique(self.exptime)}
-        for index in np.flatnonzero([len(entry.peaks) > 0 for entry in self.statistics]):
+        for index in (index for index, entry in enumerate(self.statistics) if len(entry.peaks)):
             defect = self._seen(index, [other for other in self.spread(closed) if other != index])
             for exptime, members in times.items():
                 longest, shortest = max(exptime, self.exptime[index]), min(exptime, self.exptime[index])
@@ -300,7 +300,7 @@ class Sight:
         """Levels of the other frames of the same exposure time, ADU."""
         same = self._night.usable & (self._night.exptime == self._exptime)
         same[self._index] = False
-        return self._night.level[same]
+        return np.asarray(self._night.level[same])
 
     def _light(self) -> tuple[bool | None, str]:
         """The first that tells: whether there is light, and by what."""

@@ -18,7 +18,7 @@ from reduction.astrometry.kernels.wcs import design_matrix, exponents
 from reduction.kernels.arrays import FloatArray
 from reduction.kernels.robust import biweight, robust_scatter, spare_freedom
 
-__all__ = ["Shape", "ShapeMap", "fit_shape_map", "shape_axes"]
+__all__ = ["Shape", "ShapeMap", "fit_shape_map"]
 
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -47,17 +47,6 @@ class Shape(NamedTuple):
     fwhm: FloatArray
     ellipticity: FloatArray
     theta: FloatArray
-
-
-def shape_axes(s: npt.ArrayLike, d: npt.ArrayLike, k: npt.ArrayLike) -> Shape:
-    """FWHM, ellipticity and angle of shapes.
-
-    Parameters
-    ----------
-    s, d, k : array_like
-        1/pixel^2, as in `Shape`. An unphysical shape (s <= hypot(d, k)) or NaN gives NaN.
-    """
-    return _shape(*_logarithm(*(np.asarray(value, dtype=np.float64) for value in (s, d, k))))
 
 
 def _logarithm(s: FloatArray, d: FloatArray, k: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
