@@ -18,18 +18,17 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from astropy.io import fits
 from astropy.table import Table
 
 from reduction.astrometry.kernels.wcs import PlateSolution
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["DEFAULT_INDEX_DIR", "SOLVERS", "BlindResult", "solve_blind"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 DEFAULT_INDEX_DIR = Path("/usr/share/astrometry")  # where Debian's astrometry-data-* packages put them
 SOLVERS = ("astrometry", "solve-field")

@@ -14,6 +14,7 @@ from db.tables import Classification, Detection, Frame, FrameBackground
 from reduction.astrometry.kernels.detection import Detections
 from reduction.astrometry.kernels.failure_causes import STAR_SNR, FrameFacts, diagnose
 from reduction.calibration.calibrated import calibrated_planes
+from reduction.kernels.robust import MAD_TO_SIGMA
 from reduction.pipeline.declaration import Context
 
 __all__ = ["failure", "sky_facts"]
@@ -33,7 +34,8 @@ def sky_facts(science: npt.NDArray[np.float32], variance: npt.NDArray[np.float32
         for part, use in zip(np.array_split(rows, _CELLS, axis=1), np.array_split(kept, _CELLS, axis=1), strict=True)
         if use.any()
     ]
-    scatter = float(1.4826 * np.median(np.abs(np.array(cells) - np.median(cells))))
+    # In float32 as the pixels are, and so not by `mad_scatter`.
+    scatter = float(MAD_TO_SIGMA * np.median(np.abs(np.array(cells) - np.median(cells))))
     return FrameFacts(sky=sky, noise=noise, unevenness=scatter / sky if sky > noise else float("nan"))
 
 

@@ -26,12 +26,12 @@ from reduction.astrometry.detections import stars_of
 from reduction.astrometry.kernels.coverage import coverage_ranges
 from reduction.astrometry.kernels.distortion import DistortionMap, fit_with_distortion
 from reduction.astrometry.kernels.fits_wcs import fits_wcs
-from reduction.astrometry.kernels.plate_fit import robust_scatter
 from reduction.astrometry.kernels.trailing import Trailing, trailing
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.astrometry.solutions import solution_columns
 from reduction.astrometry.standards import BRIGHTEST, Standards, standards
 from reduction.files.product import write_wcs
+from reduction.kernels.robust import robust_scatter
 from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import OfNight, Own, Untracked, Worked
 

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from astropy.wcs import WCS, FITSFixedWarning, WcsError
 
 from reduction.astrometry.blind import solve_blind
 from reduction.astrometry.kernels.start import PixelToSky, Pointing, Start, solution_from_wcs
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.frames.kernels.bayer import Channel
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["Search", "StarImages", "around", "blindly", "from_header"]
 
-FloatArray = npt.NDArray[np.float64]
 
 #: The catalogue is searched to this many times the radius of a solution that is to be confirmed.
 _MARGIN = 1.6

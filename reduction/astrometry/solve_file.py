@@ -31,10 +31,9 @@ from reduction.frames.kernels.bayer import Channel, channels_of
 from reduction.headers.definition import InstrumentDefinition
 from reduction.headers.facts import Place, facts, place
 from reduction.headers.instrument import identify
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["FileSolution", "Hints", "StarList", "solve_file", "stars_from", "write_solved"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from reduction.astrometry.diagnosis import failure
 from reduction.astrometry.kernels.distortion import Pairs, distortion_of, fit_with_distortion
 from reduction.astrometry.kernels.plate import PlateFit
 from reduction.astrometry.kernels.plate import solve as solve_plate
-from reduction.astrometry.kernels.plate_fit import match_positions, robust_scatter
+from reduction.astrometry.kernels.plate_fit import match_positions
 from reduction.astrometry.kernels.start import MIN_MATCHED
 from reduction.astrometry.search import Search, StarImages, around, blindly, from_header
 from reduction.astrometry.solutions import first_solution, solution_columns
@@ -28,6 +28,7 @@ from reduction.calibration.raw_frame import raw_path
 from reduction.catalogues.held import CoveringCatalogues
 from reduction.files.convert import read_header
 from reduction.frames.kernels.bayer import Channel
+from reduction.kernels.robust import robust_scatter
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own
 

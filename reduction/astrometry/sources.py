@@ -13,10 +13,9 @@ from db.bulk import fetch_columns
 from db.sky import cone
 from db.tables import Source
 from reduction.astrometry.kernels.wcs import apply_proper_motion
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["SourceTable", "julian_year", "sources_near"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from astropy.units import UnitConversionError
 
 from db.errors import ConfigurationError
 from reduction.astrometry.kernels.wcs import apply_proper_motion
+from reduction.kernels.arrays import FloatArray, IntArray
 
 __all__ = ["BANDS", "EPOCH", "NAMES", "Stars", "recognise", "require_quantities", "stars_of"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 #: Julian year that the archive keeps positions at.
 EPOCH = 2016.0

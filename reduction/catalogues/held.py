@@ -13,13 +13,12 @@ from db.bulk import fetch_columns
 from db.tables import Catalogue, CatalogueCoverage, Classification, Exposure, Frame, Task
 from reduction.catalogues.kernels.identifiers import unit_vectors
 from reduction.catalogues.kernels.sky_ranges import circle_ranges, union
+from reduction.kernels.arrays import IntArray
 from reduction.pipeline.declaration import Context
 from reduction.pipeline.inputs import Found, InputTask, LookedUp
 from reduction.pipeline.plans import done_tasks
 
 __all__ = ["CoveringCatalogues", "HeldCatalogues", "held_ranges", "order_of_circle"]
-
-IntArray = npt.NDArray[np.int64]
 
 #: A catalogue that begins this far (deg) beyond a frame cannot have stars on it.
 _AROUND = 1.0

@@ -17,13 +17,11 @@ from db.tables import Source, SourceLink, SourceMagnitude, SourceName
 from reduction.catalogues.columns import EPOCH, Stars
 from reduction.catalogues.kernels.colours import assumed_colour, fit_colour, fit_magnitude
 from reduction.catalogues.kernels.identifiers import ARCSEC, fold_of, healpix29, new_source_ids, pair_sky, unit_vectors
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.pipeline.declaration import Rows
 
 __all__ = ["Intake", "circle_of", "source_columns", "take_in"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 #: Degrees around a catalogue in which sources are looked at: wider than an order-12 pixel, in which new identifiers are numbered.
 _MARGIN = 0.03
@@ -48,8 +46,8 @@ class _Known:
     ids: IntArray
     vectors: FloatArray
     position_err: FloatArray
-    discovered: Mask
-    mine: Mask  # made by an earlier reading of the same catalogue
+    discovered: BoolArray
+    mine: BoolArray  # made by an earlier reading of the same catalogue
     links: dict[int, int]  # Gaia's identifier -> source that had one of its own before
     names: set[str]
 
@@ -175,7 +173,7 @@ def _separation(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def source_columns(
-    ids: IntArray, ra: FloatArray, dec: FloatArray, mag: FloatArray, colour: FloatArray, measured: Mask, origin: str
+    ids: IntArray, ra: FloatArray, dec: FloatArray, mag: FloatArray, colour: FloatArray, measured: BoolArray, origin: str
 ) -> dict[str, Any]:
     """Columns of `source` for stars without proper motion; shared by catalogue and discovered stars."""
     vectors = unit_vectors(ra, dec)
@@ -213,7 +211,7 @@ def _columns(ids: IntArray, stars: Stars) -> dict[str, Any]:
     return {**columns, "pmra": stars.pmra, "pmdec": stars.pmdec, "position_err": stars.position_err}
 
 
-def _where(columns: Mapping[str, Any], rows: Mask) -> dict[str, Any]:
+def _where(columns: Mapping[str, Any], rows: BoolArray) -> dict[str, Any]:
     return {name: value[rows] if np.ndim(value) else value for name, value in columns.items()}
 
 
@@ -236,7 +234,7 @@ def _magnitude_rows(ids: IntArray, catalogue_id: int, stars: Stars) -> Rows:
     return Rows(SourceMagnitude, columns)
 
 
-def _name_rows(session: Session, stars: Stars, ids: IntArray, known: _Known, catalogue_id: int, named_now: Mask) -> Rows:
+def _name_rows(session: Session, stars: Stars, ids: IntArray, known: _Known, catalogue_id: int, named_now: BoolArray) -> Rows:
     """Names that no other catalogue gave to a source here; where two rows have one name it is the first row's."""
     mine = sa.select(SourceName.name).where(SourceName.catalogue_id == catalogue_id)
     taken = known.names - set(session.execute(mine).scalars()) if known.names else set()
@@ -257,7 +255,7 @@ def _name_rows(session: Session, stars: Stars, ids: IntArray, known: _Known, cat
     return Rows(SourceName, columns)
 
 
-def _link_rows(ids: IntArray, catalogue_id: int, stars: Stars, separation: FloatArray, linked: Mask) -> Iterator[Rows]:
+def _link_rows(ids: IntArray, catalogue_id: int, stars: Stars, separation: FloatArray, linked: BoolArray) -> Iterator[Rows]:
     """Links with Gaia's number, and links without one, which have no such column: an integer has no NaN."""
     for numbered in (True, False):
         rows = linked & ((stars.gaia > 0) == numbered)

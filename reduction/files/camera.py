@@ -23,6 +23,7 @@ import rawpy
 from db.errors import FrameUnusable
 from reduction.files.exif import creator, exif_header, read_exif
 from reduction.files.fits import RawImage, read_bytes, value_step
+from reduction.kernels.robust import scatter_about
 
 __all__ = ["read_camera"]
 
@@ -35,7 +36,6 @@ _BLACK_TOLERANCE = 0.02
 #: Part of the range below which a maker's limit of linearity is not believed.
 _LEAST_RANGE = 0.5
 _CLIP = 5.0
-_MAD_TO_SIGMA = 1.4826
 _LIBRAW_ERRORS = (rawpy.LibRawError, rawpy.NotSupportedError, OSError, RuntimeError, NotImplementedError, ValueError, MemoryError)
 _STDERR = 2
 _stderr_lock = threading.Lock()
@@ -205,7 +205,7 @@ def _optical_black(raw: rawpy.RawPy, black: float, white: float) -> tuple[float,
         values = border.astype(np.float32).ravel()
         middle = float(np.median(values))
         # Whole numbers can have no spread at all in the middle: half a step is their own.
-        sigma = max(_MAD_TO_SIGMA * float(np.median(np.abs(values - middle))), 0.5)
+        sigma = max(scatter_about(values, middle), 0.5)
         kept = values[np.abs(values - middle) <= _CLIP * sigma]
         mean, scatter = float(kept.mean(dtype=np.float64)), float(kept.std(dtype=np.float64))
         # A padded border has no noise, and a lit one is not at the black level.

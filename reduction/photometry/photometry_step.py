@@ -17,6 +17,7 @@ from reduction.astrometry.solutions import plate_solution
 from reduction.astrometry.sources import SourceTable, julian_year, sources_near
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark, master_plane
+from reduction.kernels.robust import scatter_about
 from reduction.photometry.background_map import read_map
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.crowding import blended
@@ -136,6 +137,6 @@ def _zero_point(
         return {"zero_point": None, "zero_point_scatter": None, "n_zero_point": int(use.sum()), "limiting_mag": None}
     offset = near.mag[use] + 2.5 * np.log10(flux[use] / exptime)
     zero_point = float(np.median(offset))
-    scatter = 1.4826 * float(np.median(np.abs(offset - zero_point)))
+    scatter = scatter_about(offset, zero_point)
     limit = zero_point - 2.5 * np.log10(5 * noise / exptime)
     return {"zero_point": zero_point, "zero_point_scatter": scatter, "n_zero_point": int(use.sum()), "limiting_mag": float(limit)}

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares, minimize_scalar
 
 from db.errors import StarledgerError
+from reduction.kernels.robust import mad_scatter
 from starledger.demo.signals import Signal, Transit, central_ingress, trapezoid
 from starledger.demo.truth import Truth
 
@@ -279,7 +280,7 @@ def fit_transit(time: FloatArray, mag: FloatArray, mag_err: FloatArray) -> Trans
     )
     residual = m - transit_model(fit.x, t)
     scaled = residual / error
-    spread = 1.4826 * float(np.median(np.abs(scaled - np.median(scaled))))
+    spread = mad_scatter(scaled)
     jacobian = np.asarray(fit.jac, dtype=np.float64)
     covariance = np.linalg.pinv(jacobian.T @ jacobian) * spread**2
     err = np.sqrt(np.diag(covariance))

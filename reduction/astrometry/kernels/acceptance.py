@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import gammaln, pdtrc
+
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["MAX_LOG_CHANCE", "Acceptance", "judge", "log_chance"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 MAX_LOG_CHANCE = -10.0  # a pattern match tries some million transformations, and a night has some thousand frames
 MAX_SPREAD = 0.5  # of the match radius: half of all chance pairs lie beyond 0.71 of it

@@ -7,7 +7,6 @@ do not depend on the order of the input.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from reduction.astrometry.kernels.wcs import unit_vectors
+from reduction.kernels.arrays import FloatArray, IntArray
 
 __all__ = ["Clusters", "cluster_detections", "match_sky"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
 
 ARCSEC = np.pi / 180.0 / 3600.0
 MEAN_SHIFTS = 10

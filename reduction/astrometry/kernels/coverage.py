@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reduction.astrometry.kernels.wcs import PlateSolution
+from reduction.kernels.arrays import IntArray
 
 __all__ = ["BUCKET_SHIFT", "CoverageRanges", "coverage_ranges"]
 
-IntArray = npt.NDArray[np.int64]
 
 #: The bucket of a HEALPix pixel of order 29, nested, is pixel >> BUCKET_SHIFT: its pixel of order 6.
 BUCKET_SHIFT = 46

@@ -19,13 +19,13 @@ from scipy.spatial import cKDTree
 
 from db.flags import Flag, Mask
 from reduction.astrometry.kernels.moments import FWHM_PER_SIGMA, adaptive_shapes, axes_of, neighbours_of, sdk_of, windowed_centroids
+from reduction.kernels.arrays import FloatArray
+from reduction.kernels.robust import MAD_TO_SIGMA
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.crowding import blended
 
 __all__ = ["Detections", "extract"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 MIN_FWHM = 1.2  # pixel, pixel included
 SHARPEST = 0.65  # share of the light within 1.5 pixel that falls on one pixel; 0.3 for a FWHM of 2.2 pixel
@@ -204,7 +204,7 @@ def _trend(data: npt.NDArray[np.floating], bad: npt.NDArray[np.bool_]) -> FloatA
     value = data[::step, ::step][good].astype(np.float64)
     residual = value - np.median(value)
     for _ in range(6):
-        used = np.abs(residual) <= 2.5 * 1.4826 * np.median(np.abs(residual))
+        used = np.abs(residual) <= 2.5 * MAD_TO_SIGMA * np.median(np.abs(residual))
         c, *_ = np.linalg.lstsq(terms[used], value[used])
         residual = value - terms @ c
     return np.asarray((c[0] + c[1] * x + c[2] * x * x) + y * (c[3] + c[4] * x + c[5] * y))

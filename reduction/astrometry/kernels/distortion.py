@@ -11,19 +11,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reduction.astrometry.kernels.plate_fit import PolynomialFit, robust_scatter
-from reduction.astrometry.kernels.plate_fit import _biweight as biweight
+from reduction.astrometry.kernels.plate_fit import PolynomialFit, pair_weights
 from reduction.astrometry.kernels.plate_fit import _weighted as weighted_fit
 from reduction.astrometry.kernels.wcs import PlateSolution, design_matrix, exponents, gnomonic
+from reduction.kernels.arrays import FloatArray
+from reduction.kernels.robust import robust_scatter
 
 __all__ = ["DistortionMap", "Pairs", "distortion_of", "fit_distortion", "fit_with_distortion"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 LINEAR = 3  # terms of degree 0 and 1: the frame's own
 ROUNDS = 6
@@ -177,7 +177,7 @@ def _try(frames: Sequence[Pairs], order: int) -> tuple[FloatArray, FloatArray]:
     for _ in range(ROUNDS):
         coefficients = _joint(work, [frame.pairs.weight * frame.robust for frame in work], order, coefficients)
         for frame in work:
-            frame.robust = biweight(frame.target - _predicted(frame, frame.linear, coefficients, order), LINEAR)
+            frame.robust = pair_weights(frame.target - _predicted(frame, frame.linear, coefficients, order), LINEAR)
     left_out = [np.full_like(frame.target, np.nan) for frame in work]
     kept = [frame.linear for frame in work]
     for fold in range(FOLDS):
@@ -246,7 +246,7 @@ def fit_with_distortion(pairs: Pairs, distortion: DistortionMap) -> PolynomialFi
     leverage = np.zeros(len(pairs.x))
     for _ in range(ROUNDS):
         miss = frame.target - _predicted(frame, frame.linear, coefficients, order)
-        frame.robust = biweight(miss, LINEAR)
+        frame.robust = pair_weights(miss, LINEAR)
         correction, leverage = weighted_fit(frame.base, miss, pairs.weight * frame.robust)
         frame.linear = frame.linear + correction
     residual = frame.target - _predicted(frame, frame.linear, coefficients, order)

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from db.errors import AlgorithmFailed
 from reduction.astrometry.kernels.wcs import PlateSolution, design_matrix, exponents, gnomonic, gnomonic_inverse
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["MAX_SIP_ORDER", "fits_wcs"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 _Miss: TypeAlias = Callable[[int, FloatArray], float]
 
 #: Highest order that SIP has keywords for.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from reduction.astrometry.kernels.wcs import gnomonic, unit_vectors
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["overlap_fraction"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def overlap_fraction(corners: FloatArray, others: FloatArray) -> float:

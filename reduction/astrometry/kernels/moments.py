@@ -10,19 +10,18 @@ neighbours, is taken off before.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-__all__ = ["FWHM_PER_SIGMA", "PIXEL", "adaptive_shapes", "axes_of", "neighbours_of", "sdk_of", "windowed_centroids"]
+from reduction.kernels.arrays import FloatArray
 
-Floats: TypeAlias = NDArray[np.float64]
+__all__ = ["FWHM_PER_SIGMA", "adaptive_shapes", "axes_of", "neighbours_of", "sdk_of", "windowed_centroids"]
+
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-PIXEL = 1.0 / 12.0  # pixel^2; variance of a pixel about its centre
 WINDOW = 1.5  # variance of a centroid's window in that of the star: errors of 1.04 (sky) to 1.19 (photons alone) times the least possible
 KURTOSIS = -1.0 / 2880.0  # fourth cumulant of a pixel, -1/120, over 4!: what is not Gaussian in a star integrated by it
 REACH = 16.0  # squared radius of a window, in its own variances
@@ -48,7 +47,15 @@ def _inverse(xx: float, yy: float, xy: float) -> tuple[float, float, float]:
 
 @njit(cache=True)
 def _neighbours(
-    column: int, row: int, i: int, first: NDArray[np.int64], other: NDArray[np.int64], x: Floats, y: Floats, height: Floats, p: Floats
+    column: int,
+    row: int,
+    i: int,
+    first: NDArray[np.int64],
+    other: NDArray[np.int64],
+    x: FloatArray,
+    y: FloatArray,
+    height: FloatArray,
+    p: FloatArray,
 ) -> float:
     """Light of star i's neighbours on a pixel."""
     light = 0.0
@@ -71,14 +78,14 @@ def _centroid_sums(
     variance: NDArray[np.float32],
     bad: NDArray[np.bool_],
     i: int,
-    x: Floats,
-    y: Floats,
-    height: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    height: FloatArray,
     first: NDArray[np.int64],
     other: NDArray[np.int64],
-    shape: Floats,
-    p: Floats,
-) -> Floats:
+    shape: FloatArray,
+    p: FloatArray,
+) -> FloatArray:
     """Sums over the window of star i, for its light and for a star of height 1, see `_newton`."""
     sums = np.zeros(19)
     ny, nx = data.shape
@@ -120,7 +127,7 @@ def _centroid_sums(
 
 
 @njit(cache=True)
-def _newton(sums: Floats) -> tuple[float, float, float, float, float, float]:
+def _newton(sums: FloatArray) -> tuple[float, float, float, float, float, float]:
     """Height of the star, step to its centroid, and the covariance xx, yy, xy of the centroid; height 0 where there is no star.
 
     The first moment's slope with the centre is a sum over the star's own light, whatever its profile, and the error
@@ -153,16 +160,16 @@ def _centroids(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
     bad: NDArray[np.bool_],
-    x: Floats,
-    y: Floats,
-    height: Floats,
-    covariance: Floats,
-    weight: Floats,
-    spread: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    height: FloatArray,
+    covariance: FloatArray,
+    weight: FloatArray,
+    spread: FloatArray,
     first: NDArray[np.int64],
     other: NDArray[np.int64],
-    shape: Floats,
-    limit: Floats,
+    shape: FloatArray,
+    limit: FloatArray,
 ) -> None:
     p = np.array(_inverse(shape[0], shape[1], shape[2]))
     start_x, start_y = x.copy(), y.copy()
@@ -193,14 +200,14 @@ def _shape_sums(
     data: NDArray[np.float32],
     bad: NDArray[np.bool_],
     i: int,
-    x: Floats,
-    y: Floats,
-    height: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    height: FloatArray,
     first: NDArray[np.int64],
     other: NDArray[np.int64],
-    p: Floats,
-    c: Floats,
-) -> Floats:
+    p: FloatArray,
+    c: FloatArray,
+) -> FloatArray:
     """Sums of light, first and second moments under a window of covariance c, for star i and for a star of height 1 and that shape."""
     sums = np.zeros(10)
     ny, nx = data.shape
@@ -232,7 +239,7 @@ def _shape_sums(
 
 
 @njit(cache=True)
-def _next_shape(sums: Floats, c: Floats) -> tuple[bool, float, float, float]:
+def _next_shape(sums: FloatArray, c: FloatArray) -> tuple[bool, float, float, float]:
     """Covariance of the Gaussian that has the moments seen under a window of covariance c; whether there is one."""
     if not (sums[0] > 0.0 and sums[4] > 0.0):
         return False, c[0], c[1], c[2]
@@ -256,14 +263,14 @@ def _next_shape(sums: Floats, c: Floats) -> tuple[bool, float, float, float]:
 def _shapes(
     data: NDArray[np.float32],
     bad: NDArray[np.bool_],
-    x: Floats,
-    y: Floats,
-    height: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    height: FloatArray,
     first: NDArray[np.int64],
     other: NDArray[np.int64],
-    p: Floats,
-    start: Floats,
-    result: Floats,
+    p: FloatArray,
+    start: FloatArray,
+    result: FloatArray,
     free: bool,
 ) -> None:
     c = np.zeros(3)
@@ -289,7 +296,7 @@ def _shapes(
                 break
 
 
-def neighbours_of(x: Floats, y: Floats, radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def neighbours_of(x: FloatArray, y: FloatArray, radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Neighbours of each star within a radius.
 
     Parameters
@@ -316,12 +323,12 @@ def windowed_centroids(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
     bad: NDArray[np.bool_],
-    x: Floats,
-    y: Floats,
-    shape: Floats,
-    limit: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    shape: FloatArray,
+    limit: FloatArray,
     neighbours: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Centroids under a Gaussian window of one shape, with neighbours taken off, and their covariance.
 
     Parameters
@@ -367,14 +374,14 @@ def windowed_centroids(
 def adaptive_shapes(
     data: NDArray[np.float32],
     bad: NDArray[np.bool_],
-    x: Floats,
-    y: Floats,
-    start: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    start: FloatArray,
     *,
-    height: Floats | None = None,
-    shape: Floats | None = None,
+    height: FloatArray | None = None,
+    shape: FloatArray | None = None,
     neighbours: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-) -> Floats:
+) -> FloatArray:
     """Covariance of the elliptical Gaussian that each star looks like under a window of its own shape.
 
     Parameters
@@ -407,7 +414,7 @@ def adaptive_shapes(
     return result
 
 
-def sdk_of(covariance: Floats) -> tuple[Floats, Floats, Floats]:
+def sdk_of(covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Shape parameters of the HAT practice: a star is exp(-[s(x^2 + y^2) + d(x^2 - y^2) + 2k x y] / 2).
 
     Parameters
@@ -425,7 +432,7 @@ def sdk_of(covariance: Floats) -> tuple[Floats, Floats, Floats]:
     return 0.5 * (xx + yy) / det, 0.5 * (yy - xx) / det, -xy / det
 
 
-def axes_of(covariance: Floats) -> tuple[Floats, Floats, Floats]:
+def axes_of(covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Semi-axes, as standard deviations, and position angle of the ellipse of a covariance.
 
     Parameters

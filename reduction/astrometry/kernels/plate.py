@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from db.errors import AlgorithmFailed
 from reduction.astrometry.kernels.acceptance import Acceptance, judge
@@ -17,15 +15,14 @@ from reduction.astrometry.kernels.plate_fit import (
     highest_order,
     match_positions,
     position_weights,
-    robust_scatter,
 )
 from reduction.astrometry.kernels.start import MIN_MATCHED, StarLists, Start, confirmed_starts, name_of
 from reduction.astrometry.kernels.wcs import PlateSolution, unit_vectors
+from reduction.kernels.arrays import FloatArray, IntArray
+from reduction.kernels.robust import robust_scatter
 
 __all__ = ["PlateFit", "refine", "solve"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
 
 CLIP = 5.0  # sigma per axis
 MIN_RADIUS = 0.4  # pixel; a pair closer than this is never clipped

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from reduction.astrometry.kernels.wcs import PlateSolution, design_matrix, exponents, gnomonic
+from reduction.kernels.arrays import FloatArray, IntArray
+from reduction.kernels.robust import biweight, robust_scatter, spare_freedom
 
-__all__ = ["PolynomialFit", "fit_plate", "highest_order", "match_positions", "position_weights", "robust_scatter"]
+__all__ = ["PolynomialFit", "fit_plate", "highest_order", "match_positions", "pair_weights", "position_weights"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
 
-MAD_TO_SIGMA = 1.4826
 TUKEY = 6.0  # in sigma per axis: pairs beyond have no say in the fit
 ITERATIONS = 30
 STARS_PER_TERM = 3
@@ -42,12 +39,6 @@ class PolynomialFit:
     def sigma(self) -> float:
         """Scatter per axis (pixel), 1.48 MAD, both axes together."""
         return robust_scatter(np.concatenate([self.residual_x, self.residual_y]))
-
-
-def robust_scatter(values: npt.ArrayLike) -> float:
-    """1.4826 times the median of the absolute `values`, about zero; NaN of nothing."""
-    array = np.asarray(values, dtype=np.float64)
-    return float(MAD_TO_SIGMA * np.median(np.abs(array))) if array.size else float("nan")
 
 
 def position_weights(error: FloatArray, residual: FloatArray) -> FloatArray:
@@ -148,7 +139,7 @@ def fit_plate(
     for _ in range(ITERATIONS):
         coefficients, leverage = _weighted(matrix, target, weight * robust)
         residual = target - np.einsum("ni,ik->nk", matrix, coefficients)
-        updated = _biweight(residual * np.sqrt(weight)[:, None], matrix.shape[1])
+        updated = pair_weights(residual * np.sqrt(weight)[:, None], matrix.shape[1])
         if np.abs(updated - robust).max() < 1e-3:
             break
         robust = updated
@@ -172,10 +163,20 @@ def _weighted(matrix: FloatArray, target: FloatArray, weight: FloatArray) -> tup
     return coefficients, np.einsum("ni,ni->n", np.einsum("ni,ij->nj", weighted, inverse), matrix)
 
 
-def _biweight(residual: FloatArray, n_term: int) -> FloatArray:
-    # a fit through few stars leaves residuals smaller than the errors
-    freedom = np.sqrt(max(1.0 - n_term / len(residual), 0.1))
-    sigma = max(robust_scatter(residual) / freedom, 1e-9)
-    ratio = (residual[:, 0] ** 2 + residual[:, 1] ** 2) / (2.0 * (TUKEY * sigma) ** 2)
-    weight: FloatArray = np.maximum(1.0 - ratio, 0.0) ** 2
-    return weight
+def pair_weights(residual: FloatArray, n_term: int) -> FloatArray:
+    """Tukey's weights of pairs by their residuals in both axes together.
+
+    Parameters
+    ----------
+    residual : float64, shape (n, 2)
+        In pixels, or over their errors.
+    n_term : int
+        Terms of the fit, per axis.
+
+    Returns
+    -------
+    float64, shape (n,)
+        From 0 to 1.
+    """
+    sigma = max(robust_scatter(residual) / spare_freedom(len(residual), n_term), 1e-9)
+    return biweight((residual[:, 0] ** 2 + residual[:, 1] ** 2) / (2.0 * (TUKEY * sigma) ** 2))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 from scipy.special import pdtrc
 
@@ -19,10 +18,10 @@ from db.errors import AlgorithmFailed, FrameUnusable
 from reduction.astrometry.kernels.plate_fit import fit_plate, highest_order, match_positions
 from reduction.astrometry.kernels.triangles import Similarity, match_triangles
 from reduction.astrometry.kernels.wcs import PlateSolution, gnomonic, gnomonic_inverse
+from reduction.kernels.arrays import FloatArray
 
 __all__ = ["Pointing", "Start", "StarLists", "confirmed_starts", "name_of", "solution_from_wcs"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 PixelToSky: TypeAlias = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 MIN_MATCHED = 6

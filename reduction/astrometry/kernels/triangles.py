@@ -8,17 +8,15 @@ transformation collects the votes of all common triangles; false ones scatter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from reduction.kernels.arrays import ComplexArray, FloatArray
+
 __all__ = ["Similarity", "match_triangles"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
-ComplexArray: TypeAlias = npt.NDArray[np.complex128]
 
 RATIO_TOLERANCE = 0.010  # of a side ratio: distortion and centroid errors
 MIN_SIDE = 0.08  # of the frame's diagonal: shorter sides have no leverage

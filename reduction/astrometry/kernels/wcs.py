@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from reduction.kernels.arrays import FloatArray
 
 __all__ = [
     "PlateSolution",
@@ -26,7 +28,6 @@ __all__ = [
     "unit_vectors",
 ]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 MAS = np.pi / 180.0 / 3.6e6  # milliarcsecond in radian
 NEWTON_STEPS = 50

@@ -44,6 +44,7 @@ from numpy.typing import ArrayLike, NDArray
 from db.flags import Mask
 from reduction.calibration.kernels.overscan import Section, trim_overscan
 from reduction.calibration.kernels.saturation import bleed_mask, neighbour_mask, saturated_mask
+from reduction.kernels.arrays import Raw
 
 __all__ = ["Plane", "Section", "bleed_mask", "calibrate", "neighbour_mask", "saturated_mask", "trim_overscan"]
 
@@ -52,7 +53,6 @@ _SATURATED = int(Mask.SATURATED)
 _CARRIED = int(Mask.NO_DATA | Mask.HOT | Mask.DEAD)
 
 
-Raw = NDArray[np.floating] | NDArray[np.integer]
 """A raw image, as integers or floats."""
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from reduction.calibration.kernels.master_frames import robust_mean
+from reduction.kernels.robust import biweight, robust_scatter
 from reduction.photometry.kernels.background import background
 
 __all__ = [
@@ -207,8 +208,8 @@ def _robust_line(
     for _ in range(20):
         solution = np.linalg.lstsq(design * np.sqrt(weight)[:, np.newaxis], target * np.sqrt(weight), rcond=None)[0]
         residual = target - design @ solution
-        scale = max(1.4826 * float(np.median(np.abs(residual))), 1e-12)
-        weight = np.square(np.clip(1.0 - np.square(residual / (4.685 * scale)), 0.0, None))
+        scale = max(robust_scatter(residual), 1e-12)
+        weight = biweight(np.square(residual / (4.685 * scale)))
     normal = (design * weight[:, np.newaxis]).T @ design
     used = max(float(weight.sum()) - 2.0, 1.0)
     covariance = np.linalg.pinv(normal) * float((weight * residual**2).sum()) / used

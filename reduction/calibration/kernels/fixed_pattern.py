@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from reduction.kernels.robust import MAD_TO_SIGMA
+
 __all__ = ["FixedPattern", "fixed_pattern"]
 
 MIN_IMAGES = 10
@@ -93,7 +95,7 @@ def _pattern(residual, excluded, clip, noise):  # type: ignore[no-untyped-def]
 def _clipped(values, clip, noise):  # type: ignore[no-untyped-def]
     centre = np.median(values)
     distance = np.abs(values - centre)
-    limit = clip * max(1.4826 * np.median(distance), noise)
+    limit = clip * max(MAD_TO_SIGMA * np.median(distance), noise)
     kept = values[distance <= limit]
     mean = np.mean(kept)
     scatter = max(np.sqrt(np.sum((kept - mean) ** 2) / max(kept.size - 1, 1)), noise)

@@ -25,6 +25,7 @@ from db.flags import Mask
 from reduction.calibration.kernels.large_scale import interpolate, large_scale, spline_matrix
 from reduction.calibration.kernels.master_frames import robust_mean
 from reduction.calibration.kernels.stack import clipped_mean
+from reduction.kernels.arrays import FloatArray
 
 __all__ = [
     "UNUSABLE",
@@ -41,7 +42,6 @@ __all__ = [
     "starlike",
 ]
 
-Floats = NDArray[np.float64]
 
 #: Bits of pixels that no flat is judged by.
 UNUSABLE = int(Mask.NO_DATA | Mask.SATURATED | Mask.COSMIC | Mask.BLEED | Mask.NEIGHBOUR | Mask.HOT | Mask.DEAD)
@@ -75,7 +75,7 @@ class LargeScale:
 
 
 @njit(cache=True)
-def _block_sums(value: NDArray[np.float32], good: NDArray[np.bool_], block: int, enough: float, out: tuple[Floats, Floats]) -> None:
+def _block_sums(value: NDArray[np.float32], good: NDArray[np.bool_], block: int, enough: float, out: tuple[FloatArray, FloatArray]) -> None:
     ny, nx = value.shape
     for by in range(out[0].shape[0]):
         for bx in range(out[0].shape[1]):
@@ -102,7 +102,7 @@ def _block_sums(value: NDArray[np.float32], good: NDArray[np.bool_], block: int,
             out[1][by, bx] = square / (n - 1) / n if known else np.nan
 
 
-def block_means(value: NDArray[np.float32], good: NDArray[np.bool_], block: int) -> tuple[Floats, Floats]:
+def block_means(value: NDArray[np.float32], good: NDArray[np.bool_], block: int) -> tuple[FloatArray, FloatArray]:
     """Mean of the good pixels of each block, outliers beyond 5 standard deviations left out.
 
     Parameters
@@ -125,7 +125,7 @@ def block_means(value: NDArray[np.float32], good: NDArray[np.bool_], block: int)
     return out
 
 
-def smooth_shape(value: NDArray[np.float32], good: NDArray[np.bool_], *, block: int, sigma: float) -> Floats:
+def smooth_shape(value: NDArray[np.float32], good: NDArray[np.bool_], *, block: int, sigma: float) -> FloatArray:
     """Large-scale shape of a flat at the middles of its blocks.
 
     Parameters
@@ -148,7 +148,7 @@ def smooth_shape(value: NDArray[np.float32], good: NDArray[np.bool_], *, block: 
     return large_scale(value, ~good, sigma, positions=(middles[0], middles[1])).nodes
 
 
-def _middles(n: int, block: int) -> Floats:
+def _middles(n: int, block: int) -> FloatArray:
     """Middles of the blocks along an axis of n pixels."""
     edges = np.append(np.arange(0, n, block), n)
     return np.asarray(0.5 * (edges[1:] + edges[:-1] - 1.0), np.float64)
@@ -175,7 +175,7 @@ def expand(grid: ArrayLike, shape: tuple[int, int], block: int) -> NDArray[np.fl
     return interpolate(rows, np.asarray(grid, np.float64), columns)
 
 
-def stack_shapes(shapes: Sequence[Floats], block: int, *, sigma: float = 4.0) -> LargeScale:
+def stack_shapes(shapes: Sequence[FloatArray], block: int, *, sigma: float = 4.0) -> LargeScale:
     """Average the shapes of a set of flats into its large-scale flat.
 
     Parameters
@@ -210,7 +210,7 @@ def stack_shapes(shapes: Sequence[Floats], block: int, *, sigma: float = 4.0) ->
     return LargeScale((value / mean).astype(np.float32), (variance / mean**2).astype(np.float32), stack.count, block)
 
 
-def _tilts(cube: Floats) -> Floats:
+def _tilts(cube: FloatArray) -> FloatArray:
     """The plane fitted to each of the shapes (n, gy, gx) over their median, where that has light."""
     n, gy, gx = cube.shape
     middle = np.median(cube, axis=0).ravel()
@@ -334,7 +334,7 @@ def standing_spots(response: NDArray[np.float32], good: NDArray[np.bool_], *, th
     return _grown(number[labels], height, 3)
 
 
-def spot_means(ratio: NDArray[np.float32], good: NDArray[np.bool_], spots: NDArray[np.int32], n: int) -> Floats:
+def spot_means(ratio: NDArray[np.float32], good: NDArray[np.bool_], spots: NDArray[np.int32], n: int) -> FloatArray:
     """Mean of each spot on one flat: float64, shape (n,); NaN where no pixel is good.
 
     Parameters
@@ -354,7 +354,7 @@ def spot_means(ratio: NDArray[np.float32], good: NDArray[np.bool_], spots: NDArr
     return np.asarray(np.divide(total, number, out=np.full(n, np.nan), where=number > 0), np.float64)
 
 
-def starlike(means: Sequence[Floats], errors: ArrayLike, sky: ArrayLike, *, sigma: float = 5.0) -> NDArray[np.bool_]:
+def starlike(means: Sequence[FloatArray], errors: ArrayLike, sky: ArrayLike, *, sigma: float = 5.0) -> NDArray[np.bool_]:
     """Spots that fade as the sky gets brighter: stars. Structure of the detector keeps its contrast.
 
     Parameters
@@ -383,7 +383,7 @@ def starlike(means: Sequence[Floats], errors: ArrayLike, sky: ArrayLike, *, sigm
     return np.asarray(slope * np.sqrt(square) > sigma, dtype=np.bool_)
 
 
-def leftover(blocks: Sequence[Floats], variances: Sequence[Floats]) -> Floats:
+def leftover(blocks: Sequence[FloatArray], variances: Sequence[FloatArray]) -> FloatArray:
     """Structure that is left of each flat after it was matched to the large-scale flat.
 
     Parameters

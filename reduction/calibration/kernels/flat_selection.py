@@ -13,10 +13,11 @@ from scipy import optimize
 from db.flags import Mask
 from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.kernels.flat import UNUSABLE
+from reduction.kernels.arrays import FloatArray
+from reduction.kernels.robust import mad_scatter, robust_scatter
 
 __all__ = ["FlatStatistics", "flat_reasons", "flat_statistics"]
 
-Floats = NDArray[np.float64]
 
 # Cells along the longer side of a flat whose shape is judged, and pixels of each that are looked at.
 _N_CELL, _PER_CELL = 16, 1024
@@ -49,7 +50,7 @@ class FlatStatistics:
     level: float
     noise: float
     saturated: float
-    cells: Floats
+    cells: FloatArray
     cell_error: float
     pairs: NDArray[np.float32]
 
@@ -165,7 +166,7 @@ def flat_reasons(
     return reasons
 
 
-def _part(values: ArrayLike | None, which: list[int]) -> Floats | None:
+def _part(values: ArrayLike | None, which: list[int]) -> FloatArray | None:
     return None if values is None else np.asarray(values, dtype=np.float64)[which]
 
 
@@ -203,7 +204,7 @@ def _shape_reasons(flats: Sequence[FlatStatistics], max_structure: float, max_cu
     return reasons
 
 
-def _shape_ratios(flats: Sequence[FlatStatistics]) -> tuple[Floats, Floats]:
+def _shape_ratios(flats: Sequence[FlatStatistics]) -> tuple[FloatArray, FloatArray]:
     """Cells of each flat over the median of the set, (n, k), and where they are, (k, 2)."""
     cube = np.stack([flat.cells for flat in flats])
     known = np.isfinite(cube).all(axis=0)
@@ -227,13 +228,13 @@ def _noise_reasons(flats: Sequence[FlatStatistics], limit: float) -> list[str]:
     for own, w in zip(pairs, weight, strict=True):
         ratio = own / ((total - w * own) / (weight.sum() - w))
         difference = ratio[1] - ratio[0]
-        scatter = 1.4826 * float(np.median(np.abs(difference - np.median(difference)))) / math.sqrt(2.0)
+        scatter = mad_scatter(difference) / math.sqrt(2.0)
         excess.append(scatter / math.sqrt(1.0 / w + 1.0 / (weight.sum() - w)))
     relative = np.array(excess) / np.median(excess)
     return [f"noise {r:.2f} times what its light explains, at most {limit:.2f}" if r > limit else "" for r in relative]
 
 
-def _trend_reasons(level: Floats, time: Floats | None, exptime: Floats | None, max_jump: float) -> list[str]:
+def _trend_reasons(level: FloatArray, time: FloatArray | None, exptime: FloatArray | None, max_jump: float) -> list[str]:
     """Flats whose light leaves the smooth trend of the others: a cloud that dims without a shape."""
     none = [""] * level.size
     if time is None or level.size < 5 or np.ptp(time) == 0:
@@ -243,11 +244,11 @@ def _trend_reasons(level: Floats, time: Floats | None, exptime: Floats | None, m
     terms = np.vander(t, 3 if level.size >= 8 else 2)
     start = np.linalg.lstsq(terms, light, rcond=None)[0]
 
-    def residual(coefficients: Floats) -> Floats:
+    def residual(coefficients: FloatArray) -> FloatArray:
         return np.asarray(light - terms @ coefficients, np.float64)
 
     fit = optimize.least_squares(residual, start, loss="cauchy", f_scale=0.02)
-    scatter = 1.4826 * float(np.median(np.abs(fit.fun)))
+    scatter = robust_scatter(fit.fun)
     # Levels without a trend, such as those of a lamp that was changed, tell nothing.
     if scatter > 0.05:
         return none

@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
+from reduction.kernels.arrays import FloatArray
+
 __all__ = ["SmoothImage", "cell_means", "interpolate", "large_scale", "spline_matrix"]
 
 # Cells and distances of nodes in units of the smoothing length, and how far the weights reach.
 _CELL, _SPACING, _REACH = 0.25, 0.75, 3.0
-
-_F8 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class SmoothImage:
         (ny, nx) of the image.
     """
 
-    nodes: _F8
-    y: _F8
-    x: _F8
+    nodes: FloatArray
+    y: FloatArray
+    x: FloatArray
     shape: tuple[int, int]
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
@@ -68,7 +68,7 @@ def _product(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     return out
 
 
-def interpolate(rows: _F8, nodes: _F8, columns: _F8) -> NDArray[np.float32]:
+def interpolate(rows: FloatArray, nodes: FloatArray, columns: FloatArray) -> NDArray[np.float32]:
     """Image of splines through nodes; not by BLAS, whose last digits depend on its threads: equal input has to give equal files.
 
     Parameters
@@ -86,11 +86,11 @@ def interpolate(rows: _F8, nodes: _F8, columns: _F8) -> NDArray[np.float32]:
     return _product(np.asarray(rows, np.float32), along_x)
 
 
-def _positions(n_pixel: int, spacing: float) -> _F8:
+def _positions(n_pixel: int, spacing: float) -> FloatArray:
     return np.linspace(0.0, n_pixel - 1.0, max(math.ceil((n_pixel - 1) / spacing), 1) + 1)
 
 
-def spline_matrix(nodes: _F8, positions: ArrayLike) -> _F8:
+def spline_matrix(nodes: FloatArray, positions: ArrayLike) -> FloatArray:
     """Matrix of the interpolation by cubic splines along one axis.
 
     Parameters
@@ -110,7 +110,7 @@ def spline_matrix(nodes: _F8, positions: ArrayLike) -> _F8:
 
 
 @njit(cache=True)
-def _sum_cells(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int, sums: _F8) -> None:
+def _sum_cells(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int, sums: FloatArray) -> None:
     """Add number, sum, and summed x and y of the good pixels of each cell to sums (4, my, mx)."""
     ny, nx = value.shape
     for iy in range(ny):
@@ -128,7 +128,7 @@ def _sum_cells(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int, su
             sums[3, cy, cx] += number * iy
 
 
-def cell_means(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int) -> tuple[_F8, _F8]:
+def cell_means(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int) -> tuple[FloatArray, FloatArray]:
     """Means over square cells.
 
     Parameters
@@ -149,14 +149,16 @@ def cell_means(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int) ->
     return np.divide(sums[1], sums[0], out=np.full(sums[0].shape, np.nan), where=sums[0] > 0), sums[0]
 
 
-def _cells(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int) -> _F8:
+def _cells(value: NDArray[np.float32], bad: NDArray[np.bool_], size: int) -> FloatArray:
     sums = np.zeros((4, -(-value.shape[0] // size), -(-value.shape[1] // size)))
     _sum_cells(np.ascontiguousarray(value, dtype=np.float32), np.ascontiguousarray(bad), size, sums)
     return sums
 
 
 @njit(cache=True)
-def _fit_node(cells: _F8, size: int, x0: float, y0: float, sigma: float, reach: float, matrix: _F8, right: _F8) -> float:
+def _fit_node(
+    cells: FloatArray, size: int, x0: float, y0: float, sigma: float, reach: float, matrix: FloatArray, right: FloatArray
+) -> float:
     """Value at (x0, y0) of the quadratic fitted to the cells about it; NaN where none is in reach."""
     my, mx = cells.shape[1:]
     matrix[:] = 0.0
@@ -191,7 +193,7 @@ def _fit_node(cells: _F8, size: int, x0: float, y0: float, sigma: float, reach: 
 
 
 @njit(cache=True)
-def _fit_nodes(cells: _F8, size: int, x: _F8, y: _F8, sigma: float, reach: float) -> _F8:
+def _fit_nodes(cells: FloatArray, size: int, x: FloatArray, y: FloatArray, sigma: float, reach: float) -> FloatArray:
     nodes = np.empty((y.size, x.size))
     matrix, right = np.empty((6, 6)), np.empty(6)
     for iy in range(y.size):
@@ -201,7 +203,7 @@ def _fit_nodes(cells: _F8, size: int, x: _F8, y: _F8, sigma: float, reach: float
 
 
 def large_scale(
-    value: NDArray[np.float32], bad: NDArray[np.bool_], sigma: float, *, positions: tuple[_F8, _F8] | None = None
+    value: NDArray[np.float32], bad: NDArray[np.bool_], sigma: float, *, positions: tuple[FloatArray, FloatArray] | None = None
 ) -> SmoothImage:
     """Smooth an image, ignoring bad pixels.
 

@@ -14,6 +14,8 @@ from db.flags import Mask
 from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.kernels.large_scale import cell_means, large_scale
 from reduction.calibration.kernels.stack import MasterImage, outlier_images
+from reduction.kernels.arrays import FloatArray
+from reduction.kernels.robust import robust_scatter, scatter_about
 
 __all__ = [
     "ImageStatistics",
@@ -25,7 +27,6 @@ __all__ = [
     "robust_mean",
 ]
 
-_F8 = NDArray[np.float64]
 
 _NO_DATA = np.uint8(int(Mask.NO_DATA))
 # Pixels that say nothing about the level of an image.
@@ -54,10 +55,10 @@ class ImageStatistics:
 
     level: float
     noise: float
-    cells: _F8
-    n_pixel: _F8
-    rows: _F8
-    columns: _F8
+    cells: FloatArray
+    n_pixel: FloatArray
+    rows: FloatArray
+    columns: FloatArray
 
 
 def robust_mean(values: ArrayLike, *, clip: float = 4.0) -> tuple[float, float]:
@@ -83,7 +84,7 @@ def robust_mean(values: ArrayLike, *, clip: float = 4.0) -> tuple[float, float]:
     sample = finite[:: max(finite.size // 20_000, 1)]
     mean = float(np.median(sample))
     # On integer data the MAD is a multiple of the step, so the wider percentiles have a say.
-    scatter = max(1.4826 * float(np.median(np.abs(sample - mean))), float(np.subtract(*np.percentile(sample, [95, 5]))) / 3.29)
+    scatter = max(scatter_about(sample, mean), float(np.subtract(*np.percentile(sample, [95, 5]))) / 3.29)
     for _ in range(20):
         kept = finite[np.abs(finite - mean) <= clip * scatter]
         if kept.size == 0:
@@ -124,14 +125,14 @@ def image_statistics(plane: Plane) -> ImageStatistics:
     return ImageStatistics(level, noise, cells, n_pixel, *profiles)
 
 
-def _residuals(arrays: Sequence[_F8]) -> _F8:
+def _residuals(arrays: Sequence[FloatArray]) -> FloatArray:
     """What each image has that the median of the set has not, (n, k); where all images have a value."""
     table = np.stack([array.ravel() for array in arrays])
     table = table[:, np.isfinite(table).all(axis=0)]
     return np.asarray(table - np.median(table, axis=0), np.float64)
 
 
-def _excess(residual: _F8, expected: float) -> tuple[_F8, float]:
+def _excess(residual: FloatArray, expected: float) -> tuple[FloatArray, float]:
     """Rms of each image's residuals beyond their expected one, and what chance may leave of it."""
     m = residual.shape[1]
     if m == 0:
@@ -303,7 +304,7 @@ def _cell_slope(short: Plane | MasterImage, long: Plane | MasterImage, bad: NDAr
     return _slope(x[good], y[good], vx[good] / number[good], vy[good] / number[good], ratio)
 
 
-def _slope(x: _F8, y: _F8, vx: _F8, vy: _F8, ratio: float) -> tuple[float, float, int]:
+def _slope(x: FloatArray, y: FloatArray, vx: FloatArray, vy: FloatArray, ratio: float) -> tuple[float, float, int]:
     """Slope of y over x through the points with signal, its error, and their number."""
     # Best estimate of the signal were the dark linear: independent of the residual, so that choosing by it favours no slope.
     total = 1.0 / np.maximum(vx, 1e-12) + ratio**2 / np.maximum(vy, 1e-12)
@@ -316,9 +317,9 @@ def _slope(x: _F8, y: _F8, vx: _F8, vy: _F8, ratio: float) -> tuple[float, float
     x0, y0 = (float(np.median(a[~warm])) if not warm.all() else 0.0 for a in (x, y))
     px, py, qx, qy = (a[warm] for a in (x - x0, y - y0, vx, vy))
 
-    def residual(slope: _F8) -> _F8:
+    def residual(slope: FloatArray) -> FloatArray:
         return np.asarray((py - slope[0] * px) / np.sqrt(qy + slope[0] ** 2 * qx + 1e-12), np.float64)
 
     fit = optimize.least_squares(residual, [ratio], loss="soft_l1", f_scale=2.0)
-    spread = max(1.4826 * float(np.median(np.abs(fit.fun))), 1.0) if n > 10 else max(float(np.sqrt(np.mean(fit.fun**2))), 1.0)
+    spread = max(robust_scatter(fit.fun), 1.0) if n > 10 else max(float(np.sqrt(np.mean(fit.fun**2))), 1.0)
     return float(fit.x[0]), float(spread / np.linalg.norm(np.asarray(fit.jac))), n

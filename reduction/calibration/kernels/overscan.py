@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from reduction.calibration.kernels.stack import clipped_mean
+from reduction.kernels.arrays import Raw
+from reduction.kernels.robust import robust_scatter
 
 __all__ = ["Section", "Trimmed", "subtract_overscan", "trim_overscan"]
 
-Raw = NDArray[np.floating] | NDArray[np.integer]
 Section = tuple[int, int, int, int]
 """Image section (x0, x1, y0, y1), 0-based, half open."""
 
@@ -72,7 +73,7 @@ def _scale(residual: NDArray[np.float64]) -> float:
     if residual.size == 0:
         return 0.0
     wide = float(np.subtract(*np.percentile(residual, [90, 10]))) / 2.563
-    return max(1.4826 * float(np.median(np.abs(residual))), wide)
+    return max(robust_scatter(residual), wide)
 
 
 def _running_median(level: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:

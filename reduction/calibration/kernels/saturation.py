@@ -6,9 +6,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from reduction.kernels.arrays import Raw
+
 __all__ = ["bleed_mask", "neighbour_mask", "saturated_mask"]
 
-Raw = NDArray[np.floating] | NDArray[np.integer]
 
 # Saturated pixels side by side that one trail may be as wide as, and pixels without a sign of a trail that do not end it.
 _WIDEST = 40

@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from db.flags import Mask
+from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray
+from reduction.kernels.robust import MAD_TO_SIGMA
 
 __all__ = ["MasterImage", "Stack", "clipped_mean", "outlier_images", "stack_bands"]
 
@@ -37,8 +39,6 @@ _MAD_FACTOR = np.array([1.0, 1.0, 1.196, 1.495, 1.363, 1.206, 1.200, 1.140, 1.12
 # Bits of values that no mean takes, and of pixels that stay what they are.
 _LEFT_OUT = int(Mask.NO_DATA | Mask.SATURATED | Mask.COSMIC | Mask.BLEED | Mask.NEIGHBOUR)
 _CARRIED = int(Mask.HOT | Mask.DEAD)
-
-_F8 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Stack:
         Values kept.
     """
 
-    value: NDArray[np.float32]
-    variance: NDArray[np.float32]
+    value: Float32Array
+    variance: Float32Array
     count: NDArray[np.int16]
 
 
@@ -77,8 +77,8 @@ class MasterImage:
         Images averaged in each pixel.
     """
 
-    value: NDArray[np.float32]
-    variance: NDArray[np.float32]
+    value: Float32Array
+    variance: Float32Array
     mask: NDArray[np.uint8]
     count: NDArray[np.int16]
 
@@ -105,7 +105,7 @@ def _deleted_limit(sigma: float, dof: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def _tables(n_image: int, sigma: float) -> tuple[_F8, ...]:
+def _tables(n_image: int, sigma: float) -> tuple[FloatArray, ...]:
     """What depends on the number of values (0 to n_image) only.
 
     Squared limit of the deleted residual by the degrees of freedom of the others; MAD factors; limits of the scatter over the row's for a
@@ -130,7 +130,7 @@ def _clipped_variance(sigma: float) -> float:
 
 
 @njit(cache=True)
-def _row_moments(values: NDArray[np.float32], bits: NDArray[np.uint8], left_out: int, weight: _F8, out: tuple[_F8, ...]) -> None:
+def _row_moments(values: Float32Array, bits: NDArray[np.uint8], left_out: int, weight: FloatArray, out: tuple[FloatArray, ...]) -> None:
     """Weighted moments of the values of each pixel of a row (n, nx), and its largest squared deleted residual."""
     count, total, mean, square, worst = out
     n_image, nx = values.shape
@@ -157,7 +157,7 @@ def _row_moments(values: NDArray[np.float32], bits: NDArray[np.uint8], left_out:
 
 
 @njit(cache=True)
-def _row_factor(moments: tuple[_F8, ...], model: _F8, used: _F8, left: _F8) -> float:
+def _row_factor(moments: tuple[FloatArray, ...], model: FloatArray, used: FloatArray, left: FloatArray) -> float:
     """Typical variance of a value in a row over that of the noise model; NaN where no pixel has two values."""
     count, _, _, square, _ = moments
     number = np.zeros(used.size, np.int64)
@@ -180,7 +180,7 @@ def _row_factor(moments: tuple[_F8, ...], model: _F8, used: _F8, left: _F8) -> f
 
 
 @njit(cache=True)
-def _insertion_sort(values: _F8, n: int) -> None:
+def _insertion_sort(values: FloatArray, n: int) -> None:
     for i in range(1, n):
         here = values[i]
         j = i - 1
@@ -191,21 +191,21 @@ def _insertion_sort(values: _F8, n: int) -> None:
 
 
 @njit(cache=True)
-def _median_of(values: _F8, n: int) -> float:
+def _median_of(values: FloatArray, n: int) -> float:
     _insertion_sort(values, n)
     middle: float = 0.5 * (values[(n - 1) // 2] + values[n // 2])
     return middle
 
 
 @njit(cache=True)
-def _find_core(values: _F8, weight: _F8, n: int, prior: float, mad_factor: float, work: tuple[_F8, NDArray[np.bool_]]) -> None:
+def _find_core(values: FloatArray, weight: FloatArray, n: int, prior: float, mad_factor: float, work: tuple[FloatArray, BoolArray]) -> None:
     """Mark the values about the median."""
     ordered, core = work
     ordered[:n] = values[:n]
     centre = _median_of(ordered, n)
     for i in range(n):
         ordered[i] = abs(values[i] - centre) * math.sqrt(weight[i])
-    scale = 1.4826 * mad_factor * _median_of(ordered, n)
+    scale = MAD_TO_SIGMA * mad_factor * _median_of(ordered, n)
     # The MAD is 37 % as efficient as the standard deviation: that many degrees of freedom.
     dof = 0.37 * (n - 1)
     limit = _CORE * _CORE * max(prior, (_PRIOR_DOF * prior + dof * scale * scale) / (_PRIOR_DOF + dof))
@@ -215,14 +215,14 @@ def _find_core(values: _F8, weight: _F8, n: int, prior: float, mad_factor: float
 
 @njit(cache=True)
 def _reject(
-    values: _F8,
-    weight: _F8,
+    values: FloatArray,
+    weight: FloatArray,
     n: int,
     prior: float,
-    limits: _F8,
-    mad_factors: _F8,
-    work: tuple[_F8, NDArray[np.bool_]],
-    kept: NDArray[np.bool_],
+    limits: FloatArray,
+    mad_factors: FloatArray,
+    work: tuple[FloatArray, BoolArray],
+    kept: BoolArray,
 ) -> None:
     """Mark the values to keep: all of them where no majority agrees."""
     core = work[1]
@@ -255,7 +255,7 @@ def _reject(
 
 
 @njit(cache=True)
-def _mean_of_kept(values: _F8, weight: _F8, kept: NDArray[np.bool_], n: int) -> tuple[int, float, float, float]:
+def _mean_of_kept(values: FloatArray, weight: FloatArray, kept: BoolArray, n: int) -> tuple[int, float, float, float]:
     """Number, weight, mean and weighted squares of the values kept."""
     number, total, mean, square = 0, 0.0, 0.0, 0.0
     for i in range(n):
@@ -272,13 +272,13 @@ def _mean_of_kept(values: _F8, weight: _F8, kept: NDArray[np.bool_], n: int) -> 
 
 @njit(cache=True)
 def _stack_rows(
-    cube: NDArray[np.float32],
+    cube: Float32Array,
     bits: NDArray[np.uint8],
     left_out: int,
-    weight: _F8,
+    weight: FloatArray,
     noise: tuple[float, float, float, float],
-    tables: tuple[_F8, ...],
-    out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int16]],
+    tables: tuple[FloatArray, ...],
+    out: tuple[Float32Array, Float32Array, NDArray[np.int16]],
 ) -> None:
     """Stack every row of cube (n, ny, nx); noise is (constant, per value, floor, variance left by the clipping)."""
     limits, mad_factors, doubted, noisier, used, left = tables
@@ -319,7 +319,7 @@ def _stack_rows(
 
 
 # Clipping limit; weights of the images; constant and slope of the noise model, its floor, and the variance that clipping leaves.
-_Settings = tuple[float, _F8, tuple[float, float, float, float]]
+_Settings = tuple[float, FloatArray, tuple[float, float, float, float]]
 
 
 def _settings(n: int, sigma: float, noise: float, photon_noise: float, quantum: float, scale: ArrayLike | None) -> _Settings:
@@ -331,7 +331,7 @@ def _settings(n: int, sigma: float, noise: float, photon_noise: float, quantum: 
     return sigma, 1.0 / scales**2, (constant, photon_noise, floor, _clipped_variance(sigma))
 
 
-def _clip(cube: NDArray[np.float32], bits: NDArray[np.uint8], left_out: int, settings: _Settings) -> Stack:
+def _clip(cube: Float32Array, bits: NDArray[np.uint8], left_out: int, settings: _Settings) -> Stack:
     out = (np.empty(cube.shape[1:], np.float32), np.empty(cube.shape[1:], np.float32), np.empty(cube.shape[1:], np.int16))
     sigma, weight, noise = settings
     _stack_rows(cube, bits, left_out, weight, noise, _tables(cube.shape[0], sigma), out)
@@ -339,9 +339,9 @@ def _clip(cube: NDArray[np.float32], bits: NDArray[np.uint8], left_out: int, set
 
 
 def clipped_mean(
-    cube: NDArray[np.float32],
+    cube: Float32Array,
     *,
-    mask: NDArray[np.bool_] | None = None,
+    mask: BoolArray | None = None,
     sigma: float = 4.0,
     noise: float = 0.0,
     photon_noise: float = 0.0,
@@ -387,7 +387,7 @@ def clipped_mean(
 
 
 def stack_bands(
-    read: Callable[[int, int], tuple[NDArray[np.float32], NDArray[np.uint8]]],
+    read: Callable[[int, int], tuple[Float32Array, NDArray[np.uint8]]],
     shape: tuple[int, int],
     *,
     n: int,
@@ -445,17 +445,17 @@ def stack_bands(
     return MasterImage(value, variance, mask, count)
 
 
-def _fill_variance(variance: NDArray[np.float32], count: NDArray[np.int16]) -> None:
+def _fill_variance(variance: Float32Array, count: NDArray[np.int16]) -> None:
     if (unknown := np.isnan(variance)).any():
         known = ~unknown & (count > 0)
         typical = float(np.median(variance[known] * count[known])) if known.any() else 0.0
         variance[unknown] = typical / count[unknown]
 
 
-def _agreement(values: _F8, floor: float, sigma: float) -> tuple[float, float]:
+def _agreement(values: FloatArray, floor: float, sigma: float) -> tuple[float, float]:
     """Middle of a set of values and how far from it one may lie; the scale is at least the floor."""
     middle = float(np.median(values))
-    scale = 1.4826 * _mad_factor(values.size) * float(np.median(np.abs(values - middle)))
+    scale = MAD_TO_SIGMA * _mad_factor(values.size) * float(np.median(np.abs(values - middle)))
     # The floor stands for long experience with images of a set, hence the larger prior.
     limit = -float(special.stdtrit(20.0 + 0.37 * (values.size - 1), float(special.ndtr(-sigma))))
     return middle, limit * max(scale, floor, np.finfo(np.float64).tiny)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
+
+from reduction.kernels.arrays import FloatArray
+from reduction.kernels.robust import robust_scatter
 
 __all__ = ["BANDS", "COLOURS", "assumed_colour", "colours_of", "combine", "fit_colour", "fit_magnitude", "main_column"]
 
-FloatArray = npt.NDArray[np.float64]
 
 #: Colours that can be formed, in order of preference at equal numbers: name, first band, second band (or a colour column).
 COLOURS = (("BP-RP", "BP", "RP"), ("B-V", "B", "V"), ("BT-VT", "BT", "VT"), ("g-r", "g", "r"), ("g-i", "g", "i"), ("J-K", "J", "K"))
@@ -69,7 +70,7 @@ def _relation(x: FloatArray, y: FloatArray, degree: int) -> np.polynomial.Polyno
     fit = np.polynomial.Polynomial.fit(x[both], y[both], degree)
     for _ in range(2):
         residual = y - fit(x)
-        scale = 1.4826 * np.median(np.abs(residual[both]))
+        scale = robust_scatter(residual[both])
         keep = both & (np.abs(residual) <= 4 * scale + 1e-9)
         fit = np.polynomial.Polynomial.fit(x[keep], y[keep], degree)
     return fit

@@ -14,11 +14,10 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from reduction.astrometry.kernels.wcs import unit_vectors
+from reduction.kernels.arrays import FloatArray, IntArray
 
 __all__ = ["ARCSEC", "fold_of", "healpix29", "match_sky", "new_source_ids", "pair_sky", "unit_vectors"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 #: Radians in an arcsecond.
 ARCSEC = float(np.pi / 180 / 3600)

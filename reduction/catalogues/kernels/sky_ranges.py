@@ -6,9 +6,10 @@ import hpgeom
 import numpy as np
 import numpy.typing as npt
 
+from reduction.kernels.arrays import IntArray
+
 __all__ = ["ORDER", "cell_circle", "cell_range", "circle_ranges", "subtract", "to_cells", "union"]
 
-IntArray = npt.NDArray[np.int64]
 
 #: Order of the pixels that ranges count.
 ORDER = 29

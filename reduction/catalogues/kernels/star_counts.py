@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from reduction.kernels.arrays import FloatArray
+
 __all__ = ["galactic_latitude", "magnitude_of_density", "star_density"]
 
-FloatArray = npt.NDArray[np.float64]
 
 #: log10 of stars a square degree brighter than a visual magnitude, at galactic latitude 0, 30 and 90 degrees: rounded means after the
 #: star numbers of Allen's Astrophysical Quantities. Their mean over the sky is within a factor of two of Gaia's, which is half a magnitude.

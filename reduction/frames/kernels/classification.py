@@ -1,59 +1,21 @@
-r"""Type of a frame: bias, dark, flat, object or other, from its pixels and its header.
+"""Type of a frame: bias, dark, flat, object or other, from its pixels and its header.
 
-The tree: shutter closed (no light in the pixels)? yes: exposure much shorter
-than a minute? bias, else dark. No: stars? object. No: high S/N and sky colour
-(Bayer channels within the locus of the twilight and day sky; on a monochrome
-sensor the level and the Sun's altitude)? flat, else other.
+The tree: shutter closed (no light in the pixels)? yes: exposure much shorter than a minute? bias, else dark. No: stars? object. No: high
+S/N and sky colour (Bayer channels within the locus of the twilight and day sky; on a monochrome sensor the level and the Sun's altitude)?
+flat, else other. One frame has no absolute zero: light and its lack are told by all frames of a set-up and night (`night_survey`). The
+observer's word is checked against the pixels; words that contradict the pixels in more than a tenth of the frames of a set (and in more
+than one), such as one word for everything, count as none.
 
-One frame has no absolute zero: light and its lack are told by all frames of a
-set-up and night (`reduction.frames.kernels.night_survey`). The observer's word is checked
-against the pixels. The rule, first line that fits:
-
-====================================  ============  ==========================================================
-the pixels show                       the word is   the frame is
-====================================  ============  ==========================================================
-one value only; or half saturated     any           other
-a level of 1, no whole numbers        any           other: a flat normalised before, no raw frame
-a filter that blocks, or no light     any           bias or dark, by the exposure; a dark of under 5 s is one
-and fewer than 5 stars                              only when it is called one. With 3 or 4 stars and light that
-                                                    is dark current by its shape or faintness only, as the last
-                                                    lines, unless it is called closed
-light in an exposure of 0 s           any           other; object by 20 stars and no zero level to contradict
-no light, 5 stars or more             object        object
-\                                     others, none  object from 20 stars on, else other
-light, 5 stars or more                flat          flat, if bright in twilight (Sun above -10 degrees), not
-                                                    over 30 s and, where the night sky is known, 10 times it
-                                                    (100 times where the Sun's altitude is unknown)
-\                                     bias, dark,   flat, if so, with under 20 stars and 100 times the night
-                                      none          sky; else object
-\                                     object        object
-light, fewer than 5 stars             flat          flat, unless too faint, or like clouds: not in twilight and
-                                                    under 10 times the night sky in an exposure over 30 s or as
-                                                    long as those of frames with stars, or faint in one over
-                                                    30 s; then other
-\                                     object        object with a star; without, as none
-\                                     others, none  flat, if bright, smooth and of sky colour; or from a lamp (by
-                                                    day, or 100 times the night sky); object with a star in an
-                                                    exposure of frames with stars; else other
-cannot be told from the lack of it    bias, dark    bias or dark, by the exposure, with low confidence; a single
-                                                    frame at a tenth of the range or more: other
-\                                     flat          flat from a tenth of the range on, unless like clouds
-\                                     object        object with a star, else other
-\                                     other, none   other
-====================================  ============  ==========================================================
-
-Sky colour is R/G and B/G inside the locus on a mosaic in twilight, by day, or
-where the Sun's altitude is unknown; on a monochrome sensor it is the Sun's
-altitude with the level or, where that is unknown, light brighter than the night
-sky. Words that contradict the pixels in more than a tenth of the frames of a set
-(and in more than one), such as one word for everything, count as none.
-A doubtful frame is "other": no frame of the sky must ever enter a master.
+`_RULES` is the tree with all its doubts, in order. A doubtful frame is "other": no frame of the sky must
+ever enter a master.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -110,24 +72,79 @@ class Classification:
 class _Case:
     """All that a decision rests on."""
 
-    entry: FrameStatistics
-    header: HeaderEvidence
     sight: Sight
-    word: str | None  # None where words are not to be trusted
+    word: str | None  # the observer's; None where words are not to be trusted
 
-    @property
+    @cached_property
     def few(self) -> bool:
         return self.sight.stars < FEW_STARS
 
-    @property
+    @cached_property
+    def many(self) -> bool:
+        return self.sight.stars >= MANY_STARS
+
+    @cached_property
+    def exptime(self) -> float:
+        return self.sight.header.exptime
+
+    @cached_property
+    def normalised(self) -> bool:
+        entry = self.sight.entry
+        return entry.quantum == 0 and 0.3 < entry.level < 2.0 and entry.noise < 0.2 and entry.structure < 0.5
+
+    @cached_property
+    def saturated(self) -> bool:
+        return self.sight.entry.saturated > 0.5
+
+    @cached_property
+    def state(self) -> str:
+        """What the frame shows, before any doubt."""
+        if self.sight.entry.constant or self.saturated or self.normalised:
+            return "blank"
+        if self.closed:
+            return "closed"
+        if self.exptime == 0:
+            return "light in no time"
+        if not self.few:
+            return "stars without sky" if self.sight.light is False else "stars"
+        return "unclear" if not self.sight.light else "light, called flat" if self.word == "flat" else "light"
+
+    @cached_property
+    def calibrated(self) -> tuple[str, ...]:
+        """Steps done before: the header's word, and what the level says."""
+        by_level = {"bias", "flat"} if self.normalised else {"bias"} if self.sight.zero_from.startswith("the bias taken off") else set()
+        return tuple(step for step in ("bias", "dark", "flat") if step in by_level.union(self.sight.header.calibrated))
+
+    @cached_property
+    def closed(self) -> bool:
+        """The shutter was closed or the filter blocked, by the pixels or, where these do not tell, by the word."""
+        sight = self.sight
+        if sight.header.blocked:
+            return True
+        if self.exptime == 0:
+            return not self.timeless_stars and (sight.light is not True or (sight.excess is None and not self.many))
+        if sight.light or not self.few:
+            return False
+        if self.word in ("bias", "dark"):
+            # A single frame that bright is called closed in vain.
+            return sight.light is False or sight.zero is not None or not sight.deep or sight.steady
+        # Faint light with a few peaks may be no dark current, whatever its shape.
+        return sight.light is False and (sight.light_by == "level" or sight.stars < _SOME_STARS)
+
+    @cached_property
+    def closed_kind(self) -> str:
+        """Bias or dark: by length; a dark as short as its flat is still a dark, when it is called one."""
+        return "dark" if self.exptime >= _SHORT or (self.exptime >= _INSTANT and self.word == "dark") else "bias"
+
+    @cached_property
     def colour(self) -> tuple[float, float] | None:
         """R/G and B/G of the light; None on a monochrome sensor or without a zero level."""
-        zero, channels = self.sight.base, self.entry.channels
+        zero, channels = self.sight.base, self.sight.entry.channels
         if channels is None or (self.sight.zero is None and not self.sight.deep) or channels[1] - zero <= 0:
             return None
         return (channels[0] - zero) / (channels[1] - zero), (channels[2] - zero) / (channels[1] - zero)
 
-    @property
+    @cached_property
     def sky_coloured(self) -> bool | None:
         """The colour is that of twilight or day; None where it is unknown."""
         if self.colour is None:
@@ -135,12 +152,167 @@ class _Case:
         red, blue = self.colour
         return _RED[0] <= red <= _RED[1] and _BLUE[0] <= blue <= _BLUE[1] and blue >= _SLOPE * red
 
-    @property
+    @cached_property
     def twilight(self) -> bool | None:
-        return None if self.header.sun is None else self.header.sun > TWILIGHT
+        return None if self.sight.header.sun is None else self.sight.header.sun > TWILIGHT
+
+    @cached_property
+    def starry_flat(self) -> bool:
+        """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
+        ratio = self.sight.rate_ratio
+        bright = self.sight.deep and self.sight.signal_to_noise >= 2 * _USABLE
+        # Where the Sun's altitude is unknown, only the night sky can be compared with.
+        brighter = (ratio is None or ratio >= _CLOUDS) if self.twilight else self.twilight is None and (ratio or 0.0) >= _LAMP
+        return bright and brighter and self.exptime <= _FLAT_LENGTH
+
+    @cached_property
+    def surely_twilight(self) -> bool:
+        """So bright that no object frame is like it."""
+        return self.starry_flat and not self.many and (self.sight.rate_ratio or 0.0) >= _LAMP
+
+    @cached_property
+    def like_the_sky(self) -> bool:
+        """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
+        sight, ratio, long = self.sight, self.sight.rate_ratio, self.exptime > _FLAT_LENGTH
+        if self.twilight:
+            return False
+        clouds = not (sight.deep and sight.steady) if ratio is None else ratio < _CLOUDS
+        return (clouds and (sight.as_stars or long)) or (long and (sight.zero is None or not sight.deep))
+
+    @cached_property
+    def sky_flat(self) -> bool:
+        """High S/N and sky colour, or, on a monochrome sensor, the level and the Sun's altitude; or a lamp."""
+        sight, ratio, short = self.sight, self.sight.rate_ratio, self.exptime <= _FLAT_LENGTH
+        if sight.signal_to_noise < _USABLE or not sight.smooth:
+            return False
+        if self.sky_coloured is False or self.twilight is False:
+            # No star shows by day: what is bright and steady then is a lamp in a closed dome. Nor is a cloud at night that bright.
+            lamp = (sight.header.sun or 0.0) > 0 or (ratio or 0.0) >= _LAMP
+            return lamp and sight.deep and sight.steady and short
+        if self.twilight:
+            bright = ratio >= _BRIGHTER if ratio is not None else sight.zero is not None or sight.deep
+            return bright and self.exptime <= _TWILIGHT_LENGTH
+        bright = sight.deep if ratio is None else ratio >= _BRIGHTER and not sight.as_stars and (sight.steady or sight.deep)
+        return bright and short
+
+    @property
+    def timeless_stars(self) -> bool:
+        return self.many and self.sight.zero is None and self.word in (None, "object")
+
+    @property
+    def called_object(self) -> bool:
+        return self.word == "object" and self.sight.stars > 0
+
+    @property
+    def uncalled_twilight(self) -> bool:
+        return self.word in (None, "bias", "dark") and self.surely_twilight
+
+    @property
+    def faint(self) -> bool:
+        return self.sight.excess is not None and self.sight.signal_to_noise < 0.5 * _USABLE
+
+    @property
+    def deep_flat(self) -> bool:
+        return self.word == "flat" and self.sight.deep and self.sight.excess is None and not self.like_the_sky
+
+    @property
+    def as_stars(self) -> bool:
+        return self.word is None and self.sight.stars > 0 and self.sight.as_stars
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the sentences of the rules quote."""
+        sight, entry, ratio, sun = self.sight, self.sight.entry, self.sight.rate_ratio, self.sight.header.sun
+        altitude = "" if sun is None else f"Sun at {sun:+.0f} degrees"
+        brighter = "" if ratio is None else f", {ratio:.1f} times the night sky"
+        if self.sky_coloured and self.colour is not None:
+            ground = f"sky colour by the Bayer channels (R/G {self.colour[0]:.2f}, B/G {self.colour[1]:.2f})"
+        else:
+            ground = f"by the level{brighter}"
+        ground += f", {altitude}" if altitude else ""
+        if self.twilight and self.sky_coloured is None:
+            ground = f"monochrome: by the level and the Sun's altitude ({altitude}{brighter})"
+        return {
+            "value": "no pixel has a value" if np.isnan(entry.level) else f"every pixel is {entry.level:g}",
+            "saturated": f"{entry.saturated:.0%}",
+            "level": f"{entry.level:.3f}",
+            "stars": f"{sight.stars} stars",
+            "peaks": f"{sight.stars} star-like peaks",
+            "length": f"exposure of {self.exptime:g} s",
+            "zero": f"level {sight.excess:+.1f} ADU from the zero level" if sight.excess is not None else "no stars",
+            "light": "light" + (f" ({sight.excess:+.0f} ADU)" if sight.excess is not None else "") + " and hardly a star",
+            "noise": f"{sight.signal_to_noise:.1f} times the noise",
+            "excess": f"{sight.excess or 0.0:.1f} ADU",
+            "night": f"{ratio or 0.0:.0f} times the night's",
+            "ground": ground,
+        }
 
 
-Verdict = tuple[str, str, float]
+def _always(_: _Case) -> bool:
+    return True
+
+
+class _Rule(NamedTuple):
+    """Where it applies, the frame is of this type, for this reason.
+
+    `kind` "closed" is bias or dark, by the exposure. `unsaid` is the confidence where the word is not the type; None is the same.
+    """
+
+    name: str
+    applies: Callable[[_Case], bool]
+    kind: str
+    confidence: float
+    sentence: str
+    unsaid: float | None = None
+
+
+# By what the frame shows (`_Case.state`); the first rule that applies decides.
+_RULES = {
+    "blank": (
+        _Rule("constant", lambda c: c.sight.entry.constant, "other", 0.99, "{value}: nothing was exposed or read out"),
+        _Rule("saturated", lambda c: c.saturated, "other", 0.99, "{saturated} of the pixels are saturated"),
+        _Rule("normalised", _always, "other", 0.9, "its level is {level}: a flat that is normalised already, a master and no raw frame"),
+    ),
+    "closed": (
+        _Rule("dark pixels", lambda c: c.sight.light is not None, "closed", 0.99, "shutter closed ({zero}), {length}", 0.9),
+        _Rule("blocked filter", lambda c: c.sight.header.blocked, "closed", 0.99, "{length} behind a blocked filter", 0.9),
+        _Rule("no time", lambda c: c.exptime == 0, "closed", 0.99, "{length}", 0.9),
+        _Rule("by the word", _always, "closed", 0.8, "called closed, {length}; nothing to compare its level with"),
+    ),
+    # An exposure of 0 s that shows light is longer than its header says.
+    "light in no time": (
+        _Rule("stars", lambda c: c.timeless_stars, "object", 0.6, "{stars}, though the exposure is 0 s"),
+        _Rule("light", _always, "other", 0.6, "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open"),
+    ),
+    "stars without sky": (
+        _Rule("stars", lambda c: c.many or c.word == "object", "object", 0.99, "{stars} on hardly any sky", 0.6),
+        _Rule("peaks", _always, "other", 0.6, "{peaks} and no light above the zero level"),
+    ),
+    "stars": (
+        _Rule("called flat", lambda c: c.word == "flat" and c.starry_flat, "flat", 0.8, "a bright twilight sky, though with {stars}"),
+        _Rule("twilight", lambda c: c.uncalled_twilight, "flat", 0.6, "a twilight sky {night}, though with {stars}"),
+        _Rule("stars", _always, "object", 0.99, "{stars}", 0.9),
+    ),
+    "light, called flat": (
+        _Rule("clouds", lambda c: c.like_the_sky, "other", 0.6, "no star, and no brighter than the night sky of that exposure: clouds"),
+        _Rule("faint", lambda c: c.faint, "other", 0.6, "{light}, {noise}: too faint to tell"),
+        _Rule("flat", _always, "flat", 0.99, "{light}"),
+    ),
+    "light": (
+        _Rule("few stars", lambda c: c.called_object, "object", 0.99, "{stars}"),
+        _Rule("twilight", lambda c: c.sky_flat and c.twilight is True, "flat", 0.9, "bright and smooth, without stars; {ground}"),
+        _Rule("bright", lambda c: c.sky_flat, "flat", 0.6, "bright and smooth, without stars; {ground}"),
+        _Rule("as stars", lambda c: c.as_stars, "object", 0.6, "{stars}, in an exposure as long as those of other frames with stars"),
+        _Rule("doubtful", _always, "other", 0.6, "open, without stars, and no bright twilight sky (clouds, or a closed dome?)"),
+    ),
+    # Nothing tells light from none: the word decides, with care.
+    "unclear": (
+        _Rule("called flat", lambda c: c.deep_flat, "flat", 0.8, "hardly a star; no zero level to compare with"),
+        _Rule("few stars", lambda c: c.called_object, "object", 0.8, "{stars}; no zero level to compare with"),
+        _Rule("no zero", lambda c: c.sight.excess is None, "other", 0.3, "hardly a star, and no closed frame to compare the level with"),
+        _Rule("faint", _always, "other", 0.3, "hardly a star, and {excess} that may be dark current or the sky of clouds"),
+    ),
+}
 
 
 def classify_set(
@@ -170,224 +342,40 @@ def classify_set(
     """
     if len(statistics) != len(headers):
         raise ValueError(f"{len(statistics)} statistics and {len(headers)} headers; one of each is needed for an exposure")
-    sights = survey(statistics, headers, neighbours)
-    cases = [_Case(entry, header, sight, header.declared) for entry, header, sight in zip(statistics, headers, sights, strict=True)]
-    trusted = _trusted(cases)
-    result = []
-    for case in cases:
-        judged = case if trusted else _Case(case.entry, case.header, case.sight, None)
-        kind, reason, confidence = _decide(judged)
-        declared = case.header.declared
-        disagrees = declared is not None and declared != kind
-        calibrated = _calibrated(case)
-        if disagrees:
-            reason = f"called {declared}, but {reason}"
-            confidence = min(confidence, 0.6) if kind != "other" else confidence
-        if calibrated and kind in ("object", "flat"):
-            reason += f"; already corrected for {', '.join(calibrated)}"
-        result.append(Classification(kind, reason, confidence, disagrees, _evidence(judged, trusted), calibrated))
-    return result
-
-
-def _trusted(cases: Sequence[_Case]) -> bool:
-    """Whether the words of a set fit its pixels, where these leave no doubt."""
-    fits = [fit for case in cases if case.header.declared is not None and (fit := _fits(case)) is not None]
-    wrong = fits.count(False)
-    return wrong <= 1 or wrong <= _TRUST * len(fits)
+    cases = [_Case(sight, sight.header.declared) for sight in survey(statistics, headers, neighbours)]
+    fits = [fit for case in cases if case.word is not None and (fit := _fits(case)) is not None]
+    trusted = fits.count(False) <= max(1, _TRUST * len(fits))
+    return [_classified(case if trusted else _Case(case.sight, None), trusted) for case in cases]
 
 
 def _fits(case: _Case) -> bool | None:
-    """Whether the word fits the pixels; None where they could be either."""
-    declared, sight = case.header.declared, case.sight
-    if _blank(case) is not None:
+    """Whether the word fits the pixels, where these leave no doubt; None where they could be either."""
+    word, sight = case.word, case.sight
+    if case.state == "blank":
         return None
     if sight.light is False and sight.light_by == "level" and case.few:
-        return declared in ("bias", "dark")
-    if sight.stars >= MANY_STARS and not case.header.blocked:
-        return declared in ("object", "other") or (declared == "flat" and _starry_flat(case))
-    if _surely_twilight(case):
-        return declared == "flat"
+        return word in ("bias", "dark")
+    if case.many and not sight.header.blocked:
+        return word in ("object", "other") or (word == "flat" and case.starry_flat)
+    if case.surely_twilight:
+        return word == "flat"
     if sight.light and case.few and (sight.deep or sight.light_by == "shape"):
-        return declared not in ("bias", "dark") and (declared != "object" or not _sky_flat(case))
+        return word not in ("bias", "dark") and (word != "object" or not case.sky_flat)
     return None
 
 
-def _decide(case: _Case) -> Verdict:
-    sight, word = case.sight, case.word
-    blank = _blank(case)
-    if blank is not None:
-        return blank
-    if case.header.blocked or (sight.light is False and case.few and not _doubtful(case)):
-        return _closed(case)
-    if case.header.exptime == 0:
-        return _instant(case)
-    if sight.light is False and case.few:
-        return _unclear(case)
-    if sight.light is False:
-        if word == "object" or sight.stars >= MANY_STARS:
-            return "object", f"{sight.stars} stars on hardly any sky", 0.99 if word == "object" else 0.6
-        return "other", f"{sight.stars} star-like peaks and no light above the zero level", 0.6
-    if not case.few:
-        return _starry(case)
-    if sight.light:
-        return _starless(case)
-    return _unclear(case)
-
-
-def _doubtful(case: _Case) -> bool:
-    """Light that is there, though it may be dark current, in a frame with a few peaks that nobody calls closed."""
-    return case.sight.light_by != "level" and case.sight.stars >= _SOME_STARS and case.word not in ("bias", "dark")
-
-
-def _blank(case: _Case) -> Verdict | None:
-    """Frames that hold no exposure."""
-    entry = case.entry
-    if entry.constant:
-        value = "no pixel has a value" if np.isnan(entry.level) else f"every pixel is {entry.level:g}"
-        return "other", f"{value}: nothing was exposed or read out", 0.99
-    if entry.saturated > 0.5:
-        return "other", f"{entry.saturated:.0%} of the pixels are saturated", 0.99
-    if _normalised(entry):
-        return "other", f"its level is {entry.level:.3f}: a flat that is normalised already, a master and no raw frame", 0.9
-    return None
-
-
-def _normalised(entry: FrameStatistics) -> bool:
-    return entry.quantum == 0 and 0.3 < entry.level < 2.0 and entry.noise < 0.2 and entry.structure < 0.5
-
-
-def _calibrated(case: _Case) -> tuple[str, ...]:
-    """Steps done before: the header's word, and what the level says."""
-    done = set(case.header.calibrated)
-    if _normalised(case.entry):
-        done |= {"bias", "flat"}
-    elif case.sight.zero_from.startswith("the bias taken off"):
-        done |= {"bias"}
-    return tuple(step for step in ("bias", "dark", "flat") if step in done)
-
-
-def _closed(case: _Case) -> Verdict:
-    """Bias or dark: by length; the observer's word decides for short darks."""
-    header, sight = case.header, case.sight
-    exptime = header.exptime
-    # A dark as short as its flat is still a dark, when it is called one.
-    kind = "dark" if exptime >= _SHORT or (exptime >= _INSTANT and case.word == "dark") else "bias"
-    length = f"exposure of {exptime:g} s"
-    sure = 0.99 if case.word == kind else 0.9
-    if sight.light is None:
-        if header.blocked or exptime == 0:
-            return kind, length + (" behind a blocked filter" if header.blocked else ""), sure
-        return kind, f"called closed, {length}; nothing to compare its level with", 0.8
-    level = f"level {sight.excess:+.1f} ADU from the zero level" if sight.excess is not None else "no stars"
-    return kind, f"shutter closed ({level}), {length}", sure
-
-
-def _instant(case: _Case) -> Verdict:
-    """An exposure of 0 s that shows light: the header's time is wrong."""
-    sight = case.sight
-    if sight.stars >= MANY_STARS and sight.zero is None and case.word in (None, "object"):
-        return "object", f"{sight.stars} stars, though the exposure is 0 s", 0.6
-    if (sight.excess is None and sight.stars < MANY_STARS) or (sight.light is not True):
-        return _closed(case)
-    return "other", "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open", 0.6
-
-
-def _starry(case: _Case) -> Verdict:
-    sight, word = case.sight, case.word
-    if word == "flat" and _starry_flat(case):
-        return "flat", f"a bright twilight sky, though with {sight.stars} stars", 0.8
-    if word in (None, "bias", "dark") and _surely_twilight(case):
-        return "flat", f"a twilight sky {sight.rate_ratio:.0f} times the night's, though with {sight.stars} stars", 0.6
-    return "object", f"{sight.stars} stars", 0.99 if word == "object" else 0.9
-
-
-def _starry_flat(case: _Case) -> bool:
-    """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
-    sight = case.sight
-    bright = sight.deep and sight.signal_to_noise >= 2 * _USABLE
-    ratio = sight.rate_ratio
-    # Where the Sun's altitude is unknown, only the night sky can be compared with.
-    brighter = (ratio is None or ratio >= _CLOUDS) if case.twilight else case.twilight is None and ratio is not None and ratio >= _LAMP
-    return bright and brighter and case.header.exptime <= _FLAT_LENGTH
-
-
-def _surely_twilight(case: _Case) -> bool:
-    """So bright that no object frame is like it."""
-    return _starry_flat(case) and case.sight.stars < MANY_STARS and (case.sight.rate_ratio or 0.0) >= _LAMP
-
-
-def _starless(case: _Case) -> Verdict:
-    """Light and hardly a star: flat, object or other."""
-    sight, word = case.sight, case.word
-    light = "light" + (f" ({sight.excess:+.0f} ADU)" if sight.excess is not None else "") + " and hardly a star"
-    if word == "flat":
-        if _like_the_sky(case):
-            return "other", "no star, and no brighter than the night sky of that exposure: clouds", 0.6
-        if sight.excess is not None and sight.signal_to_noise < 0.5 * _USABLE:
-            return "other", f"{light}, {sight.signal_to_noise:.1f} times the noise: too faint to tell", 0.6
-        return "flat", light, 0.99
-    if word == "object" and sight.stars > 0:
-        return "object", f"{sight.stars} stars", 0.99
-    if _sky_flat(case):
-        return "flat", f"bright and smooth, without stars; {_ground(case)}", 0.9 if case.twilight else 0.6
-    if word is None and sight.stars > 0 and sight.as_stars:
-        return "object", f"{sight.stars} stars, in an exposure as long as those of other frames with stars", 0.6
-    return "other", "open, without stars, and no bright twilight sky (clouds, or a closed dome?)", 0.6
-
-
-def _like_the_sky(case: _Case) -> bool:
-    """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
-    sight = case.sight
-    if case.twilight:
-        return False
-    lamp = sight.rate_ratio is None and sight.deep and sight.steady
-    clouds = not lamp and (sight.rate_ratio is None or sight.rate_ratio < _CLOUDS)
-    long = case.header.exptime > _FLAT_LENGTH
-    return (clouds and (sight.as_stars or long)) or (long and (sight.zero is None or not sight.deep))
-
-
-def _sky_flat(case: _Case) -> bool:
-    """High S/N and sky colour, or, on a monochrome sensor, the level and the Sun's altitude; or a lamp."""
-    sight, exptime = case.sight, case.header.exptime
-    ratio = sight.rate_ratio
-    if sight.signal_to_noise < _USABLE or not sight.smooth:
-        return False
-    if case.sky_coloured is False or case.twilight is False:
-        # No star shows by day: what is bright and steady then is a lamp in a closed dome. Nor is a cloud at night that bright.
-        day = case.header.sun is not None and case.header.sun > 0
-        return (day or (ratio is not None and ratio >= _LAMP)) and sight.deep and sight.steady and exptime <= _FLAT_LENGTH
-    if case.twilight:
-        return exptime <= _TWILIGHT_LENGTH and (ratio >= _BRIGHTER if ratio is not None else sight.zero is not None or sight.deep)
-    if ratio is None:
-        return sight.deep and exptime <= _FLAT_LENGTH
-    return ratio >= _BRIGHTER and not sight.as_stars and exptime <= _FLAT_LENGTH and (sight.steady or sight.deep)
-
-
-def _ground(case: _Case) -> str:
-    """What stands for the colour of the sky."""
-    sun = "" if case.header.sun is None else f"Sun at {case.header.sun:+.0f} degrees"
-    if case.sky_coloured and case.colour is not None:
-        red, blue = case.colour
-        return f"sky colour by the Bayer channels (R/G {red:.2f}, B/G {blue:.2f})" + (f", {sun}" if sun else "")
-    ratio = case.sight.rate_ratio
-    brighter = "" if ratio is None else f", {ratio:.1f} times the night sky"
-    if case.twilight and case.sky_coloured is None:
-        return f"monochrome: by the level and the Sun's altitude ({sun}{brighter})"
-    return f"by the level{brighter}" + (f", {sun}" if sun else "")
-
-
-def _unclear(case: _Case) -> Verdict:
-    """Hardly a star, and nothing that tells light from none: the word decides, with care."""
-    sight, word = case.sight, case.word
-    if word in ("bias", "dark") and not (sight.zero is None and sight.deep and not sight.steady):
-        return _closed(case)
-    if word == "flat" and sight.deep and sight.excess is None and not _like_the_sky(case):
-        return "flat", "hardly a star; no zero level to compare with", 0.8
-    if word == "object" and sight.stars > 0:
-        return "object", f"{sight.stars} stars; no zero level to compare with", 0.8
-    if sight.excess is None:
-        return "other", "hardly a star, and no closed frame to compare the level with", 0.3
-    return "other", f"hardly a star, and {sight.excess:.1f} ADU that may be dark current or the sky of clouds", 0.3
+def _classified(case: _Case, trusted: bool) -> Classification:
+    rule = next(rule for rule in _RULES[case.state] if rule.applies(case))
+    kind = case.closed_kind if rule.kind == "closed" else rule.kind
+    reason, confidence = rule.sentence.format(**case.told), rule.confidence if rule.unsaid is None or case.word == kind else rule.unsaid
+    declared = case.sight.header.declared
+    disagrees = declared is not None and declared != kind
+    if disagrees:
+        reason = f"called {declared}, but {reason}"
+        confidence = min(confidence, 0.6) if kind != "other" else confidence
+    if case.calibrated and kind in ("object", "flat"):
+        reason += f"; already corrected for {', '.join(case.calibrated)}"
+    return Classification(kind, reason, confidence, disagrees, _evidence(case, trusted), case.calibrated)
 
 
 def _rounded(value: float | None, digits: int = 3) -> float | None:
@@ -395,7 +383,8 @@ def _rounded(value: float | None, digits: int = 3) -> float | None:
 
 
 def _evidence(case: _Case, trusted: bool) -> Evidence:
-    entry, header, sight, colour = case.entry, case.header, case.sight, case.colour
+    sight, colour = case.sight, case.colour
+    entry, header = sight.entry, sight.header
     return {
         "level": _rounded(entry.level),
         "noise": _rounded(entry.noise),
@@ -423,5 +412,5 @@ def _evidence(case: _Case, trusted: bool) -> Evidence:
         "declared": header.declared,
         "words_trusted": trusted,
         "blocked": header.blocked,
-        "calibrated": " ".join(_calibrated(case)),
+        "calibrated": " ".join(case.calibrated),
     }

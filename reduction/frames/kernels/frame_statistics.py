@@ -7,7 +7,7 @@ show on the other green pixels around it too: a hot pixel does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from reduction.frames.kernels.bayer import Channel, channels_of
+from reduction.kernels.arrays import Float32Array, FloatArray
+from reduction.kernels.robust import GAUSSIAN_MAD, mad_scatter, scatter_about
 
 __all__ = ["FrameStatistics", "HeaderEvidence", "frame_statistics"]
 
-Image = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
-_MAD = 1.482602218505602
 _SAMPLE = 200_000  # pixels that give level and noise: to 0.3 % of the noise
 _WINDOW = 1024  # pixels a side searched for stars: enough to tell, and quick on large frames
 _BOX = 16  # pixels a side of a background box
@@ -35,7 +34,6 @@ _MOST_PEAKS = 300
 _GRID = 8  # boxes a side that show the shape of the light
 _PROBE = 16  # pixels a side whose values are kept: differences of two frames show the noise without fixed pattern
 _PILE = 10  # pixels at the very same maximum that make a pile-up
-_PLAIN = ("level", "noise", "structure", "minimum", "maximum", "saturated", "constant", "n_peaks", "quantum", "negative")
 
 
 @dataclass(frozen=True)
@@ -82,47 +80,33 @@ class FrameStatistics:
     saturated: float
     constant: bool
     n_peaks: int
-    peaks: Floats
-    heights: Floats = field(default_factory=lambda: np.empty(0))
+    peaks: FloatArray
+    heights: FloatArray = field(default_factory=lambda: np.empty(0))
     channels: tuple[float, float, float] | None = None
-    boxes: Floats = field(default_factory=lambda: np.empty((0, 0)))
-    probe: Floats = field(default_factory=lambda: np.empty(0))
+    boxes: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    probe: FloatArray = field(default_factory=lambda: np.empty(0))
     quantum: float = 1.0
     negative: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold, None for NaN; `from_dict` turns them back."""
-        values = {name: _plain(getattr(self, name)) for name in _PLAIN}
-        return {
-            **values,
-            "peaks": self.peaks.astype(int).tolist(),
-            "heights": [_plain(value) for value in self.heights.tolist()],
-            "channels": None if self.channels is None else [_plain(value) for value in self.channels],
-            "boxes": [[_plain(value) for value in row] for row in self.boxes.tolist()],
-            "probe": [_plain(value) for value in self.probe.tolist()],
-        }
+        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)} | {"peaks": self.peaks.astype(int).tolist()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FrameStatistics:
         """Read the values of `as_dict`; None stands for NaN."""
-        plain: dict[str, Any] = {name: float("nan") if values[name] is None else values[name] for name in _PLAIN}
-        boxes = np.asarray(values["boxes"], dtype=np.float64)
-        channels = values["channels"]
-        return cls(
-            **plain,
-            peaks=np.asarray(values["peaks"], dtype=np.float64).reshape(-1, 2),
-            heights=np.asarray(values["heights"], dtype=np.float64),
-            channels=None if channels is None else (_number(channels[0]), _number(channels[1]), _number(channels[2])),
-            boxes=boxes if boxes.size else np.empty((0, 0)),
-            probe=np.asarray(values["probe"], dtype=np.float64),
-        )
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+        read: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values.items()}
+        arrays = {name: np.asarray(values[name], dtype=np.float64) for name in ("peaks", "heights", "boxes", "probe")}
+        boxes = arrays["boxes"] if arrays["boxes"].size else np.empty((0, 0))
+        channels = None if values["channels"] is None else tuple(np.asarray(values["channels"], dtype=np.float64).tolist())
+        return cls(**{**read, **arrays, "peaks": arrays["peaks"].reshape(-1, 2), "boxes": boxes, "channels": channels})
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | tuple):
+        return [_plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -164,7 +148,7 @@ class HeaderEvidence:
         return None if self.sun_altitude is None or np.isnan(self.sun_altitude) else self.sun_altitude
 
 
-def frame_statistics(data: Image, *, saturation: float | None = None, bayer: str | None = None) -> FrameStatistics:
+def frame_statistics(data: Float32Array, *, saturation: float | None = None, bayer: str | None = None) -> FrameStatistics:
     """Statistics of a raw exposure for its classification.
 
     Parameters
@@ -185,7 +169,7 @@ def frame_statistics(data: Image, *, saturation: float | None = None, bayer: str
     ValueError
         If `bayer` is no Bayer pattern.
     """
-    colours = _colours(data, bayer)
+    colours = {} if bayer is None else {each.name: each for each in channels_of(bayer, (0, data.shape[1], 0, data.shape[0]))}
     green = colours.get("G1")
     plane = data if green is None else np.asarray(green.cut(data))
     minimum, maximum, saturated = _extremes(data, saturation)
@@ -193,27 +177,22 @@ def frame_statistics(data: Image, *, saturation: float | None = None, bayer: str
         return FrameStatistics(minimum, 0.0, 0.0, minimum, maximum, 0.0, True, 0, np.empty((0, 2)))
     sample = _sample(plane)
     level = _clipped(sample)[0]
-    window, (left, top) = _central(plane)
+    window, corner = _central(plane)
     window = np.where(np.isfinite(window), window, np.float32(level))
-    noise = _clipped(_sample(np.diff(window, axis=1)))[1] / np.sqrt(2.0)
     smoothed = ndimage.gaussian_filter(window, 1.0)
-    medians = _box_medians(smoothed, _box(window))
-    structure = _MAD * float(np.median(np.abs(medians - np.median(medians))))
-    other = None if green is None else _around(data, colours["G2"], green, level)
-    n_peaks, places, heights = _peaks(window, smoothed, None if other is None else _central(other)[0])
-    peaks = places + np.asarray((left, top), dtype=np.float64)
-    if green is not None:
-        peaks = peaks * green.step + np.asarray((green.x0, green.y0), dtype=np.float64)
+    other = None if green is None else _central(_around(data, colours["G2"], green, level))[0]
+    n_peaks, places, heights = _peaks(window, smoothed, other)
+    step, origin = (1, (0, 0)) if green is None else (green.step, (green.x0, green.y0))
     return FrameStatistics(
         level=level,
-        noise=float(noise),
-        structure=structure,
+        noise=_clipped(_sample(np.diff(window, axis=1)))[1] / float(np.sqrt(2.0)),
+        structure=mad_scatter(_box_medians(smoothed, _box(window)).ravel(), GAUSSIAN_MAD),
         minimum=minimum,
         maximum=maximum,
         saturated=saturated,
         constant=False,
         n_peaks=n_peaks,
-        peaks=peaks,
+        peaks=(places + np.asarray(corner, dtype=np.float64)) * step + np.asarray(origin, dtype=np.float64),
         heights=np.round(heights, 2),
         channels=_levels(data, colours),
         boxes=_shape_of_light(plane),
@@ -223,21 +202,12 @@ def frame_statistics(data: Image, *, saturation: float | None = None, bayer: str
     )
 
 
-def _colours(data: Image, bayer: str | None) -> dict[str, Channel]:
-    if bayer is None:
-        return {}
-    return {channel.name: channel for channel in channels_of(bayer, (0, data.shape[1], 0, data.shape[0]))}
-
-
-def _extremes(data: Image, saturation: float | None) -> tuple[float, float, float]:
+def _extremes(data: Float32Array, saturation: float | None) -> tuple[float, float, float]:
     """Least and greatest finite value, and the fraction of saturated pixels."""
-    with np.errstate(invalid="ignore"):
-        minimum, maximum = float(np.fmin.reduce(data, axis=None)), float(np.fmax.reduce(data, axis=None))
-    if not np.isfinite(minimum) or not np.isfinite(maximum):
-        finite = data[np.isfinite(data)]
-        if finite.size == 0:
-            return float("nan"), float("nan"), 0.0
-        minimum, maximum = float(finite.min()), float(finite.max())
+    finite = data[np.isfinite(data)]
+    if finite.size == 0:
+        return float("nan"), float("nan"), 0.0
+    minimum, maximum = float(finite.min()), float(finite.max())
     # A camera may saturate below what its header says. One pixel is always the brightest; only several at one value are a pile-up.
     piled = int(np.count_nonzero(data == np.float32(maximum)))
     above = 0 if saturation is None else int(np.count_nonzero(data >= saturation))
@@ -245,14 +215,14 @@ def _extremes(data: Image, saturation: float | None) -> tuple[float, float, floa
     return minimum, maximum, at_top / max(1, data.size)
 
 
-def _levels(data: Image, colours: Mapping[str, Channel]) -> tuple[float, float, float] | None:
+def _levels(data: Float32Array, colours: Mapping[str, Channel]) -> tuple[float, float, float] | None:
     if not colours:
         return None
     level = {name: _clipped(_sample(np.asarray(channel.cut(data))))[0] for name, channel in colours.items()}
     return level["R"], (level["G1"] + level["G2"]) / 2, level["B"]
 
 
-def _sample(values: npt.NDArray[Any]) -> Floats:
+def _sample(values: npt.NDArray[Any]) -> FloatArray:
     """Finite values of a regular sub-grid; its steps are odd, as columns of even and odd number may have amplifiers of their own."""
     step = max(1, int(np.sqrt(values.size / _SAMPLE)))
     step += 1 - step % 2
@@ -260,19 +230,19 @@ def _sample(values: npt.NDArray[Any]) -> Floats:
     return sample[np.isfinite(sample)]
 
 
-def _quantum(sample: Floats) -> float:
+def _quantum(sample: FloatArray) -> float:
     """Greatest common step of whole numbers, else 0: a camera of 14 bits may write multiples of 4."""
     if not np.array_equal(sample, np.rint(sample)) or np.abs(sample).max(initial=0) > 2**52:
         return 0.0
     return float(np.gcd.reduce(np.diff(np.unique(sample)).astype(np.int64))) or 1.0
 
 
-def _clipped(values: Floats, sigma: float = 3.0, iterations: int = 10) -> tuple[float, float]:
+def _clipped(values: FloatArray, sigma: float = 3.0, iterations: int = 10) -> tuple[float, float]:
     """Mean and standard deviation of what lies within `sigma` of the mean; NaN for no values."""
     if values.size == 0:
         return float("nan"), float("nan")
     mean = float(np.median(values))
-    scatter = _MAD * float(np.median(np.abs(values - mean)))
+    scatter = scatter_about(values, mean, GAUSSIAN_MAD)
     if scatter == 0:
         mean, scatter = float(values.mean()), float(values.std())
     for _ in range(iterations):
@@ -286,7 +256,7 @@ def _clipped(values: Floats, sigma: float = 3.0, iterations: int = 10) -> tuple[
     return mean, scatter
 
 
-def _shape_of_light(plane: Image) -> Floats:
+def _shape_of_light(plane: Float32Array) -> FloatArray:
     """Clipped means of an 8 by 8 division."""
     ny, nx = (size // _GRID for size in plane.shape)
     if min(ny, nx) < _GRID:
@@ -295,128 +265,104 @@ def _shape_of_light(plane: Image) -> Floats:
     return np.round(np.array(boxes), 3)
 
 
-def _probe(plane: Image) -> Floats:
+def _probe(plane: Float32Array) -> FloatArray:
     if min(plane.shape) < _GRID * _GRID:
         return np.empty(0)
     y, x = ((np.arange(_PROBE) + 0.5) / _PROBE * np.array(plane.shape)[:, None]).astype(int)
     return plane[np.ix_(y, x)].astype(np.float64).ravel().round(3)
 
 
-def _central(data: Image) -> tuple[Image, tuple[int, int]]:
+def _central(data: Float32Array) -> tuple[Float32Array, tuple[int, int]]:
     ny, nx = data.shape
     height, width = min(ny, _WINDOW), min(nx, _WINDOW)
     y0, x0 = (ny - height) // 2, (nx - width) // 2
     return data[y0 : y0 + height, x0 : x0 + width], (x0, y0)
 
 
-def _box(data: Image) -> int:
+def _box(data: Float32Array) -> int:
     return int(max(1, min(_BOX, data.shape[0] // 4, data.shape[1] // 4)))
 
 
-def _box_medians(data: Image, box: int) -> Floats:
+def _box_medians(data: Float32Array, box: int) -> FloatArray:
     rows, columns = data.shape[0] // box, data.shape[1] // box
     boxes = data[: rows * box, : columns * box].reshape(rows, box, columns, box).swapaxes(1, 2)
-    medians: Floats = np.median(boxes.reshape(rows, columns, -1), axis=-1).astype(np.float64)
+    medians: FloatArray = np.median(boxes.reshape(rows, columns, -1), axis=-1).astype(np.float64)
     return medians
 
 
-def _background(data: Image) -> Image:
+def _background(data: Float32Array) -> Float32Array:
     """Box medians, median-filtered against bright stars and joined bilinearly."""
     box = _box(data)
     medians = ndimage.median_filter(_box_medians(data, box), 3, mode="nearest")
     return _stretched(_stretched(medians, data.shape[0], box, 0), data.shape[1], box, 1).astype(np.float32)
 
 
-def _stretched(grid: Floats, length: int, box: int, axis: int) -> Floats:
+def _stretched(grid: FloatArray, length: int, box: int, axis: int) -> FloatArray:
     last = grid.shape[axis] - 1
     place = np.clip((np.arange(length) - (box - 1) / 2) / box, 0, last)
     lower = np.minimum(place.astype(np.int64), max(last - 1, 0))
     weight = np.expand_dims(place - lower, 1 - axis)
-    joined: Floats = np.take(grid, lower, axis) * (1 - weight) + np.take(grid, np.minimum(lower + 1, last), axis) * weight
+    joined: FloatArray = np.take(grid, lower, axis) * (1 - weight) + np.take(grid, np.minimum(lower + 1, last), axis) * weight
     return joined
 
 
-def _peaks(data: Image, smoothed: Image, other: Image | None) -> tuple[int, Floats, Floats]:
+def _peaks(data: Float32Array, smoothed: Float32Array, other: Float32Array | None) -> tuple[int, FloatArray, FloatArray]:
     """Number, places and heights of star-like peaks; where there is hardly one, of stars far out of focus."""
-    places, heights = _star_peaks(data, smoothed, other)
+    if min(data.shape) < 12:
+        return 0, np.empty((0, 2)), np.empty(0)
+    places, heights = _star_like(data, smoothed, 4, other)
     if len(places) < _MOST_PEAKS // 10 and min(data.shape) >= 16 * _DONUT_BIN:
-        donuts, summits = _donuts(data)
+        binned = _binned(data)
+        donuts, summits = _star_like(binned, ndimage.gaussian_filter(binned, 1.0), 2)
         if len(donuts) > len(places):
-            places, heights = donuts, summits
+            places, heights = donuts * _DONUT_BIN + (_DONUT_BIN - 1) / 2, summits
     return len(places), places[:_MOST_PEAKS], heights[:_MOST_PEAKS]
 
 
-def _local_noise(smoothed: Image) -> Image:
-    """Noise of an image without background, pixel by pixel: a detector's glow is noisier than the rest of the frame."""
+def _star_like(data: Float32Array, smoothed: Float32Array, border: int, other: Float32Array | None = None) -> tuple[FloatArray, FloatArray]:
+    """x, y and heights, highest first, of peaks that stand out of the smoothed noise and are as wide as a star on all sides."""
+    background = _background(smoothed)
+    smoothed, excess = smoothed - background, data - background
     scatter = np.abs(smoothed)
-    noise: Image = _MAD * np.maximum(_background(scatter), np.median(scatter))
-    return noise
-
-
-def _candidates(smoothed: Image, border: int, noise: Image) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """y, x of local maxima that stand out of the smoothed noise, `smoothed` being free of background."""
+    # Pixel by pixel: a detector's glow is noisier than the rest of the frame.
+    noise = GAUSSIAN_MAD * np.maximum(_background(scatter), np.median(scatter))
     found = (smoothed > np.maximum(_STAR_SIGMA * noise, 1e-6)) & (smoothed == ndimage.maximum_filter(smoothed, 5))
     # The borders of many detectors are dark or bright.
     found[:border], found[-border:], found[:, :border], found[:, -border:] = False, False, False, False
     y, x = np.nonzero(found)
-    return y, x
-
-
-def _star_peaks(data: Image, smoothed: Image, other: Image | None) -> tuple[Floats, Floats]:
-    """x, y and heights of peaks that stand out of the smoothed noise and are as wide as a star on all sides."""
-    if min(data.shape) < 12:
-        return np.empty((0, 2)), np.empty(0)
-    background = _background(smoothed)
-    smoothed = smoothed - background
-    y, x = _candidates(smoothed, 4, _local_noise(smoothed))
-    excess = data - background
-    if other is not None:
-        middle = float(np.median(other))
-        noise = _MAD * float(np.median(np.abs(other - middle)))
-        wide = other[y, x] - middle > np.maximum(_OTHER_GREEN * excess[y, x], 4.0 * noise)
-    else:
+    if other is None:
         wide = _round(np.stack([excess[y + j, x + i] for j in (-1, 0, 1) for i in (-1, 0, 1)], axis=-1))
-    heights = smoothed[y, x][wide]
+    else:
+        middle = float(np.median(other))
+        wide = other[y, x] - middle > np.maximum(_OTHER_GREEN * excess[y, x], 4.0 * scatter_about(other, middle, GAUSSIAN_MAD))
+    x, y, heights = x[wide], y[wide], smoothed[y, x][wide].astype(np.float64)
     order = np.argsort(-heights, kind="stable")
-    return np.stack([x[wide][order], y[wide][order]], axis=-1).astype(np.float64), heights[order].astype(np.float64)
+    return np.stack([x[order], y[order]], axis=-1).astype(np.float64), heights[order]
 
 
-def _round(stamps: Image) -> npt.NDArray[np.bool_]:
+def _round(stamps: Float32Array) -> npt.NDArray[np.bool_]:
     """Whether 3x3 stamps, rows of nine values from bottom left to top right, are wider than a hot pixel and a particle's track."""
-    ordered = np.sort(stamps, axis=-1)
+    peak, fourth = np.max(stamps, axis=-1), np.sort(stamps, axis=-1)[:, -4]
     sides = np.minimum(stamps[:, 1] + stamps[:, 7], stamps[:, 3] + stamps[:, 5]) / 2
     corners = np.minimum(stamps[:, 0] + stamps[:, 8], stamps[:, 2] + stamps[:, 6]) / 2
-    peak = ordered[:, -1]
-    found: npt.NDArray[np.bool_] = (ordered[:, -4] > _STAR_WIDTH * peak) & (sides > _STAR_SIDES * peak) & (corners > _STAR_CORNERS * peak)
-    return found
+    return np.asarray((fourth > _STAR_WIDTH * peak) & (sides > _STAR_SIDES * peak) & (corners > _STAR_CORNERS * peak))
 
 
-def _around(data: Image, second: Channel, first: Channel, level: float) -> Image:
+def _around(data: Float32Array, second: Channel, first: Channel, level: float) -> Float32Array:
     """Third-brightest of the four pixels of the second green channel around each of the first, above their local background."""
     plane = np.asarray(second.cut(data))
     plane = np.where(np.isfinite(plane), plane, np.float32(level))
     plane = plane - _background(plane) if min(plane.shape) >= 4 else plane - np.float32(level)
     # Both channels have the same size; the second's pixel of the same number lies to one side of the first's.
     right, up = (1 if second.x0 < first.x0 else -1), (1 if second.y0 < first.y0 else -1)
-    shifts = [(0, 0), (0, right), (up, 0), (up, right)]
-    stack = np.stack([np.roll(plane, (-dy, -dx), axis=(0, 1)) for dy, dx in shifts])
-    third: Image = np.sort(stack, axis=0)[1]
-    return third
+    stack = [np.roll(plane, (-dy, -dx), axis=(0, 1)) for dy, dx in ((0, 0), (0, right), (up, 0), (up, right))]
+    return np.asarray(np.sort(np.stack(stack), axis=0)[1])
 
 
-def _donuts(data: Image) -> tuple[Floats, Floats]:
-    """x, y and heights of stars so far out of focus, or so faint, that only sums of 4x4 pixels show them."""
+def _binned(data: Float32Array) -> Float32Array:
+    """Sums of 4x4 pixels, which alone show stars that are far out of focus, or faint."""
     rows, columns = data.shape[0] // _DONUT_BIN, data.shape[1] // _DONUT_BIN
     blocks = data[: rows * _DONUT_BIN, : columns * _DONUT_BIN].reshape(rows, _DONUT_BIN, columns, _DONUT_BIN)
     # Means of the middle half leave out hot pixels and tracks, and do not step as medians of whole numbers do.
     ordered = np.sort(blocks.swapaxes(1, 2).reshape(rows, columns, -1), axis=-1)
-    binned = ordered[:, :, _DONUT_BIN : 3 * _DONUT_BIN].mean(axis=-1, dtype=np.float64).astype(np.float32)
-    smoothed = ndimage.gaussian_filter(binned, 1.0)
-    background = _background(smoothed)
-    y, x = _candidates(smoothed - background, 2, _local_noise(smoothed - background))
-    excess = binned - background
-    wide = _round(np.stack([excess[y + j, x + i] for j in (-1, 0, 1) for i in (-1, 0, 1)], axis=-1))
-    heights = (smoothed - background)[y, x][wide].astype(np.float64)
-    places = np.stack([x[wide], y[wide]], axis=-1).astype(np.float64) * _DONUT_BIN + (_DONUT_BIN - 1) / 2
-    order = np.argsort(-heights, kind="stable")
-    return places[order], heights[order]
+    return np.asarray(ordered[:, :, _DONUT_BIN : 3 * _DONUT_BIN].mean(axis=-1, dtype=np.float64), dtype=np.float32)

@@ -29,9 +29,10 @@ from astropy.time import Time
 from astropy.utils import iers
 from astropy.utils.exceptions import AstropyWarning
 
+from reduction.kernels.arrays import FloatArray
+
 __all__ = ["ExposureGeometry", "barycentric", "night_number", "offline"]
 
-Floats = npt.NDArray[np.float64]
 
 _AU_LIGHT_DAY = 499.004783836156412 / 86400.0  # IAU 2012 au over c
 _AU = 149597870700.0
@@ -59,19 +60,19 @@ class ExposureGeometry:
         Seen from the site, in GCRS axes.
     """
 
-    jd_utc: Floats
-    jd_tdb: Floats
-    bx: Floats
-    by: Floats
-    bz: Floats
-    zx: Floats
-    zy: Floats
-    zz: Floats
-    sun_alt: Floats
-    moon_alt: Floats
-    moon_illumination: Floats
-    moon_ra: Floats
-    moon_dec: Floats
+    jd_utc: FloatArray
+    jd_tdb: FloatArray
+    bx: FloatArray
+    by: FloatArray
+    bz: FloatArray
+    zx: FloatArray
+    zy: FloatArray
+    zz: FloatArray
+    sun_alt: FloatArray
+    moon_alt: FloatArray
+    moon_illumination: FloatArray
+    moon_ra: FloatArray
+    moon_dec: FloatArray
 
 
 def barycentric(
@@ -178,22 +179,22 @@ def offline() -> Iterator[None]:
         yield
 
 
-def _up(lat: Floats, lon: Floats) -> Floats:
+def _up(lat: FloatArray, lon: FloatArray) -> FloatArray:
     """Geodetic vertical in Earth-fixed axes."""
     return _unit(lon, lat)
 
 
-def _unit(longitude: Floats, latitude: Floats) -> Floats:
+def _unit(longitude: FloatArray, latitude: FloatArray) -> FloatArray:
     first, second = np.radians(longitude), np.radians(latitude)
     return np.stack([np.cos(second) * np.cos(first), np.cos(second) * np.sin(first), np.sin(second)], axis=-1)
 
 
-def _normalised(vector: Floats) -> Floats:
-    unit: Floats = vector / np.linalg.norm(vector, axis=-1, keepdims=True)
+def _normalised(vector: FloatArray) -> FloatArray:
+    unit: FloatArray = vector / np.linalg.norm(vector, axis=-1, keepdims=True)
     return unit
 
 
-def _with_aberration(zenith: Floats, velocity: Floats, pointing: Floats) -> Floats:
+def _with_aberration(zenith: FloatArray, velocity: FloatArray, pointing: FloatArray) -> FloatArray:
     """Turn the zenith against the aberration of a source at `pointing`; unchanged where that is NaN.
 
     A source at u is seen at u + v - u (u.v), which near the pointing is a rotation by w = u x v;
@@ -203,6 +204,6 @@ def _with_aberration(zenith: Floats, velocity: Floats, pointing: Floats) -> Floa
     return _normalised(zenith - np.cross(turn, zenith))
 
 
-def _altitude(direction: Floats, zenith: Floats) -> Floats:
-    altitude: Floats = np.degrees(np.arcsin(np.clip(np.einsum("ni,ni->n", direction, zenith), -1.0, 1.0)))
+def _altitude(direction: FloatArray, zenith: FloatArray) -> FloatArray:
+    altitude: FloatArray = np.degrees(np.arcsin(np.clip(np.einsum("ni,ni->n", direction, zenith), -1.0, 1.0)))
     return altitude

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-__all__ = ["FrameFit", "FrameFits", "choose_terms", "fit_frame", "fit_frames"]
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.kernels.compiled import scatter_about
+from reduction.kernels.robust import MAD_TO_SIGMA
 
-F8 = NDArray[np.float64]
-I8 = NDArray[np.int64]
-B1 = NDArray[np.bool_]
+__all__ = ["FrameFits", "choose_terms", "fit_frames"]
+
 
 HUBER_STEPS = 3
 """Iterations with Huber weights before the redescending ones: Tukey's alone can settle in a wrong minimum."""
@@ -28,65 +29,40 @@ HUBER_TUNING = 1.345
 
 
 @dataclass(frozen=True)
-class FrameFit:
-    """Result of `fit_frame`.
-
-    Attributes
-    ----------
-    coeff : f8[n_fold, p]
-        Coefficients for the stars of each fold, from the stars of all other folds; unused terms are 0, a fit that is not possible NaN.
-    coeff_all : f8[p]
-        Coefficients from all stars, for display only: they correct nobody.
-    fitted : f8[n]
-        Correction of each star (mag), with the coefficients of its fold. Subtract it from the instrumental magnitude.
-    zp_err : f8[n_fold]
-        Typical (rms over the fold's stars) standard error of the correction, from the coefficient covariance (mag).
-    rms : float
-        Weighted rms of the held-out residuals of the used stars (mag).
-    n_fit : int
-        Number of stars used in the fit to all.
-    floor : float
-        Systematic scatter added in quadrature to the errors (mag).
-    used : bool[n]
-        False for stars that were not offered, not finite, or rejected in the fit to all.
-    """
-
-    coeff: F8
-    coeff_all: F8
-    fitted: F8
-    zp_err: F8
-    rms: float
-    n_fit: int
-    floor: float
-    used: B1
-
-
-@dataclass(frozen=True)
 class FrameFits:
-    """Result of `fit_frames`: as `FrameFit`, with a leading axis of frames.
+    """Result of `fit_frames`.
 
     Attributes
     ----------
     coeff : f8[f, n_fold, p]
+        Coefficients for the stars of each fold, from the stars of all other folds; unused terms are 0, a fit that is not possible NaN.
     coeff_all : f8[f, p]
-    zp_err : f8[f, n_fold]
-    rms, floor : f8[f]
-    n_fit : int[f]
+        Coefficients from all stars, for display only: they correct nobody.
     fitted : f8[rows]
+        Correction of each star (mag), with the coefficients of its fold. Subtract it from the instrumental magnitude.
+    zp_err : f8[f, n_fold]
+        Typical (rms over the fold's stars) standard error of the correction, from the coefficient covariance (mag).
+    rms : f8[f]
+        Weighted rms of the held-out residuals of the used stars (mag).
+    n_fit : int[f]
+        Number of stars used in the fit to all.
+    floor : f8[f]
+        Systematic scatter added in quadrature to the errors (mag).
     used : bool[rows]
+        False for stars that were not offered, not finite, or rejected in the fit to all.
     """
 
-    coeff: F8
-    coeff_all: F8
-    fitted: F8
-    zp_err: F8
-    rms: F8
-    n_fit: I8
-    floor: F8
-    used: B1
+    coeff: FloatArray
+    coeff_all: FloatArray
+    fitted: FloatArray
+    zp_err: FloatArray
+    rms: FloatArray
+    n_fit: IntArray
+    floor: FloatArray
+    used: BoolArray
 
 
-def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> B1:
+def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> BoolArray:
     """Terms that `n_star` stars can bear.
 
     Parameters
@@ -105,61 +81,10 @@ def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> B1:
     """
     groups = np.asarray(group)
     for last in np.unique(groups)[::-1]:
-        terms: B1 = groups <= last
+        terms: BoolArray = groups <= last
         if n_star >= per_term * np.count_nonzero(terms):
             return terms
     return np.asarray(groups == groups.min())
-
-
-def fit_frame(
-    dmag: ArrayLike,
-    sigma: ArrayLike,
-    design: ArrayLike,
-    fold: ArrayLike,
-    n_fold: int = 5,
-    *,
-    terms: ArrayLike | None = None,
-    eligible: ArrayLike | None = None,
-    clip: float = 6.0,
-    floor: float | None = None,
-    iterations: int = 20,
-) -> FrameFit:
-    """Fit one frame; see `fit_frames` for the method.
-
-    Parameters
-    ----------
-    dmag : f8[n]
-        Instrumental minus reference magnitude; NaN: not fitted, but corrected.
-    sigma : f8[n]
-        Its standard error without the floor (mag); NaN or <= 0: not fitted.
-    design : f8[n, p]
-        Terms, of the order of one; a star with a term that is not finite is neither fitted nor corrected (NaN).
-    fold : int[n]
-        Fold of each star, 0 to n_fold - 1.
-    terms : bool[p], optional
-        Terms to fit (all when omitted); see `choose_terms`.
-    eligible : bool[n], optional
-        Stars that may be used (all when omitted).
-    clip : float
-        Residual, in units of the robust scale, at which Tukey's biweight reaches zero.
-    floor : float, optional
-        Systematic scatter (mag) to add in quadrature; estimated from the fitted stars when omitted.
-    iterations : int
-        Most iterations of the reweighting.
-    """
-    many = None if terms is None else np.asarray(terms, dtype=np.bool_)[None, :]
-    ends = np.array([0, np.size(dmag)])
-    fits = fit_frames(ends, dmag, sigma, design, fold, n_fold, terms=many, eligible=eligible, clip=clip, floor=floor, iterations=iterations)
-    return FrameFit(
-        fits.coeff[0],
-        fits.coeff_all[0],
-        fits.fitted,
-        fits.zp_err[0],
-        float(fits.rms[0]),
-        int(fits.n_fit[0]),
-        float(fits.floor[0]),
-        fits.used,
-    )
 
 
 def fit_frames(
@@ -186,12 +111,27 @@ def fit_frames(
     ----------
     ends : int[f + 1]
         Rows of frame i are ``ends[i]:ends[i + 1]``.
-    dmag, sigma : f8[rows] or f8[n_fold + 1, rows]
-        As in `fit_frame`; with two axes, what the fit without each fold uses, and last the fit to all.
+    dmag : f8[rows] or f8[n_fold + 1, rows]
+        Instrumental minus reference magnitude; NaN: not fitted, but corrected. With two axes, what the fit without each fold uses, and
+        last the fit to all.
+    sigma : f8[rows] or f8[n_fold + 1, rows]
+        Its standard error without the floor (mag); NaN or <= 0: not fitted.
+    design : f8[rows, p]
+        Terms, of the order of one; a star with a term that is not finite is neither fitted nor corrected (NaN).
+    fold : int[rows]
+        Fold of each star, 0 to n_fold - 1.
+    n_fold : int
+        Folds.
     terms : bool[f, p], optional
-        Terms of each frame.
-    design, fold, n_fold, eligible, clip, floor, iterations
-        As in `fit_frame`, for the rows of all frames.
+        Terms to fit to each frame (all when omitted); see `choose_terms`.
+    eligible : bool[rows], optional
+        Stars that may be used (all when omitted).
+    clip : float
+        Residual, in units of the robust scale, at which Tukey's biweight reaches zero.
+    floor : float, optional
+        Systematic scatter (mag) to add in quadrature; estimated from the fitted stars when omitted.
+    iterations : int
+        Most iterations of the reweighting.
     """
     edges, folds = np.asarray(ends, dtype=np.int64), np.asarray(fold, dtype=np.int64)
     x = np.ascontiguousarray(design, dtype=np.float64)
@@ -282,13 +222,13 @@ def _fit_one(y, sigma, x, clip, fixed_floor, iterations):  # type: ignore[no-unt
     residual = y - np.median(y)
     floor = max(fixed_floor, 0.0)
     if fixed_floor < 0:
-        floor = 1.4826 * np.median(np.abs(residual))
+        floor = scatter_about(residual, 0.0)
     solution = np.zeros(p)
     spread = np.sqrt(n / (n - p))
     for step in range(iterations):
         variance = sigma**2 + floor**2
         deviation = np.abs(residual) / np.sqrt(variance)
-        scale = max(1.4826 * np.median(deviation) * spread, 1e-9)
+        scale = max(MAD_TO_SIGMA * np.median(deviation) * spread, 1e-9)
         for i in range(n):
             u = deviation[i] / scale
             if step < HUBER_STEPS:

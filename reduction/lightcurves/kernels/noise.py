@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["NoiseModel", "best_slot", "excess_scatter", "noise_model"]
+from reduction.kernels.arrays import FloatArray, IntArray
 
-F8 = NDArray[np.float64]
-I8 = NDArray[np.int64]
+__all__ = ["NoiseModel", "best_slot", "excess_scatter", "noise_model"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class NoiseModel:
         Stars in each bin.
     """
 
-    mag: F8
-    scatter: F8
-    n: I8
+    mag: FloatArray
+    scatter: FloatArray
+    n: IntArray
 
-    def at(self, mag: ArrayLike) -> F8:
+    def at(self, mag: ArrayLike) -> FloatArray:
         """Scatter (mag) at `mag`: log-linear between bins, constant beyond the ends; NaN for NaN or without any bin."""
         wanted = np.asarray(mag, dtype=np.float64)
         if self.mag.size == 0:
@@ -71,7 +70,7 @@ def noise_model(mag: ArrayLike, scatter: ArrayLike, *, width: float = 0.5, min_s
     return NoiseModel(centre, _smooth(centre, median, n, width), n)
 
 
-def _join(number: I8, min_stars: int) -> list[tuple[int, int]]:
+def _join(number: IntArray, min_stars: int) -> list[tuple[int, int]]:
     """Ranges of the sorted stars that form the bins."""
     edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), number.size] if number.size else [0]
     bins: list[tuple[int, int]] = []
@@ -85,7 +84,7 @@ def _join(number: I8, min_stars: int) -> list[tuple[int, int]]:
     return bins
 
 
-def _smooth(mag: F8, scatter: F8, n: I8, width: float) -> F8:
+def _smooth(mag: FloatArray, scatter: FloatArray, n: IntArray, width: float) -> FloatArray:
     """Local straight lines in log scatter, Gaussian in magnitude, bins weighted by their stars."""
     log = np.log(scatter)
     out = np.empty_like(log)
@@ -101,7 +100,7 @@ def _smooth(mag: F8, scatter: F8, n: I8, width: float) -> F8:
     return np.exp(out)
 
 
-def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = None, *, width: float = 0.5, min_stars: int = 7) -> I8:
+def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = None, *, width: float = 0.5, min_stars: int = 7) -> IntArray:
     """Photometry slot of each star: the one in which stars of its magnitude and crowding scatter least.
 
     Parameters
@@ -132,7 +131,7 @@ def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = N
     return out
 
 
-def _choose(mag: F8, scatter: F8, inside: NDArray[np.bool_], width: float, min_stars: int) -> I8:
+def _choose(mag: FloatArray, scatter: FloatArray, inside: NDArray[np.bool_], width: float, min_stars: int) -> IntArray:
     # Slots are compared on the stars that all of them measured: a slot must not win by losing its hard cases.
     populated = np.isfinite(scatter[:, inside]).any(axis=1)
     if not populated.any():
@@ -145,7 +144,7 @@ def _choose(mag: F8, scatter: F8, inside: NDArray[np.bool_], width: float, min_s
     return np.where(np.isfinite(level).any(axis=0), np.argmin(level, axis=0), -1)
 
 
-def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n_frame: int, *, min_stars: int = 5) -> F8:
+def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n_frame: int, *, min_stars: int = 5) -> FloatArray:
     """Scatter of each frame's residuals beyond their errors: scintillation, missing flats and whatever else acts on bright stars.
 
     The value f at which the median of ``|r| / sqrt(variance + f^2)`` is that of a Gaussian, 0.6745: neither outliers nor variable stars
@@ -181,7 +180,7 @@ def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n
     return np.where(np.isfinite(excess), excess, np.median(known) if known.size else 0.0)
 
 
-def _solve_excess(r: F8, variance: F8) -> float:
+def _solve_excess(r: FloatArray, variance: FloatArray) -> float:
     """Bisection on f; the median ratio falls with it."""
     if np.median(r / np.sqrt(variance)) <= 0.6745:
         return 0.0

@@ -12,14 +12,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.kernels.compiled import scatter_about
 from reduction.lightcurves.kernels.magnitude_fit import FrameFits, choose_terms, fit_frames
 from reduction.lightcurves.kernels.noise import noise_model
 
 __all__ = ["Averages", "Iteration", "MagfitResult", "average", "iterate", "select_reference", "settled"]
 
-F8 = NDArray[np.float64]
-I8 = NDArray[np.int64]
-B1 = NDArray[np.bool_]
 
 OWN_SCATTER_EPOCHS = 20
 """Measurements from which on a star's own scatter is known well enough (16 %) to weigh it."""
@@ -41,10 +40,10 @@ class Averages:
         Number of finite values.
     """
 
-    mag: F8
-    err: F8
-    scatter: F8
-    n: I8
+    mag: FloatArray
+    err: FloatArray
+    scatter: FloatArray
+    n: IntArray
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,10 @@ class MagfitResult:
 
     reference: Averages
     fits: FrameFits
-    mag: F8
-    mag_err: F8
+    mag: FloatArray
+    mag_err: FloatArray
     mean: Averages
-    terms: B1
+    terms: BoolArray
     history: tuple[Iteration, ...]
     converged: bool
     references: tuple[Averages, ...]
@@ -122,7 +121,7 @@ def select_reference(
     return int(np.argmax(np.where(allowed, merit, -np.inf)))
 
 
-def _rank(values: F8, allowed: B1) -> F8:
+def _rank(values: FloatArray, allowed: BoolArray) -> FloatArray:
     known = np.sort(values[allowed & np.isfinite(values)])
     out = np.full(values.shape, 0.5)
     if known.size > 1 and known[0] < known[-1]:
@@ -166,7 +165,7 @@ def _average(ends, mag, err, clip):  # type: ignore[no-untyped-def]
             continue
         y, variance = mag[ends[i] : ends[i + 1]], err[ends[i] : ends[i + 1]] ** 2
         centre = np.median(y)
-        scale = max(1.4826 * np.median(np.abs(y - centre)), np.sqrt(np.median(variance)) * 0.1, 1e-9)
+        scale = max(scatter_about(y, centre), np.sqrt(np.median(variance)) * 0.1, 1e-9)
         for _ in range(10):
             u = (y - centre) / (clip * scale)
             weight = np.where(np.abs(u) < 1, (1 - u**2) ** 2, 0.0) / variance
@@ -177,7 +176,7 @@ def _average(ends, mag, err, clip):  # type: ignore[no-untyped-def]
         expected = 1 / np.sqrt(np.sum(1 / variance))
         error[i] = expected
         if number[i] >= 3:
-            scatter[i] = 1.4826 * np.median(np.abs(y - centre)) * np.sqrt(number[i] / (number[i] - 1))
+            scatter[i] = scatter_about(y, centre) * np.sqrt(number[i] / (number[i] - 1))
             error[i] = max(expected, scatter[i] / np.sqrt(number[i]))
     return mean, error, scatter, number
 
@@ -301,14 +300,14 @@ def iterate(
 class _Rows:
     """Measurements as `iterate` works on them; `eligible` are the finite ones among those offered."""
 
-    frame: I8
-    star: I8
-    mag: F8
-    sigma: F8
-    design: F8
-    fold: I8
-    eligible: B1
-    ends: I8
+    frame: IntArray
+    star: IntArray
+    mag: FloatArray
+    sigma: FloatArray
+    design: FloatArray
+    fold: IntArray
+    eligible: BoolArray
+    ends: IntArray
 
     @classmethod
     def prepare(
@@ -352,7 +351,7 @@ def _first_reference(start: int | ArrayLike, rows: _Rows) -> Averages:
     return Averages(given, np.zeros(n_star), np.full(n_star, np.nan), np.isfinite(given).astype(np.int64))
 
 
-def _errors(rows: _Rows, excess: F8, fits: FrameFits) -> F8:
+def _errors(rows: _Rows, excess: FloatArray, fits: FrameFits) -> FloatArray:
     """Error of each fitted magnitude with all that scatters from frame to frame."""
     zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
     return np.asarray(np.sqrt(rows.sigma**2 + excess[rows.star] ** 2 + np.nan_to_num(fits.floor)[rows.frame] ** 2 + zero_point**2))
@@ -364,7 +363,7 @@ def _stack(means: list[Averages]) -> Averages:
     return Averages(*(np.array(column) for column in columns))
 
 
-def _following(rows: _Rows, excess: F8, fits: FrameFits, n_fold: int, min_epochs: int) -> Averages:
+def _following(rows: _Rows, excess: FloatArray, fits: FrameFits, n_fold: int, min_epochs: int) -> Averages:
     """Next reference of the fits without each fold: [n_fold, n], from the other folds' stars alone, NaN for the fold's own."""
     enough = min(min_epochs, max((rows.ends.size - 1) // 2, 1))
     means = []
@@ -381,7 +380,7 @@ def _following(rows: _Rows, excess: F8, fits: FrameFits, n_fold: int, min_epochs
     return Averages(stack.mag - np.array(shift)[:, None], stack.err, stack.scatter, stack.n)
 
 
-def _excess(rows: _Rows, k: int, mean: Averages) -> F8:
+def _excess(rows: _Rows, k: int, mean: Averages) -> FloatArray:
     """Scatter beyond the errors in the fits without fold `k`: that of stars alike, or a star's own where this is larger and well known."""
     use = rows.eligible & (rows.fold[rows.star] != k)
     typical = np.bincount(rows.star[use], rows.sigma[use] ** 2, rows.fold.size) / np.maximum(mean.n[k], 1)
@@ -390,7 +389,7 @@ def _excess(rows: _Rows, k: int, mean: Averages) -> F8:
     return np.asarray(np.sqrt(np.fmax(np.fmax(alike, own) ** 2 - typical, 0.0)))
 
 
-def _fit(rows: _Rows, excess: F8, reference: Averages, public: Averages, choice: _Choice) -> tuple[FrameFits, B1]:
+def _fit(rows: _Rows, excess: FloatArray, reference: Averages, public: Averages, choice: _Choice) -> tuple[FrameFits, BoolArray]:
     """Fit all frames, without each fold against its `reference`; a frame with few reference stars gets fewer terms."""
     known = np.asarray(np.isfinite(reference.mag).any(axis=0))
     offered = rows.eligible & known[rows.star] & np.isfinite(rows.design).all(axis=1)

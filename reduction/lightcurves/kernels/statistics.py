@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from reduction.kernels.arrays import FloatArray, IntArray
+from reduction.kernels.compiled import scatter_about
 
 __all__ = ["LightCurveStatistics", "light_curve_statistics"]
-
-F8 = NDArray[np.float64]
-I8 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class LightCurveStatistics:
         less for smooth variation; from 3 values.
     """
 
-    n: I8
-    mean: F8
-    median: F8
-    rms: F8
-    mad_rms: F8
-    expected_rms: F8
-    chi2_dof: F8
-    eta: F8
+    n: IntArray
+    mean: FloatArray
+    median: FloatArray
+    rms: FloatArray
+    mad_rms: FloatArray
+    expected_rms: FloatArray
+    chi2_dof: FloatArray
+    eta: FloatArray
 
 
 def light_curve_statistics(star: ArrayLike, time: ArrayLike, mag: ArrayLike, err: ArrayLike, n_star: int) -> LightCurveStatistics:
@@ -95,7 +95,7 @@ def _one_star(mag, err):  # type: ignore[no-untyped-def]
     y -= np.mean(y)
     variance = np.sum(y**2) / (n - 1)
     out[2] = np.sqrt(variance)
-    out[3] = 1.4826 * np.median(np.abs(mag - median))
+    out[3] = scatter_about(mag, median)
     delta = (mag - mean) / err
     out[5] = np.sum(delta**2) / (n - 1)
     if n >= 3 and variance > 0:

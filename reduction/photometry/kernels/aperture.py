@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from db.flags import Flag, Mask
 
-__all__ = ["ApertureSums", "aperture_photometry", "circle_overlap"]
+__all__ = ["ApertureSums", "aperture_photometry"]
 
 _NO_DATA = int(Mask.NO_DATA)
 _SATURATED = int(Mask.SATURATED)
@@ -93,27 +93,6 @@ def _overlap(x0: float, y0: float, r: float) -> float:
     if y1 <= 0.0:
         return _area_below(x0, x1, -y0, r) - _area_below(x0, x1, -y1, r)
     return _area_below(x0, x1, y1, r) + _area_below(x0, x1, -y0, r)
-
-
-@njit(cache=True)
-def circle_overlap(x: float, y: float, r: float, ix: int, iy: int) -> float:
-    """Area of pixel (ix, iy) inside a circle.
-
-    Parameters
-    ----------
-    x, y : float
-        Centre of the circle, pixel (0-based pixel centres).
-    r : float
-        Radius, pixel, positive.
-    ix, iy : int
-        The pixel.
-
-    Returns
-    -------
-    float
-        Area in pixel, 0 to 1, exact to rounding.
-    """
-    return _overlap(ix - 0.5 - x, iy - 0.5 - y, r)
 
 
 @njit(cache=True)

@@ -19,6 +19,9 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
+from reduction.kernels.compiled import scatter_about
+from reduction.kernels.robust import MAD_TO_SIGMA
+
 __all__ = ["BackgroundMap", "background", "object_mask"]
 
 _ITERATIONS = 12
@@ -197,7 +200,7 @@ def _start(values: NDArray[np.float32], n: int) -> tuple[float, float]:
     step = max(n // _SAMPLE, 1)
     sample = values[:n:step].copy()
     centre = float(np.median(sample))
-    return centre, 1.4826 * float(np.median(np.abs(sample - centre)))
+    return centre, scatter_about(sample, centre)
 
 
 # Only the order of the sums is free: values are finite here.
@@ -373,7 +376,7 @@ def _structure(grid: NDArray[np.float64], box: int, width: float) -> float:
     if int(used.sum()) < 6:
         return 0.0
     residual = np.abs(flat[used, 2] - level[used])
-    return max(float((1.4826 * np.median(residual)) ** 2 - np.median(flat[used, 3] + variance[used])), 0.0)
+    return max(float((MAD_TO_SIGMA * np.median(residual)) ** 2 - np.median(flat[used, 3] + variance[used])), 0.0)
 
 
 def _clip_factors(clip: float) -> tuple[float, float]:

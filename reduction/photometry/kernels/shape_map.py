@@ -8,18 +8,18 @@ may take any value, so that no map, however steep, holds an unphysical shape (Ar
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from db.errors import AlgorithmFailed
-from reduction.astrometry.kernels.plate_fit import robust_scatter
 from reduction.astrometry.kernels.wcs import design_matrix, exponents
+from reduction.kernels.arrays import FloatArray
+from reduction.kernels.robust import biweight, robust_scatter, spare_freedom
 
-__all__ = ["Shape", "ShapeMap", "fit_shape_map", "shape_axes"]
+__all__ = ["Shape", "ShapeMap", "fit_shape_map"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 STARS_PER_TERM = 5
@@ -47,17 +47,6 @@ class Shape(NamedTuple):
     fwhm: FloatArray
     ellipticity: FloatArray
     theta: FloatArray
-
-
-def shape_axes(s: npt.ArrayLike, d: npt.ArrayLike, k: npt.ArrayLike) -> Shape:
-    """FWHM, ellipticity and angle of shapes.
-
-    Parameters
-    ----------
-    s, d, k : array_like
-        1/pixel^2, as in `Shape`. An unphysical shape (s <= hypot(d, k)) or NaN gives NaN.
-    """
-    return _shape(*_logarithm(*(np.asarray(value, dtype=np.float64) for value in (s, d, k))))
 
 
 def _logarithm(s: FloatArray, d: FloatArray, k: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -305,7 +294,7 @@ def _range(value: FloatArray) -> tuple[float, float]:
 def _orders(stars: _Stars, size: tuple[int, int], max_order: int) -> list[_Fit]:
     """Fits of order 0, 1, ... in x and y, as far as the stars allow."""
     basis = _Basis(*size, 0, 0, 0, 0, _range(stars.mag), _range(stars.colour))
-    robust = _biweight((stars.target - np.median(stars.target, axis=0)) * np.sqrt(stars.weight), 1)
+    robust = _star_weights((stars.target - np.median(stars.target, axis=0)) * np.sqrt(stars.weight), 1)
     fits = [_fit(basis, stars, robust)]
     for order in range(1, max_order + 1):
         larger = replace(basis, order=order, ellipticity_order=order)
@@ -324,7 +313,7 @@ def _fit(basis: _Basis, stars: _Stars, robust: FloatArray) -> _Fit:
                 matrix[:, used], stars.target[:, part], stars.weight[:, part.start] * robust
             )
         residual = stars.target - np.einsum("ni,ik->nk", matrix, coefficients)
-        updated = _biweight(residual * np.sqrt(stars.weight), basis.n_term)
+        updated = _star_weights(residual * np.sqrt(stars.weight), basis.n_term)
         settled = np.abs(updated - robust).max() < 1e-2
         robust = updated
         if settled:
@@ -342,13 +331,10 @@ def _weighted(matrix: FloatArray, target: FloatArray, weight: FloatArray) -> tup
     return inverse @ np.einsum("ni,nk->ik", weighted, target), spread[:, None]
 
 
-def _biweight(residual: FloatArray, n_term: int) -> FloatArray:
+def _star_weights(residual: FloatArray, n_term: int) -> FloatArray:
     """Weights (n,) of residuals (n, 3) in units of their errors."""
-    # a fit through few stars leaves residuals smaller than the errors
-    freedom = np.sqrt(max(1.0 - n_term / len(residual), 0.1))
-    sigma = np.maximum(_part_scatter(residual) / freedom, 1e-6)
-    weight: FloatArray = np.maximum(1.0 - np.mean((residual / sigma) ** 2, axis=1) / TUKEY**2, 0.0) ** 2
-    return weight
+    sigma = np.maximum(_part_scatter(residual) / spare_freedom(len(residual), n_term), 1e-6)
+    return biweight(np.mean((residual / sigma) ** 2, axis=1) / TUKEY**2)
 
 
 def _scores(fits: list[_Fit], stars: _Stars, part: slice) -> tuple[list[float], float]:

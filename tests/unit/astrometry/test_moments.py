@@ -9,7 +9,9 @@ import pytest
 from scipy.spatial import cKDTree
 
 from reduction.astrometry.kernels.detection import Detections, extract
-from reduction.astrometry.kernels.moments import FWHM_PER_SIGMA, PIXEL, adaptive_shapes, axes_of, neighbours_of, sdk_of, windowed_centroids
+from reduction.astrometry.kernels.moments import FWHM_PER_SIGMA, adaptive_shapes, axes_of, neighbours_of, sdk_of, windowed_centroids
+
+PIXEL = 1.0 / 12.0  # pixel^2; variance of a pixel about its centre
 
 FloatArray = npt.NDArray[np.float64]
 SKY, GAIN, READ_NOISE = 100.0, 2.0, 2.0

@@ -20,10 +20,11 @@ from db.flags import Mask
 from reduction.astrometry.blind import DEFAULT_INDEX_DIR, solve_blind
 from reduction.astrometry.kernels.detection import extract
 from reduction.astrometry.kernels.plate import PlateFit, refine, solve
-from reduction.astrometry.kernels.plate_fit import fit_plate, highest_order, match_positions, robust_scatter
+from reduction.astrometry.kernels.plate_fit import fit_plate, highest_order, match_positions
 from reduction.astrometry.kernels.start import Pointing, solution_from_wcs
 from reduction.astrometry.kernels.triangles import match_triangles
 from reduction.astrometry.kernels.wcs import PlateSolution, apply_proper_motion, gnomonic, gnomonic_inverse
+from reduction.kernels.robust import robust_scatter
 
 FloatArray = npt.NDArray[np.float64]
 SCALE = 5.16

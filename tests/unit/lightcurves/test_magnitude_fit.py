@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from one_frame import fit_frame
 
-from reduction.lightcurves.kernels.magnitude_fit import choose_terms, fit_frame, fit_frames
+from reduction.lightcurves.kernels.magnitude_fit import choose_terms, fit_frames
 
 TRUTH = np.array([0.31, 0.12, -0.08, 0.04, 0.02, -0.03])
 

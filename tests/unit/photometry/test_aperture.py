@@ -9,7 +9,12 @@ import pytest
 from photutils.aperture import CircularAperture
 
 from db.flags import Flag, Mask
-from reduction.photometry.kernels.aperture import aperture_photometry, circle_overlap
+from reduction.photometry.kernels.aperture import _overlap, aperture_photometry
+
+
+def circle_overlap(x: float, y: float, r: float, ix: int, iy: int) -> float:
+    """Area of pixel (ix, iy) inside a circle about (x, y)."""
+    return float(_overlap(ix - 0.5 - x, iy - 0.5 - y, r))
 
 
 def planes(shape: tuple[int, int], seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import galsim
 import numpy as np
+import numpy.typing as npt
 import pytest
 from astropy.io import fits
 from hypothesis import given, settings
@@ -17,9 +18,14 @@ from hypothesis import strategies as st
 from db.errors import AlgorithmFailed
 from db.flags import Mask
 from reduction.astrometry.kernels.detection import extract
-from reduction.photometry.kernels.shape_map import Shape, ShapeMap, fit_shape_map, shape_axes
+from reduction.photometry.kernels.shape_map import Shape, ShapeMap, _logarithm, _shape, fit_shape_map
 
 SIZE = (1024, 900)
+
+
+def shape_axes(s: npt.ArrayLike, d: npt.ArrayLike, k: npt.ArrayLike) -> Shape:
+    """FWHM, ellipticity and angle of shapes, by way of their logarithm as the map has it."""
+    return _shape(*_logarithm(*(np.asarray(value, dtype=np.float64) for value in (s, d, k))))
 
 
 def sdk(fwhm: Any, ellipticity: Any, theta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
