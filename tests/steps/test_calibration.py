@@ -20,7 +20,7 @@ from reduction.files.product import read_calibrated, read_image
 from starledger.archive import Archive, create_archive, open_archive
 from starledger.reduce import reduce
 
-STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "largescale", "flat", "calibrate"]
+STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "large_scale_flat", "flat", "calibrate"]
 MONO = Sensor()
 MOSAIC = Sensor(bayer="GRBG", shape=(200, 240), seed=8)
 
