@@ -6,10 +6,8 @@ import contextlib
 import io
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from unittest import mock
 
 import sqlalchemy as sa
 from filelock import FileLock
+from templates import copy_sqlite, make_schema
 
 from db.engine import make_engine
 from reduction.pipeline.scheduler import Tally
@@ -84,6 +83,7 @@ class Work:
     def tallies(self, paths: Sequence[Path] | None = None, *, jobs: int = 1, **options: Any) -> list[Tally]:
         """Reduce as the command line does: by default all frames of the mini night, with its catalogue."""
         mini = night()
+        make_schema(self.url)
         archive = create_archive(self.url, self.files)
         try:
             given = [mini.raw] if paths is None else paths
@@ -116,8 +116,7 @@ def reduced(folder: Path) -> Work:
             template.mkdir()
             assert Work(f"sqlite:///{template / 'archive.db'}", template / "files").worked()["statistics"] == 1
             (template / "complete").touch()
-    with closing(sqlite3.connect(template / "archive.db")) as source, closing(sqlite3.connect(folder / "archive.db")) as target:
-        source.backup(target)
+    copy_sqlite(template / "archive.db", folder / "archive.db")
     shutil.copytree(template / "files", folder / "files")
     work = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files")
     archive = open_archive(work.url)
