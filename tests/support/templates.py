@@ -1,6 +1,6 @@
 """Databases made once for all workers of a test run, and copied: making the schema takes a second, copying it none.
 
-Tests of the schema, of its migrations, of the command line and of killed programs make theirs by `schema.upgrade`, as users do.
+Tests of the migrations, of the command line and of killed programs make theirs by `schema.upgrade`, as users do.
 """
 
 from __future__ import annotations
