@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import postgres_server
-import psycopg2
 import pytest
 from filelock import FileLock
+from templates import administer
 
 # As the command line does: tests run side by side, and threads inside them only wait for each other.
 for library in ("OMP", "OPENBLAS", "MKL"):
@@ -101,7 +101,7 @@ def new_archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
             return f"sqlite:///{tmp_path_factory.mktemp('archive') / 'archive.db'}"
         url = request.getfixturevalue("postgres_url")
         name = f"archive_{uuid.uuid4().hex[:12]}"
-        _administer(url, f"CREATE DATABASE {name}")
+        administer(url, f"CREATE DATABASE {name}")
         return f"{url.rpartition('/')[0]}/{name}"
 
     return create
@@ -114,14 +114,4 @@ def archive_url(request: pytest.FixtureRequest, new_archive: Callable[[str], str
     yield url
     if request.param == "postgresql":
         server, _, name = url.rpartition("/")
-        _administer(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _administer(url: str, statement: str) -> None:
-    connection = psycopg2.connect(url)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-    finally:
-        connection.close()
+        administer(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)")

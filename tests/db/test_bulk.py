@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from templates import make_schema
 
-from db import schema
 from db.bulk import bulk_insert, copy_binary
 from db.engine import is_sqlite, make_engine
 from db.tables import Base
@@ -23,8 +23,8 @@ BASE = {"night_id": 10, "frame_id": 1, "flags": 0, "x": 1.5, "y": 2.5}
 
 @pytest.fixture
 def engine(archive_url: str) -> Iterator[sa.Engine]:
+    make_schema(archive_url)
     engine = make_engine(archive_url, writer=True)
-    schema.upgrade(engine)
     yield engine
     engine.dispose()
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from templates import make_schema
 
-from db import schema
 from db.engine import make_engine
 from db.errors import ConfigurationError
 from db.tables import Base
@@ -92,8 +92,8 @@ class Nights:
 
 @pytest.fixture
 def nights(archive_url: str) -> Iterator[Nights]:
+    make_schema(archive_url)
     engine = make_engine(archive_url, writer=True)
-    schema.upgrade(engine)
     yield Nights(engine)
     engine.dispose()
 

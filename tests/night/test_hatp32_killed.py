@@ -26,14 +26,29 @@ pytestmark = [
 LONG = ("ingest", "calibrate", "detect", "solve", "background", "photometry", "magnitude_fit")
 
 
+@pytest.fixture(scope="module")
+def files(night_files: Callable[[str], list[Path]]) -> list[Path]:
+    return night_files("hatp32")[::3]
+
+
+@pytest.fixture(scope="module")
+def catalogue(shared_data: Path) -> Path:
+    return shared_data / "catalogues" / "hatp32_r1.5deg.ecsv"
+
+
+@pytest.fixture(scope="module")
+def calm(files: list[Path], catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """Nobody disturbed it. It is on SQLite: undisturbed, PostgreSQL gives the same (test_hatp32.py)."""
+    folder = tmp_path_factory.mktemp("calm")
+    work = Work(f"sqlite:///{folder / 'calm.db'}", folder / "files")
+    work.worked(files, catalogues=[catalogue], jobs=2)
+    return work
+
+
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_killed_in_every_step(
-    engine: str, shared_data: Path, night_files: Callable[[str], list[Path]], new_archive: Callable[[str], str], tmp_path: Path
+    engine: str, calm: Work, files: list[Path], catalogue: Path, new_archive: Callable[[str], str], tmp_path: Path
 ) -> None:
-    files = night_files("hatp32")[::3]
-    catalogue = shared_data / "catalogues" / "hatp32_r1.5deg.ecsv"
-    calm = Work(new_archive(engine), tmp_path / "calm")
-    calm.worked(files, catalogues=[catalogue], jobs=2)
     work, log = Work(new_archive(engine), tmp_path / "killed"), tmp_path / "log.txt"
     create_archive(work.url, work.files).engine.dispose()
     command = words(work, files, catalogue, jobs=2)

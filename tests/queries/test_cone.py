@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from small_archive import analyse
+from templates import make_schema
 
-from db import schema
 from db.bulk import bulk_insert
 from db.engine import is_sqlite, make_engine
 from db.errors import ConfigurationError
@@ -49,8 +49,9 @@ def sky() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, new_archive, sky) -> Iterator[sa.Engine]:
-    engine = make_engine(new_archive(request.param), writer=True)
-    schema.upgrade(engine)
+    url = new_archive(request.param)
+    make_schema(url)
+    engine = make_engine(url, writer=True)
     ra, dec = sky
     u = unit_vectors(ra, dec)
     with engine.begin() as connection:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from killed import start, words
-from mini_night import Night, Work, command
+from mini_night import Night, Work, command, reduced_at
 
 from db import schema
 from db.engine import make_engine
@@ -87,9 +87,15 @@ def test_a_writer_brings_its_own_views(archive_url: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("step", ["calibrate", "magnitude_fit"])
 def test_an_interrupt_is_one_line(step: str, jobs: int, new_archive: Callable[[str], str], night: Night, tmp_path: Path) -> None:
-    """As by Ctrl-C: the whole process group is told."""
+    """As by Ctrl-C: the whole process group is told; in the first step of a pool, or with one that has nothing left to do."""
     work, log = Work(new_archive("sqlite"), tmp_path / "files"), tmp_path / "log.txt"
-    process = start(words(work, [night.raw], night.catalogue, jobs), log)
+    program = words(work, [night.raw], night.catalogue, jobs)
+    if step == "magnitude_fit":  # what comes before has nothing to do but photometry
+        work, _ = reduced_at(work.url, tmp_path)
+        config = tmp_path / "mine.toml"
+        config.write_text("[photometry]\nmargin = 6.0\n")
+        program += ["--config", str(config)]
+    process = start(program, log)
     while f"\n{step}: " not in log.read_text():
         assert process.poll() is None, log.read_text()
         time.sleep(0.002)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from astropy.io import fits
 from calibration_night import Sensor, write_night
 from mini_night import command
+from templates import make_schema
 
 from db.engine import make_engine
 from db.flags import Mask
@@ -20,13 +21,14 @@ from reduction.files.product import read_calibrated, read_image
 from starledger.archive import Archive, create_archive, open_archive
 from starledger.reduce import reduce
 
-STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "largescale", "flat", "calibrate"]
+STEPS = ["ingest", "classify", "detector", "bias", "dark", "dark_scaling", "large_scale_flat", "flat", "calibrate"]
 MONO = Sensor()
 MOSAIC = Sensor(bayer="GRBG", shape=(200, 240), seed=8)
 
 
 def calibrated(url: str, folder: Path, files: Path, **options: Any) -> Archive:
     """An archive of the night, as far as calibrated frames."""
+    make_schema(url)
     archive = create_archive(url, files)
     tallies = reduce(archive, [folder], steps=STEPS, **options)
     assert {tally.step: tally.failed for tally in tallies if tally.failed} == {}
@@ -316,7 +318,7 @@ def test_a_persons_word_wins_and_makes_anew_what_depends_on_it(tmp_path: Path) -
     assert command("frames", "set", "other", str(flats[0]), "--reason", "a bird", "--archive", url)[0] == 0
     tallies = {tally.step: tally for tally in reduce(open_archive(url, writer=True), steps=STEPS)}
     assert {name: tally.done for name, tally in tallies.items() if tally.done} == {
-        "classify": 1, "detector": 1, "bias": 1, "dark": 1, "largescale": 1, "flat": 1, "calibrate": 2,
+        "classify": 1, "detector": 1, "bias": 1, "dark": 1, "large_scale_flat": 1, "flat": 1, "calibrate": 2,
     }  # fmt: skip
     assert one(archive, "SELECT n_frame FROM good_master WHERE kind = 'flat'") == before - 1
     frame = rows(archive, "SELECT type, reason, confidence FROM classification WHERE frame_id = :f", f=flats[0]).iloc[0]

@@ -14,6 +14,7 @@ from astropy.io import fits
 from calibration_night import START, Sensor, write_night
 from camera_files import write_dng
 from mini_night import Work, command
+from templates import make_schema
 
 import reduction.files.product
 from reduction.files.product import read_calibrated
@@ -25,6 +26,7 @@ SKY = 400.0
 
 
 def calibrated(tmp_path: Path, *folders: Path) -> Archive:
+    make_schema(f"sqlite:///{tmp_path / 'a.db'}")
     archive = create_archive(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
     tallies = reduce(archive, list(folders), steps=STEPS)
     assert {tally.step: tally.failed for tally in tallies if tally.failed} == {}

@@ -11,8 +11,8 @@ import pytest
 import small_archive
 import sqlalchemy as sa
 from astropy.table import Table
+from templates import make_schema
 
-from db import schema
 from db.engine import make_engine
 from db.tables import Base
 from reduction.pipeline.scheduler import Runner, Tally
@@ -22,8 +22,8 @@ GAIA = 353375138722546176
 
 @pytest.fixture
 def engine(archive_url: str) -> Iterator[sa.Engine]:
+    make_schema(archive_url)
     engine = make_engine(archive_url, writer=True)
-    schema.upgrade(engine)
     with engine.begin() as connection:
         connection.execute(sa.insert(Base.metadata.tables["config"]).values(config_id=1, kind="user", sha256="c", content="{}"))
         values = {"run_id": 1, "command": "test", "version": "0", "host": "here", "started": small_archive.NOW}

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from astropy.table import Table
 from sqlalchemy.orm import Session
 from tap_service import Service, serving
+from templates import make_schema
 
-from db import schema
 from db.bulk import bulk_insert
 from db.engine import make_engine
 from db.errors import ConfigurationError
@@ -38,8 +38,8 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def engine(archive_url: str) -> Iterator[sa.Engine]:
+    make_schema(archive_url)
     engine = make_engine(archive_url, writer=True)
-    schema.upgrade(engine)
     with engine.begin() as connection:
         put(connection, "config", config_id=1, kind="user", sha256="c", content="{}")
         put(connection, "run", run_id=1, command="test", version="0", host="here", started=small_archive.NOW)

@@ -13,7 +13,7 @@ import compare
 import pytest
 import sqlalchemy as sa
 from astropy.table import Table
-from mini_night import N_CALIBRATION, N_OBJECT, Night, Work, command
+from mini_night import N_CALIBRATION, N_OBJECT, Night, Work, begun, command, reduced_at
 from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, StarledgerError
@@ -110,8 +110,7 @@ def test_an_undeclared_table_is_not_written(how: str, reduced: Work, monkeypatch
 
 
 def test_a_second_run_changes_no_row(archive_url: str, tmp_path: Path) -> None:
-    work = Work(archive_url, tmp_path / "files")
-    first = work.worked()
+    work, first = reduced_at(archive_url, tmp_path)
     assert set(first) >= set(_FRAMES) | set(_FIELDS) and first["ingest"] == N_OBJECT + N_CALIBRATION
     before = compare.snapshot(archive_url)
     files = {path: path.stat().st_mtime_ns for path in work.files.rglob("*")}
@@ -123,8 +122,8 @@ def test_a_second_run_changes_no_row(archive_url: str, tmp_path: Path) -> None:
 
 def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, new_archive: Callable[[str], str], tmp_path: Path) -> None:
     """The template was made by one process on SQLite; this one by two on PostgreSQL."""
-    other = Work(new_archive("postgresql"), tmp_path / "other")
-    other.worked(jobs=2)
+    (tmp_path / "other").mkdir()
+    other, _ = reduced_at(new_archive("postgresql"), tmp_path / "other")
     assert compare.compare(reduced.url, other.url) == []
     ours, theirs = compare.light_curves(reduced.url), compare.light_curves(other.url)
     assert len(ours) > 1000 and ours.keys() == theirs.keys()
@@ -153,12 +152,12 @@ def test_a_changed_parameter_makes_exactly_the_affected_work_pending(
 
 
 @pytest.mark.parametrize("configuration", ["[photometry]\nmargin = 6.0\n", "[magnitude_fit]\norder = 1\n", "[background]\nbox = 48\n"])
-def test_results_of_a_changed_parameter_are_those_of_a_fresh_archive(
-    configuration: str, reduced: Work, fresh: Fresh, tmp_path: Path
-) -> None:
+def test_results_of_a_changed_parameter_are_those_of_a_fresh_archive(configuration: str, reduced: Work, tmp_path: Path) -> None:
+    """Fresh for the steps that the parameter has to do with: they have never been run with another one."""
     config = tmp_path / "mine.toml"
     config.write_text(configuration)
-    other = fresh()
+    (tmp_path / "other").mkdir()
+    other = begun(tmp_path / "other")
     other.worked(config=config)
     assert compare.compare(reduced.url, other.url, current=True) != []
     reduced.worked(config=config)
@@ -284,8 +283,10 @@ def test_rows_that_the_database_refuses_fail_their_frame_only(archive_url: str, 
             output.rows[0] = dataclasses.replace(output.rows[0], columns=columns)
         return output
 
-    monkeypatch.setitem(STEPS, "background", dataclasses.replace(STEPS["background"], body=without_level))
-    tallies = {tally.step: tally for tally in Work(archive_url, tmp_path / "files").tallies()}
+    work, _ = reduced_at(archive_url, tmp_path)
+    step = STEPS["background"]
+    monkeypatch.setitem(STEPS, "background", dataclasses.replace(step, version=step.version + 1, body=without_level))
+    tallies = {tally.step: tally for tally in work.tallies()}
     assert list(tallies["background"].failed) == seen and tallies["background"].done == N_OBJECT - 1
     assert "level" in tallies["background"].failed[seen[0]] and tallies["photometry"].done == N_OBJECT - 1
 

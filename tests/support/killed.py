@@ -1,11 +1,16 @@
 """Running the program so that it is killed: the whole process group, by SIGKILL, at a moment by the clock or at a commit.
 
-As a script, `killed.py STEP NUMBER WORDS...` is the command line with WORDS that kills its process group as it is about to
-commit the NUMBERth result of STEP: rows and files are written, and nothing of them stands.
+As a script it is a nursery: for each line that it reads it forks a process, in a group of its own, that is the command line
+with given words and kills its group as it is about to commit the given result of a step: rows and files are written, and
+nothing of them stands. Forked, since all that the program imports takes longer than most steps of a small night.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
+import importlib
+import json
 import os
 import signal
 import subprocess
@@ -32,11 +37,26 @@ def words(work: Work, paths: list[Path], catalogue: Path, jobs: int) -> list[str
     return [str(word) for word in found]
 
 
-def start(command: list[str], log: Path, at: tuple[str, int] = NEVER) -> subprocess.Popen[bytes]:
-    """The command in a process group of its own: the console's, or one that kills itself `at` (step, number)."""
-    program = [str(_PROGRAM)] if at == NEVER else [sys.executable, __file__, at[0], str(at[1])]
+def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """The console's program in a process group of its own."""
     with log.open("wb") as stream:
-        return subprocess.Popen([*program, *command], stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True)
+        return subprocess.Popen([_PROGRAM, *command], stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+@functools.cache
+def _nursery() -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.communicate)
+    return process
+
+
+def _killed(command: list[str], log: Path, step: str, number: int) -> int:
+    """Exit code of the command that kills itself at a commit."""
+    nursery = _nursery()
+    assert nursery.stdin is not None and nursery.stdout is not None
+    nursery.stdin.write(json.dumps({"words": command, "log": str(log), "step": step, "number": number}) + "\n")
+    nursery.stdin.flush()
+    return int(nursery.stdout.readline())
 
 
 def kill_after(step: str, delay: float, process: subprocess.Popen[bytes], log: Path) -> bool:
@@ -63,12 +83,12 @@ def _group_of(pid: int) -> int | None:
 
 
 def finish(command: list[str], log: Path, at: tuple[str, int] = NEVER) -> int:
-    """Start, and wait for the end; its exit code, negative when killed.
+    """Run to the end, or to the commit `at` (step, number) at which it kills itself; its exit code, negative when killed.
 
     PostgreSQL may need a moment to see that a killed client is gone, and until then holds its lock.
     """
     until = time.monotonic() + _PATIENCE
-    while (code := start(command, log, at).wait(_PATIENCE)) == 3:
+    while (code := start(command, log).wait(_PATIENCE) if at == NEVER else _killed(command, log, *at)) == 3:
         assert time.monotonic() < until and "another starledger is writing" in log.read_text(), log.read_text()
     return code
 
@@ -99,7 +119,38 @@ def _main(step: str, number: int) -> None:
     main()
 
 
+def _born(words: list[str], log: str, step: str, number: int) -> None:
+    """The life of a forked process."""
+    os.setsid()
+    with Path(log).open("wb") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    sys.argv[:] = ["starledger", *words]
+    code: object = 0
+    try:
+        _main(step, number)
+    except SystemExit as end:
+        code = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(str(code or 0)))
+
+
+def _serve() -> None:
+    from reduction.pipeline.order import STEPS
+
+    for module in ("starledger.cli.app", "starledger.reduce"):
+        importlib.import_module(module)
+    assert all(step.body for step in STEPS.values())  # asked for, steps are imported
+    for line in iter(sys.stdin.readline, ""):
+        child = os.fork()
+        if child == 0:
+            _born(**json.loads(line))
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    target, at = sys.argv[1], int(sys.argv[2])
-    sys.argv[:3] = ["starledger"]
-    _main(target, at)
+    _serve()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,17 @@ from unittest import mock
 
 import sqlalchemy as sa
 from filelock import FileLock
+from templates import administer, copy_postgres, copy_sqlite, make_schema, once
 
-from db.engine import make_engine
+from db.engine import make_engine, parse_url, sqlite_path
+from reduction.pipeline.order import STEPS
 from reduction.pipeline.scheduler import Tally
 from starledger.archive import create_archive, open_archive
 from starledger.cli.app import main
 from starledger.demo import simulate_night
 from starledger.reduce import reduce
 
-__all__ = ["N_CALIBRATION", "N_OBJECT", "SIZE", "Night", "Work", "command", "night", "reduced"]
+__all__ = ["N_CALIBRATION", "N_OBJECT", "SIZE", "Night", "Work", "begun", "command", "night", "reduced", "reduced_at"]
 
 N_OBJECT = 8
 N_CALIBRATION = 10
@@ -84,6 +85,7 @@ class Work:
     def tallies(self, paths: Sequence[Path] | None = None, *, jobs: int = 1, **options: Any) -> list[Tally]:
         """Reduce as the command line does: by default all frames of the mini night, with its catalogue."""
         mini = night()
+        make_schema(self.url)
         archive = create_archive(self.url, self.files)
         try:
             given = [mini.raw] if paths is None else paths
@@ -108,21 +110,63 @@ class Work:
             engine.dispose()
 
 
-def reduced(folder: Path) -> Work:
-    """A copy of the night's archive on SQLite, reduced once for all workers."""
-    template = _shared("mini-reduced")
-    with FileLock(f"{template}.lock"):
-        if not (template / "complete").exists():
-            template.mkdir()
-            assert Work(f"sqlite:///{template / 'archive.db'}", template / "files").worked()["statistics"] == 1
-            (template / "complete").touch()
-    with closing(sqlite3.connect(template / "archive.db")) as source, closing(sqlite3.connect(folder / "archive.db")) as target:
-        source.backup(target)
+def _reduce_once(folder: Path) -> None:
+    """Fill the folder of the template on SQLite: one process, and what it did beside the archive."""
+    first = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files").worked()
+    assert first["statistics"] == 1
+    (folder / "first.json").write_text(json.dumps(first))
+
+
+def _begin_once(folder: Path) -> None:
+    names = list(STEPS)
+    done = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files").worked(steps=names[: names.index("background")])
+    assert done["shapes"] == N_OBJECT
+
+
+def _copied(template: Path, folder: Path) -> Work:
+    """A copy of an archive on SQLite, with its products."""
+    copy_sqlite(template / "archive.db", folder / "archive.db")
+    return _moved(f"sqlite:///{folder / 'archive.db'}", template, folder)
+
+
+def _moved(url: str, template: Path, folder: Path) -> Work:
     shutil.copytree(template / "files", folder / "files")
-    work = Work(f"sqlite:///{folder / 'archive.db'}", folder / "files")
-    with open_archive(work.url) as archive:
+    work = Work(url, folder / "files")
+    with open_archive(url) as archive:
         archive.relocate(files=work.files)  # so that the copy remembers its own folder
     return work
+
+
+def reduced(folder: Path) -> Work:
+    """A copy of the night's archive on SQLite, reduced once for all workers, by one process."""
+    return _copied(once("mini-reduced", _reduce_once), folder)
+
+
+def begun(folder: Path) -> Work:
+    """A copy of the night's archive on SQLite that has never seen the steps from `background` on."""
+    return _copied(once("mini-begun", _begin_once), folder)
+
+
+def reduced_at(url: str, folder: Path) -> tuple[Work, dict[str, int]]:
+    """The reduced night in place of an empty database of either engine, and what its only run did.
+
+    On PostgreSQL it was reduced by two processes, once for all workers.
+    """
+    path = sqlite_path(parse_url(url))
+    if path is not None:
+        template = once("mini-reduced", _reduce_once)
+        copy_sqlite(template / "archive.db", path)
+    else:
+
+        def make(place: Path) -> None:
+            there = f"{url.rpartition('/')[0]}/mini_reduced"
+            administer(f"{url.rpartition('/')[0]}/postgres", "CREATE DATABASE mini_reduced")
+            first = Work(there, place / "files").worked(jobs=2)
+            (place / "first.json").write_text(json.dumps(first))
+
+        template = once("mini-reduced-postgresql", make)
+        copy_postgres("mini_reduced", url)
+    return _moved(url, template, folder), json.loads((template / "first.json").read_text())
 
 
 def command(*words: str | Path) -> tuple[int, str, str]:

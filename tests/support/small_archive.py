@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from templates import make_schema
 
-from db import schema
 from db.bulk import bulk_insert
 from db.engine import is_sqlite, make_engine
 from db.flags import Flag
@@ -71,8 +71,8 @@ class SmallArchive:
 
 def build(url: str, *, n_frame: int = 12, n_source: int = 40, seed: int = 1) -> SmallArchive:
     """Make the schema at `url` and fill it; `n_frame` counts the frames of a night of field 1."""
+    make_schema(url)
     engine = make_engine(url, writer=True)
-    schema.upgrade(engine)
     small = fill(engine, n_frame, n_source, seed)
     analyse(engine)
     # People add targets later: no statistics know of them.
