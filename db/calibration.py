@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["CalibratedFrame", "DarkLinearity", "Detector", "Master", "MasterChoice", "MasterFrame", "RefusedFrame"]
+__all__ = ["CalibratedFrame", "DarkLinearity", "Detector", "Master", "MasterChoice", "MasterFrame", "Origin", "RefusedFrame"]
+
+
+class Origin(StrEnum):
+    """How a fact of a detector came about."""
+
+    GIVEN = "given"  # by the header, or by the definition of the instrument
+    MEASURED = "measured"  # from bias frames, flats or the sky
+    LIMIT = "limit"  # an upper limit
+    ASSUMED = "assumed"  # nothing tells it
 
 
 class Detector(Base):
@@ -24,8 +34,10 @@ class Detector(Base):
     gain: Mapped[float] = column(sa.Double, "electron/adu", "Gain")
     gain_err: Mapped[float | None] = column(sa.Double, "electron/adu", "Error of the gain; NULL when given", null=True)
     gain_source: Mapped[str] = column(sa.String(64), "", "How the gain came about: 'given', or what it was measured from")
+    gain_origin: Mapped[str] = column(sa.String(8), "", "'given', 'measured' or 'assumed'")
     read_noise: Mapped[float] = column(sa.Double, "electron", "Read noise")
     read_noise_source: Mapped[str] = column(sa.String(64), "", "How the read noise came about")
+    read_noise_origin: Mapped[str] = column(sa.String(8), "", "'given', 'measured' (from bias frames), or 'limit' (from the sky's noise)")
     zero_level: Mapped[float] = column(sa.Double, "adu", "Level of a pixel without light, for frames without a bias master")
     zero_level_source: Mapped[str] = column(sa.String(64), "", "How the zero level came about")
     saturation: Mapped[float | None] = column(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.calibration import Origin
 from db.flags import Mask
 from db.tables import Classification, Exposure, Frame
 from reduction.calibration.calibrated import zero_level
@@ -167,8 +168,8 @@ def _noise_model(context: Context, first: Frame) -> dict[str, float]:
     detector = detector_of(context.session, first)
     model = {"quantum": context.session.get_one(Exposure, first.exposure_id).quantum}
     # An upper limit from the sky, or electrons without a gain, would make hot pixels look surer than they are.
-    gain_known = not detector.gain_source.startswith("assumed")
-    if detector.read_noise_source == "bias frames" or (detector.read_noise_source == "given" and gain_known):
+    gain_known = detector.gain_origin != Origin.ASSUMED
+    if detector.read_noise_origin == Origin.MEASURED or (detector.read_noise_origin == Origin.GIVEN and gain_known):
         model["noise"] = detector.read_noise / detector.gain
         if gain_known and type_of(context.session, first.frame_id) == "dark":
             model["photon_noise"] = 1.0 / detector.gain

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
+from db.calibration import Origin
 from db.errors import AlgorithmFailed, FrameUnusable
 from db.tables import Classification, Detector, Exposure, Frame
 from reduction.calibration.kernels.detector import (
@@ -125,8 +126,10 @@ def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> O
         "gain": fit_gain,
         "gain_err": transfer.gain_err if gain is None and measured else None,
         "gain_source": "given" if gain is not None else source if measured else "assumed: noise and level do not tell it",
+        "gain_origin": Origin.GIVEN if gain is not None else Origin.MEASURED if measured else Origin.ASSUMED,
         "read_noise": read_noise if read_noise is not None else noise * fit_gain,
         "read_noise_source": "given" if read_noise is not None else "bias frames" if _of(frames, "bias") else "upper limit from the sky",
+        "read_noise_origin": Origin.GIVEN if read_noise is not None else Origin.MEASURED if _of(frames, "bias") else Origin.LIMIT,
         **_zero(frames, kept, transfer),
         "saturation": saturation,
         "saturation_source": saturation_source,
