@@ -119,7 +119,7 @@ class HeaderEvidence:
     exptime : float
         s.
     declared : str or None
-        The observer's word: bias, dark, flat, object or other.
+        Type that the header declares: bias, dark, flat, object or other.
     blocked : bool
         The filter lets no light through.
     calibrated : tuple of str

@@ -166,7 +166,7 @@ def night_number(jd_utc: npt.ArrayLike, lon_east: npt.ArrayLike | None) -> npt.N
 def offline() -> Iterator[None]:
     """Keep astropy from the network, and from refusing or doubting dates beyond its tables.
 
-    The one place where that is said: whoever converts times or coordinates with astropy does it inside.
+    Nothing else sets it: whoever converts times or coordinates with astropy does it inside.
     """
     with (
         iers.conf.set_temp("auto_download", False),
