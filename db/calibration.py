@@ -129,7 +129,7 @@ class DarkLinearity(Base):
 
 
 class MasterChoice(Base):
-    """A person's word on which master to use; the newest for a frame, else for its night, wins over the rule."""
+    """A person's choice of a master; the newest for a frame, else for its night, wins over the rule."""
 
     __tablename__ = "master_choice"
     __table_args__ = (sa.Index(None, "kind", "night_id", "frame_id"), {"comment": "A person's choices of masters, over the rule's"})

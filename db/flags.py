@@ -1,4 +1,4 @@
-"""Bits of pixel masks and of measurement flags, said once.
+"""Bits of pixel masks and of measurement flags.
 
 Constants, decoder and documentation all follow from the two enumerations.
 This module is a leaf: it imports the standard library only.

@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Observatory(Base):
-    """A place on the Earth."""
+    """A site on the Earth."""
 
     __tablename__ = "observatory"
     __table_args__ = (sa.UniqueConstraint("name", "latitude", "longitude"), {"comment": "Places on the Earth"})
@@ -235,7 +235,7 @@ class ExposureStatistics(Base):
 
 
 class TypeCorrection(Base):
-    """A person's word on what an exposure is; the newest wins over pixels and header."""
+    """A person's correction of an exposure's type; the newest wins over pixels and header."""
 
     __tablename__ = "type_correction"
     __table_args__ = (sa.Index(None, "exposure_id"), {"comment": "A person's corrections of the types of exposures"})

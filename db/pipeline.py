@@ -1,6 +1,6 @@
 """What was done, by which version, with which parameters, from what: `config`, `run`, `task`, `lineage`, `product`, `annotation`.
 
-A task is one unit of one step (one frame extracted, one field fitted). Its
+A task is one unit of one step (stars of one frame detected, one field fitted). Its
 `input_hash` covers the step's version and parameters and the hashes of the
 tasks it builds on, so a change anywhere upstream gives another hash and
 makes exactly the affected work pending.
@@ -127,7 +127,7 @@ class Product(Base):
 
 
 class Annotation(Base):
-    """A person's word on a frame or on one point of a light curve."""
+    """A person's masking of a frame or of one point of a light curve."""
 
     __tablename__ = "annotation"
     __table_args__ = (sa.Index(None, "frame_id", "source_id"), {"comment": "A person's maskings, with reasons"})

@@ -49,7 +49,7 @@ class Term:
 
     @property
     def label(self) -> str:
-        """The term in words, e.g. ``X * X * Y``."""
+        """The term for people, e.g. ``X * X * Y``."""
         return " * ".join(self.factors) or "1"
 
     @property

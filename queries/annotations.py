@@ -1,4 +1,4 @@
-"""A person's word: maskings of frames, points and products, each with its reason."""
+"""Maskings by people: of frames, points and products, each with its reason."""
 
 from __future__ import annotations
 

@@ -74,12 +74,12 @@ def correct_type(session: Session, frame_id: int, type: str, reason: str, author
 
 
 def take_back_correction(session: Session, frame_id: int, author: str) -> TypeCorrection:
-    """Take back what was said of a frame's exposure: pixels and header decide again. The caller commits.
+    """Take back the correction of a frame's exposure: pixels and header decide again. The caller commits.
 
     Raises
     ------
     ConfigurationError
-        When there is no such frame, or nothing was said of it.
+        When there is no such frame, or nobody corrected it.
     """
     exposure_id = _exposure_of(session, frame_id)
     query = sa.select(TypeCorrection.type).where(TypeCorrection.exposure_id == exposure_id)

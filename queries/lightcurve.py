@@ -145,7 +145,7 @@ def nights_of(connection: Connection, source_id: int) -> tuple[int, int] | None:
 
 
 def slot_text(connection: Connection, field_id: int, slot: int) -> str:
-    """What a slot holds for a field's instrument, in words, e.g. "circular aperture, radius 8 pixel"."""
+    """Description of a slot for a field's instrument, e.g. "circular aperture, radius 8 pixel"."""
     query = sa.text(
         "SELECT p.description FROM field f JOIN photometry_slot p ON p.instrument_id = f.instrument_id"
         " WHERE f.field_id = :field_id AND p.slot = :slot"

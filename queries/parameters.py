@@ -46,15 +46,15 @@ def with_values(text: str, values: Mapping[str, Any], literal: Callable[[Any], s
     ConfigurationError
         When a name has no value.
     """
-    parts, place = [], 0
-    while found := _PIECE.search(text, place):
-        parts.append(text[place : found.start()])
-        place = _comment_end(text, found.end()) if found["comment"] else found.end()
+    parts, position = [], 0
+    while found := _PIECE.search(text, position):
+        parts.append(text[position : found.start()])
+        position = _comment_end(text, found.end()) if found["comment"] else found.end()
         name = found["name"]
         if name is not None and name not in values:
             raise ConfigurationError(f"no value for :{name}", where="sql", hint="give a value for every :name", code="sql.parameter")
-        parts.append(text[found.start() : place] if name is None else literal(values[name]))
-    return "".join([*parts, text[place:]])
+        parts.append(text[found.start() : position] if name is None else literal(values[name]))
+    return "".join([*parts, text[position:]])
 
 
 def _comment_end(text: str, start: int) -> int:

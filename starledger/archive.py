@@ -278,7 +278,7 @@ class Archive:
         retry : bool
             Try again what failed before.
         reporter : Reporter, optional
-            Who is told how the work goes.
+            Receives how the work goes.
 
         Returns
         -------

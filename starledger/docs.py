@@ -43,7 +43,7 @@ _EXIT_CODES = (
     ("130", "interrupted; what was done is kept"),
 )
 
-#: What SQL calls a type depends on the engine; these words say what it holds.
+#: What SQL calls a type depends on the engine; these names say what it holds.
 _TYPES: tuple[tuple[type[Any], str], ...] = (
     (sa.BigInteger, "int8"),
     (sa.SmallInteger, "int2"),

@@ -273,7 +273,7 @@ class Frames(_Namespace):
         Raises
         ------
         ConfigurationError
-            When there is no such frame, or nothing was said of one of them; nothing is taken back then.
+            When there is no such frame, or nobody corrected one of them; nothing is taken back then.
 
         Examples
         --------

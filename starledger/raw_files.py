@@ -34,7 +34,7 @@ class HeaderFacts:
     definition : str
         Name of the instrument definition that it is read by; "" when the file cannot be read.
     reason : str
-        What that definition was told by.
+        Why that definition was chosen.
     facts : Facts or None
         Every fact with its origin; `notes` are doubts and `missing` what is not there. None where `error` says why.
     error : StarledgerError or None

@@ -11,7 +11,7 @@ from starledger.nameservices import EXOPLANETS, SERVICES, SIMBAD, VSX, Question,
 
 __all__ = ["Resolved", "resolve_name"]
 
-#: Places further apart than so many arcsec are not taken for one star's without a word.
+#: Positions further apart than so many arcsec are reported: they may be of two stars.
 APART = 5.0
 #: Periods that differ by a larger part are not taken for one.
 PERIODS_DIFFER = 1e-3

@@ -60,7 +60,7 @@ class BlindResult:
 
 @dataclass(frozen=True)
 class _Task:
-    """Stars (n, 2; pixel), brightest first, frame size nx, ny, index files, and what is known of scale (arcsec/pixel) and place."""
+    """Stars (n, 2; pixel), brightest first, frame size nx, ny, index files, and what is known of scale (arcsec/pixel) and position."""
 
     stars: FloatArray
     size: tuple[int, int]
@@ -204,16 +204,16 @@ def _words(task: _Task, folder: Path) -> list[str]:
     }
     if task.place is not None:
         options |= dict(zip(("--ra", "--dec", "--radius"), task.place, strict=True))
-    words = [str(word) for option in options.items() for word in option]
-    return ["solve-field", "--overwrite", "--no-plots", "--no-tweak", *words, str(folder / "stars.xyls")]
+    arguments = [str(value) for option in options.items() for value in option]
+    return ["solve-field", "--overwrite", "--no-plots", "--no-tweak", *arguments, str(folder / "stars.xyls")]
 
 
-def _run(words: list[str], limit: float, name: str, question: str = "") -> str:
+def _run(command: list[str], limit: float, name: str, question: str = "") -> str:
     """Output of a process, which is ended with all its children when its time is up."""
     # the child imports this very package, wherever the parent was started
     path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": path}, **pipes) as process:
+    with subprocess.Popen(command, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": path}, **pipes) as process:
         try:
             answer, complaint = process.communicate(question, timeout=limit)
         except subprocess.TimeoutExpired:

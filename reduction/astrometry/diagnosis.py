@@ -1,4 +1,4 @@
-"""Why a frame failed, from its pixels, its detections and the frames like it: what a person is told."""
+"""Why a frame failed, from its pixels, its detections and the frames like it: the message for people."""
 
 from __future__ import annotations
 

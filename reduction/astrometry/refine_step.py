@@ -186,7 +186,7 @@ def _matches(found: Standards, final: _Final) -> dict[str, npt.NDArray[Any]]:
 
 
 def _disturbed(final: _Final, night: DistortionMap, factor: float, trail: Trailing) -> str | None:
-    """What to say of a frame whose stars miss their places by more than the night's do, and why where their shapes tell it."""
+    """What to say of a frame whose stars miss their positions by more than the night's do, and why, where their shapes show it."""
     factors = (final.scatter[0] / night.rms_x, final.scatter[1] / night.rms_y)
     worse = [f"{value:.1f} times the night's in {axis}" for axis, value in zip("xy", factors, strict=True) if value > factor]
     if not worse:

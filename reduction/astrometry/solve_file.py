@@ -139,7 +139,7 @@ def solve_file(
     search = _search(raw.header if hints.use_header else {}, known, channel, StarImages(found.x, found.y, found.flux), hints)
     if search.centre is None:
         raise AlgorithmFailed(
-            f"no place on the sky to start from: {search.reason}",
+            f"no position on the sky to start from: {search.reason}",
             where=str(path),
             hint="give --ra, --dec and --scale, or a folder with index files",
             code="solve.no_start",
@@ -181,8 +181,8 @@ def _search(header: Mapping[str, Any], known: Place, channel: Channel, stars: St
     """From what the person says, else from the header, else blind."""
     scale = hints.scale if hints.scale is not None else known.pixel_scale if hints.use_header else None
     scale = None if scale is None else scale * channel.step
-    said = (hints.ra, hints.dec) if hints.ra is not None else (known.ra, known.dec) if hints.use_header else (None, None)
-    search = from_header({} if hints.ra is not None else header, channel, said, scale, scale_tolerance=0.05, pointing_tolerance=0.4)
+    pointing = (hints.ra, hints.dec) if hints.ra is not None else (known.ra, known.dec) if hints.use_header else (None, None)
+    search = from_header({} if hints.ra is not None else header, channel, pointing, scale, scale_tolerance=0.05, pointing_tolerance=0.4)
     return search or blindly(stars, channel, scale, hints.index_folder)
 
 

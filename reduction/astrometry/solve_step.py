@@ -34,7 +34,7 @@ from reduction.pipeline.inputs import Own
 
 __all__ = ["SolveParameters", "solve"]
 
-#: Largest distance (pixel) of a star of one colour from its place in another: lateral colour of a poor lens.
+#: Largest distance (pixel) of a star of one colour from its position in another: lateral colour of a poor lens.
 _LATERAL = 2.0
 
 
@@ -140,7 +140,7 @@ def _searches(context: Context, frame: Frame, stars: StarImages, p: SolveParamet
 
 
 def _follow(session: Session, frame: Frame, lead: Frame, fit: PlateFit) -> PlateFit:
-    """A channel takes the solution of another of the same exposure: moved by its place on the mosaic, and with linear terms of its own.
+    """A channel takes the solution of another of the same exposure: moved by its offset on the mosaic, and with linear terms of its own.
 
     These are what lateral colour does: the lens draws each colour to a scale of its own.
     """

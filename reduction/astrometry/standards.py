@@ -1,4 +1,4 @@
-"""Stars of a frame whose place on the sky is known, with their detections: what its plate solution rests on."""
+"""Stars of a frame whose position on the sky is known, with their detections: what its plate solution rests on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def standards(session: Session, frame: Frame, plate: PlateSolution, catalogue_er
     plate : PlateSolution
         Where the sources are on the frame, to better than `radius`.
     catalogue_error : float
-        Error of a catalogue star's place (pixel, per axis), of which there is no row: the residual of a fit to them.
+        Error of a catalogue star's position (pixel, per axis), of which there is no row: the residual of a fit to them.
     radius : float
         Largest distance of a pair (pixel).
 

@@ -77,9 +77,9 @@ def _by_exptime_and_warmth(session: Session, p: DarkParameters) -> Callable[[Fra
     before: tuple[object, ...] | None = None
     coldest = 0.0
     for row in session.execute(query):
-        place = (row.setup_id, row.channel, row.night_id, f"{row.exptime:g}")
-        if place != before or row.ccd_temperature > coldest + p.temperature:
-            before, coldest = place, row.ccd_temperature
+        group_key = (row.setup_id, row.channel, row.night_id, f"{row.exptime:g}")
+        if group_key != before or row.ccd_temperature > coldest + p.temperature:
+            before, coldest = group_key, row.ccd_temperature
         group[row.frame_id] = f"{coldest:.1f}C"
     return lambda frame: (f"{frame.exptime:g}", *([group[frame.frame_id]] if frame.frame_id in group else []))
 
@@ -128,16 +128,16 @@ def _stack(context: Context, unit: Unit[MasterUnit], p: BiasParameters) -> tuple
     reasons = [""] * len(unit.payload.frames)
     first = context.session.get_one(Frame, unit.payload.frames[0])
     with Scratch(context.files, (first.ny, first.nx)) as scratch:
-        places, statistics = [], []
-        for place, plane in pixels_of(context, unit, reasons):
+        indices, statistics = [], []
+        for index, plane in pixels_of(context, unit, reasons):
             scratch.add(plane.value, plane.mask)
-            places.append(place)
+            indices.append(index)
             statistics.append(image_statistics(plane))
-        for place, reason in zip(places, outlier_reasons(statistics, sigma=p.outlier), strict=True):
-            reasons[place] = reason
+        for index, reason in zip(indices, outlier_reasons(statistics, sigma=p.outlier), strict=True):
+            reasons[index] = reason
         kept = require_enough(unit, reasons, p.min_frames)
         zero = _zero(context, unit, first)
-        read = _above(scratch, [places.index(place) for place in kept], zero)
+        read = _above(scratch, [indices.index(index) for index in kept], zero)
         master = stack_bands(read, scratch.shape, n=len(kept), sigma=p.clip, **_noise_model(context, first))
     master.value[master.count > 0] += np.float32(zero)
     return master, reasons

@@ -80,7 +80,7 @@ def dark_scaling(context: Context, unit: Unit[_Pairs], p: DarkScalingParameters)
         short, long = planes.of(short_id), planes.of(long_id)
         assert short is not None and long is not None
         slope, error, n = dark_linearity(short, long, ratio)
-        # A pair that tells nothing is no proof: it counts as not linear.
+        # Too few pixels or too large an error prove nothing: such a pair counts as not linear.
         linear = n >= p.min_pixels and error < p.tolerance * ratio and abs(slope - ratio) <= p.tolerance * ratio
         pair = {"long_master_id": long_id, "short_master_id": short_id}
         found = {"ratio": ratio, "slope": slope, "slope_err": error, "n_pixel": n, "is_linear": int(linear)}

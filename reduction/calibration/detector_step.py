@@ -84,13 +84,13 @@ def _plan(context: Context, _: DetectorParameters) -> list[Unit[_Sources]]:
         if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
             (biases if row.type == "bias" else flats).setdefault(where, []).append(task)
     units = []
-    for where, said in given.items():
+    for where, stated in given.items():
         setup_id, channel, night_id = where
         nearest = _bias_night(where, biases)
         tasks = [*flats.get(where, ()), *biases.get((setup_id, channel, nearest), ())]
         label = f"set-up {setup_id}, night {night_id}" + (f", {channel}" if channel != "mono" else "")
         payload = _Sources(where, nearest)
-        units.append(Unit(night_key(*where), label, tuple(tasks), "\n".join(sorted(said)), night_id=night_id, payload=payload))
+        units.append(Unit(night_key(*where), label, tuple(tasks), "\n".join(sorted(stated)), night_id=night_id, payload=payload))
     return units
 
 

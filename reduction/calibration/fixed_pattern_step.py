@@ -122,7 +122,7 @@ def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDAr
     for frame in frames:
         planes = calibrated_planes(context, frame.frame_id)
         sky = read_map(context, paths[frame.frame_id]).image(planes["SCI"].shape)
-        # Hot pixels that no dark has told of look like cosmic rays, on every frame; those that are, the clipping finds.
+        # Hot pixels that no dark has shown look like cosmic rays, on every frame; those that are, the clipping finds.
         masked = (planes["MASK"] & np.uint8(255 - int(Mask.COSMIC))) != 0
         yield planes["SCI"] - sky, covered(context, frame, planes, wings) | masked
 

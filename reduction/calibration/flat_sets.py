@@ -72,8 +72,8 @@ class FlatSet:
     ----------
     scratch : Scratch
         Ratios, about 1, and masks: COSMIC under stars, NO_DATA under those that stand still.
-    places : list of int
-        Place of each in the set of frames.
+    indices : list of int
+        Index of each in the set of frames.
     levels : list of float
         Light, ADU.
     errors : list of float
@@ -87,7 +87,7 @@ class FlatSet:
     """
 
     scratch: Scratch
-    places: list[int] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     exptimes: list[float] = field(default_factory=list)
@@ -108,20 +108,20 @@ def flat_set(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlatParamete
     found = FlatSet(scratch)
     limits = _limits(context, unit, p)
     statistics = []
-    for place, plane in pixels_of(context, unit, reasons):
+    for index, plane in pixels_of(context, unit, reasons):
         measured = flat_statistics(plane)
-        (reasons[place],) = flat_reasons([measured], **limits)
-        if not reasons[place]:
+        (reasons[index],) = flat_reasons([measured], **limits)
+        if not reasons[index]:
             statistics.append(measured)
             found.errors.append(1.0 / measured.signal_to_noise)
-            _add(found, place, plane, p)
-    frames = [context.session.get_one(Frame, unit.payload.frames[place]) for place in found.places]
+            _add(found, index, plane, p)
+    frames = [context.session.get_one(Frame, unit.payload.frames[index]) for index in found.indices]
     found.exptimes = [max(frame.exptime, 1e-3) for frame in frames]
     times = [frame.jd_utc for frame in frames]
-    for place, reason in zip(found.places, flat_reasons(statistics, time=times, exptime=found.exptimes, **limits), strict=True):
-        reasons[place] = reason
+    for index, reason in zip(found.indices, flat_reasons(statistics, time=times, exptime=found.exptimes, **limits), strict=True):
+        reasons[index] = reason
     sky = bool(frames) and type_of(context.session, frames[0].frame_id) == "object"
-    _mask_stars(found, [n for n, place in enumerate(found.places) if not reasons[place]], p, sky=sky)
+    _mask_stars(found, [n for n, index in enumerate(found.indices) if not reasons[index]], p, sky=sky)
     return found
 
 
@@ -138,7 +138,7 @@ def _limits(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlatParameter
     }
 
 
-def _add(found: FlatSet, place: int, plane: Plane, p: LargeScaleFlatParameters) -> None:
+def _add(found: FlatSet, index: int, plane: Plane, p: LargeScaleFlatParameters) -> None:
     """Keep a flat as level, shape, and ratio to both."""
     good = (plane.mask & np.uint8(UNUSABLE)) == 0
     level, _ = robust_mean(plane.value[good])
@@ -147,7 +147,7 @@ def _add(found: FlatSet, place: int, plane: Plane, p: LargeScaleFlatParameters) 
     shape /= mean
     ratio = plane.value / np.float32(level * mean) / expand(shape, plane.value.shape, p.block)
     found.scratch.add(ratio, plane.mask)
-    found.places.append(place)
+    found.indices.append(index)
     found.levels.append(level * mean)
     found.shapes.append(shape)
 

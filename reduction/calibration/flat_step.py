@@ -133,7 +133,7 @@ def large_scale_flat(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlat
     with Scratch(context.files, (first.ny, first.nx)) as scratch:
         found = flat_set(context, unit, p, scratch, reasons)
         kept = require_enough(unit, reasons, p.min_frames)
-    shape = stack_shapes([found.shapes[found.places.index(place)] for place in kept], p.block, sigma=p.clip)
+    shape = stack_shapes([found.shapes[found.indices.index(index)] for index in kept], p.block, sigma=p.clip)
     master = MasterImage(shape.value, shape.variance, np.zeros(shape.value.shape, np.uint8), shape.count)
     columns = {"from_sky": int(type_of(context.session, first.frame_id) == "object"), "warning": "; ".join(found.warnings) or None}
     return master_output(context, unit, "largescale", master, reasons, columns, p.valid_days, {"BLOCK": p.block})
@@ -161,7 +161,7 @@ def flat(context: Context, unit: Unit[MasterUnit], p: FlatParameters) -> Output:
         # A flat times smooth(large-scale / flat) is its ratio to its own shape, times the large-scale flat.
         planes, header = read_image(context.files / str(unit.payload.large_scale))
         shape = expand(planes["SCI"], found.scratch.shape, int(header["BLOCK"]))
-        master = _stack(context, unit, first, found, [found.places.index(place) for place in kept], shape, p)
+        master = _stack(context, unit, first, found, [found.indices.index(index) for index in kept], shape, p)
     if _typical_error(master) > p.max_error:
         found.warnings.append(f"a pixel's response is known to {_typical_error(master):.1%} only: this is the large-scale flat alone")
         master = _smooth(master, shape)
@@ -174,7 +174,7 @@ def flat(context: Context, unit: Unit[MasterUnit], p: FlatParameters) -> Output:
 
 def _discard_leftovers(found: FlatSet, reasons: list[str], p: FlatParameters) -> None:
     """Flats in which there is structure that the others do not have, such as dust that moved."""
-    kept = [number for number, place in enumerate(found.places) if not reasons[place]]
+    kept = [number for number, index in enumerate(found.indices) if not reasons[index]]
     measured = []
     for number in kept:
         ratio, mask = found.scratch.frame(number)
@@ -184,7 +184,7 @@ def _discard_leftovers(found: FlatSet, reasons: list[str], p: FlatParameters) ->
     left = leftover([mean for mean, _ in measured], [variance for _, variance in measured])
     for number, value in zip(kept, left, strict=True):
         if value > p.max_leftover:
-            reasons[found.places[number]] = f"structure that the others do not have: {value:.2%} rms, at most {p.max_leftover:.2%}"
+            reasons[found.indices[number]] = f"structure that the others do not have: {value:.2%} rms, at most {p.max_leftover:.2%}"
 
 
 def _stack(
@@ -215,7 +215,7 @@ def _stack(
         scale=errors / np.median(errors),
     )
     share = 1.0 / errors**2 / np.sum(1.0 / errors**2) / levels
-    common = subtracted_variance(context, unit, dict(zip((found.places[number] for number in kept), share.tolist(), strict=True)))
+    common = subtracted_variance(context, unit, dict(zip((found.indices[number] for number in kept), share.tolist(), strict=True)))
     stack.variance[stack.count > 0] += common[stack.count > 0]
     good = stack.mask == 0
     if not good.any():
@@ -236,7 +236,7 @@ def _typical_error(master: MasterImage) -> float:
 
 
 def _smooth(master: MasterImage, shape: npt.NDArray[np.float32]) -> MasterImage:
-    """The large-scale flat in the place of pixels whose response is not known: its error is how the pixels differ, beyond their noise."""
+    """The large-scale flat instead of pixels whose response is not known: its error is how the pixels differ, beyond their noise."""
     good = master.mask == 0
     value = shape / np.float32(shape[good].mean(dtype=float))
     _, scatter = robust_mean(master.value[good] / value[good])

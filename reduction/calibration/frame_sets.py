@@ -140,24 +140,24 @@ def set_units(
 def pixels_of(
     context: Context, unit: Unit[MasterUnit], reasons: list[str], *, only: Iterable[int] | None = None
 ) -> Iterator[tuple[int, Plane]]:
-    """The set's frames one by one, each calibrated with the masters that serve it, as (place in the set, pixels).
+    """The set's frames one by one, each calibrated with the masters that serve it, as (index in the set, pixels).
 
     A frame that cannot be read is left out, and its entry of `reasons` says why; frames with a reason are not read.
-    `only` names the places that are wanted.
+    `only` names the indices that are wanted.
     """
     planes = MasterPlanes(context)
     wanted = set(range(len(reasons))) if only is None else set(only)
-    for place, frame_id in enumerate(unit.payload.frames):
-        if reasons[place] or place not in wanted:
+    for index, frame_id in enumerate(unit.payload.frames):
+        if reasons[index] or index not in wanted:
             continue
         frame = context.session.get_one(Frame, frame_id)
-        served = unit.payload.served[place]
+        served = unit.payload.served[index]
         ids = {kind: master.master_id for kind, master in served.items()}
         scale = served["dark"].scale if "dark" in served else 1.0
         try:
-            yield place, calibrated_pixels(context, frame, ids, dark_scale=scale, planes=planes)
+            yield index, calibrated_pixels(context, frame, ids, dark_scale=scale, planes=planes)
         except FrameUnusable as error:
-            reasons[place] = error.message
+            reasons[index] = error.message
 
 
 def subtracted_variance(context: Context, unit: Unit[MasterUnit], derivatives: Mapping[int, float]) -> npt.NDArray[np.float32]:
@@ -166,7 +166,7 @@ def subtracted_variance(context: Context, unit: Unit[MasterUnit], derivatives: M
     Parameters
     ----------
     derivatives : mapping of int to float
-        By place in the set: what one ADU more in the frame adds to the mean.
+        By index in the set: what one ADU more in the frame adds to the mean.
 
     Returns
     -------
@@ -175,8 +175,8 @@ def subtracted_variance(context: Context, unit: Unit[MasterUnit], derivatives: M
         scale k, +k of the bias that was taken off that dark; what frames have of one master adds up before it is squared.
     """
     coefficient: dict[int, float] = {}
-    for place, derivative in derivatives.items():
-        served = unit.payload.served[place]
+    for index, derivative in derivatives.items():
+        served = unit.payload.served[index]
         parts = [(served["bias"].master_id, -1.0)] if "bias" in served else []
         if (dark := served.get("dark")) is not None:
             parts.append((dark.master_id, -dark.scale))
@@ -193,19 +193,19 @@ def subtracted_variance(context: Context, unit: Unit[MasterUnit], derivatives: M
 
 
 def require_enough(unit: Unit[MasterUnit], reasons: list[str], least: int) -> list[int]:
-    """The places of the frames that are left.
+    """Indices of the frames that are left.
 
     Raises
     ------
     AlgorithmFailed
         When they are fewer than `least`; with the reason of every frame that was refused.
     """
-    kept = [place for place, reason in enumerate(reasons) if not reason]
+    kept = [index for index, reason in enumerate(reasons) if not reason]
     if len(kept) < least:
         refused = {frame_id: reason for frame_id, reason in zip(unit.payload.frames, reasons, strict=True) if reason}
-        told = "; ".join(f"frame {frame_id}: {reason}" for frame_id, reason in refused.items())
+        listed = "; ".join(f"frame {frame_id}: {reason}" for frame_id, reason in refused.items())
         raise AlgorithmFailed(
-            f"{len(kept)} of {len(reasons)} frames are fit for a master, {least} are needed ({told})",
+            f"{len(kept)} of {len(reasons)} frames are fit for a master, {least} are needed ({listed})",
             where=unit.label,
             hint="frames are reduced without this master; take better ones, or change the limits in the configuration",
             code="master.too_few",
@@ -233,7 +233,7 @@ def master_output(
     cards = {"KIND": kind, "NFRAME": len(reasons), **(header or {})}
     file = context.product(kind, f"{kind}-{unit.key.replace('/', '-')}", partial(write_image, planes=planes, header=cards))
     masters = unit.payload.masters
-    told = {
+    facts = {
         "kind": kind,
         "level": float(np.mean(master.value[good], dtype=float)),
         "noise": float(np.sqrt(np.median(master.variance[~empty]))),
@@ -243,12 +243,12 @@ def master_output(
         "from_sky": 0,
         **columns,
     }
-    finish = partial(_rows, told, unit.payload.frames, tuple(reasons), valid_days)
-    return Output(file=file, finish=finish, remark=told.get("warning"))
+    finish = partial(_rows, facts, unit.payload.frames, tuple(reasons), valid_days)
+    return Output(file=file, finish=finish, remark=facts.get("warning"))
 
 
 def _rows(
-    told: dict[str, Any], frames: tuple[int, ...], reasons: tuple[str, ...], valid_days: float, session: Session, task_id: int
+    facts: dict[str, Any], frames: tuple[int, ...], reasons: tuple[str, ...], valid_days: float, session: Session, task_id: int
 ) -> list[Rows]:
     rows = [session.get_one(Frame, frame_id) for frame_id in frames]
     temperatures = [session.get_one(Exposure, frame.exposure_id).ccd_temperature for frame in rows]
@@ -258,21 +258,21 @@ def _rows(
     before = session.execute(sa.select(Master.master_id).where(Master.task_id == task_id)).scalar()
     master_id = before if before is not None else next_id(session, Master.master_id)
     first = rows[0]
-    flat = told["kind"] in ("flat", "largescale")
+    flat = facts["kind"] in ("flat", "largescale")
     columns = {
         "master_id": master_id,
         "setup_id": first.setup_id,
         "night_id": first.night_id,
         "channel": first.channel,
         "passband_id": first.passband_id if flat else None,
-        "exptime": first.exptime if told["kind"] == "dark" else None,
+        "exptime": first.exptime if facts["kind"] == "dark" else None,
         "ccd_temperature": float(np.mean(known)) if known else None,
         "jd_utc": float(np.mean([frame.jd_utc for frame in used])),
         "valid_from": min(frame.jd_utc for frame in used) - valid_days,
         "valid_until": max(frame.jd_utc for frame in used) + valid_days,
         "n_frame": len(used),
         "n_rejected": len(rows) - len(used),
-        **told,
+        **facts,
     }
     considered = [
         {"master_id": master_id, "frame_id": frame_id, "used": 0 if reason else 1, "reason": reason or None}

@@ -209,7 +209,7 @@ def _given(p: FetchParameters) -> list[_Circle]:
 def _circle(text: str) -> tuple[float, float, float] | None:
     """Right ascension, declination and radius of "ra dec radius" (degrees); None where that is no circle on the sky."""
     try:
-        ra, dec, radius = (float(word) for word in text.split())
+        ra, dec, radius = (float(number) for number in text.split())
     except ValueError:
         return None
     return (ra % 360.0, dec, radius) if np.isfinite(ra) and abs(dec) <= 90.0 and 0.0 < radius <= 90.0 else None

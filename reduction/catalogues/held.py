@@ -40,7 +40,7 @@ def held_ranges(session: Session, sha256: str, magnitude: float) -> IntArray:
 
 
 class HeldCatalogues:
-    """The catalogues of an archive: the tasks that took them in, by place.
+    """The catalogues of an archive: the tasks that took them in, by position.
 
     Reads what is there once, so that a plan may ask for each of its frames.
     """
@@ -61,7 +61,7 @@ class HeldCatalogues:
         self._lo, self._hi = (np.array([getattr(row, name) for row in rows], dtype=np.int64) for name in ("lo", "hi"))
 
     def tasks(self, ra: float | None, dec: float | None, radius: float) -> tuple[InputTask, ...]:
-        """Tasks of the catalogues that hold stars of a circle (degrees); of all catalogues where its place is unknown."""
+        """Tasks of the catalogues that hold stars of a circle (degrees); of all catalogues where its position is unknown."""
         if ra is None or dec is None:
             return (*(task for task, _, _ in self._files), *dict.fromkeys(self._pieces))
         centre = unit_vectors(ra, dec)
@@ -70,8 +70,8 @@ class HeldCatalogues:
             return files
         wanted = circle_ranges(ra, dec, radius, order_of_circle(radius) + 2)
         # The first wanted range that ends behind a piece's begin meets it, when it begins before the piece's end.
-        place = np.searchsorted(wanted[:, 1], self._lo, side="right")
-        meets = np.append(wanted[:, 0], np.iinfo(np.int64).max)[place] < self._hi
+        first = np.searchsorted(wanted[:, 1], self._lo, side="right")
+        meets = np.append(wanted[:, 0], np.iinfo(np.int64).max)[first] < self._hi
         return (*files, *dict.fromkeys(self._pieces[k] for k in np.flatnonzero(meets).tolist()))
 
 

@@ -82,7 +82,7 @@ def take_in(
     match_radius : float
         Arcsec.
     whole : bool
-        The catalogue is read as a whole: what it said before is dropped. Else these stars are one piece of it.
+        The catalogue is read as a whole: its earlier rows are dropped. Else these stars are one piece of it.
     mine : int, optional
         Task of an earlier reading of the same file: its sources are read anew, and those that are gone from it are dropped.
     """
@@ -284,7 +284,7 @@ class _Change:
     rows: list[Rows]
 
     def __call__(self, session: Session, task_id: int) -> list[Rows]:
-        """Drop what this catalogue said before, take over what it says now, and return the rows to add."""
+        """Drop this catalogue's earlier rows, take over the new ones, and return the rows to add."""
         for table in (SourceMagnitude, SourceName):
             of_catalogue = sa.delete(table).where(table.catalogue_id == self.catalogue_id)
             if self.whole:

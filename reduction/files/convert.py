@@ -77,7 +77,7 @@ def read_header(path: str | Path) -> fits.Header:
 def format_of(path: str | Path) -> str:
     """Reader that a file belongs to: ``fits``, ``camera`` or ``picture`` (TIFF, PNG).
 
-    Told by the first bytes, then by the suffix; ``fits`` for what is neither, and for a file that
+    By the first bytes, then by the suffix; ``fits`` for what is neither, and for a file that
     cannot be opened, so that its reader says what is wrong.
     """
     path = Path(path)

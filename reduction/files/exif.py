@@ -44,7 +44,7 @@ _MAX_OFFSET = timedelta(hours=14)
 
 @contextmanager
 def quiet_logger(name: str) -> Iterator[None]:
-    """Keep a library's log still meanwhile: what matters of it is said by our own errors."""
+    """Keep a library's log still meanwhile: what matters of it is in our own errors."""
     logger = logging.getLogger(name)
     before = logger.disabled
     logger.disabled = True
@@ -264,7 +264,7 @@ def _iso(exif: Mapping[str, Any]) -> int | None:
 
 
 def _camera(exif: Mapping[str, Any]) -> str | None:
-    """Maker and model, the maker said once: "Canon" and "Canon EOS 6D" are "Canon EOS 6D"."""
+    """Maker and model, the maker only once: "Canon" and "Canon EOS 6D" are "Canon EOS 6D"."""
     maker, model = _words(exif, "Image Make"), _words(exif, "Image Model", "Image Tag 0xC614")
     if maker is None or model is None:
         return model or maker

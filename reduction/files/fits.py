@@ -1,7 +1,7 @@
 """FITS files: reading raw frames (`reduction.files.convert` reads those of every format).
 
 Raw frames are read once, whole: what a truncated or foreign file would do to a
-later step is found here and said in one line.
+later step is found here and reported in one line.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def read_picture(path: str | Path) -> RawImage:
     Parameters
     ----------
     path : path
-        The kind of file is told by its contents.
+        The contents decide the file's format.
 
     Returns
     -------

@@ -34,7 +34,7 @@ __all__ = ["IngestParameters", "ingest"]
 
 @dataclass(frozen=True)
 class IngestParameters:
-    """Nothing to set: what headers mean is said by instrument definitions."""
+    """Nothing to set: instrument definitions say what headers mean."""
 
 
 def _plan(context: Context, _: IngestParameters) -> list[Unit[None]]:

@@ -35,7 +35,9 @@ def header(
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with instruments and settings, as for a reduction.", show_default=False)
     ] = None,
-    definitions: Annotated[bool, typer.Option("--definitions", help="List the instrument definitions and what they are told by.")] = False,
+    definitions: Annotated[
+        bool, typer.Option("--definitions", help="List the instrument definitions and what each is chosen for.")
+    ] = False,
 ) -> None:
     """Say what the headers of raw files mean: definition, facts with their units and origin, doubts, and what is missing.
 
@@ -80,10 +82,12 @@ def _table(*columns: str) -> Table:
 
 
 def _definition_table(known: Sequence[InstrumentDefinition]) -> Table:
-    table = _table("definition", "told by", "what it is for")
+    table = _table("definition", "chosen for", "what it is for")
     for choice in known:
-        told = " and ".join(f"{words.replace('|', ' or ')} = {' or '.join(patterns)}" for words, patterns in choice.match.items())
-        table.add_row(escape(choice.name), escape(told or "used when no other fits"), escape(choice.description))
+        chosen_for = " and ".join(
+            f"{keywords.replace('|', ' or ')} = {' or '.join(patterns)}" for keywords, patterns in choice.match.items()
+        )
+        table.add_row(escape(choice.name), escape(chosen_for or "used when no other fits"), escape(choice.description))
     return table
 
 

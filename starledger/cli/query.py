@@ -1,4 +1,4 @@
-"""The commands that read the archive, and those by which a person adds a word: lc, sql, target, mask."""
+"""The commands that read the archive, and those by which a person adds to it: lc, sql, target, mask."""
 
 from __future__ import annotations
 

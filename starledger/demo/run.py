@@ -65,7 +65,7 @@ def run_demo(directory: AnyPath = "starledger-demo", *, seed: int = 1, jobs: int
     jobs : int
         Processes; 0: one a processor.
     reporter : Reporter, optional
-        Who is told how the reduction goes.
+        Receives how the reduction goes.
 
     Returns
     -------

@@ -222,7 +222,7 @@ def _plane(camera: Camera, slope_x: float, slope_y: float) -> FloatArray:
 
 
 def _header(truth: Truth, shot: _Shot) -> fits.Header:
-    """Header of a raw frame, in the words most cameras use."""
+    """Header of a raw frame, with the keywords most cameras use."""
     camera, site = truth.camera, truth.site
     header = fits.Header()
     header["DATE-OBS"] = Time(shot.start, format="jd", scale="utc", precision=3).isot, "UTC, start of the exposure"

@@ -46,8 +46,8 @@ class CoverageRanges:
     def covers(self, healpix: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether pixels of order 29, nested, are in any of the ranges."""
         pixel = np.asarray(healpix, dtype=np.int64)
-        place = np.searchsorted(self.lo, pixel, side="right") - 1
-        return (place >= 0) & (pixel < np.append(self.hi, 0)[place])
+        index = np.searchsorted(self.lo, pixel, side="right") - 1
+        return (index >= 0) & (pixel < np.append(self.hi, 0)[index])
 
 
 def coverage_ranges(solution: PlateSolution) -> CoverageRanges:

@@ -121,11 +121,11 @@ def _catalogue(_: Detections, n_star: int, facts: FrameFacts) -> AlgorithmFailed
     if facts.indexed is None and facts.n_catalogue != 0:
         return None
     ra, dec = facts.indexed or (np.nan, np.nan)
-    place = f"the index files put the frame at {ra:.4f} {dec:+.4f}, " if facts.indexed is not None else ""
+    found = f"the index files put the frame at {ra:.4f} {dec:+.4f}, " if facts.indexed is not None else ""
     if facts.n_catalogue == 0:
-        message = f"{place}{'where ' if place else ''}the catalogue has no star{'' if place else ' where the frame points'}"
+        message = f"{found}{'where ' if found else ''}the catalogue has no star{'' if found else ' where the frame points'}"
     else:
-        message = f"{place}and the catalogue's {facts.n_catalogue} stars there do not fit its {n_star} stars"
+        message = f"{found}and the catalogue's {facts.n_catalogue} stars there do not fit its {n_star} stars"
     return AlgorithmFailed(
         message, hint="the wrong catalogue: load one of this part of the sky with --catalogue FILE", code="solve.wrong_catalogue"
     )

@@ -33,7 +33,7 @@ LIST_LENGTHS = (16, 28, 44)  # brightest detections tried by the pattern match, 
 
 @dataclass(frozen=True)
 class Pointing:
-    """Where the telescope is said to point; rotation and parity are unknown.
+    """Where the telescope points, by header or person; rotation and parity are unknown.
 
     Attributes
     ----------

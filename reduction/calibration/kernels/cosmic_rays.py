@@ -1,4 +1,4 @@
-"""Cosmic-ray hits, told from the stars by what the frame's own stars look like.
+"""Cosmic-ray hits, distinguished from stars by what the frame's own stars look like.
 
 L.A.Cosmic (van Dokkum 2001, PASP 113, 1420; here astroscrappy) finds what is
 sharper than its surroundings.  Where a star has its light on two or three

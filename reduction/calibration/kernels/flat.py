@@ -371,7 +371,7 @@ def starlike(means: Sequence[FloatArray], errors: ArrayLike, sky: ArrayLike, *, 
     Returns
     -------
     bool, shape (n_spot,)
-        None where the sky was the same in all flats, which tells nothing.
+        None where the sky was the same in all flats, from which nothing follows.
     """
     table = np.stack(means)
     faintness = 1.0 / np.asarray(sky, np.float64)

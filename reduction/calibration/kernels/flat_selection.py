@@ -29,7 +29,7 @@ _N_PAIR = 20_000
 
 @dataclass(frozen=True)
 class FlatStatistics:
-    """What tells whether a flat is fit for a master.
+    """Statistics that decide whether a flat is fit for a master.
 
     Attributes
     ----------

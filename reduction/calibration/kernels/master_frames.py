@@ -39,7 +39,7 @@ _COMPLETE = 2.6
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What tells whether an image belongs to a set.
+    """Statistics that decide whether an image belongs to a set.
 
     Attributes
     ----------
@@ -183,7 +183,7 @@ def outlier_reasons(statistics: Sequence[ImageStatistics], *, sigma: float = 5.0
     -------
     list of str, length n
         Reason with the value met and the limit, empty for an image to keep.  Structure is compared among the images whose level and noise
-        agree; of fewer than three, none can be told wrong.
+        agree; of fewer than three, none can be called an outlier.
     """
     reasons = outlier_images([s.level for s in statistics], [s.noise for s in statistics], sigma=sigma)
     # One round more than there may be kinds of bad images hidden behind worse ones.

@@ -53,7 +53,7 @@ class Trimmed:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Clipped mean of each line; `good` are those that the level may be told from, `low` those that stand below all others."""
+    """Clipped mean of each line; `good` are those that the level may be taken from, `low` those that stand below all others."""
 
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
@@ -99,7 +99,7 @@ def _line_means(lines: NDArray[np.float32]) -> _Lines:
     good = finite & (np.abs(residual) <= limit)
     if not good.any():
         good = finite & ~low
-    # A lone sample tells nothing of its own noise, the scatter from line to line does.
+    # A lone sample has no scatter of its own: the scatter from line to line is taken.
     alone = _scale(np.diff(mean[good])) ** 2 / 2.0
     variance = np.where(np.isfinite(variance) & (stack.count[0] > 1), variance, alone)
     return _Lines(mean, np.where(finite, variance, 0.0), good, low)

@@ -51,7 +51,7 @@ class Stack:
         Mean of the values kept; 0 where there is none.
     variance : float32, shape (ny, nx)
         Variance of that mean, from the typical scatter of the row or, where that is larger beyond chance, of the pixel's own
-        values; NaN when nothing tells it; 0 where there is no value.
+        values; NaN where it is unknown; 0 where there is no value.
     count : int16, shape (ny, nx)
         Values kept.
     """

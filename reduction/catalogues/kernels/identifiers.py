@@ -1,4 +1,4 @@
-"""Names and places of sources: identifiers that sort like the sky, unit vectors, HEALPix, folds.
+"""Names and positions of sources: identifiers that sort like the sky, unit vectors, HEALPix, folds.
 
 Gaia numbers its sources as HEALPix (order 12, nested) << 35 | running
 number << 7 | component, the component being 0 so far (Gaia DR3
