@@ -98,7 +98,7 @@ class Survey:
 
     def __init__(self, session: Session, settings: Mapping[str, Any]) -> None:
         self._settings = settings
-        query = sa.select(Task.step, Task.status, Task.is_stale, sa.func.count(), sa.func.sum(Task.task_id), sa.func.sum(Task.attempts))
+        query = sa.select(Task.step, Task.status, Task.is_stale, sa.func.count(), sa.func.sum(Task.task_id))
         self._counts: dict[str, list[tuple[Any, ...]]] = {}
         for name, status, *numbers in session.execute(query.group_by(Task.step, Task.status, Task.is_stale)).all():
             # PostgreSQL sums integers to Decimals.
@@ -177,7 +177,7 @@ def _sorted_out(
 ) -> StepState:
     """Planned units by what their hashes say."""
     query = sa.select(Task.unit, Task.input_hash, Task.status, Task.message, Task.task_id, Task.is_stale).where(Task.step == step.name)
-    if not all_planned and len(units) <= _FEW:
+    if len(units) <= _FEW:
         query = query.where(Task.unit.in_([unit.key for unit in units]))
     known = {(row.unit, row.input_hash): row for row in session.execute(query)}
     worked = Counter(unit for (unit, _), row in known.items() if row.status == "done")
