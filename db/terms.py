@@ -115,14 +115,14 @@ def design(variables: Mapping[str, NDArray[np.float64]], terms: tuple[Term, ...]
 
     Parameters
     ----------
-    variables : mapping of str to (n,) arrays
+    variables : mapping of str to float64, shape (n,)
         The variables of `VARIABLES` that the terms need; at least one.
     terms : tuple of Term
         Terms wanted.
 
     Returns
     -------
-    (n, len(terms)) array of float64
+    float64, shape (n, len(terms))
     """
     n = len(next(iter(variables.values())))
     matrix = np.ones((n, len(terms)))

@@ -92,7 +92,7 @@ def solve_blind(
 
     Parameters
     ----------
-    det_x, det_y, det_flux : (n,) float64
+    det_x, det_y, det_flux : float64, shape (n,)
         Detections: position (pixel) and flux (any unit). Of a long list the brightest 120 are used, taken evenly
         over the frame.
     shape : (int, int)

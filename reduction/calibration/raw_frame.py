@@ -26,9 +26,9 @@ class RawFrame:
 
     Attributes
     ----------
-    data : (ny, nx) float32
+    data : float32, shape (ny, nx)
         ADU, trimmed, overscan level subtracted where there is one.
-    saturated : (ny, nx) bool
+    saturated : bool, shape (ny, nx)
         Pixels at or above the saturation level before that.
     quantum : float
         Step between values, ADU.

@@ -66,7 +66,7 @@ class RawImage:
 
     Attributes
     ----------
-    data : ndarray of float32, shape (ny, nx), native byte order
+    data : float32, shape (ny, nx), native byte order
         Pixel values in ADU; NaN where the file says BLANK.
     header : astropy.io.fits.Header
         The image's header, completed by the primary header for an image in an extension.
@@ -185,7 +185,7 @@ def value_step(data: npt.NDArray[np.float32], unit: float) -> float:
 
     Parameters
     ----------
-    data : ndarray of float32, shape (ny, nx)
+    data : float32, shape (ny, nx)
         Pixel values in ADU; those that are not finite do not count.
     unit : float
         Step they are written in, ADU: 1 for whole numbers; 0 for continuous values.

@@ -1,1 +1,1 @@
-"""Raw frames: taken in, and told apart."""
+"""Raw frames: taken in, and classified."""

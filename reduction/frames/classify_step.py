@@ -1,4 +1,4 @@
-"""Step classify: bias, dark, flat, object or other, from pixels and header together, or from a person's word."""
+"""Step classify: bias, dark, flat, object or other, from pixels and header together, or from a person's correction."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def classify(context: Context, units: Sequence[Unit[None]], _: ClassifyParameter
     frames = _frames(context.session)
     wanted = {frames[int(unit.key)].exposure_id for unit in units}
     found = _classify(context.session, wanted)
-    words = corrections(context.session)
+    corrected = corrections(context.session)
     outputs = {}
     for unit in units:
         frame = frames[int(unit.key)]
-        outputs[unit.key] = _output(frame, found[frame.exposure_id], words.get(frame.exposure_id))
+        outputs[unit.key] = _output(frame, found[frame.exposure_id], corrected.get(frame.exposure_id))
     return outputs
 
 
@@ -85,11 +85,11 @@ def _evidence(rows: list[Any]) -> list[tuple[FrameStatistics, HeaderEvidence]]:
     return [read_evidence(row.statistics, row.exptime, row.calibration_state, row.sun_altitude) for row in rows]
 
 
-def _output(frame: Any, found: Found, word: Correction | None) -> Output:
+def _output(frame: Any, found: Found, correction: Correction | None) -> Output:
     kind, reason, confidence = found.kind, found.reason, found.confidence
-    if word is not None:
-        kind, confidence = word.type, 1.0
-        reason = f"{word.author} says so: {word.reason} (pixels and header: {found.kind}, {found.reason})"
+    if correction is not None:
+        kind, confidence = correction.type, 1.0
+        reason = f"{correction.author} says so: {correction.reason} (pixels and header: {found.kind}, {found.reason})"
     row = {
         "frame_id": frame.frame_id,
         "type": kind,
@@ -98,6 +98,6 @@ def _output(frame: Any, found: Found, word: Correction | None) -> Output:
         "evidence": canonical(found.evidence),
         "disagrees": int(found.disagrees),
     }
-    remark = f"the header says otherwise: {reason}" if found.disagrees and word is None else None
+    remark = f"the header says otherwise: {reason}" if found.disagrees and correction is None else None
     # Light curves hold no points of what turned out not to show stars.
     return Output(rows=[Rows(Classification, row, upsert=True)], remark=remark, retire=frame.type == "object" and kind != "object")

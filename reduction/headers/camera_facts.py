@@ -164,7 +164,7 @@ def _beside(overscan: Section, shape: tuple[int, int]) -> Section | None:
 
 
 def _strip_done(reader: HeaderReader, fact: str) -> bool:
-    """As `_done`, for OVERSCAN and TRIM, under which others write the width or the place of the strip.
+    """As `_done`, for OVERSCAN and TRIM, under which others write the width or the position of the strip.
 
     A logical counts, a pipeline's own status flag, and a sentence such as IRAF's "Overscan section is [1033:1056,1:1024] with mean=...".
     """
@@ -200,7 +200,7 @@ def _section(reader: HeaderReader, fact: str) -> Section | None:
 
 
 def calibrated(reader: HeaderReader) -> tuple[str, ...]:
-    """Calibration steps that the header says were done: by keywords, by CALSTAT, by the words of HISTORY."""
+    """Calibration steps that the header says were done: by keywords, by CALSTAT, by HISTORY."""
     done = {kind for kind in _DONE_WORDS if _done(reader, f"{kind}_done")}
     done |= {_CALSTAT[letter] for letter in str(reader.header.get("CALSTAT", "")).upper() if letter in _CALSTAT}
     # "Bias subtracted, no dark": what is denied is denied within its clause.

@@ -1,4 +1,4 @@
-"""TOML tables to instrument definitions: every key and value is checked, and a mistake is named with its place."""
+"""TOML tables to instrument definitions: every key and value is checked, and a mistake is named with its table and key."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def _check_form(table: Mapping[str, Any], where: str) -> None:
     for key, value in table.items():
         if key not in TABLES:
             raise wrong_key(where, key, "it", f"known keys are {', '.join(TABLES)}")
-        form, words = _FORMS.get(key, (dict, "a table"))
+        form, hint = _FORMS.get(key, (dict, "a table"))
         if not isinstance(value, form):
-            raise wrong_key(where, key, repr(value), f"give {words}")
+            raise wrong_key(where, key, repr(value), f"give {hint}")
     filters = table.get("blocked", {}).get("filters", [])
     if not _is_texts(filters):
         raise wrong_key(where, "blocked.filters", repr(filters), "give a list of names")
@@ -128,12 +128,12 @@ def _expressions(table: Mapping[str, Any], where: str) -> dict[str, str]:
 
 def _keywords(table: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]]:
     result = {}
-    for name, words in table.items():
+    for name, keywords in table.items():
         if name not in FACTS:
             raise wrong_key(where, f"keywords.{name}", "it", f"known facts are {', '.join(FACTS)}")
-        if not _is_texts(words):
-            raise wrong_key(where, f"keywords.{name}", repr(words), "give a list of header keywords")
-        result[name] = tuple(word.upper() for word in words)
+        if not _is_texts(keywords):
+            raise wrong_key(where, f"keywords.{name}", repr(keywords), "give a list of header keywords")
+        result[name] = tuple(keyword.upper() for keyword in keywords)
     return result
 
 

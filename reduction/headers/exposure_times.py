@@ -216,16 +216,16 @@ def _candidate(header: Mapping[str, Any], rule: TimeRule, definition: Instrument
     if parts is None:
         return None
     jd1, jd2, sigma, zoned = parts
-    said = "UTC" if scale == _LOCAL else scale.upper()
+    scale_name = "UTC" if scale == _LOCAL else scale.upper()
     if (rule.zone == "local" or scale == _LOCAL) and not zoned:
         offset = _utc_offset(header, rule, definition)
         if offset is None:
             return f"{name} = {' '.join(str(header[word]).strip() for word in (rule.keyword, rule.clock) if word is not None)}"
         jd2 -= offset / 24.0
-        said = f"UTC{offset:+g}"
+        scale_name = f"UTC{offset:+g}"
     jd1, jd2 = _to_utc(jd1, jd2, scale)
     least = float(definition.override.get("time_sigma", 0.0))
-    return _Candidate(jd1, jd2, max(sigma, least), name, rule.at, said, rule.form == "date")
+    return _Candidate(jd1, jd2, max(sigma, least), name, rule.at, scale_name, rule.form == "date")
 
 
 def _utc_offset(header: Mapping[str, Any], rule: TimeRule, definition: InstrumentDefinition) -> float | None:

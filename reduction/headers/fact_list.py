@@ -87,7 +87,7 @@ _LENGTHS = {"micron": _same, "mm": _times(1e3), "m": _times(1e6)}
 _TEMPERATURES = {"auto": _kelvin_if_high, "celsius": _same, "kelvin": _from_kelvin}
 
 _LIST = (
-    FactKind("imagetyp", "text", "", "the observer's word for the type of frame; `image_types` says what it means"),
+    FactKind("imagetyp", "text", "", "type of the frame as the observer wrote it; `image_types` says what it means"),
     FactKind("exptime", "number", "s", "exposure time", written=_SECONDS),
     FactKind("object", "text", "", "what was observed"),
     FactKind("filter", "text", "", "filter"),

@@ -37,9 +37,9 @@ class Facts:
     instrument, telescope, object, filter : str or None
         Names; `instrument` is never None.
     imagetyp : str or None
-        The observer's word for the type of frame, in lower case.
+        Type of the frame as the header has it, in lower case.
     declared : str or None
-        That word's meaning: bias, dark, flat, object or other.
+        What that means: bias, dark, flat, object or other.
     blocked : bool
         The filter lets no light through.
     exptime : float
@@ -260,18 +260,18 @@ def _names(reader: HeaderReader) -> dict[str, Any]:
 
 
 def _label(reader: HeaderReader) -> str:
-    words = re.sub(r"\{([^}]+)\}", lambda match: text(reader.header.get(match.group(1))) or "", reader.definition.label)
-    return " ".join(words.split()) or reader.definition.name
+    label = re.sub(r"\{([^}]+)\}", lambda match: text(reader.header.get(match.group(1))) or "", reader.definition.label)
+    return " ".join(label.split()) or reader.definition.name
 
 
-def _declared(definition: InstrumentDefinition, word: str | None) -> str | None:
-    if word is None:
+def _declared(definition: InstrumentDefinition, imagetyp: str | None) -> str | None:
+    if imagetyp is None:
         return None
-    return next((kind for pattern, kind in definition.image_types.items() if fnmatchcase(word.lower(), pattern.lower())), None)
+    return next((kind for pattern, kind in definition.image_types.items() if fnmatchcase(imagetyp.lower(), pattern.lower())), None)
 
 
 def _blocked(definition: InstrumentDefinition, passband: str | None) -> bool:
-    return passband is not None and any(fnmatchcase(passband.upper(), word.upper()) for word in definition.blocked)
+    return passband is not None and any(fnmatchcase(passband.upper(), pattern.upper()) for pattern in definition.blocked)
 
 
 def _when(time: ExposureTime) -> dict[str, Any]:
@@ -350,5 +350,5 @@ def _pointing(reader: HeaderReader) -> tuple[float | None, float | None]:
 
 def _place(reader: HeaderReader, fact: str, candidate: Any) -> int | str:
     """Where in the definition's list a candidate's keyword stands: those of RA and Dec stand in pairs."""
-    words = reader.definition.keywords.get(fact, ())
-    return words.index(candidate.keyword) if candidate.keyword in words else str(candidate.source)
+    keywords = reader.definition.keywords.get(fact, ())
+    return keywords.index(candidate.keyword) if candidate.keyword in keywords else str(candidate.source)

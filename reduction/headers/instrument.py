@@ -72,21 +72,24 @@ def identify_with_reason(
 def _reasons(header: Mapping[str, Any], match: Mapping[str, tuple[str, ...]]) -> list[str] | None:
     """What fits each entry, or None when one is not fitted."""
     reasons = []
-    for words, patterns in match.items():
-        reason = next((fit for word in words.split("|") for fit in _fits(header, word, patterns)), None)
+    for keywords, patterns in match.items():
+        reason = next((fit for keyword in keywords.split("|") for fit in _fits(header, keyword, patterns)), None)
         if reason is None:
             return None
         reasons.append(reason)
     return reasons
 
 
-def _fits(header: Mapping[str, Any], word: str, patterns: tuple[str, ...]) -> list[str]:
-    if word not in header:
+def _fits(header: Mapping[str, Any], keyword: str, patterns: tuple[str, ...]) -> list[str]:
+    if keyword not in header:
         return []
     # COMMENT and HISTORY have many lines, and a pattern is held against each.
-    lines = [line.strip() for line in str(header[word]).splitlines()] or [""]
+    lines = [line.strip() for line in str(header[keyword]).splitlines()] or [""]
     return [
-        f"{word} = '{line[:60]}' fits '{pattern}'" for line in lines for pattern in patterns if fnmatchcase(line.lower(), pattern.lower())
+        f"{keyword} = '{line[:60]}' fits '{pattern}'"
+        for line in lines
+        for pattern in patterns
+        if fnmatchcase(line.lower(), pattern.lower())
     ][:1]
 
 

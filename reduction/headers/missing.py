@@ -1,4 +1,4 @@
-"""What nobody says of a frame: one line for each fact, with where it was looked for and how to give it."""
+"""Facts that neither header nor definition gives: one line for each, with where it was looked for and how to give it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def missing_facts(known: Mapping[str, Any], definition: InstrumentDefinition) ->
 def _line(fact: str, definition: InstrumentDefinition) -> str:
     parts = _PARTS.get(fact, (fact,))
     looked = [definition.expressions[part] for part in parts if part in definition.expressions]
-    looked += [word for part in parts for word in definition.keywords.get(part, ())]
+    looked += [keyword for part in parts for keyword in definition.keywords.get(part, ())]
     looked = list(dict.fromkeys(looked))
     more = f" and {len(looked) - _NAMED} more" if len(looked) > _NAMED else ""
     where = f"looked for {', '.join(looked[:_NAMED])}{more}" if looked else "no keyword of it is known"

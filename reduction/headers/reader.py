@@ -80,9 +80,9 @@ class HeaderReader:
             value = evaluate(expression, lambda word: number(self.header.get(word)))
             if value is not None:
                 yield Candidate(value, expression)
-        for word in self.definition.keywords.get(fact, ()):
-            if self.header.get(word) is not None:
-                yield Candidate(self.header[word], word, word)
+        for keyword in self.definition.keywords.get(fact, ()):
+            if self.header.get(keyword) is not None:
+                yield Candidate(self.header[keyword], keyword, keyword)
         if fact in self.definition.default:
             yield Candidate(self.definition.default[fact], DEFAULT)
 

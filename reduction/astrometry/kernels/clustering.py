@@ -30,9 +30,9 @@ class Clusters:
 
     Attributes
     ----------
-    ra, dec : (n,) float64
+    ra, dec : float64, shape (n,)
         Weighted mean position (degree, ICRS).
-    n_frames : (n,) int64
+    n_frames : int64, shape (n,)
         Frames with a detection.
     label : (n_detection,) int64
         Cluster of every detection given, in the order given; -1 for none.
@@ -58,16 +58,16 @@ def match_sky(ra: FloatArray, dec: FloatArray, source_ra: FloatArray, source_dec
 
     Parameters
     ----------
-    ra, dec : (n,) float64
+    ra, dec : float64, shape (n,)
         Positions (degree). NaN matches nothing.
-    source_ra, source_dec : (m,) float64
+    source_ra, source_dec : float64, shape (m,)
         Sources (degree). NaN matches nothing.
     radius_arcsec : float
         Largest separation.
 
     Returns
     -------
-    (n,) int64
+    int64, shape (n,)
     """
     result = np.full(len(ra), -1, dtype=np.int64)
     here, there = unit_vectors(ra, dec), unit_vectors(source_ra, source_dec)
@@ -87,11 +87,11 @@ def cluster_detections(
 
     Parameters
     ----------
-    ra, dec : (n,) float64
+    ra, dec : float64, shape (n,)
         Positions (degree). NaN joins nothing.
-    weight : (n,) float64
+    weight : float64, shape (n,)
         Weight in the mean position, such as (S/N)^2; not negative or NaN.
-    frame_index : (n,) int
+    frame_index : int, shape (n,)
         Frame of each detection.
     radius_arcsec : float
         A member lies within this radius of its cluster's mean.

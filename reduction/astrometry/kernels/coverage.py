@@ -32,10 +32,10 @@ class CoverageRanges:
 
     Attributes
     ----------
-    bucket : (n,) int64
+    bucket : int64, shape (n,)
         Pixel of order 6 that holds the range; none crosses the border of one. A position is covered
         where bucket = healpix >> 46 and lo <= healpix < hi.
-    lo, hi : (n,) int64
+    lo, hi : int64, shape (n,)
         First pixel of the range, and the one after its last.
     """
 

@@ -48,28 +48,28 @@ class Detections:
 
     Attributes
     ----------
-    x, y : (n,) float64
+    x, y : float64, shape (n,)
         Windowed centroid (pixel, 0-based pixel centres).
-    x_err, y_err : (n,) float64
+    x_err, y_err : float64, shape (n,)
         Its 1-sigma errors, from the variance plane (pixel).
-    flux, flux_err : (n,) float64
+    flux, flux_err : float64, shape (n,)
         Sum over a circle of radius 1.5 FWHM above the detection background, and its error (ADU).
         The circle is not corrected for saturation, blends or lost light.
-    peak : (n,) float64
+    peak : float64, shape (n,)
         Brightest pixel above the background (ADU).
-    s, d, k : (n,) float64
+    s, d, k : float64, shape (n,)
         Shape of the HAT practice (1/pixel^2): the Gaussian exp(-[s(x^2 + y^2) + d(x^2 - y^2) + 2k x y] / 2) that has
         the star's second moments under a window of its own shape, as the pixels show it: their width is in it.
         NaN where no such Gaussian is found; so are all that follow from it.
-    fwhm : (n,) float64
+    fwhm : float64, shape (n,)
         2.3548 sqrt(semi_major semi_minor) (pixel). For a Gaussian its own; a Moffat profile of index 3 has 12 % less.
-    semi_major, semi_minor : (n,) float64
+    semi_major, semi_minor : float64, shape (n,)
         Semi-axes, as standard deviations (pixel): (s - e)^(-1/2) and (s + e)^(-1/2) with e^2 = d^2 + k^2.
-    theta : (n,) float64
+    theta : float64, shape (n,)
         Angle from +x to the major axis, towards +y (rad, -pi/2 to pi/2): arctan2(-k, -d) / 2.
-    snr : (n,) float64
+    snr : float64, shape (n,)
         flux / flux_err.
-    flags : (n,) int32
+    flags : int32, shape (n,)
         Bits of `db.flags.Flag`, with a flag radius of 2 FWHM of the frame: SATURATED, EDGE, BAD_PIXEL, COSMIC, BLENDED.
     """
 
@@ -123,10 +123,10 @@ def extract(
 
     Parameters
     ----------
-    data, variance : (ny, nx) float
+    data, variance : float32, shape (ny, nx)
         Frame (ADU) with its background, and variance (ADU^2). Pixels that are not finite, or whose
         variance is not positive, count as without data.
-    mask : (ny, nx) uint8
+    mask : uint8, shape (ny, nx)
         Bits of `db.flags.Mask`. NO_DATA, HOT, DEAD and COSMIC pixels are not used; to detect stars and sum their
         flux, neighbours stand in for them where at least three of eight are good. SATURATED and BLEED pixels are
         used, so that bright stars are kept.

@@ -39,11 +39,11 @@ class Pairs:
     ----------
     solution : PlateSolution
         Good to a pixel.
-    ra, dec, x, y : (n,) float64
+    ra, dec, x, y : float64, shape (n,)
         Star at the frame's epoch (degree) and detection (pixel).
-    weight : (n,) float64
+    weight : float64, shape (n,)
         Inverse variance, relative.
-    star : (n,) int64
+    star : int64, shape (n,)
         Which star it is: held out on all frames at once.
     """
 

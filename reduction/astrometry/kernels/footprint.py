@@ -18,7 +18,7 @@ def overlap_fraction(corners: FloatArray, others: FloatArray) -> float:
 
     Parameters
     ----------
-    corners, others : (k, 2) arrays
+    corners, others : float64, shape (k, 2)
         RA and Dec in degrees of the corners, in order around the footprint.
 
     Returns

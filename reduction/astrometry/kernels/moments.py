@@ -301,16 +301,16 @@ def neighbours_of(x: FloatArray, y: FloatArray, radius: float) -> tuple[NDArray[
 
     Parameters
     ----------
-    x, y : (n,) float64
+    x, y : float64, shape (n,)
         Positions (pixel), finite.
     radius : float
         Pixel.
 
     Returns
     -------
-    first : (n + 1,) int64
+    first : int64, shape (n + 1,)
         Where each star's neighbours begin in `other`; they end where the next star's begin.
-    other : (m,) int64
+    other : int64, shape (m,)
         Their indices, ascending for each star.
     """
     pairs = cKDTree(np.column_stack([x, y])).query_pairs(radius, output_type="ndarray").reshape(-1, 2) if len(x) else np.zeros((0, 2), int)
@@ -333,31 +333,31 @@ def windowed_centroids(
 
     Parameters
     ----------
-    data, variance : (ny, nx) float32
+    data, variance : float32, shape (ny, nx)
         Image less its background (ADU), and its variance (ADU^2).
-    bad : (ny, nx) bool
+    bad : bool, shape (ny, nx)
         Pixels that are not used.
-    x, y : (n,) float64
+    x, y : float64, shape (n,)
         Where to start (pixel).
-    shape : (3,) float64
+    shape : float64, shape (3,)
         Covariance xx, yy, xy (pixel^2) of the frame's stars, pixel included. The window's is 1.7 times as large.
-    limit : (n,) float64
+    limit : float64, shape (n,)
         A centroid that goes farther than this (pixel) stays where it started.
     neighbours : first, other
         As `neighbours_of` gives them.
 
     Returns
     -------
-    x, y : (n,) float64
+    x, y : float64, shape (n,)
         Centroids (pixel).
-    covariance : (n, 3) float64
+    covariance : float64, shape (n, 3)
         Of the centroids, xx, yy, xy (pixel^2), from `variance`; infinite where there is no light to centre on.
-    height : (n,) float64
+    height : float64, shape (n,)
         Central brightness of a Gaussian of that shape with the same light under the window (ADU).
-    weight : (n,) float64
+    weight : float64, shape (n,)
         Light under the window over the root of the sum of the squared window: the significance of the detection
         once it is divided by the noise of a pixel (ADU).
-    spread : (n,) float64
+    spread : float64, shape (n,)
         That noise, the star's own photons included: root of the mean of `variance` under the squared window (ADU).
 
     Notes
@@ -386,13 +386,13 @@ def adaptive_shapes(
 
     Parameters
     ----------
-    data : (ny, nx) float32
+    data : float32, shape (ny, nx)
         Image less its background (ADU).
-    bad : (ny, nx) bool
+    bad : bool, shape (ny, nx)
         Pixels that are not used.
-    x, y : (n,) float64
+    x, y : float64, shape (n,)
         Centres (pixel).
-    start : (n, 3) float64
+    start : float64, shape (n, 3)
         Covariance xx, yy, xy (pixel^2) to start from.
     height, shape, neighbours : optional
         Neighbours to take off: central brightness of each star, covariance of all, and `neighbours_of`. Without
@@ -400,7 +400,7 @@ def adaptive_shapes(
 
     Returns
     -------
-    (n, 3) float64
+    float64, shape (n, 3)
         Covariance xx, yy, xy (pixel^2), pixel included: of a Gaussian star, its own and 1/12 along x and y. NaN where
         the iteration does not settle, or ends below a FWHM of 1.05 or above 94 pixels.
     """
@@ -419,12 +419,12 @@ def sdk_of(covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
     Parameters
     ----------
-    covariance : (n, 3) float64
+    covariance : float64, shape (n, 3)
         xx, yy, xy (pixel^2).
 
     Returns
     -------
-    s, d, k : (n,) float64
+    s, d, k : float64, shape (n,)
         1/pixel^2; NaN follows NaN. Source: Pal (2009), PhD thesis, section 2.4.
     """
     xx, yy, xy = covariance.T
@@ -437,14 +437,14 @@ def axes_of(covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]
 
     Parameters
     ----------
-    covariance : (n, 3) float64
+    covariance : float64, shape (n, 3)
         xx, yy, xy (pixel^2).
 
     Returns
     -------
-    a, b : (n,) float64
+    a, b : float64, shape (n,)
         Semi-major and semi-minor axis (pixel): a^-2 and b^-2 are s -+ hypot(d, k). NaN follows NaN.
-    theta : (n,) float64
+    theta : float64, shape (n,)
         Angle from +x to the major axis, towards +y (rad, -pi/2 to pi/2).
     """
     xx, yy, xy = covariance.T

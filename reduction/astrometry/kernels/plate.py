@@ -93,9 +93,9 @@ def solve(
 
     Parameters
     ----------
-    det_x, det_y, det_flux : (n,) float64
+    det_x, det_y, det_flux : float64, shape (n,)
         Detections: position (pixel) and flux (any unit).
-    cat_ra, cat_dec, cat_mag : (m,) float64
+    cat_ra, cat_dec, cat_mag : float64, shape (m,)
         Catalogue at the frame's epoch (degree; mag in about the frame's passband). It must cover
         the frame and may be larger. NaN magnitudes count as faintest; NaN positions are ignored.
     shape : (int, int)
@@ -106,7 +106,7 @@ def solve(
         Highest total degree of the polynomials; lowered until every term is met by three stars.
     clip : float
         Pairs farther than this many sigma (per axis, 1.48 MAD) are left out.
-    det_err : (n,) float64, optional
+    det_err : float64, shape (n,), optional
         1-sigma errors of the detections per axis (pixel), for weights; all alike by default.
     parity : int, optional
         Handedness that the camera is known to have, as `PlateSolution.parity`; either one by default.
@@ -194,18 +194,18 @@ def refine(
     ----------
     solution : PlateSolution
         Good to `radius` over most of the frame.
-    det_x, det_y : (n,) float64
+    det_x, det_y : float64, shape (n,)
         Detections (pixel).
-    cat_ra, cat_dec : (m,) float64
+    cat_ra, cat_dec : float64, shape (m,)
         Catalogue, or mean positions of sources seen before (degree).
     order, clip
         As for `solve`.
     radius : float
         First match radius (pixel), by default 0.002 diagonals and at least 3; it shrinks to `clip`
         sigma, not below 0.4.
-    weight : (m,) float64, optional
+    weight : float64, shape (m,), optional
         Relative weights of the catalogue stars, such as inverse variances; equal by default.
-    det_err : (n,) float64, optional
+    det_err : float64, shape (n,), optional
         1-sigma errors of the detections per axis (pixel). Together with a floor that the residuals tell they make
         weights, which multiply `weight`: see `position_weights`.
 

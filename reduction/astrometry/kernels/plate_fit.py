@@ -46,14 +46,14 @@ def position_weights(error: FloatArray, residual: FloatArray) -> FloatArray:
 
     Parameters
     ----------
-    error : (n,) float64
+    error : float64, shape (n,)
         1-sigma error of each detection (pixel); NaN counts as the median of the others; all NaN makes equal weights.
-    residual : (n, 2) float64
+    residual : float64, shape (n, 2)
         Residuals of a fit (pixel).
 
     Returns
     -------
-    (n,) float64
+    float64, shape (n,)
         1 / (error^2 + floor^2), the largest 1. The floor, which stands for what the errors do not know (the catalogue,
         undersampling, the air), is what makes the robust scatter of the normalised residuals 1, and at least 0.005 pixel.
     """
@@ -113,9 +113,9 @@ def fit_plate(
 
     Parameters
     ----------
-    ra, dec, x, y : (n,) float64
+    ra, dec, x, y : float64, shape (n,)
         Pairs: sky (degree) and frame (pixel). All finite; n at least the number of terms.
-    weight : (n,) float64
+    weight : float64, shape (n,)
         Prior weights, relative inverse variances.
     tangent : (float, float)
         Tangent point (degree).

@@ -290,7 +290,7 @@ def calibrate(
         Electrons per ADU, positive.
     read_noise : float
         Read noise, electron.
-    saturation : float, bool array of shape (ny, nx), or None
+    saturation : float, or bool, shape (ny, nx), or None
         Level from which a pixel of `raw` is saturated, ADU.  Where an overscan level was subtracted, the `saturated_mask` of the
         untouched image, cut alike.  None when it is not known.
     bias : Plane or None
@@ -310,7 +310,7 @@ def calibrate(
         Coefficients c1, c2, ... of the correction ``L(u) = u (1 + c1 u + c2 u**2 + ...)`` of the signal u above the zero level
         (the bias, else `zero_level`, else the dark that carries it), ADU**-1, ADU**-2, ...  Empty for a linear detector.  Masters
         must have had the same correction.
-    overscan_variance : float or array of shape (ny, 1) or (1, nx)
+    overscan_variance : float, or array_like, shape (ny, 1) or (1, nx)
         Variance of the overscan level that was subtracted, ADU**2.
     same_bias : bool
         Whether the dark had this very `bias` taken off, or another one.

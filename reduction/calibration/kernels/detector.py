@@ -365,7 +365,7 @@ def saturation_level(top: Sequence[ArrayLike] | NDArray[np.floating]) -> float |
 
     Parameters
     ----------
-    top : sequence of float64 arrays, each of shape (k,), or array of shape (n_frame, k) or (k,)
+    top : float64, shape (n_frame, k) or (k,), or a sequence of float64, shape (k,)
         The highest values of each image of a set, ADU (see `brightest`); non-finite ones are ignored.
 
     Returns

@@ -26,9 +26,9 @@ class FixedPattern:
 
     Attributes
     ----------
-    value : f4[ny, nx]
+    value : float32, shape (ny, nx)
         Clipped mean (ADU per exposure); 0 where unknown.
-    error : f4[ny, nx]
+    error : float32, shape (ny, nx)
         Its standard error (ADU); infinite where unknown.
     count : int16[ny, nx]
         Values it rests on; 0 where unknown.
@@ -39,7 +39,7 @@ class FixedPattern:
     count: NDArray[np.int16]
 
     def correction(self, significance: float = 3.0) -> NDArray[np.float32]:
-        """Image to subtract, f4[ny, nx]: `value` where it exceeds `significance` times its error, else 0.
+        """Image to subtract, float32, shape (ny, nx): `value` where it exceeds `significance` times its error, else 0.
 
         Subtracting pure noise from the rest would only add it to every frame in the same place.
         """
@@ -51,9 +51,9 @@ def fixed_pattern(residual: NDArray[np.float32], excluded: NDArray[np.bool_], *,
 
     Parameters
     ----------
-    residual : f4[n, ny, nx]
+    residual : float32, shape (n, ny, nx)
         Frames minus their smooth background (ADU); may be a band of rows of each.
-    excluded : bool[n, ny, nx]
+    excluded : bool, shape (n, ny, nx)
         Pixels under sources (see `object_mask`) and otherwise bad ones. Without drift the sources stay on the same pixels, which
         then stay unknown. Values that are not finite are left out too.
     clip : float

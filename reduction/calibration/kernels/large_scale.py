@@ -97,7 +97,7 @@ def spline_matrix(nodes: FloatArray, positions: ArrayLike) -> FloatArray:
     ----------
     nodes : float64, shape (m,)
         Positions of the nodes, increasing.
-    positions : shape (k,)
+    positions : array_like, shape (k,)
         Where to interpolate; the outermost cubics go on beyond the nodes.
 
     Returns

@@ -23,7 +23,7 @@ def main_column(columns: Mapping[str, FloatArray]) -> str | None:
 
     Parameters
     ----------
-    columns : mapping of name to (n,) array
+    columns : mapping of name to float64, shape (n,)
         In order of preference; NaN where unknown.
     """
     counts = {name: int(np.isfinite(values).sum()) for name, values in columns.items()}
@@ -41,14 +41,14 @@ def combine(columns: list[FloatArray], degree: int) -> FloatArray:
 
     Parameters
     ----------
-    columns : list of (n,) arrays
+    columns : list of float64, shape (n,)
         NaN where unknown.
     degree : int
         Degree of the relation.
 
     Returns
     -------
-    (n,) array
+    float64, shape (n,)
         NaN where no column has a value.
     """
     order = sorted(range(len(columns)), key=lambda k: -int(np.isfinite(columns[k]).sum()))
@@ -81,12 +81,12 @@ def fit_magnitude(magnitudes: Mapping[str, FloatArray]) -> FloatArray:
 
     Parameters
     ----------
-    magnitudes : mapping of band to (n,) array
+    magnitudes : mapping of band to float64, shape (n,)
         NaN where unknown.
 
     Returns
     -------
-    (n,) array
+    float64, shape (n,)
         NaN where no band has a value.
     """
     return combine([magnitudes[band] for band in (*BANDS, *sorted(magnitudes.keys() - set(BANDS))) if band in magnitudes], 1)
@@ -97,8 +97,8 @@ def fit_colour(magnitudes: Mapping[str, FloatArray], colours: Mapping[str, Float
 
     Parameters
     ----------
-    magnitudes : mapping of band to (n,) array
-    colours : mapping of name to (n,) array
+    magnitudes : mapping of band to float64, shape (n,)
+    colours : mapping of name to float64, shape (n,)
         Colours that the catalogue gives as such, e.g. "B-V".
     """
     return combine(list(colours_of(magnitudes, colours).values()), 2)
@@ -109,9 +109,9 @@ def colours_of(magnitudes: Mapping[str, FloatArray], colours: Mapping[str, Float
 
     Parameters
     ----------
-    magnitudes : mapping of band to (n,) array
+    magnitudes : mapping of band to float64, shape (n,)
         At least one entry here or in `colours`.
-    colours : mapping of name to (n,) array
+    colours : mapping of name to float64, shape (n,)
         Colours that the catalogue gives as such, e.g. "B-V".
     """
     n = len(next(iter({**magnitudes, **colours}.values())))
@@ -134,9 +134,9 @@ def assumed_colour(mag: FloatArray, known_mag: FloatArray, known_colour: FloatAr
 
     Parameters
     ----------
-    mag : (n,) array
+    mag : float64, shape (n,)
         Where a colour is wanted; NaN gives the median of all.
-    known_mag, known_colour : (m,) arrays
+    known_mag, known_colour : float64, shape (m,)
         Stars with a measured colour; NaN are left out.
     default : float
         For when no star has one.

@@ -30,12 +30,12 @@ def healpix29(ra: npt.ArrayLike, dec: npt.ArrayLike) -> IntArray:
 
     Parameters
     ----------
-    ra, dec : (n,) array_like
+    ra, dec : array_like, shape (n,)
         Positions in degrees; any multiple of 360 may be in `ra`.
 
     Returns
     -------
-    (n,) array of int64
+    int64, shape (n,)
     """
     return np.atleast_1d(np.asarray(hpgeom.angle_to_pixel(2**_ORDER_INDEX, np.mod(ra, 360.0), dec, nest=True, lonlat=True), dtype=np.int64))
 
@@ -49,14 +49,14 @@ def new_source_ids(ra: npt.ArrayLike, dec: npt.ArrayLike, taken: npt.ArrayLike =
 
     Parameters
     ----------
-    ra, dec : (n,) array_like
+    ra, dec : array_like, shape (n,)
         Positions in degrees.
-    taken : (m,) array_like of int
+    taken : array_like of int, shape (m,)
         Identifiers in use.
 
     Returns
     -------
-    (n,) array of int64
+    int64, shape (n,)
     """
     alpha, delta = np.mod(np.atleast_1d(np.asarray(ra, float)), 360.0), np.atleast_1d(np.asarray(dec, float))
     pixel = np.asarray(hpgeom.angle_to_pixel(2**_ORDER_ID, alpha, delta, nest=True, lonlat=True), dtype=np.int64)
@@ -78,14 +78,14 @@ def fold_of(source_id: npt.ArrayLike, n_fold: int = 5) -> npt.NDArray[np.int16]:
 
     Parameters
     ----------
-    source_id : (n,) array_like of int
+    source_id : array_like of int, shape (n,)
         Identifiers.
     n_fold : int
         Number of folds.
 
     Returns
     -------
-    (n,) array of int16
+    int16, shape (n,)
         0 to n_fold - 1.
     """
     z = np.atleast_1d(np.asarray(source_id, dtype=np.int64)).astype(np.uint64)
@@ -102,14 +102,14 @@ def match_sky(vectors: FloatArray, others: FloatArray, radius: float) -> IntArra
 
     Parameters
     ----------
-    vectors, others : (n, 3) and (m, 3) arrays
+    vectors, others : float64, shapes (n, 3) and (m, 3)
         Unit vectors.
     radius : float
         Largest separation, arcsec.
 
     Returns
     -------
-    (n,) array of int64
+    int64, shape (n,)
         Index into `others`; -1 where none is near.
     """
     if len(vectors) == 0 or len(others) == 0:
@@ -124,16 +124,16 @@ def pair_sky(vectors: FloatArray, others: FloatArray, radius: npt.ArrayLike) -> 
 
     Parameters
     ----------
-    vectors, others : (n, 3) and (m, 3) arrays
+    vectors, others : float64, shapes (n, 3) and (m, 3)
         Unit vectors.
-    radius : float or (m,) array
+    radius : float or float64, shape (m,)
         Largest separation for each of `others`, arcsec.
 
     Returns
     -------
-    index : (n,) array of int64
+    index : int64, shape (n,)
         Index into `others`, each used once at most; -1 where none is left within its radius.
-    separation : (n,) array
+    separation : float64, shape (n,)
         Arcsec; NaN where there is none.
     """
     index, separation = np.full(len(vectors), -1, dtype=np.int64), np.full(len(vectors), np.nan)

@@ -20,12 +20,12 @@ def union(ranges: IntArray) -> IntArray:
 
     Parameters
     ----------
-    ranges : (n, 2) array of int64
+    ranges : int64, shape (n, 2)
         Ranges [lo, hi), in any order; empty ones are left out.
 
     Returns
     -------
-    (m, 2) array of int64
+    int64, shape (m, 2)
     """
     ranges = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
     ranges = ranges[ranges[:, 1] > ranges[:, 0]]
@@ -42,12 +42,12 @@ def subtract(ranges: IntArray, held: IntArray) -> IntArray:
 
     Parameters
     ----------
-    ranges, held : (n, 2) and (m, 2) arrays of int64
+    ranges, held : int64, shapes (n, 2) and (m, 2)
         Ranges [lo, hi), in any order.
 
     Returns
     -------
-    (k, 2) array of int64
+    int64, shape (k, 2)
         Ascending and disjoint.
     """
     wanted, taken = union(ranges), union(held)
@@ -75,7 +75,7 @@ def circle_ranges(ra: float, dec: float, radius: float, order: int) -> IntArray:
 
     Returns
     -------
-    (n, 2) array of int64
+    int64, shape (n, 2)
         Ascending and disjoint; together they hold the whole circle.
     """
     found = hpgeom.query_circle(2**order, ra % 360.0, dec, max(radius, 1e-9), inclusive=True, nest=True, lonlat=True, degrees=True)
@@ -89,7 +89,7 @@ def to_cells(ranges: IntArray, order: int) -> list[tuple[int, int]]:
 
     Parameters
     ----------
-    ranges : (n, 2) array of int64
+    ranges : int64, shape (n, 2)
         Ranges [lo, hi).
     order : int
         Lowest order of the answer's pixels.

@@ -2,9 +2,9 @@
 
 The tree: shutter closed (no light in the pixels)? yes: exposure much shorter than a minute? bias, else dark. No: stars? object. No: high
 S/N and sky colour (Bayer channels within the locus of the twilight and day sky; on a monochrome sensor the level and the Sun's altitude)?
-flat, else other. One frame has no absolute zero: light and its lack are told by all frames of a set-up and night (`night_survey`). The
-observer's word is checked against the pixels; words that contradict the pixels in more than a tenth of the frames of a set (and in more
-than one), such as one word for everything, count as none.
+flat, else other. One frame has no absolute zero: whether there is light follows from all frames of a set-up and night (`night_survey`). The
+type that the header declares is checked against the pixels; where it contradicts them in more than a tenth of the frames of a set (and in
+more than one), as it does when every frame has the same, the set's declared types are not used.
 
 `_RULES` is the tree with all its doubts, in order. A doubtful frame is "other": no frame of the sky must
 ever enter a master.
@@ -33,7 +33,7 @@ _LAMP = 100.0  # the same, where the Sun is down: no cloud is that bright
 _FLAT_LENGTH = 30.0  # s: flats are shorter
 _TWILIGHT_LENGTH = 60.0  # s: in twilight too
 _SOME_STARS = 3  # star-like peaks: chance makes one or two
-_TRUST = 0.1  # fraction of words that may be wrong
+_TRUST = 0.1  # fraction of declared types that may be wrong
 # Twilight and day sky from 6,000 K haze to the deep blue at the zenith through the filters of many cameras: R/G, B/G and B/R.
 _RED, _BLUE, _SLOPE = (0.15, 0.85), (0.5, 1.5), 0.85
 
@@ -73,7 +73,7 @@ class _Case:
     """All that a decision rests on."""
 
     sight: Sight
-    word: str | None  # the observer's; None where words are not to be trusted
+    declared: str | None  # type by the header; None where the set's declared types are not to be trusted
 
     @cached_property
     def few(self) -> bool:
@@ -107,17 +107,17 @@ class _Case:
             return "light in no time"
         if not self.few:
             return "stars without sky" if self.sight.light is False else "stars"
-        return "unclear" if not self.sight.light else "light, called flat" if self.word == "flat" else "light"
+        return "unclear" if not self.sight.light else "light, called flat" if self.declared == "flat" else "light"
 
     @cached_property
     def calibrated(self) -> tuple[str, ...]:
-        """Steps done before: the header's word, and what the level says."""
+        """Steps done before: what the header says, and what the level shows."""
         by_level = {"bias", "flat"} if self.normalised else {"bias"} if self.sight.zero_from.startswith("the bias taken off") else set()
         return tuple(step for step in ("bias", "dark", "flat") if step in by_level.union(self.sight.header.calibrated))
 
     @cached_property
     def closed(self) -> bool:
-        """The shutter was closed or the filter blocked, by the pixels or, where these do not tell, by the word."""
+        """The shutter was closed or the filter blocked, by the pixels or, where these leave it open, by the declared type."""
         sight = self.sight
         if sight.header.blocked:
             return True
@@ -125,16 +125,16 @@ class _Case:
             return not self.timeless_stars and (sight.light is not True or (sight.excess is None and not self.many))
         if sight.light or not self.few:
             return False
-        if self.word in ("bias", "dark"):
-            # A single frame that bright is called closed in vain.
+        if self.declared in ("bias", "dark"):
+            # A single frame that bright is not believed to be closed.
             return sight.light is False or sight.zero is not None or not sight.deep or sight.steady
         # Faint light with a few peaks may be no dark current, whatever its shape.
         return sight.light is False and (sight.light_by == "level" or sight.stars < _SOME_STARS)
 
     @cached_property
     def closed_kind(self) -> str:
-        """Bias or dark: by length; a dark as short as its flat is still a dark, when it is called one."""
-        return "dark" if self.exptime >= _SHORT or (self.exptime >= _INSTANT and self.word == "dark") else "bias"
+        """Bias or dark: by exposure time; a dark as short as its flat is still a dark where the header declares it one."""
+        return "dark" if self.exptime >= _SHORT or (self.exptime >= _INSTANT and self.declared == "dark") else "bias"
 
     @cached_property
     def colour(self) -> tuple[float, float] | None:
@@ -197,15 +197,15 @@ class _Case:
 
     @property
     def timeless_stars(self) -> bool:
-        return self.many and self.sight.zero is None and self.word in (None, "object")
+        return self.many and self.sight.zero is None and self.declared in (None, "object")
 
     @property
     def called_object(self) -> bool:
-        return self.word == "object" and self.sight.stars > 0
+        return self.declared == "object" and self.sight.stars > 0
 
     @property
     def uncalled_twilight(self) -> bool:
-        return self.word in (None, "bias", "dark") and self.surely_twilight
+        return self.declared in (None, "bias", "dark") and self.surely_twilight
 
     @property
     def faint(self) -> bool:
@@ -213,14 +213,14 @@ class _Case:
 
     @property
     def deep_flat(self) -> bool:
-        return self.word == "flat" and self.sight.deep and self.sight.excess is None and not self.like_the_sky
+        return self.declared == "flat" and self.sight.deep and self.sight.excess is None and not self.like_the_sky
 
     @property
     def as_stars(self) -> bool:
-        return self.word is None and self.sight.stars > 0 and self.sight.as_stars
+        return self.declared is None and self.sight.stars > 0 and self.sight.as_stars
 
     @property
-    def told(self) -> dict[str, str]:
+    def quoted(self) -> dict[str, str]:
         """What the sentences of the rules quote."""
         sight, entry, ratio, sun = self.sight, self.sight.entry, self.sight.rate_ratio, self.sight.header.sun
         altitude = "" if sun is None else f"Sun at {sun:+.0f} degrees"
@@ -255,7 +255,8 @@ def _always(_: _Case) -> bool:
 class _Rule(NamedTuple):
     """Where it applies, the frame is of this type, for this reason.
 
-    `kind` "closed" is bias or dark, by the exposure. `unsaid` is the confidence where the word is not the type; None is the same.
+    `kind` "closed" is bias or dark, by the exposure. `undeclared` is the confidence where the header declares another type or none,
+    where that differs.
     """
 
     name: str
@@ -263,7 +264,7 @@ class _Rule(NamedTuple):
     kind: str
     confidence: float
     sentence: str
-    unsaid: float | None = None
+    undeclared: float | None = None
 
 
 # By what the frame shows (`_Case.state`); the first rule that applies decides.
@@ -277,7 +278,7 @@ _RULES = {
         _Rule("dark pixels", lambda c: c.sight.light is not None, "closed", 0.99, "shutter closed ({zero}), {length}", 0.9),
         _Rule("blocked filter", lambda c: c.sight.header.blocked, "closed", 0.99, "{length} behind a blocked filter", 0.9),
         _Rule("no time", lambda c: c.exptime == 0, "closed", 0.99, "{length}", 0.9),
-        _Rule("by the word", _always, "closed", 0.8, "called closed, {length}; nothing to compare its level with"),
+        _Rule("by the header", _always, "closed", 0.8, "called closed, {length}; nothing to compare its level with"),
     ),
     # An exposure of 0 s that shows light is longer than its header says.
     "light in no time": (
@@ -285,11 +286,11 @@ _RULES = {
         _Rule("light", _always, "other", 0.6, "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open"),
     ),
     "stars without sky": (
-        _Rule("stars", lambda c: c.many or c.word == "object", "object", 0.99, "{stars} on hardly any sky", 0.6),
+        _Rule("stars", lambda c: c.many or c.declared == "object", "object", 0.99, "{stars} on hardly any sky", 0.6),
         _Rule("peaks", _always, "other", 0.6, "{peaks} and no light above the zero level"),
     ),
     "stars": (
-        _Rule("called flat", lambda c: c.word == "flat" and c.starry_flat, "flat", 0.8, "a bright twilight sky, though with {stars}"),
+        _Rule("called flat", lambda c: c.declared == "flat" and c.starry_flat, "flat", 0.8, "a bright twilight sky, though with {stars}"),
         _Rule("twilight", lambda c: c.uncalled_twilight, "flat", 0.6, "a twilight sky {night}, though with {stars}"),
         _Rule("stars", _always, "object", 0.99, "{stars}", 0.9),
     ),
@@ -305,7 +306,7 @@ _RULES = {
         _Rule("as stars", lambda c: c.as_stars, "object", 0.6, "{stars}, in an exposure as long as those of other frames with stars"),
         _Rule("doubtful", _always, "other", 0.6, "open, without stars, and no bright twilight sky (clouds, or a closed dome?)"),
     ),
-    # Nothing tells light from none: the word decides, with care.
+    # The pixels do not show whether there is light: the declared type decides, with care.
     "unclear": (
         _Rule("called flat", lambda c: c.deep_flat, "flat", 0.8, "hardly a star; no zero level to compare with"),
         _Rule("few stars", lambda c: c.called_object, "object", 0.8, "{stars}; no zero level to compare with"),
@@ -343,31 +344,34 @@ def classify_set(
     if len(statistics) != len(headers):
         raise ValueError(f"{len(statistics)} statistics and {len(headers)} headers; one of each is needed for an exposure")
     cases = [_Case(sight, sight.header.declared) for sight in survey(statistics, headers, neighbours)]
-    fits = [fit for case in cases if case.word is not None and (fit := _fits(case)) is not None]
+    fits = [fit for case in cases if case.declared is not None and (fit := _fits(case)) is not None]
     trusted = fits.count(False) <= max(1, _TRUST * len(fits))
     return [_classified(case if trusted else _Case(case.sight, None), trusted) for case in cases]
 
 
 def _fits(case: _Case) -> bool | None:
-    """Whether the word fits the pixels, where these leave no doubt; None where they could be either."""
-    word, sight = case.word, case.sight
+    """Whether the declared type fits the pixels, where these leave no doubt; None where they could be either."""
+    declared, sight = case.declared, case.sight
     if case.state == "blank":
         return None
     if sight.light is False and sight.light_by == "level" and case.few:
-        return word in ("bias", "dark")
+        return declared in ("bias", "dark")
     if case.many and not sight.header.blocked:
-        return word in ("object", "other") or (word == "flat" and case.starry_flat)
+        return declared in ("object", "other") or (declared == "flat" and case.starry_flat)
     if case.surely_twilight:
-        return word == "flat"
+        return declared == "flat"
     if sight.light and case.few and (sight.deep or sight.light_by == "shape"):
-        return word not in ("bias", "dark") and (word != "object" or not case.sky_flat)
+        return declared not in ("bias", "dark") and (declared != "object" or not case.sky_flat)
     return None
 
 
 def _classified(case: _Case, trusted: bool) -> Classification:
     rule = next(rule for rule in _RULES[case.state] if rule.applies(case))
     kind = case.closed_kind if rule.kind == "closed" else rule.kind
-    reason, confidence = rule.sentence.format(**case.told), rule.confidence if rule.unsaid is None or case.word == kind else rule.unsaid
+    reason, confidence = (
+        rule.sentence.format(**case.quoted),
+        rule.confidence if rule.undeclared is None or case.declared == kind else rule.undeclared,
+    )
     declared = case.sight.header.declared
     disagrees = declared is not None and declared != kind
     if disagrees:

@@ -56,15 +56,15 @@ class FrameStatistics:
         All finite pixels are equal, or there are none.
     n_peaks : int
         Number of star-like peaks in the central 1024 pixels.
-    peaks : ndarray of float64, shape (n, 2)
+    peaks : float64, shape (n, 2)
         x, y of the 300 brightest of them, brightest first; pixels of the array given, also on a mosaic.
-    heights : ndarray of float64, shape (n,)
+    heights : float64, shape (n,)
         Height of each above the background on the smoothed image, ADU.
     channels : tuple of float or None
         Levels of R, G and B, ADU; None on a monochrome sensor.
-    boxes : ndarray of float64, shape (8, 8)
+    boxes : float64, shape (8, 8)
         Clipped means of an 8 by 8 division of the frame, ADU; shape (0, 0) for a frame of fewer than 64 pixels a side.
-    probe : ndarray of float64, shape (256,)
+    probe : float64, shape (256,)
         Values of a regular grid of single pixels, ADU; shape (0,) for a frame of fewer than 64 pixels a side.
     quantum : float
         Step between the values of the sample, ADU; 0 where they are no whole numbers.
@@ -119,7 +119,7 @@ class HeaderEvidence:
     exptime : float
         s.
     declared : str or None
-        The observer's word: bias, dark, flat, object or other.
+        Type that the header declares: bias, dark, flat, object or other.
     blocked : bool
         The filter lets no light through.
     calibrated : tuple of str
@@ -153,7 +153,7 @@ def frame_statistics(data: Float32Array, *, saturation: float | None = None, bay
 
     Parameters
     ----------
-    data : ndarray of float32, shape (ny, nx)
+    data : float32, shape (ny, nx)
         ADU, without overscan; a mosaic whole. NaN pixels are left out.
     saturation : float, optional
         ADU.

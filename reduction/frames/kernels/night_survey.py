@@ -1,6 +1,6 @@
 """What the frames of one set-up and night say about each other: the zero level, defects, noise, the shape and the rate of the light.
 
-One frame has no absolute zero and no noise free of fixed pattern; a set has. Words of the header only say where a zero level may lie.
+One frame has no absolute zero and no noise free of fixed pattern; a set has. Types that headers declare only say where a zero level may lie.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from reduction.kernels.robust import GAUSSIAN_MAD, mad_scatter, scatter_about
 __all__ = ["FEW_STARS", "MANY_STARS", "TWILIGHT", "Sight", "survey"]
 
 FEW_STARS = 5
-"""Star-like peaks that are believed without a word."""
+"""With so many star-like peaks or more, a frame may be an object frame whatever its header declares."""
 MANY_STARS = 20
-"""Star-like peaks that no word takes away."""
+"""With so many star-like peaks or more, a frame shows stars whatever type its header declares."""
 TWILIGHT = -10.0
 """Degrees: with the Sun above, the sky is brighter than the Moon makes it."""
 
@@ -43,12 +43,12 @@ _STEADY = 0.01  # scatter of the excess of darks among themselves
 
 @dataclass(frozen=True)
 class _Zero:
-    """Level without light (None: unknown), its scatter, what gave it, and the frames that give it by their word only."""
+    """Level without light (None: unknown), its scatter, what gave it, and the frames that give it by their declared type alone."""
 
     level: float | None
     scatter: float
     source: str
-    said: BoolArray | None = None  # such a frame cannot be judged by it
+    declared: BoolArray | None = None  # such a frame cannot be judged by it
 
 
 class _Night:
@@ -108,8 +108,8 @@ class _Night:
         if shut.any():
             return self._from(shut & (self.exptime == self.exptime[shut].min()), "exposures of 0 s or behind a blocked filter")
         faint = self.usable & ~self.zeroed & (self.stars < FEW_STARS) & (self.level < _DEEP * self.top)
-        words = np.array([header.declared in ("bias", "dark") for header in self.headers], dtype=bool)
-        dark = faint & ((self.exptime < _INSTANT) | words)
+        closed = np.array([header.declared in ("bias", "dark") for header in self.headers], dtype=bool)
+        dark = faint & ((self.exptime < _INSTANT) | closed)
         starry = self.usable & (self.stars >= MANY_STARS) & ~self.shut
         if starry.any():  # what is no darker than a frame with stars can only be the sky
             dark &= self.level <= self.level[starry].min() + 0.2 * self.noise
@@ -127,9 +127,9 @@ class _Night:
                 return self._from(faint, "a level that does not grow with the exposure")
         return _Zero(None, 0.0, "nothing")
 
-    def _from(self, which: BoolArray, source: str, said: BoolArray | None = None) -> _Zero:
+    def _from(self, which: BoolArray, source: str, declared: BoolArray | None = None) -> _Zero:
         scatter = max(mad_scatter(self.level[which], GAUSSIAN_MAD), 0.02 * float(np.median(self.noise[which])), 0.1)
-        return _Zero(float(np.median(self.level[which])), scatter, source, said)
+        return _Zero(float(np.median(self.level[which])), scatter, source, declared)
 
     def _excess(self) -> FloatArray:
         zero = np.nan if self.zero.level is None else self.zero.level
@@ -138,9 +138,9 @@ class _Night:
     def _stars(self) -> IntArray:
         """Per frame: star-like peaks at no defect."""
         dark = np.maximum(5.0 * self.zero.scatter, 0.1 * self.noise) >= self._excess()
-        said = np.array([header.says_closed for header in self.headers], dtype=bool)
+        called = np.array([header.says_closed for header in self.headers], dtype=bool)
         # Where there is no light there are no stars: what looks like one in a frame of that kind is a defect in all frames.
-        closed = np.flatnonzero(self.usable & (self.shut | (dark & said & (self.exptime < _INSTANT)) | (dark & (self.stars < FEW_STARS))))
+        closed = np.flatnonzero(self.usable & (self.shut | (dark & called & (self.exptime < _INSTANT)) | (dark & (self.stars < FEW_STARS))))
         counts = np.array([entry.n_peaks for entry in self.statistics])
         times = {value: np.flatnonzero(self.usable & (self.exptime == value)) for value in np.unique(self.exptime)}
         for index in (index for index, entry in enumerate(self.statistics) if len(entry.peaks)):
@@ -152,11 +152,11 @@ class _Night:
             counts[index] -= np.count_nonzero(defect)
         return counts
 
-    def spread(self, places: npt.NDArray[np.intp]) -> list[int]:
+    def spread(self, indices: npt.NDArray[np.intp]) -> list[int]:
         """At most six, evenly over the levels, whatever the order of the frames."""
-        ordered = places[np.lexsort((self.noise[places], self.exptime[places], self.level[places]))]
-        chosen = np.linspace(0, places.size - 1, min(places.size, _WITNESSES)).round().astype(int)
-        return [int(place) for place in ordered[chosen]]
+        ordered = indices[np.lexsort((self.noise[indices], self.exptime[indices], self.level[indices]))]
+        chosen = np.linspace(0, indices.size - 1, min(indices.size, _WITNESSES)).round().astype(int)
+        return [int(index) for index in ordered[chosen]]
 
     def _seen(self, index: int, witnesses: list[int]) -> BoolArray:
         """Peaks at which a witness has one too."""
@@ -243,7 +243,7 @@ class Sight:
     noise : float
         Pixel noise without fixed pattern where two frames show it.
     light, light_by : bool or None, str
-        Light fell on the detector, None where it cannot be told; what told.
+        Light fell on the detector, None where that is unknown; what shows it.
     deep : bool
         The level is a tenth of the camera's range or more above the zero level.
     rate_ratio : float or None
@@ -303,9 +303,9 @@ class Sight:
         return np.asarray(self._night.level[same])
 
     def _light(self) -> tuple[bool | None, str]:
-        """The first that tells: whether there is light, and by what."""
+        """Whether there is light, and what shows it: the first that decides."""
         night, excess, noise, seconds = self._night, self._excess, self.noise, max(self._exptime, 1e-3)
-        if self.excess is None or (night.zero.said is not None and night.zero.said[self._index]):
+        if self.excess is None or (night.zero.declared is not None and night.zero.declared[self._index]):
             return self._light_without_zero()
         if excess <= self.tolerance:
             return False, "level"
@@ -422,7 +422,7 @@ def survey(
     headers : sequence of HeaderEvidence
         Of the same length.
     neighbours : sequence of (FrameStatistics, HeaderEvidence)
-        Exposures of the same set-up on the nights around it, asked where the night itself has no zero level but by its words.
+        Exposures of the same set-up on the nights around it, used where the night's own zero level is unknown or rests on declared types.
 
     Returns
     -------
@@ -430,6 +430,6 @@ def survey(
         In the order of the input.
     """
     night = _Night(statistics, headers)
-    if neighbours and (night.zero.level is None or night.zero.said is not None):
+    if neighbours and (night.zero.level is None or night.zero.declared is not None):
         night = _Night([*statistics, *(entry for entry, _ in neighbours)], [*headers, *(header for _, header in neighbours)])
     return [Sight(night, index) for index in range(len(statistics))]

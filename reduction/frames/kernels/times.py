@@ -42,7 +42,7 @@ _EPOCH = 2451545.0
 
 @dataclass(frozen=True)
 class ExposureGeometry:
-    """Per frame, arrays of float64 of shape (n,).
+    """Per frame: float64, shape (n,).
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def barycentric(
 
     Parameters
     ----------
-    jd1, jd2 : array of float64, shape (n,) or scalar
+    jd1, jd2 : float64, shape (n,) or scalar
         UTC at mid-exposure as two-part Julian dates.
     lat, lon, height : array or scalar
         Geodetic latitude and east longitude in degrees (WGS84), height in m. NaN or None: unknown site,
@@ -155,7 +155,7 @@ def night_number(jd_utc: npt.ArrayLike, lon_east: npt.ArrayLike | None) -> npt.N
 
     Returns
     -------
-    ndarray of int64
+    int64
         Changes at local mean solar noon; 2000-01-01 from its noon to the next is 0.
     """
     longitude = np.nan_to_num(np.asarray(np.nan if lon_east is None else lon_east, dtype=np.float64))
@@ -166,7 +166,7 @@ def night_number(jd_utc: npt.ArrayLike, lon_east: npt.ArrayLike | None) -> npt.N
 def offline() -> Iterator[None]:
     """Keep astropy from the network, and from refusing or doubting dates beyond its tables.
 
-    The one place where that is said: whoever converts times or coordinates with astropy does it inside.
+    Nothing else sets it: whoever converts times or coordinates with astropy does it inside.
     """
     with (
         iers.conf.set_temp("auto_download", False),

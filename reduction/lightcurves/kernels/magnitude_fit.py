@@ -34,21 +34,21 @@ class FrameFits:
 
     Attributes
     ----------
-    coeff : f8[f, n_fold, p]
+    coeff : float64, shape (f, n_fold, p)
         Coefficients for the stars of each fold, from the stars of all other folds; unused terms are 0, a fit that is not possible NaN.
-    coeff_all : f8[f, p]
+    coeff_all : float64, shape (f, p)
         Coefficients from all stars, for display only: they correct nobody.
-    fitted : f8[rows]
+    fitted : float64, shape (rows,)
         Correction of each star (mag), with the coefficients of its fold. Subtract it from the instrumental magnitude.
-    zp_err : f8[f, n_fold]
+    zp_err : float64, shape (f, n_fold)
         Typical (rms over the fold's stars) standard error of the correction, from the coefficient covariance (mag).
-    rms : f8[f]
+    rms : float64, shape (f,)
         Weighted rms of the held-out residuals of the used stars (mag).
-    n_fit : int[f]
+    n_fit : int, shape (f,)
         Number of stars used in the fit to all.
-    floor : f8[f]
+    floor : float64, shape (f,)
         Systematic scatter added in quadrature to the errors (mag).
-    used : bool[rows]
+    used : bool, shape (rows,)
         False for stars that were not offered, not finite, or rejected in the fit to all.
     """
 
@@ -69,14 +69,14 @@ def choose_terms(n_star: int, group: ArrayLike, per_term: float = 5.0) -> BoolAr
     ----------
     n_star : int
         Stars offered to the fit.
-    group : int[p]
+    group : int, shape (p,)
         Group of each term: 0 for the constant, which always stays; groups of higher number are dropped first, and whole.
     per_term : float
         Stars needed for each term.
 
     Returns
     -------
-    bool[p]
+    bool, shape (p,)
         Terms to fit; with few stars the constant alone (a weighted ensemble).
     """
     groups = np.asarray(group)
@@ -111,20 +111,20 @@ def fit_frames(
     ----------
     ends : int[f + 1]
         Rows of frame i are ``ends[i]:ends[i + 1]``.
-    dmag : f8[rows] or f8[n_fold + 1, rows]
+    dmag : float64, shape (rows,) or (n_fold + 1, rows)
         Instrumental minus reference magnitude; NaN: not fitted, but corrected. With two axes, what the fit without each fold uses, and
         last the fit to all.
-    sigma : f8[rows] or f8[n_fold + 1, rows]
+    sigma : float64, shape (rows,) or (n_fold + 1, rows)
         Its standard error without the floor (mag); NaN or <= 0: not fitted.
-    design : f8[rows, p]
+    design : float64, shape (rows, p)
         Terms, of the order of one; a star with a term that is not finite is neither fitted nor corrected (NaN).
-    fold : int[rows]
+    fold : int, shape (rows,)
         Fold of each star, 0 to n_fold - 1.
     n_fold : int
         Folds.
-    terms : bool[f, p], optional
+    terms : bool, shape (f, p), optional
         Terms to fit to each frame (all when omitted); see `choose_terms`.
-    eligible : bool[rows], optional
+    eligible : bool, shape (rows,), optional
         Stars that may be used (all when omitted).
     clip : float
         Residual, in units of the robust scale, at which Tukey's biweight reaches zero.

@@ -22,11 +22,11 @@ class NoiseModel:
 
     Attributes
     ----------
-    mag : f8[b]
+    mag : float64, shape (b,)
         Median magnitude of each bin, rising.
-    scatter : f8[b]
+    scatter : float64, shape (b,)
         Smoothed median scatter of each bin (mag).
-    n : int[b]
+    n : int, shape (b,)
         Stars in each bin.
     """
 
@@ -47,7 +47,7 @@ def noise_model(mag: ArrayLike, scatter: ArrayLike, *, width: float = 0.5, min_s
 
     Parameters
     ----------
-    mag, scatter : f8[n]
+    mag, scatter : float64, shape (n,)
         Mean magnitude and scatter of each star; pairs that are not finite or not positive are ignored.
     width : float
         Width of a bin (mag).
@@ -105,18 +105,18 @@ def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = N
 
     Parameters
     ----------
-    mag : f8[n]
+    mag : float64, shape (n,)
         Mean magnitude of each star, the same for all slots.
-    scatter : f8[s, n]
+    scatter : float64, shape (s, n)
         Cross-fitted scatter of each star in each slot (mag); NaN: unknown.
-    crowding : int[n], optional
+    crowding : int, shape (n,), optional
         Class of each star's surroundings; classes of fewer than `min_stars` stars are judged with all the others.
     width, min_stars
         As in `noise_model`.
 
     Returns
     -------
-    int[n]
+    int, shape (n,)
         Slot of each star (its row in `scatter`); stars without magnitude get the slot that is best for most; -1 where nothing is known.
     """
     mags, scatters = np.asarray(mag, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
@@ -152,9 +152,9 @@ def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n
 
     Parameters
     ----------
-    frame : int[rows]
+    frame : int, shape (rows,)
         Frame of each residual, 0 to n_frame - 1.
-    residual, variance : f8[rows]
+    residual, variance : float64, shape (rows,)
         Held-out residual (mag) and the variance expected of it (mag^2); rows that are not finite are ignored.
     n_frame : int
         Number of frames.
@@ -163,7 +163,7 @@ def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n
 
     Returns
     -------
-    f8[n_frame]
+    float64, shape (n_frame,)
         Excess (mag), 0 or more; 0 everywhere when no frame has enough stars.
     """
     frames = np.asarray(frame, dtype=np.int64)

@@ -30,13 +30,13 @@ class Averages:
 
     Attributes
     ----------
-    mag : f8[n]
+    mag : float64, shape (n,)
         Robust weighted mean; NaN without any finite value.
-    err : f8[n]
+    err : float64, shape (n,)
         Its standard error from the scatter met, or from the given errors where these are larger (mag).
-    scatter : f8[n]
+    scatter : float64, shape (n,)
         Scatter of a single value, 1.4826 MAD about `mag` (mag); NaN below 3 values.
-    n : int[n]
+    n : int, shape (n,)
         Number of finite values.
     """
 
@@ -63,11 +63,11 @@ class MagfitResult:
         What the last fits were made against, seen from outside: every star's mean of magnitudes fitted without its fold.
     fits : FrameFits
         Fits of all frames against `reference`.
-    mag, mag_err : f8[rows]
+    mag, mag_err : float64, shape (rows,)
         Fitted magnitude; its error from the given sigma and the zero point.
     mean : Averages
         Averages of `mag`, which would be the next reference.
-    terms : bool[f, p]
+    terms : bool, shape (f, p)
         Terms fitted in each frame.
     history : tuple of Iteration
     converged : bool
@@ -102,9 +102,9 @@ def select_reference(
 
     Parameters
     ----------
-    fwhm, sky, n_star, zero_point, airmass, fit_rms : f8[f]
+    fwhm, sky, n_star, zero_point, airmass, fit_rms : float64, shape (f,)
         Pixel, ADU, count, mag (larger: more light), airmass, and the rms of the astrometric or photometric fit; NaN where unknown.
-    usable : bool[f], optional
+    usable : bool, shape (f,), optional
         Frames that may be chosen.
 
     Returns
@@ -140,9 +140,9 @@ def average(star: ArrayLike, mag: ArrayLike, err: ArrayLike, n_star: int, *, cli
 
     Parameters
     ----------
-    star : int[rows]
+    star : int, shape (rows,)
         Star of each row, 0 to n_star - 1.
-    mag, err : f8[rows]
+    mag, err : float64, shape (rows,)
         Magnitude and error; rows that are not finite are ignored.
     clip : float
         Deviation, in units of 1.4826 MAD, at which the weight is zero.
@@ -186,9 +186,9 @@ def settled(old: ArrayLike, new: ArrayLike, err: ArrayLike | None = None) -> flo
 
     Parameters
     ----------
-    old, new : f8[n]
+    old, new : float64, shape (n,)
         Magnitudes of the same stars; a common shift is taken out, since the fit's constant absorbs it.
-    err : f8[n], optional
+    err : float64, shape (n,), optional
         Error of each; only the better half of the stars counts.
 
     Returns
@@ -236,19 +236,19 @@ def iterate(
 
     Parameters
     ----------
-    frame, star : int[rows]
+    frame, star : int, shape (rows,)
         Frame (0 to f - 1, rows sorted by it) and star (0 to n - 1) of each measurement.
-    mag, sigma : f8[rows]
+    mag, sigma : float64, shape (rows,)
         Instrumental magnitude and error (photons, sky); NaN where unusable.
-    design : f8[rows, p]
+    design : float64, shape (rows, p)
         Terms of each measurement.
-    fold : int[n]
+    fold : int, shape (n,)
         Fold of each star.
-    start : int or f8[n]
+    start : int or float64, shape (n,)
         Frame whose magnitudes are the first reference, or that reference itself.
-    group : int[p]
+    group : int, shape (p,)
         Order in which terms are dropped, see `choose_terms`.
-    eligible : bool[rows], optional
+    eligible : bool, shape (rows,), optional
         Measurements that may fix the fit and enter averages (unsaturated, unflagged); the others are only corrected.
     fit_sigma : float
         Largest `sigma` (mag) in the fit; in a frame with too few such stars for all terms the best ones beyond it are taken.

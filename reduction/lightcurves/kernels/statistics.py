@@ -20,21 +20,21 @@ class LightCurveStatistics:
 
     Attributes
     ----------
-    n : int[s]
+    n : int, shape (s,)
         Number of finite values.
-    mean : f8[s]
+    mean : float64, shape (s,)
         Mean weighted by ``1 / err^2`` (mag); from 1 value.
-    median : f8[s]
+    median : float64, shape (s,)
         Median (mag); from 1 value.
-    rms : f8[s]
+    rms : float64, shape (s,)
         Standard deviation about the plain mean, n - 1 (mag); from 2 values.
-    mad_rms : f8[s]
+    mad_rms : float64, shape (s,)
         1.4826 times the median absolute deviation from the median (mag); from 2 values.
-    expected_rms : f8[s]
+    expected_rms : float64, shape (s,)
         Root of the mean squared error (mag); from 1 value.
-    chi2_dof : f8[s]
+    chi2_dof : float64, shape (s,)
         Chi-square about the weighted mean per degree of freedom, 1 for a constant star with true errors; from 2 values.
-    eta : f8[s]
+    eta : float64, shape (s,)
         Von Neumann (1941, Ann. Math. Stat. 12, 367): mean square successive difference over variance, about 2 for white noise and
         less for smooth variation; from 3 values.
     """
@@ -54,11 +54,11 @@ def light_curve_statistics(star: ArrayLike, time: ArrayLike, mag: ArrayLike, err
 
     Parameters
     ----------
-    star : int[rows]
+    star : int, shape (rows,)
         Star of each value, 0 to n_star - 1, in any order.
-    time : f8[rows]
+    time : float64, shape (rows,)
         Time of each value; only its order counts.
-    mag, err : f8[rows]
+    mag, err : float64, shape (rows,)
         Magnitude and error; values that are not finite or whose error is not positive are ignored.
     n_star : int
         Number of stars.

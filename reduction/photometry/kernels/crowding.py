@@ -18,9 +18,9 @@ def blended(
 
     Parameters
     ----------
-    x, y : (n,) arrays
+    x, y : float64, shape (n,)
         Positions in pixel; a source with a NaN position has no neighbours.
-    mag : (n,) array
+    mag : float64, shape (n,)
         Magnitudes; NaN never counts as a neighbour's.
     radius : float
         Pixel.
@@ -29,7 +29,7 @@ def blended(
 
     Returns
     -------
-    (n,) array of bool
+    bool, shape (n,)
     """
     result = np.zeros(len(x), dtype=bool)
     good = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
@@ -49,16 +49,16 @@ def close_pairs(
 
     Parameters
     ----------
-    vectors : (n, 3) array
+    vectors : float64, shape (n, 3)
         Unit vectors.
     radius : float
         Largest separation, arcsec.
 
     Returns
     -------
-    first, second : (m,) arrays of int64
+    first, second : int64, shape (m,)
         Indices into `vectors`; a direction is no neighbour of itself.
-    separation : (m,) array
+    separation : float64, shape (m,)
         Arcsec.
     """
     chord = 2.0 * np.sin(radius * ARCSEC / 2)

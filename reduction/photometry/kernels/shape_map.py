@@ -180,15 +180,15 @@ def fit_shape_map(
 
     Parameters
     ----------
-    x, y : (n,) float64
+    x, y : float64, shape (n,)
         Stars that are neither saturated nor blended nor cut by the edge (pixel). A few that are do no harm.
-    s, d, k : (n,) float64
+    s, d, k : float64, shape (n,)
         Their shapes (1/pixel^2). Unphysical ones and those with a NaN anywhere but in `mag` and `colour` are left out.
-    snr : (n,) float64
+    snr : float64, shape (n,)
         Signal to noise of their fluxes, positive.
     size : (int, int)
         nx, ny of the frame.
-    mag, colour : (n,) float64, optional
+    mag, colour : float64, shape (n,), optional
         Magnitude and colour (mag); NaN where unknown.
     max_order : int
         Highest total degree in x, y.
