@@ -57,6 +57,7 @@ class Task(Base):
         sa.UniqueConstraint("step", "unit", "input_hash"),
         sa.Index(None, "frame_id"),
         sa.Index(None, "step", "frame_id"),
+        sa.Index(None, "step", "status", "is_stale", "task_id"),
         {"comment": "Units of work: one step on one file, frame, night, instrument or field"},
     )
 

@@ -39,6 +39,8 @@ class StepStatus:
 
     Attributes
     ----------
+    topic : str
+        What of the night it belongs to: frames, calibration, astrometry ...
     step : str
         Its name.
     done, pending, failed : int
@@ -49,6 +51,7 @@ class StepStatus:
         What the step does.
     """
 
+    topic: str
     step: str
     done: int
     pending: int
@@ -131,7 +134,7 @@ def status(archive: Archive) -> list[StepStatus]:
 
 def _status_of(line: Line, state: StepState) -> StepStatus:
     reasons = tuple(state.failed.values())
-    return StepStatus(line.name, state.done, len(state.pending), len(reasons), reasons, line.summary)
+    return StepStatus(line.topic, line.name, state.done, len(state.pending), len(reasons), reasons, line.summary)
 
 
 def remarks(archive: Archive) -> list[str]:

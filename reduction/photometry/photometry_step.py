@@ -34,7 +34,7 @@ class PhotometryParameters:
     """How sources are measured."""
 
     margin: float = parameter(1.0, "pixel", "sources closer to the frame's edge are not measured", least=0, most=1000)
-    flag_radius: float = parameter(2.0, "FWHM", "bad pixels and neighbours within this set a source's flags", least=0, most=100)
+    flag_radius: float = parameter(2.0, "FWHM", "bad pixels and neighbours within this set a source's flags", least=0.1, most=100)
     blend_magnitudes: float = parameter(3.0, "mag", "a neighbour fainter than this by more does not count as a blend", least=0, most=30)
 
 

@@ -47,6 +47,8 @@ class StepState:
         Tasks that were stale and are made of the same after all.
     planned : set of str, optional
         Keys of all units that there are; None where they were not asked for.
+    settled : bool
+        Nothing has changed since all was worked: no unit was looked at.
     """
 
     done: int = 0
@@ -54,6 +56,7 @@ class StepState:
     failed: dict[str, str] = field(default_factory=dict)
     unchanged: list[int] = field(default_factory=list)
     planned: set[str] | None = None
+    settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,8 @@ class Survey:
     """
 
     def __init__(self, session: Session, settings: Mapping[str, Any]) -> None:
-        self._session = session
         self._settings = settings
-        query = sa.select(Task.step, Task.status, Task.is_stale, sa.func.count(), sa.func.sum(Task.task_id), sa.func.sum(Task.attempts))
+        query = sa.select(Task.step, Task.status, Task.is_stale, sa.func.count(), sa.func.sum(Task.task_id))
         self._counts: dict[str, list[tuple[Any, ...]]] = {}
         for name, status, *numbers in session.execute(query.group_by(Task.step, Task.status, Task.is_stale)).all():
             # PostgreSQL sums integers to Decimals.
@@ -112,13 +114,13 @@ class Survey:
         """Whether the step has failed tasks."""
         return any(row[0] == "failed" for row in self._counts.get(name, []))
 
-    def guards(self, step: Step) -> Guards:
-        """The step's guards as they are now."""
+    def guards(self, step: Step, session: Session) -> Guards:
+        """The step's guards as they are now; the session reads what people said to it."""
         works = [STEPS[name].fingerprint(self._settings) for name in sorted({step.name, *step.behind})]
         inputs = {name for source in step.sources if source.before for name in source.steps}
         looked_up = [source for source in step.sources if isinstance(source, LookedUp) and source.frames() is None]
         rules = {name for source in looked_up for name in source.steps}
-        said = "\n".join(self._said(source) for source in step.inputs if isinstance(source, Said))
+        said = "\n".join(_said(session, source) for source in step.inputs if isinstance(source, Said))
         return Guards(
             _digest(*works, said, self._bad, *self._tasks({step.name, *inputs})),
             _digest(said, self._bad, *self._tasks(rules)) if rules else "",
@@ -127,12 +129,13 @@ class Survey:
     def _tasks(self, names: Iterable[str]) -> list[str]:
         return [f"{name} {sorted(self._counts.get(name, []))}" for name in sorted(names)]
 
-    def _said(self, source: Said) -> str:
-        parts = []
-        for table in source.tables:
-            rows = self._session.execute(sa.select(table.__table__).order_by(*table.__table__.primary_key))
-            parts.append(_digest(*(str(tuple(row)) for row in rows)))
-        return " ".join(parts)
+
+def _said(session: Session, source: Said) -> str:
+    parts = []
+    for table in source.tables:
+        rows = session.execute(sa.select(table.__table__).order_by(*table.__table__.primary_key))
+        parts.append(_digest(*(str(tuple(row)) for row in rows)))
+    return " ".join(parts)
 
 
 def _digest(*parts: str) -> str:
@@ -154,10 +157,10 @@ def state_of(context: Context, parameters: Any, survey: Survey, *, retry: bool =
         Whether failed units are worked again.
     """
     step = context.step
-    guards, stored = survey.guards(step), context.session.get(StepCheck, step.name)
+    guards, stored = survey.guards(step, context.session), context.session.get(StepCheck, step.name)
     trying = retry and survey.failed(step.name)
     if step.guarded and not trying and stored is not None and stored.guard == guards.all:
-        return StepState(survey.done(step.name), failed=_failures(context.session, step.name))
+        return StepState(survey.done(step.name), failed=_failures(context.session, step.name), settled=True)
     settled = stored is not None and stored.rules == guards.rules
     only = _unsettled(context, step, parameters, retry) if step.plan is None and settled else None
     units = planned(context, parameters, only)
@@ -174,7 +177,7 @@ def _sorted_out(
 ) -> StepState:
     """Planned units by what their hashes say."""
     query = sa.select(Task.unit, Task.input_hash, Task.status, Task.message, Task.task_id, Task.is_stale).where(Task.step == step.name)
-    if not all_planned and len(units) <= _FEW:
+    if len(units) <= _FEW:
         query = query.where(Task.unit.in_([unit.key for unit in units]))
     known = {(row.unit, row.input_hash): row for row in session.execute(query)}
     worked = Counter(unit for (unit, _), row in known.items() if row.status == "done")

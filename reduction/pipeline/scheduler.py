@@ -172,6 +172,7 @@ class Runner:
         self.reporter: Reporter = reporter or _Silent()
         self.writer = Writer(engine, files, run_id)
         self._pool: ProcessPoolExecutor | None = None
+        self._survey: Survey | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -181,42 +182,41 @@ class Runner:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def state(self, step: Step, survey: Survey | None = None) -> StepState:
-        """What the step could work on now, by what is done, failed and pending.
-
-        Parameters
-        ----------
-        survey : Survey, optional
-            Counted once where several steps are asked for and nothing is written between.
-        """
+    def state(self, step: Step) -> StepState:
+        """What the step could work on now, by what is done, failed and pending."""
         with reading_session(self.engine, step) as session:
             context = Context(session, self.files, self.settings, step)
-            return state_of(context, step.read_parameters(self.settings), survey or self.survey(session), retry=self.retry)
+            return state_of(context, step.read_parameters(self.settings), self._surveyed(session), retry=self.retry)
 
     def states(self) -> dict[str, StepState]:
         """The state of every step, in the order of the night."""
-        with Session(self.engine) as session:
-            survey = self.survey(session)
-        return {name: self.state(step, survey) for name, step in STEPS.items()}
+        self._survey = None
+        return {name: self.state(step) for name, step in STEPS.items()}
 
-    def survey(self, session: Session) -> Survey:
-        """What there is of tasks."""
-        return Survey(session, self.settings)
+    def _surveyed(self, session: Session) -> Survey:
+        """What there is of tasks: counted again only when a task has changed."""
+        if self._survey is None:
+            self._survey = Survey(session, self.settings)
+        return self._survey
 
     def run(self, names: Sequence[str] | None = None) -> list[Tally]:
         """Run the named steps, or all, in order; units of one step are all worked before the next begins."""
+        self._survey = None
         return [self._run_step(step) for step in STEPS.values() if names is None or step.name in names]
 
     def _run_step(self, step: Step) -> Tally:
         start = time.perf_counter()
         state = self.state(step)
-        if step.complete and state.planned is not None:
-            self.writer.retire_vanished(step, state.planned)
-        self.writer.unchanged(state.unchanged)
+        if step.complete and state.planned is not None and self.writer.retire_vanished(step, state.planned):
+            self._survey = None
+        if state.unchanged:
+            self.writer.unchanged(state.unchanged)
+            self._survey = None
         tally = Tally(step.name, before=state.done, failed=dict(state.failed))
         self.reporter.begin(step, len(state.pending))
         parameters = step.read_parameters(self.settings)
         for batch in self._results(step, state.pending, parameters):
+            self._survey = None
             for unit, _, result in self._record(step, parameters, batch):
                 error = result if isinstance(result, StarledgerError) else None
                 if error is None:
@@ -228,9 +228,9 @@ class Runner:
             self.writer.analyse(step.writes)
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
-        if step.guarded:
+        if step.guarded and not state.settled:
             with Session(self.engine) as session:
-                guards = self.survey(session).guards(step)
+                guards = self._surveyed(session).guards(step, session)
             self.writer.checked(step, guards)
         return tally
 

@@ -25,6 +25,10 @@ from reduction.pipeline.pending import Guards, config_sha256, facts_sha256
 __all__ = ["Writer", "sweep"]
 
 
+#: Values of one IN list: SQLite takes no more than 32,766.
+_MANY = 10_000
+
+
 class Writer:
     """The one writer of a run."""
 
@@ -153,19 +157,26 @@ class Writer:
             connection.execute(sa.update(Product).where(Product.product_id == row.product_id).values(superseded_by=product_id, **gone))
         return int(product_id), removed
 
-    def retire_vanished(self, step: Step, planned: Collection[str]) -> None:
-        """What was made of units that are no longer planned is superseded: a set of which too many frames were masked, say."""
+    def retire_vanished(self, step: Step, planned: Collection[str]) -> bool:
+        """What was made of units that are no longer planned is superseded: a set of which too many frames were masked, say.
+
+        Returns
+        -------
+        bool
+            Whether there was anything.
+        """
         with self.engine.begin() as connection:
             query = sa.select(Task.task_id, Task.unit).where(Task.step == step.name, Task.status != "superseded")
             gone = [row.task_id for row in connection.execute(query) if row.unit not in planned]
             if gone:
                 connection.execute(sa.update(Task).where(Task.task_id.in_(gone)).values(status="superseded"))
+        return bool(gone)
 
     def unchanged(self, tasks: Sequence[int]) -> None:
         """Tasks that were stale turn out to be made of what they were made of before."""
-        if tasks:
-            with self.engine.begin() as connection:
-                connection.execute(sa.update(Task).where(Task.task_id.in_(tasks)).values(is_stale=0))
+        with self.engine.begin() as connection:
+            for first in range(0, len(tasks), _MANY):
+                connection.execute(sa.update(Task).where(Task.task_id.in_(tasks[first : first + _MANY])).values(is_stale=0))
 
     def checked(self, step: Step, guards: Guards) -> None:
         """All that was pending of a step was worked: until a guard changes, nothing is."""

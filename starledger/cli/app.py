@@ -185,13 +185,17 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
     steps = starledger.open(archive, files=files).status()
     console = Console()
     table = Table(box=None, pad_edge=False)
+    table.add_column("topic", style="dim")
     table.add_column("step")
     for name in ("done", "pending", "failed"):
         table.add_column(name, justify="right")
     # Its width is said, or it would take that of the other columns.
-    table.add_column("what it does", style="dim", no_wrap=True, max_width=max(console.width - 42, 10))
-    for step in steps:
-        table.add_row(step.step, str(step.done), str(step.pending), str(step.failed), step.summary)
+    table.add_column("what it does", style="dim", no_wrap=True, max_width=max(console.width - 58, 10))
+    topics = [step.topic for step in steps]
+    for step, before in zip(steps, ["", *topics], strict=False):
+        # Named where it begins: the night comes back to a topic.
+        topic = step.topic if step.topic != before else ""
+        table.add_row(topic, step.step, str(step.done), str(step.pending), str(step.failed), step.summary)
     console.print(table)
     for step in steps:
         for reason in step.reasons:

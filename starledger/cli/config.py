@@ -24,7 +24,7 @@ def config(
 
     With --archive, print what the archive's last run worked with: values that differ from the defaults are marked.
 
-    Example: starledger config > mine.toml
+    Example: starledger config
 
     Example: starledger config mine.toml
 

@@ -160,7 +160,7 @@ def _folder(path: Path, *names: str) -> Path:
     [
         ("[detect]\ntreshold = 4.0\n", r"\[detect\].*'treshold'.*threshold"),
         ("[detect]\nthreshold = 'high'\n", r"threshold = 'high'.*4\.0"),
-        ("[extrakt]\nthreshold = 4.0\n", r"no section 'extrakt'.*extract"),
+        ("[extrakt]\nthreshold = 4.0\n", r"no section 'extrakt'.*known are.*detect"),
         ("[extract\n", r"not valid TOML"),
         ("extract = 4\n", r"detect"),
     ],
@@ -178,11 +178,26 @@ def test_a_configuration_that_is_not_there(night: Night, tmp_path: Path) -> None
     assert code == 2 and "absent.toml" in one_line(messages)
 
 
-def test_a_parameter_that_no_step_can_work_with(reduced: Work, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("configuration", "what"),
+    [
+        ("[magnitude_fit]\norder = 9\n", "[magnitude_fit]: order = 9 is out of range; allowed is 0 to 4; "),
+        ("[background]\nbox = 0\n", "[background]: box = 0 is out of range; allowed is 4 to 4096 pixel; "),
+        ("[background]\nmin_radius = 20.0\n", "[background]: min_radius = 20 is more than max_radius = 12; "),
+    ],
+)
+def test_a_parameter_that_no_step_can_work_with(configuration: str, what: str, reduced: Work, night: Night, tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
-    config.write_text("[magnitude_fit]\norder = 9\n")
+    config.write_text(configuration)
+    new = tmp_path / "new"
+    new.mkdir()
+    code, _, messages = command("reduce", night.raw, "--archive", new / "a.db", "--config", config, "--jobs", "1")
+    assert code == 2 and f"{config} {what}" in one_line(messages)
+    assert list(new.iterdir()) == []
+    before = reduced.sql("SELECT count(*), max(run_id) FROM run"), reduced.sql("SELECT count(*) FROM task")
     code, _, messages = command("reduce", "--archive", reduced.url, "--files", reduced.files, "--config", config, "--jobs", "1")
-    assert code == 2 and "Traceback" not in messages and "order 0 to 4" in messages.splitlines()[-1]
+    assert code == 2 and f"{config} {what}" in one_line(messages)
+    assert before == (reduced.sql("SELECT count(*), max(run_id) FROM run"), reduced.sql("SELECT count(*) FROM task"))
 
 
 def test_wrong_catalogues(night: Night, tmp_path: Path) -> None:

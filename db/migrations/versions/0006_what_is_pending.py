@@ -23,6 +23,7 @@ def upgrade() -> None:
         task.add_column(sa.Column("path", sa.Text(), nullable=True, comment="Absolute path of the file, where the step works on files"))
         task.add_column(sa.Column("is_stale", sa.SmallInteger(), nullable=False, server_default="0", comment=stale))
         task.create_index("ix_task_step_frame_id", ["step", "frame_id"])
+        task.create_index("ix_task_step_status_is_stale_task_id", ["step", "status", "is_stale", "task_id"])
     with op.batch_alter_table("task") as task:
         task.alter_column("facts", server_default=None)
         task.alter_column("is_stale", server_default=None)
@@ -62,6 +63,7 @@ def _paths_from_messages() -> None:
 def downgrade() -> None:
     op.drop_table("step_check")
     with op.batch_alter_table("task") as task:
+        task.drop_index("ix_task_step_status_is_stale_task_id")
         task.drop_index("ix_task_step_frame_id")
         for name in ("is_stale", "path", "facts"):
             task.drop_column(name)

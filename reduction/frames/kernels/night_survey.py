@@ -1,6 +1,7 @@
 """What the frames of one set-up and night say about each other: the zero level, defects, noise, the shape and the rate of the light.
 
-One frame has no absolute zero and no noise free of fixed pattern; a set has. Declared types only say where a zero level may lie.
+One frame has no absolute zero and no noise free of fixed pattern; a set has.
+Types that headers declare only say where a zero level may lie.
 """
 
 from __future__ import annotations

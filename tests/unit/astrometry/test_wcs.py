@@ -10,7 +10,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs import WCS
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reduction.astrometry.kernels.wcs import PlateSolution, apply_proper_motion, exponents, gnomonic, gnomonic_inverse
@@ -100,6 +100,8 @@ def test_unproject_inverts_project(order: int, dec0: float) -> None:
 def test_round_trip_whatever_the_solution(
     ra0: float, dec0: float, order: int, width: float, nx: int, ny: int, rotation: float, mirrored: bool, seed: int
 ) -> None:
+    # On a strip so narrow that the distortion of its ends leaves it by half its width, `project` says NaN, as its docstring has it.
+    assume(max(nx, ny) <= 25 * min(nx, ny))
     rng = np.random.default_rng(seed)
     half = width / 2.0
     scale = max(nx, ny) / 2.0 / half
