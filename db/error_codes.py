@@ -259,8 +259,13 @@ _ON_QUESTIONS = {
     "sql.error": (_WRONG, "The database does not understand the statement.", "The [cookbook](cookbook.md) has examples."),
     "sql.parameter": (_WRONG, "A statement's parameter has no value, or the value no name.", "`-p NAME=VALUE` for every :NAME."),
     "sql.refused": (_WRONG, "The statement does more than read, or is more than one.", "Give one statement that reads."),
+    "resolve.mirror": (_WRONG, "The address of a mirror is none.", "It begins with http:// or https://."),
+    "resolve.service": (_FAILED, "A service did not answer, or not in its own language.", "Try again later, or give a position instead."),
+    "resolve.unknown": (_WRONG, "No service knows the name.", "Check it, or give a position instead."),
+    "step.unknown": (_WRONG, "There is no step of this name.", "See docs/steps.md for the steps of the night."),
     "target.exists": (_WRONG, "There is a target of this name.", "See `starledger target list`."),
     "target.name": (_WRONG, "A target's name has 1 to 64 characters and is not a number.", "Give another name."),
+    "target.position": (_WRONG, "A target was given no position.", 'Give "RA DEC", or --resolve to ask for its name.'),
     "target.value": (_WRONG, "No such position or ephemeris.", "Degrees; days above 0, the duration shorter than the period."),
 }
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+import starledger
 from db.errors import ConfigurationError
-from starledger.archive import open_archive
 
 __all__ = ["register"]
 
@@ -38,7 +38,7 @@ def config(
         read_configuration(file)
         typer.echo(f"{file}: OK")
         return
-    settings = None if archive is None else settings_in_force(open_archive(archive))
+    settings = None if archive is None else settings_in_force(starledger.open(archive))
     typer.echo(configuration_text(settings), nl=False)
 
 

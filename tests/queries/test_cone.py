@@ -61,8 +61,9 @@ def engine(request: pytest.FixtureRequest, new_archive, sky) -> Iterator[sa.Engi
         )
         connection.execute(
             sa.text(
-                "INSERT INTO task (task_id, step, step_version, unit, input_hash, config_id, run_id, status, attempts, finished)"
-                " VALUES (1, 'catalogue', 1, 'x', 'x', 1, 1, 'done', 1, '2026-01-01 00:00:00')"
+                "INSERT INTO task (task_id, step, step_version, unit, input_hash, config_id, run_id, status, attempts, finished,"
+                " facts, is_stale)"
+                " VALUES (1, 'catalogue', 1, 'x', 'x', 1, 1, 'done', 1, '2026-01-01 00:00:00', '', 0)"
             )
         )
         columns = {

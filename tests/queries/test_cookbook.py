@@ -142,8 +142,8 @@ def test_4_counts_failures(fresh: SmallArchive) -> None:
     with fresh.engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO task (task_id, step, step_version, unit, frame_id, input_hash, config_id, run_id, status, attempts, finished,"
-            " message) "
-            f"VALUES (9999, 'solve', 1, '2', 2, 'x', 1, 1, 'failed', 1, '{NOW}', 'no stars')"
+            " message, facts, is_stale) "
+            f"VALUES (9999, 'solve', 1, '2', 2, 'x', 1, 1, 'failed', 1, '{NOW}', 'no stars', '', 0)"
         )
     assert ask(fresh, 4)["n_failed"].tolist() == [1, 0]
     reason = sql_frame(fresh.engine, "SELECT path, failure FROM frame_quality WHERE failure IS NOT NULL")

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from db.errors import AlgorithmFailed, ConfigurationError
 from db.tables import Target
-from starledger import cli_query
 from starledger.archive import Archive, open_archive
+from starledger.cli import query as cli_query
 
 app = typer.Typer()
 cli_query.register(app)

@@ -7,7 +7,7 @@ from astropy.coordinates import EarthLocation, SkyCoord
 from astropy.time import Time
 
 from reduction.frames.kernels.heliocentric import hjd_to_bjd_tdb, utc_to_tdb
-from reduction.kernels.times import offline
+from reduction.frames.kernels.times import offline
 
 DAYS = [2446000.25, 2452000.5, 2455123.75, 2458765.4321]
 
