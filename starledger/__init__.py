@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from db.errors import StarledgerError
     from starledger.archive import Archive, create, open
+    from starledger.configuration import configuration_text, read_configuration
     from starledger.demo.run import run_demo
     from starledger.raw_files import convert, definitions, header
     from starledger.schema import revision, upgrade
@@ -24,11 +25,13 @@ __all__ = [
     "Archive",
     "StarledgerError",
     "__version__",
+    "configuration_text",
     "convert",
     "create",
     "definitions",
     "header",
     "open",
+    "read_configuration",
     "revision",
     "run_demo",
     "solve",
@@ -40,11 +43,13 @@ __version__ = "0.1.0"
 _LAZY = {
     "Archive": "starledger.archive",
     "StarledgerError": "db.errors",
+    "configuration_text": "starledger.configuration",
     "convert": "starledger.raw_files",
     "create": "starledger.archive",
     "definitions": "starledger.raw_files",
     "header": "starledger.raw_files",
     "open": "starledger.archive",
+    "read_configuration": "starledger.configuration",
     "revision": "starledger.schema",
     "run_demo": "starledger.demo.run",
     "solve": "starledger.solving",

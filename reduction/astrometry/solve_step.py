@@ -30,7 +30,7 @@ from reduction.files.convert import read_header
 from reduction.frames.kernels.bayer import Channel
 from reduction.kernels.robust import robust_scatter
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
-from reduction.pipeline.inputs import Own
+from reduction.pipeline.inputs import Earlier, Own
 
 __all__ = ["SolveParameters", "solve"]
 
@@ -63,7 +63,7 @@ class SolveParameters:
 
 @step(
     "solve",
-    inputs=(Own("detect"), CoveringCatalogues("catalogue"), OtherChannels("detect")),
+    inputs=(Own("detect"), CoveringCatalogues("catalogue"), OtherChannels("detect"), Earlier("background")),
     version=2,
     parameters=SolveParameters,
     writes=(FirstSolution,),

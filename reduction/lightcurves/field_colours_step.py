@@ -41,7 +41,7 @@ class FieldColoursParameters:
     """What counts as a neighbour."""
 
     neighbour_radius: float = parameter(5.0, "FWHM", "stars this close to each other are neighbours", least=0, most=30)
-    neighbour_arcsec: float = parameter(0.0, "arcsec", "the same as an angle, where it is larger", least=0, most=300)
+    neighbour_arcsec: float = parameter(0.0, "arcsec", "the same as an angle, where it is larger", least=0, most=3600)
 
 
 def _plan(context: Context, _: FieldColoursParameters) -> list[Unit[tuple[int, ...]]]:

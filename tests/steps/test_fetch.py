@@ -277,7 +277,7 @@ def discovered(engine: sa.Engine, star: Any, offset: float) -> int:
     columns = source_columns(ids, *place, np.array([14.0]), np.array([0.9]), np.zeros(1, dtype=bool), "discovered")
     task = {"step": "discover", "step_version": 1, "unit": "1", "input_hash": "x", "config_id": 1, "run_id": 1, "status": "done"}
     with engine.begin() as connection:
-        put(connection, "task", task_id=900, attempts=1, finished=small_archive.NOW, **task)
+        put(connection, "task", task_id=900, attempts=1, finished=small_archive.NOW, facts="", is_stale=0, **task)
         put(connection, "source", **{**columns, "origin": "discovered", "task_id": 900})
         flux = {"flux_1": 1000.0, "flux_err_1": 1.0}
         put(connection, "measurement", source_id=ids, night_id=[6562], frame_id=[1], flags=0, x=1.0, y=1.0, **flux)

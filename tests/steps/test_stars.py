@@ -26,6 +26,7 @@ def small(archive_url: str) -> Iterator[SmallArchive]:
     put(
         archive, "task", task_id=[901, 902], step="discover", step_version=1, unit=np.array(["1", "2"], dtype=object),
         input_hash=np.array(["a", "b"], dtype=object), config_id=1, run_id=1, status="done", attempts=1, finished=small_archive.NOW,
+        facts="", is_stale=0,
     )  # fmt: skip
     yield archive
     archive.engine.dispose()
@@ -145,7 +146,12 @@ def test_a_source_found_later_has_its_neighbours_too(small: SmallArchive) -> Non
     columns = source_columns(ids, ra, dec, np.array([12.5]), np.array([0.8]), np.zeros(1, dtype=bool), "discovered")
     put(small, "source", **{**columns, "origin": "discovered", "task_id": 901})
     with small.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE task SET input_hash = 'anew' WHERE task_id = 901"))
+        connection.execute(sa.text("UPDATE task SET status = 'superseded' WHERE task_id = 901"))
+    put(
+        small, "task", task_id=[903], step="discover", step_version=1, unit=np.array(["1"], dtype=object),
+        input_hash=np.array(["anew"], dtype=object), config_id=1, run_id=1, status="done", attempts=1, finished=small_archive.NOW,
+        facts="", is_stale=0,
+    )  # fmt: skip
     assert run(small, neighbour_radius=1.0).done == 2
     target = int(small.source_id[0])
     found = neighbours(small)

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -226,6 +227,8 @@ class _Names:
                 resolved[name] = self(_KEYS[name], value)
             elif table == "task" and name == "unit":
                 resolved[name] = str(self._unit(row))
+            elif table == "task" and name == "path" and value is not None:
+                resolved[name] = Path(value).name  # the folder may be another one
             elif table == "product" and name == "path" and value is not None:
                 resolved[name] = re.sub(r"frame-\d+|-\d+-", "-", value)
             elif table == "task" and name == "message" and value is not None:

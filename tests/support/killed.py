@@ -100,12 +100,12 @@ def require_no_leftovers(work: Work) -> None:
 
 
 def _main(step: str, number: int) -> None:
-    from reduction.pipeline.writer import Ledger
+    from reduction.pipeline.writer import Writer
     from starledger.cli.app import main
 
-    done, count = Ledger.done, 0
+    done, count = Writer.done, 0
 
-    def counted(self: Ledger, current: Any, parameters: Any, results: Any) -> None:
+    def counted(self: Writer, current: Any, parameters: Any, results: Any) -> None:
         nonlocal count
         count += current.name == step
         done(self, current, parameters, results)
@@ -114,7 +114,7 @@ def _main(step: str, number: int) -> None:
         if count == number:
             os.killpg(0, signal.SIGKILL)
 
-    Ledger.done = counted  # type: ignore[method-assign]
+    Writer.done = counted  # type: ignore[method-assign]
     sa.event.listen(sa.Engine, "commit", die)
     main()
 
