@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from db.errors import StarledgerError
     from starledger.archive import Archive, create, open
-    from starledger.configuration import configuration_text, read_configuration
+    from starledger.configuration import configuration_text
     from starledger.demo.run import run_demo
     from starledger.raw_files import convert, definitions, header
     from starledger.schema import revision, upgrade
@@ -31,7 +31,6 @@ __all__ = [
     "definitions",
     "header",
     "open",
-    "read_configuration",
     "revision",
     "run_demo",
     "solve",
@@ -49,7 +48,6 @@ _LAZY = {
     "definitions": "starledger.raw_files",
     "header": "starledger.raw_files",
     "open": "starledger.archive",
-    "read_configuration": "starledger.configuration",
     "revision": "starledger.schema",
     "run_demo": "starledger.demo.run",
     "solve": "starledger.solving",

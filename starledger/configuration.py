@@ -130,6 +130,10 @@ def configuration_text(settings: Mapping[str, Any] | None = None) -> str:
     -------
     str
         TOML.
+
+    Examples
+    --------
+    >>> text = starledger.configuration_text()
     """
     given = settings or {}
     steps = (_step_text(step, given.get(step.name, {})) for step in STEPS.values())

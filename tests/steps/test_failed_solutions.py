@@ -109,7 +109,7 @@ def test_frames_that_only_a_blind_search_could_solve_say_what_to_install(
     config = without_the_package(monkeypatch, tmp_path)
     work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
     tallies = {tally.step: tally for tally in work.tallies([raw], config=config)}
-    assert tallies["extract"].done == len(night.objects()) == len(tallies["solve"].failed)
+    assert tallies["detect"].done == len(night.objects()) == len(tallies["solve"].failed)
     assert all("pip install 'starledger[blind]'" in reason and "\n" not in reason for reason in tallies["solve"].failed.values())
 
 

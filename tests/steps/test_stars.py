@@ -148,7 +148,7 @@ def test_a_source_found_later_has_its_neighbours_too(small: SmallArchive) -> Non
     with small.engine.begin() as connection:
         connection.execute(sa.text("UPDATE task SET status = 'superseded' WHERE task_id = 901"))
     put(
-        small, "task", task_id=[903], step="discover", step_version=1, unit=np.array(["1"], dtype=object),
+        small, "task", task_id=[990_001], step="discover", step_version=1, unit=np.array(["1"], dtype=object),
         input_hash=np.array(["anew"], dtype=object), config_id=1, run_id=1, status="done", attempts=1, finished=small_archive.NOW,
         facts="", is_stale=0,
     )  # fmt: skip
