@@ -129,3 +129,18 @@ def test_identifiers_say_where_the_star_is_and_differ_even_at_one_place(at: list
     assert (ids >> 35 == healpix29(ra, dec) >> 34).all()
     more = new_source_ids(ra, dec, ids)
     assert not set(more.tolist()) & set(ids.tolist())
+
+
+def test_the_first_star_of_a_place_is_number_one() -> None:
+    first = new_source_ids(np.array([10.0, 10.0]), np.array([20.0, 20.0]))
+    place = int(healpix29(np.array([10.0]), np.array([20.0]))[0]) >> 34
+    assert sorted(first.tolist()) == [(place << 35) | (number << 7) | 1 for number in (1, 2)]
+
+
+def test_a_relation_is_not_that_of_its_wildest_stars() -> None:
+    x = np.linspace(8.0, 12.0, 120)
+    y = 0.3 + x + np.random.default_rng(4).normal(0.0, 0.01, 120)
+    y[[5, 50, 115]] += [4.0, -3.0, 5.0]
+    known = np.where(np.arange(120) < 118, y, np.nan)
+    filled = combine([known, np.where(np.arange(120) >= 10, x, np.nan)], 1)
+    assert filled[118:] == pytest.approx(x[118:] + 0.3, abs=0.015)
