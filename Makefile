@@ -1,7 +1,8 @@
 # make demo     simulate a small night, reduce it, show injected against recovered
 # make test     all tests, on SQLite and on PostgreSQL
 # make lint     style, types, and who imports whom
-# make bench    the benchmarks
+# make bench    the benchmarks, against what benchmarks/baseline.json remembers; NAMES="aperture bulk" takes some
+# make mutate   do the tests notice small mistakes? 8 minutes of them
 # make docs     write the pages of docs/ that follow from the code
 #
 # Everything runs in .venv, which is made when it is missing or older than what it is made from.
@@ -14,8 +15,9 @@ JOBS ?= 2
 # A file's tests share what its fixtures make. Files come in their order, the longest early, so that no process ends long after the others.
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile --no-loadscope-reorder
 MORE ?=
+NAMES ?=
 
-.PHONY: venv demo test lint format bench docs lock clean
+.PHONY: venv demo test lint format bench mutate docs lock clean
 
 demo: $(READY)
 	$(BIN)/starledger demo
@@ -33,7 +35,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/compare.py --run $(NAMES)
+
+mutate: $(READY)
+	$(BIN)/python tests/mutation/mutate.py --seed 1 --number 200 --minutes 8
 
 docs: $(READY)
 	$(BIN)/python -m starledger.docs docs

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import sep
 from astropy.io import fits
+from record import record
 from scipy.spatial import cKDTree
 from simulated_field import best_of, simulated_field
 
@@ -87,6 +88,7 @@ def main() -> None:
     print(f"{x.size} stars, {image.shape[1]}x{image.shape[0]} pixels, one core")
     print(f"starledger        {reference:6.2f} s; {verdict(found.x, found.y, (x, y, flux))}")
     seconds = best_of(lambda: by_sep(image))
+    record("extract", {"sep": reference / seconds})
     print(f"sep               {seconds:6.2f} s, {seconds / reference:.2f} times starledger's; {verdict(*by_sep(image), (x, y, flux))}")
     if shutil.which("source-extractor") is None:
         print("source-extractor  not installed")
@@ -94,6 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = [by_source_extractor(image, Path(folder)) for _ in range(3)]
     seconds = min(run[2] for run in runs)
+    record("extract", {"source-extractor": reference / seconds})
     print(
         f"source-extractor  {seconds:6.2f} s, {seconds / reference:.2f} times starledger's; {verdict(runs[0][0], runs[0][1], (x, y, flux))}"
     )

@@ -21,6 +21,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import CCDData
 from bench_calibrate import GAIN, READ_NOISE, SATURATION, SCALE, as_ccd, master
+from record import record
 from scipy import ndimage
 from simulated_field import simulated_field
 
@@ -126,6 +127,8 @@ def main() -> None:
             stages = fastest(run)
             total = processor(stages)
             reference = reference or total
+            if run is by_ccdproc:
+                record("frame", {name: reference / total})
             told = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages.items() if stage != "clock")
             print(f"{name:11s} {total:6.2f} s, {total / reference:5.1f} times; {told}; {stages['clock']:.2f} s on the clock")
         found = (read_calibrated(mine)["MASK"] & np.uint8(int(Mask.COSMIC))) > 0

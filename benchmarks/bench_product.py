@@ -13,6 +13,7 @@ import fitsio
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from record import record
 from simulated_field import best_of, simulated_field
 
 from db.flags import Mask
@@ -78,7 +79,8 @@ def lossless(path: Path, planes: Planes) -> None:
     write_image(path, dict(zip(("SCI", "VAR", "MASK"), planes, strict=True)))
 
 
-def measure(name: str, write: Callable[[Path, Planes], None], planes: Planes, folder: Path) -> None:
+def measure(name: str, write: Callable[[Path, Planes], None], planes: Planes, folder: Path) -> tuple[float, float]:
+    """Seconds to write and to read."""
     path = folder / f"{name}.fits"
     writing, reading = best_of(lambda: write(path, planes)), best_of(lambda: read_calibrated(path))
     back = read_calibrated(path)
@@ -88,6 +90,7 @@ def measure(name: str, write: Callable[[Path, Planes], None], planes: Planes, fo
     ratio = path.stat().st_size / (2 * planes[0].size)
     print(f"  {name:11s} write {writing:6.3f} s, read {reading:6.3f} s, {ratio:5.2f} times the raw frame;", end=" ")
     print(f"loss {np.sqrt(np.mean(loss**2)):.4f} sigma, mean {loss.mean():+.1e}, largest error of an error {wrong:.2%}")
+    return writing, reading
 
 
 def main() -> None:
@@ -95,8 +98,12 @@ def main() -> None:
         planes = frame()
         print(f"{frame.__name__}, {planes[0].shape[1]}x{planes[0].shape[0]} pixels; the raw frame has 16 bits a pixel")
         with tempfile.TemporaryDirectory() as folder:
+            taken = {}
             for name, write in (("starledger", ours), ("astropy", by_astropy), ("cfitsio", by_cfitsio), ("lossless", lossless)):
-                measure(name, write, planes, Path(folder))
+                taken[name] = measure(name, write, planes, Path(folder))
+        for name in ("astropy", "cfitsio"):
+            for k, work in enumerate(("write", "read")):
+                record("product", {f"{name} {work}, {frame.__name__}": taken["starledger"][k] / taken[name][k]})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 from astropy.io import fits
+from record import record
 from simulated_field import best_of
 
 from reduction.astrometry.blind import DEFAULT_INDEX_DIR, solve_blind
@@ -94,6 +95,7 @@ def main() -> None:
         if found.solution is None:
             print(f"{name:12s} {taken:6.2f} s; {found.reason}")
             continue
+        record("solve", {name: seconds / taken})
         px, py = found.solution.project(*truth.unproject(*grid))
         off = np.sqrt(np.mean((px - grid[0]) ** 2 + (py - grid[1]) ** 2))
         print(f"{name:12s} {taken:6.2f} s, {taken / seconds:.1f} times starledger's; linear, {off:.1f} px rms from the truth")

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from record import record
 
 LEVEL, NOISE, HITS = 300.0, 5.0, 0.0005
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -128,6 +129,8 @@ def main() -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         found = json.loads(done.stdout.splitlines()[-1])
         reference = reference or found["seconds"] / n
+        if name != "starledger":
+            record("stack", {name: reference / (found["seconds"] / n)})
         print(
             f"{name:11s} {n:3d} frames {found['seconds']:7.1f} s, {found['seconds'] / n / reference:5.1f} times a frame; "
             f"peak {found['peak']:.2f} GB; "

@@ -8,6 +8,7 @@ python benchmarks/bench_startup.py
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+from record import record
 from small_archive import build
 
 BASELINE = "import sqlalchemy, numpy, typer, rich.console"
@@ -34,6 +36,7 @@ def processor_time(code: str, *arguments: str, repeats: int = 5) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["STARLEDGER_TEST_RUN"] = folder  # where the tests' helpers keep the schema they copy
         url = f"sqlite:///{Path(folder) / 'archive.db'}"
         small = build(url)
         small.engine.dispose()
@@ -42,6 +45,7 @@ def main() -> None:
         curve = ("lc", str(small.target), "--archive", url)
         for name, line in {"--help": ("--help",), "lc": curve, "lc, CSV": (*curve, "--format", "csv")}.items():
             taken = processor_time(COMMAND, *line)
+            record("startup", {f"imports alone, {name}": taken / baseline})
             print(f"{name:14s} {taken:.3f} s, {taken / baseline:.2f} times that")
 
 

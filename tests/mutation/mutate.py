@@ -22,11 +22,12 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 from concerned import concerned, imports_of, module_name
 from mutations import Mutation, mutations
 
@@ -42,8 +43,9 @@ LIBRARIES = (
     "astropy.coordinates", "astropy.io.fits", "astropy.table", "astropy.time", "astropy.wcs", "hpgeom", "sep", "alembic.command", "pandas",
     "typer", "rich.console", "_pytest.assertion.rewrite", "photutils.aperture",
 )  # fmt: skip
-#: Second: a test file that takes longer alone is no quick judge and left out; what a mutant may take more than the unchanged tree.
-SLOW, SLACK = 36.0, 12.0
+#: Second: a test file that takes longer alone is no quick judge and left out; what a mutant may take more than the unchanged tree;
+#: what the tests of one mutant may take together, of which the quickest file always runs.
+SLOW, SLACK, BUDGET = 36.0, 12.0, 15.0
 PYTEST = (
     "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not realdata", "-k", "not postgresql",
     # Loaded before they could be.
@@ -60,6 +62,7 @@ class Mutant:
     text: str
     mutation: Mutation
     tests: list[str]
+    compiled: list[str] = field(default_factory=list)
     outcome: str = ""
     seconds: float = 0.0
     reason: str = ""
@@ -72,10 +75,9 @@ class Mutant:
 
 @dataclass
 class Baseline:
-    """What a test file takes on the unchanged tree, second; whether without compiling; whether it passes at all."""
+    """What a test file takes on the unchanged tree, second, and whether it passes."""
 
     seconds: float
-    compiled: bool
     passes: bool
 
 
@@ -121,8 +123,18 @@ def candidates(only: str) -> list[Mutant]:
         files += [test for start, more in READ_BY_NAME.items() if module.startswith(start) for test in more if test not in files]
         lines = source.splitlines()
         of_module = mutations(source, sql=path.relative_to(ROOT).parts[0] in WITH_SQL)
-        found += [Mutant(name, lines[change.line - 1].strip(), change, files) for change in of_module]
+        stale = stems(module, sources) if "njit" in source or module.endswith(".robust") else []
+        found += [Mutant(name, lines[change.line - 1].strip(), change, files, stale) for change in of_module]
     return found
+
+
+def stems(module: str, sources: Mapping[str, frozenset[str]]) -> list[str]:
+    """Last names of a module and of all that use it, however far: whose compiled code a change makes stale."""
+    known, new = {module}, {module}
+    while new:
+        new = {name for name, imported in sources.items() if imported & new} - known
+        known |= new
+    return sorted(name.rpartition(".")[2] for name in known if ".kernels." in name)
 
 
 def quick(files: list[str]) -> list[str]:
@@ -130,7 +142,7 @@ def quick(files: list[str]) -> list[str]:
     return [file for file in files if file.startswith("tests/unit/")] or files
 
 
-def start(place: Place, files: Sequence[str], *, compiled: bool, cache: Path, log: Path) -> int:
+def start(place: Place, files: Sequence[str], *, cache: Path, log: Path) -> int:
     """Run test files in a child process, which ends with pytest's code; its number."""
     child = os.fork()
     if child:
@@ -144,8 +156,7 @@ def start(place: Place, files: Sequence[str], *, compiled: bool, cache: Path, lo
     sys.path[:] = [str(place.tree), *(entry for entry in sys.path if Path(entry or ".").resolve() not in {ROOT, Path(__file__).parent})]
     from numba import config
 
-    config.DISABLE_JIT, config.CACHE_DIR = int(not compiled), str(cache)
-    os.environ["NUMBA_CACHE_DIR"], os.environ["NUMBA_DISABLE_JIT"] = str(cache), str(int(not compiled))
+    config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = str(cache)
     pytest = importlib.import_module("pytest")
     code = 1
     try:
@@ -175,25 +186,22 @@ class Trial:
         self.place, self.folder, self.known = place, folder, known
         self.baselines = {key: Baseline(**value) for key, value in json.loads(known.read_text()).items()} if known.exists() else {}
 
-    def run(self, files: Sequence[str], limit: float, *, compiled: bool, fresh: bool) -> tuple[int | None, float]:
-        """Exit code (None: too long) and seconds of some test files; `fresh` compiles anew what numba compiles."""
-        cache = self.folder / ("cache-fresh" if fresh else "cache")
-        if fresh:
-            shutil.rmtree(cache, ignore_errors=True)
+    def run(self, files: Sequence[str], limit: float, cache: Path) -> tuple[int | None, float]:
+        """Exit code (None: too long) and seconds of some test files, with what numba compiled kept in `cache`."""
         began = time.monotonic()
-        child = start(self.place, files, compiled=compiled, cache=cache, log=self.folder / "log")
+        child = start(self.place, files, cache=cache, log=self.folder / "log")
         return finish(child, began + limit), time.monotonic() - began
 
     def baseline(self, file: str) -> Baseline:
-        """What a file takes unchanged: interpreted where that is quick enough, since a changed kernel would be compiled anew."""
+        """What a file takes unchanged, all kernels compiled."""
         # By its text: a test file that was mended is measured anew.
         key = f"{file} {hashlib.sha256((ROOT / file).read_bytes()).hexdigest()[:16]}"
         if key not in self.baselines:
-            code, seconds = self.run([file], SLOW / 3, compiled=False, fresh=False)
-            compiled = code != 0
-            if compiled:
-                code, seconds = self.run([file], SLOW, compiled=True, fresh=True)
-            self.baselines[key] = Baseline(seconds, compiled, code == 0)
+            # What is compiled by the first run does not count.
+            code, seconds = self.run([file], 2 * SLOW, self.folder / "cache")
+            if code == 0 and seconds > SLOW / 4:
+                code, seconds = self.run([file], SLOW, self.folder / "cache")
+            self.baselines[key] = Baseline(seconds, code == 0)
             self.known.parent.mkdir(parents=True, exist_ok=True)
             self.known.write_text(json.dumps({name: asdict(value) for name, value in self.baselines.items()}, indent=1))
             if code != 0:
@@ -201,19 +209,31 @@ class Trial:
                 print(f"left out: {file} ({'too slow' if code is None else f'exit code {code}'}): {' | '.join(tail)}", flush=True)
         return self.baselines[key]
 
+    def cache_for(self, mutant: Mutant) -> Path:
+        """A cache without what was compiled from the mutant's module, or from its users: numba does not see that a callee has changed."""
+        if not mutant.compiled:
+            return self.folder / "cache"
+        own = self.folder / "cache-mutant"
+        shutil.rmtree(own, ignore_errors=True)
+        if (self.folder / "cache").exists():
+            shutil.copytree(self.folder / "cache", own)
+        for stem in mutant.compiled:
+            for path in own.rglob(f"{stem}.*"):
+                path.unlink()
+        return own
+
     def judge(self, mutant: Mutant) -> None:
         """Try a mutant; its outcome is killed, timeout, survived, or untested where no test file judges it."""
         usable = sorted((file for file in mutant.tests if self.baseline(file).passes), key=lambda file: self.baseline(file).seconds)
+        until = np.cumsum([self.baseline(file).seconds for file in usable])
+        usable = usable[: max(int(np.count_nonzero(until <= BUDGET)), 1)]
         source = (ROOT / mutant.file).read_text()
         mutant.outcome = "survived" if usable else "untested"
         self.place.write(mutant.file, mutant.mutation.apply(source))
-        for compiled in (False, True):
-            files = [file for file in usable if self.baseline(file).compiled == compiled]
-            if files and mutant.outcome == "survived":
-                limit = 3.0 * sum(self.baseline(file).seconds for file in files) + SLACK
-                code, seconds = self.run(files, limit, compiled=compiled, fresh=compiled)
-                mutant.seconds += seconds
-                mutant.outcome = "timeout" if code is None else "killed" if code else "survived"
+        if usable:
+            limit = 3.0 * sum(self.baseline(file).seconds for file in usable) + SLACK
+            code, mutant.seconds = self.run(usable, limit + (SLOW if mutant.compiled else 0.0), self.cache_for(mutant))
+            mutant.outcome = "timeout" if code is None else "killed" if code else "survived"
         self.place.write(mutant.file, source)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reduction.catalogues.kernels.colours import assumed_colour, colours_of, combine, fit_colour, fit_magnitude, main_column
 from reduction.catalogues.kernels.identifiers import fold_of, healpix29, match_sky, new_source_ids, pair_sky, unit_vectors
@@ -110,3 +114,33 @@ def test_an_assumed_colour_is_that_of_stars_as_bright() -> None:
     assert assumed_colour(np.array([9.0, 12.0]), mag, colour) == pytest.approx([0.5, 0.8], abs=0.01)
     assert assumed_colour(np.array([np.nan]), mag, colour) == pytest.approx([0.7], abs=0.01)
     assert assumed_colour(np.array([10.0]), np.array([np.nan]), np.array([1.0])) == pytest.approx([0.8])
+
+
+places = st.lists(st.tuples(st.floats(0.0, 359.99), st.floats(-89.0, 89.0)), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(places, st.randoms(use_true_random=False))
+def test_identifiers_say_where_the_star_is_and_differ_even_at_one_place(at: list[tuple[float, float]], shuffle: random.Random) -> None:
+    many = at + shuffle.sample(at, len(at))  # every place twice
+    ra, dec = np.array(many).T
+    ids = new_source_ids(ra, dec)
+    assert len(set(ids.tolist())) == len(many) and (ids % 2 == 1).all() and (ids > 0).all()
+    assert (ids >> 35 == healpix29(ra, dec) >> 34).all()
+    more = new_source_ids(ra, dec, ids)
+    assert not set(more.tolist()) & set(ids.tolist())
+
+
+def test_the_first_star_of_a_place_is_number_one() -> None:
+    first = new_source_ids(np.array([10.0, 10.0]), np.array([20.0, 20.0]))
+    place = int(healpix29(np.array([10.0]), np.array([20.0]))[0]) >> 34
+    assert sorted(first.tolist()) == [(place << 35) | (number << 7) | 1 for number in (1, 2)]
+
+
+def test_a_relation_is_not_that_of_its_wildest_stars() -> None:
+    x = np.linspace(8.0, 12.0, 120)
+    y = 0.3 + x + np.random.default_rng(4).normal(0.0, 0.01, 120)
+    y[[5, 50, 115]] += [4.0, -3.0, 5.0]
+    known = np.where(np.arange(120) < 118, y, np.nan)
+    filled = combine([known, np.where(np.arange(120) >= 10, x, np.nan)], 1)
+    assert filled[118:] == pytest.approx(x[118:] + 0.3, abs=0.015)

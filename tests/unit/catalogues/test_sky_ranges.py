@@ -97,3 +97,28 @@ def test_real_fields_are_as_rich_as_the_mean(name: str, area: float, ra: float, 
     for magnitude in (9.0, 10.0, 11.0):
         density = np.count_nonzero(v <= magnitude) / area
         assert 0.5 < star_density(magnitude, float(galactic_latitude(ra, dec))) / density < 2.0
+
+
+@pytest.mark.parametrize(("ra", "dec", "radius"), [(31.0, 46.7, 3.0), (-10.0, 12.0, 5.0), (200.0, -89.0, 2.0)])
+def test_ranges_of_a_circle_hold_no_pixel_that_is_far_from_it(ra: float, dec: float, radius: float) -> None:
+    order = 6
+    found = circle_ranges(ra, dec, radius, order)
+    pixels = {int(lo) >> 2 * (ORDER - order) for lo, hi in found for lo in range(lo, hi, 1 << 2 * (ORDER - order))}
+    centre = SkyCoord(ra, dec, unit="deg")
+    for pixel in pixels:
+        at_ra, at_dec, size = cell_circle(order, pixel)
+        assert centre.separation(SkyCoord(at_ra, at_dec, unit="deg")).deg < radius + 1.2 * size
+    assert np.array_equal(found, circle_ranges(ra + 360.0, dec, radius, order))
+
+
+def test_density_goes_on_beyond_the_table_as_at_its_ends() -> None:
+    # log10 of the density at 20, 18 and 4, 6 mag, where the table has its last values.
+    for ends, beyond in (((18.0, 20.0), 21.0), ((6.0, 4.0), 3.0)):
+        inner, outer = (np.log10(star_density(m, 30.0)) for m in ends)
+        assert np.log10(star_density(beyond, 30.0)) == pytest.approx(outer + (outer - inner) / 2, abs=1e-9)
+
+
+@given(st.floats(4, 19.5), st.floats(0, 90))
+def test_more_stars_the_fainter_and_the_nearer_the_plane(magnitude: float, latitude: float) -> None:
+    assert star_density(magnitude + 0.5, latitude) > star_density(magnitude, latitude)
+    assert star_density(magnitude, latitude) == star_density(magnitude, -latitude) <= star_density(magnitude, 0.9 * latitude) * (1 + 1e-9)

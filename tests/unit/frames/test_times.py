@@ -12,6 +12,8 @@ from astropy.coordinates import AltAz, EarthLocation, SkyCoord, get_body, get_su
 from astropy.time import Time
 from astropy.time import core as time_core
 from astropy.utils import iers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reduction.frames.kernels.times import barycentric, night_number, offline
 
@@ -139,3 +141,24 @@ def test_no_network_and_no_warning_years_after_the_tables(monkeypatch: pytest.Mo
 )
 def test_night_number(jd_utc: float, lon: float | None, night: int) -> None:
     assert int(night_number(jd_utc, lon)) == night
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(-20_000, 20_000), st.floats(0.0, 1.0, exclude_max=True), st.floats(-180.0, 180.0))
+def test_a_night_lasts_from_local_noon_to_noon(night: int, part: float, lon: float) -> None:
+    noon = 2451545.0 + night - lon / 360.0
+    moment = noon + part
+    if min(part, 1.0 - part) > 1e-8:  # one float64 Julian date resolves 41 microseconds
+        assert night_number(moment, lon) == night
+        assert night_number(moment + 1.0, lon) == night + 1
+        assert night_number(moment, lon) in (night_number(moment, None) + np.array([-1, 0, 1]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2437665, 2461000), st.floats(0.0, 1.0))
+def test_tdb_of_utc_is_turned_back_by_astropy(day: int, fraction: float) -> None:
+    with offline():
+        found = barycentric(float(day), fraction)
+        # 50 microseconds of float64, and 22 ms at most of what differs between sites and series.
+        back = Time(found.jd_tdb, format="jd", scale="tdb").utc
+        assert abs((back.jd1 - day) + (back.jd2 - fraction))[0] * 86400 < 1e-3
