@@ -18,7 +18,7 @@ def test_sees_a_changed_value_a_missing_row_and_nothing_else(reduced: Work) -> N
     (line,) = compare.differences(before, compare.dump(reduced.url))
     assert line.startswith("detection_summary") and ": fwhm " in line
     reduced.sql("DELETE FROM detection WHERE number = 0")
-    lines = [line for line in compare.differences(before, compare.dump(reduced.url)) if line.startswith("detection")]
+    lines = [line for line in compare.differences(before, compare.dump(reduced.url)) if line.startswith("detection:")]
     assert lines[0].startswith("detection: only in the first") and lines[-1] == "detection: 8 differences"
 
 
