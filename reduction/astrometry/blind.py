@@ -24,6 +24,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
+import reduction
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.kernels.arrays import FloatArray
 
@@ -32,6 +33,7 @@ __all__ = ["DEFAULT_INDEX_DIR", "SOLVERS", "BlindResult", "solve_blind"]
 
 DEFAULT_INDEX_DIR = Path("/usr/share/astrometry")  # where Debian's astrometry-data-* packages put them
 SOLVERS = ("astrometry", "solve-field")
+ROOT = Path(reduction.__file__).resolve().parent.parent  # the folder that holds the package reduction
 MAX_STARS = 120
 CELLS = 6  # along the longer side: of a long list, stars are taken in turn from so many cells, lest one cluster has them all
 MIN_STARS = 6
@@ -161,7 +163,10 @@ def _package(task: _Task) -> dict[str, float] | None:
     if importlib.util.find_spec("astrometry") is None:
         raise _Stopped("the package astrometry is not installed: pip install 'starledger[blind]'")
     question = {"stars": task.stars.tolist(), "files": [str(path) for path in task.files], "scale": task.scale, "place": task.place}
-    answer = _run([sys.executable, "-m", "reduction.astrometry.blind_process"], task.limit, "astrometry", json.dumps(question))
+    # the child imports this very package, wherever the parent was started
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "reduction.astrometry.blind_process"]
+    answer = _run(command, task.limit, "astrometry", json.dumps(question), {"PYTHONPATH": path})
     fields: dict[str, float] | None = json.loads(answer)
     return fields
 
@@ -208,12 +213,10 @@ def _words(task: _Task, folder: Path) -> list[str]:
     return ["solve-field", "--overwrite", "--no-plots", "--no-tweak", *arguments, str(folder / "stars.xyls")]
 
 
-def _run(command: list[str], limit: float, name: str, question: str = "") -> str:
+def _run(command: list[str], limit: float, name: str, question: str = "", environment: dict[str, str] | None = None) -> str:
     """Output of a process, which is ended with all its children when its time is up."""
-    # the child imports this very package, wherever the parent was started
-    path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": path}, **pipes) as process:
+    with subprocess.Popen(command, text=True, start_new_session=True, env={**os.environ, **(environment or {})}, **pipes) as process:
         try:
             answer, complaint = process.communicate(question, timeout=limit)
         except subprocess.TimeoutExpired:

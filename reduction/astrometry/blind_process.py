@@ -32,6 +32,8 @@ def answer(question: dict[str, Any]) -> dict[str, float] | None:
     """
     import astrometry
 
+    if not hasattr(astrometry, "Solver"):  # astrometry.net's own Python package has the name as well
+        raise SystemExit(f"{astrometry.__path__[0]} is another package: pip install 'starledger[blind]'")
     parameters = astrometry.SolutionParameters(
         output_logodds_threshold=LOG_ODDS,
         sip_order=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -161,7 +162,7 @@ def test_a_blind_search_is_stopped_and_says_so(tmp_path: Path, monkeypatch: pyte
     x = np.linspace(0.0, 9.0, 20)
     run = blind._run
 
-    def sleeper(_: list[str], limit: float, name: str, __: str = "") -> str:
+    def sleeper(_: list[str], limit: float, name: str, *__: object) -> str:
         return run([sys.executable, "-c", "import time; time.sleep(60)"], limit, name)
 
     monkeypatch.setattr(blind, "_run", sleeper)
@@ -176,6 +177,65 @@ def test_a_blind_search_that_breaks_says_so(tmp_path: Path) -> None:
     found = blind.solve_blind(x, x, x, (10, 10), tmp_path, solvers=("astrometry",), time_limit=20.0)
     assert found.solution is None
     assert found.reason.startswith("astrometry ")
+
+
+PACKAGE = """
+from types import SimpleNamespace
+Action = SimpleNamespace(STOP=0, CONTINUE=1)
+SolutionParameters = dict
+SizeHint = PositionHint = lambda *values: values
+
+class Match:
+    wcs_fields = {key: (value, "") for key, value in WORDS.items()}
+
+class Solver:
+    def __init__(self, files): self.files = files
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def solve(self, stars, size, place, parameters):
+        return SimpleNamespace(has_match=lambda: len(stars) == 20, best_match=Match)
+"""
+FIELDS = {"CRVAL1": 31.0, "CRVAL2": 46.0, "CRPIX1": 4.0, "CRPIX2": 5.0, "CD1_1": -0.001, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.001}
+
+
+def test_the_process_asks_the_package_and_no_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started from a folder with a subfolder astrometry, as reduction/ and tests/unit/ are."""
+    (tmp_path / "index-1.fits").touch()
+    (tmp_path / "packages" / "astrometry").mkdir(parents=True)
+    (tmp_path / "packages" / "astrometry" / "__init__.py").write_text(PACKAGE.replace("WORDS", repr(FIELDS)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    monkeypatch.chdir(tmp_path)
+    x = np.linspace(0.0, 9.0, 20)
+    found = blind.solve_blind(x, x, x, (10, 10), tmp_path, solvers=("astrometry",), time_limit=60.0)
+    assert found.reason == ""
+    assert found.solution is not None
+    assert (found.solution.ra0, found.solution.dec0, found.solution.coeff_x[:2]) == (31.0, 46.0, (4.0, -1000.0))
+
+
+def test_another_package_of_the_name_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's astrometry.net has a Python package astrometry as well."""
+    (tmp_path / "index-1.fits").touch()
+    (tmp_path / "packages" / "astrometry").mkdir(parents=True)
+    (tmp_path / "packages" / "astrometry" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    x = np.linspace(0.0, 9.0, 20)
+    found = blind.solve_blind(x, x, x, (10, 10), tmp_path, solvers=("astrometry",), time_limit=60.0)
+    assert found.solution is None
+    assert "pip install 'starledger[blind]'" in found.reason
+
+
+def test_solve_field_runs_in_the_environment_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own helpers are Python and import a package astrometry of theirs."""
+    (tmp_path / "index-1.fits").touch()
+    program = tmp_path / "bin" / "solve-field"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "PYTHONPATH is ${PYTHONPATH-not set}" >&2\nexit 3\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    x = np.linspace(0.0, 9.0, 20)
+    found = blind.solve_blind(x, x, x, (10, 10), tmp_path, solvers=("solve-field",), time_limit=20.0)
+    assert found.reason == "solve-field ended with code 3: PYTHONPATH is not set"
 
 
 def test_without_the_package_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
