@@ -93,7 +93,8 @@ def _stars_around(mosaic: Path, indexes: list[Path]) -> Table:
     data = fits.getdata(mosaic, 1)[0::2, 1::2].astype(np.float32)
     found = extract(data, np.full(data.shape, np.var(data[:50, :50]), np.float32), np.zeros(data.shape, np.uint8))
     with astrometry.Solver(indexes) as solver:
-        parameters = astrometry.SolutionParameters()
+        stop = lambda odds: astrometry.Action.STOP if odds[0] > 50.0 else astrometry.Action.CONTINUE  # noqa: E731
+        parameters = astrometry.SolutionParameters(logodds_callback=stop)
         match = solver.solve(np.column_stack([found.x, found.y])[:100], astrometry.SizeHint(18, 23), None, parameters).best_match()
     stars = [(star.ra_deg, star.dec_deg, star.metadata["MAG_VT"]) for star in match.stars]
     return Table(rows=stars, names=("ra", "dec", "VT"))
