@@ -218,6 +218,11 @@ _ON_STEPS = {
         "Too few frames of a set are fit for a master.",
         "Take more, or lower min_frames; the message has the reasons.",
     ),
+    "psf.few_stars": (
+        _FAILED,
+        "Too few stars show their profile; the shape map stands in for it.",
+        "Lower `[psf]` min_snr; look for clouds and saturation.",
+    ),
     "shape.few_stars": (_FAILED, "Too few stars have a shape to map.", "Lower `[shapes]` min_snr."),
     "solve.few_pairs": (_FAILED, "Too few catalogue stars have a detection.", "Is the catalogue as deep as the frames?"),
     "solve.few_stars": (_FRAME, "Too few stars were detected.", "Lower `[detect]` threshold."),
