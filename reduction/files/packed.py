@@ -1,7 +1,7 @@
-"""Reading product files, and putting cards into them, without astropy, whose headers and tables cost ten times as much as the pixels of a small frame.
+"""Reading product files, and putting cards into them, without astropy: of a small frame its headers cost more than the pixels.
 
-Only what `reduction.files.product` writes is understood. `None` for anything else, damaged files among it: astropy then reads the
-file, or says what is the matter with it.
+Only what `reduction.files.product` writes is understood. `None` for anything else, damaged files among it: astropy then reads
+the file, or says what is the matter with it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _Plane:
 
     def pixels(self) -> npt.NDArray[Any]:
         cards = self.cards
-        if any(name in cards for name in ("ZBLANK", "BLANK", "BSCALE", "BZERO", "THEAP")) or cards["ZNAXIS"] != 2:
+        if any(name in cards for name in ("BLANK", "BSCALE", "BZERO", "THEAP")) or cards["ZNAXIS"] != 2:
             raise ValueError("not ours")
         nx, ny, rows = cards["ZNAXIS1"], cards["ZNAXIS2"], cards["ZTILE2"]
         table = self._table()
@@ -118,37 +118,38 @@ class _Plane:
 
     def _tile(self, number: int, entry: np.void, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         names = entry.dtype.names or ()
-        length, _ = entry["COMPRESSED_DATA"].item()
-        if length == 0:
-            return _floats(zlib.decompress(self._heap(entry["GZIP_COMPRESSED_DATA"]), 47), shape)
         packed = self._heap(entry["COMPRESSED_DATA"])
         if self.cards["ZCMPTYPE"] == "GZIP_2" and "ZSCALE" not in names:
             shuffled = np.frombuffer(zlib.decompress(packed, 47), np.uint8)
-            return _floats(shuffled.reshape(4, -1).T.tobytes(), shape)
+            return np.frombuffer(shuffled.reshape(4, -1).T.tobytes(), ">f4").reshape(shape)
         if self.cards["ZCMPTYPE"] != "RICE_1" or (self.cards["ZNAME1"], self.cards["ZNAME2"]) != ("BLOCKSIZE", "BYTEPIX"):
             raise ValueError("not ours")
         codes = imagecodecs.rcomp_decode(packed, shape=shape, dtype=_CODES[self.cards["ZVAL2"]], nblock=self.cards["ZVAL1"])
-        return self._values(number, codes, float(entry["ZSCALE"]), float(entry["ZZERO"])) if "ZSCALE" in names else codes
+        if "ZSCALE" in names:
+            return self._values(number, codes, float(entry["ZSCALE"]), float(entry["ZZERO"]))
+        if "ZBLANK" in self.cards:
+            raise ValueError("not ours")
+        return codes
 
-    def _heap(self, place: np.void) -> memoryview:
+    def _heap(self, place: np.void) -> bytes:
         length, offset = place.item()
         start = self.cards["NAXIS1"] * self.cards["NAXIS2"] + offset
         if offset < 0 or start + length > len(self.data):
             raise ValueError("beyond the heap")
-        return self.data[start : start + length]
+        return bytes(self.data[start : start + length])
 
     def _values(self, number: int, codes: npt.NDArray[np.integer], scale: float, zero: float) -> npt.NDArray[Any]:
         method = self.cards.get("ZQUANTIZ", "NO_DITHER")
         if method == "NO_DITHER":
-            return codes * scale + zero
-        if method != "SUBTRACTIVE_DITHER_2":
+            values = codes * scale + zero
+        elif method == "SUBTRACTIVE_DITHER_2":
+            dither = _dither(number + self.cards["ZDITHER0"], codes.size).reshape(codes.shape)
+            values = np.where(codes == _ZERO_CODE, 0.0, (codes - dither + 0.5) * scale + zero)
+        else:
             raise ValueError("not ours")
-        dither = _dither(number + self.cards["ZDITHER0"], codes.size).reshape(codes.shape)
-        return np.where(codes == _ZERO_CODE, 0.0, (codes - dither + 0.5) * scale + zero)
-
-
-def _floats(contents: bytes, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    return np.frombuffer(contents, ">f4").reshape(shape)
+        if "ZBLANK" in self.cards:
+            values[codes == self.cards["ZBLANK"]] = np.nan
+        return values
 
 
 @cache
@@ -204,7 +205,22 @@ def _cards(header: memoryview) -> dict[str, Any]:
     return cards
 
 
-_STRUCTURE = ("XTENSION", "NAXIS", "PCOUNT", "TFIELDS", "TTYPE", "TFORM", "THEAP", "Z", "EXTNAME", "PLANETYP", "NPLANES", "BLANK", "BS", "BZ")
+_STRUCTURE = (
+    "XTENSION",
+    "NAXIS",
+    "PCOUNT",
+    "TFIELDS",
+    "TTYPE",
+    "TFORM",
+    "THEAP",
+    "Z",
+    "EXTNAME",
+    "PLANETYP",
+    "NPLANES",
+    "BLANK",
+    "BS",
+    "BZ",
+)
 
 
 def _value(text: str) -> bool | int | float | str:
