@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,13 +91,9 @@ def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
 
 def _ecsv(curve: Curve) -> str:
     from db.views import VIEW_COLUMNS
-    from starledger.quantities import quantities  # astropy takes its time to import
+    from starledger.ecsv import ecsv_text
 
-    table = quantities(curve.frame, VIEW_COLUMNS)
-    table.meta.update(curve.meta)
-    stream = io.StringIO()
-    table.write(stream, format="ascii.ecsv")
-    return stream.getvalue()
+    return ecsv_text(curve.columns, VIEW_COLUMNS, curve.meta)
 
 
 def sql(

@@ -45,7 +45,7 @@ def test_help_imports_neither_database_nor_numerics() -> None:
     assert len(modules) < 600
 
 
-@pytest.mark.parametrize("style", ["table", "csv"])
+@pytest.mark.parametrize("style", ["table", "csv", "ecsv"])
 @pytest.mark.parametrize("by", ["id", "degrees", "sexagesimal"])
 def test_a_curve_is_printed_without_astropy_and_pandas(archive: SmallArchive, by: str, style: str) -> None:
     ra, dec = float(archive.ra[0]), float(archive.dec[0])
