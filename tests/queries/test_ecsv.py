@@ -40,7 +40,9 @@ def test_a_curve_is_read_as_astropy_would_have_written_it(small: SmallArchive, k
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | TEXT
-META = st.dictionaries(TEXT.filter(bool), PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(st.integers(0, 99) | TEXT, PLAIN, max_size=3))
+META = st.dictionaries(
+    TEXT.filter(bool), PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(st.integers(0, 99) | TEXT, PLAIN, max_size=3)
+)
 
 
 @given(META)
