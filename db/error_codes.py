@@ -206,6 +206,7 @@ _ON_STEPS = {
     ),
     "fetch.service": (_FAILED, "A catalogue service did not answer.", "Run again with `--retry`, or give a file with `--catalogue`."),
     "fetch.truncated": (_FAILED, "A service holds more stars in the smallest piece of sky than it may send.", "Lower `[fetch]` faintest."),
+    "fetch.unknown": (_WRONG, "No catalogue service has this name.", "Name one of those that the message lists."),
     "magfit.masked": (_FAILED, "Every frame of a field is masked.", "Take a mask back with `starledger mask remove`."),
     "magfit.no_fit": (
         _FAILED,

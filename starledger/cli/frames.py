@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import starledger
-from starledger.cli.options import ArchiveOption
-from starledger.cli.output import TableFormat, csv_text, emit, rich_table
-from starledger.cli.query import OutputOption, ReasonOption, say
+from starledger.cli.options import ArchiveOption, OutputOption, ReasonOption
+from starledger.cli.output import TableFormat, csv_text, emit, rich_table, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +79,7 @@ def _summary(frame: pd.DataFrame) -> str:
 def frames_set(
     kind: Annotated[str, typer.Argument(metavar="TYPE", help="bias, dark, flat, object or other.")],
     frame_ids: FramesArgument,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the correction.")],
+    reason: ReasonOption,
     archive: ArchiveOption = None,
 ) -> None:
     """Say what frames are: it wins over pixels and header, and the next run makes anew what depends on it.

@@ -54,6 +54,31 @@ def test_nothing_to_do_is_known_without_planning(reduced: Work, monkeypatch: pyt
     assert states["photometry"].done == N_OBJECT and states["statistics"].done == 1
 
 
+def test_failures_are_looked_for_only_where_there_are_some(reduced: Work) -> None:
+    reduced.sql("UPDATE task SET status = 'failed', message = 'clouds' WHERE step = 'detect'")
+    archive = open_archive(reduced.url, reduced.files)
+    asked: list[str] = []
+    with archive.engine.connect() as connection:
+        units = connection.exec_driver_sql("SELECT unit FROM task WHERE step = 'detect' ORDER BY task_id").scalars().all()
+    runner = runner_for_reading(archive)
+    sa.event.listen(archive.engine, "before_cursor_execute", lambda *call: asked.append(f"{call[2]} {call[3]}"))
+    failed = {name: state.failed for name, state in runner.states().items() if state.failed}
+    archive.engine.dispose()
+    assert failed == {"detect": dict.fromkeys(units, "clouds")} and list(failed["detect"]) == units
+    # Each such question once read all tasks of the archive.
+    assert sum("task.message" in statement and "failed" in statement for statement in asked) == 1
+
+
+def test_the_planner_knows_the_tasks(reduced: Work) -> None:
+    known = (
+        "SELECT DISTINCT tbl FROM sqlite_stat1 WHERE tbl IN ('task', 'lineage') ORDER BY tbl"
+        if reduced.url.startswith("sqlite")
+        else "SELECT DISTINCT tablename FROM pg_stats WHERE tablename IN ('task', 'lineage') ORDER BY tablename"
+    )
+    # Without, it looks for a night's task among all of a step, once for every frame.
+    assert [name for (name,) in reduced.sql(known)] == ["lineage", "task"]
+
+
 @pytest.mark.parametrize(
     ("statement", "pending_now"),
     [
