@@ -224,6 +224,7 @@ _ON_STEPS = {
         "Too few stars show their profile; the shape map stands in for it.",
         "Lower `[psf]` min_snr; look for clouds and saturation.",
     ),
+    "psf.none": (_WRONG, "The frame has no profile map.", "`starledger reduce` makes one for every solved object frame."),
     "shape.few_stars": (_FAILED, "Too few stars have a shape to map.", "Lower `[shapes]` min_snr."),
     "solve.few_pairs": (_FAILED, "Too few catalogue stars have a detection.", "Is the catalogue as deep as the frames?"),
     "solve.few_stars": (_FRAME, "Too few stars were detected.", "Lower `[detect]` threshold."),

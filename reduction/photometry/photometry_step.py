@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable
 from db.flags import Flag
 from db.tables import Frame, FramePhotometry, Measurement, PhotometrySlot
-from db.tables import PsfMap as PsfMapRow
 from reduction.astrometry.detections import fwhm_of
 from reduction.astrometry.sources import SourceTable
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
@@ -24,11 +21,12 @@ from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.crowding import blended
 from reduction.photometry.kernels.psf_flux import fit_fluxes
 from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.psf_model import psf_map_of
 from reduction.photometry.star_light import PlacedSources, StarLight, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import OfInstrument, Own, Untracked, Worked
 
-__all__ = ["PhotometryParameters", "photometry", "psf_map"]
+__all__ = ["PhotometryParameters", "photometry"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     """Measure all sources at their projected positions: fluxes fitted with the profile map, and sums in exact circular apertures."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
-    psf = psf_map(session, frame.frame_id)
+    psf = psf_map_of(session, frame.frame_id)
     # Light of stars beyond the edge falls on the frame.
     around = placed_sources(context, frame, -psf.radius)
     inside = around.inside(frame, p.margin)
@@ -88,12 +86,6 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     quality = _zero_point(sources.table, columns["flags"], flux[:, middle], error[:, middle], frame.exptime, noise)
     summary = {"frame_id": frame.frame_id, "n_source": len(sources), **quality}
     return Output(rows=[rows, Rows(FramePhotometry, summary, upsert=True)])
-
-
-def psf_map(session: Session, frame_id: int) -> PsfMap:
-    """The profile map of a frame."""
-    text = session.execute(sa.select(PsfMapRow.coeff).where(PsfMapRow.frame_id == frame_id)).scalar_one()
-    return PsfMap.from_row(json.loads(text))
 
 
 def _fitted(light: StarLight, psf: PsfMap, around: PlacedSources, inside: BoolArray, sky_err: FloatArray) -> dict[str, FloatArray]:

@@ -36,7 +36,7 @@ class PsfParameters:
     )
     least_fwhm: float = parameter(1.2, "pixel", "auto takes prf on frames with sharper stars", least=0, most=100)
     order: int = parameter(3, "", "highest degree in x, y; the lowest that predicts left-out stars as well is taken", least=0, most=5)
-    radius: float = parameter(3.0, "FWHM", "the profile counts as far as this from a star", least=1, most=20)
+    radius: float = parameter(4.0, "FWHM", "the profile counts as far as this from a star", least=1, most=20)
     min_snr: float = parameter(20.0, "", "least signal-to-noise ratio of a star that shows the profile", least=5, most=10_000)
     max_stars: int = parameter(2000, "", "at most so many stars show it, evenly over the frame", least=10, most=100_000)
 

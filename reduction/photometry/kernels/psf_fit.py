@@ -32,7 +32,7 @@ STARS_PER_TERM = 4
 START_ORDER = 1
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
 FOLDS = 2  # of stars: either is predicted by the other
-ROUGHNESS = (1e-1, 1e-3)  # strengths of the penalty that are tried, in units of what a typical coefficient is known by
+ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
 MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
@@ -358,7 +358,7 @@ def _total(equations: list[_Equations]) -> _Equations:
 
 
 def _choose(equations: list[_Equations], knots: FloatArray, radius: float, max_order: int) -> _Choice:
-    """Roughness, then order, by how well each fold's map predicts the stars of the other; orders are tried as long as they gain."""
+    """Order, then roughness, by how well each fold's map predicts the stars of the other; orders are tried as long as they gain."""
     systems = [_dense(e, knots, radius) for e in equations]
     count = sum(e.count for e in equations)
 
@@ -370,15 +370,14 @@ def _choose(equations: list[_Equations], knots: FloatArray, radius: float, max_o
             total += float(equations[fold].square - 2.0 * solution @ right + solution @ matrix @ solution)
         return total / count
 
-    by_roughness = {roughness: score(0, roughness) for roughness in ROUGHNESS}
-    roughness = min(by_roughness, key=lambda r: by_roughness[r])
-    scores = [by_roughness[roughness]]
+    scores = [score(0, ROUGHNESS[0])]
     for order in range(1, max_order + 1):
-        scores.append(score(order, roughness))
+        scores.append(score(order, ROUGHNESS[0]))
         if scores[-1] > scores[-2] * (1.0 - ORDER_GAIN / count):
             break
     best = min(range(len(scores)), key=lambda order: scores[order])
-    return _Choice(best, roughness, tuple(scores))
+    by_roughness = {ROUGHNESS[0]: scores[best]} | {roughness: score(best, roughness) for roughness in ROUGHNESS[1:]}
+    return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(scores))
 
 
 @njit(cache=True)

@@ -65,10 +65,23 @@ class PsfMap:
         """Value of every term at places on the frame, shape (n, n_term); places beyond the border count as on it."""
         return map_terms(x, y, (self.nx, self.ny), self.order)
 
-    def profile(self, x: float, y: float, dx: FloatArray, dy: FloatArray) -> FloatArray:
-        """Profile of a star at `x`, `y` on the outer grid of the offsets `dx` and `dy` (pixel), shape (len(dy), len(dx)), 1/pixel^2."""
+    def response(self, x: float, y: float, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """What pixels hold of a star at a place on the frame.
+
+        Parameters
+        ----------
+        x, y : float
+            The place (pixel).
+        dx, dy : float64, shape (p,) and (q,)
+            Offsets of the pixels' centres from the star (pixel), of columns and of rows.
+
+        Returns
+        -------
+        float64, shape (q, p)
+            Share of the star's light.
+        """
         local = np.einsum("k,kba->ba", self.terms(np.array([x]), np.array([y]))[0], self.coeff)
-        image: FloatArray = np.einsum("qb,ba,pa->qp", _rows(self.knots, dy, 0.0), local, _rows(self.knots, dx, 0.0))
+        image: FloatArray = np.einsum("qb,ba,pa->qp", _rows(self.knots, dy, self.pixel), local, _rows(self.knots, dx, self.pixel))
         return image
 
     def stamps(self, x: FloatArray, y: FloatArray) -> Stamps:
@@ -82,13 +95,8 @@ class PsfMap:
     def fwhm(self, x: float, y: float) -> float:
         """Full width at half maximum (pixel) of a star at `x`, `y` as pixels show it: of a circle of the area above half maximum."""
         step = float(np.diff(self.knots).min()) / 8.0
-        half = 0.5 * self.pixel
-        offsets = np.arange(-self.radius, self.radius + step, step)
-        image = self.profile(x, y, offsets, offsets)
-        if half > 0.0:
-            n = max(1, round(self.pixel / step))
-            box = np.ones(n) / n
-            image = np.apply_along_axis(np.convolve, 0, np.apply_along_axis(np.convolve, 1, image, box, "same"), box, "same")
+        offset = np.arange(-self.radius, self.radius + step, step)
+        image = self.response(x, y, offset, offset)
         return float(2.0 * np.sqrt(np.count_nonzero(image > 0.5 * image.max()) * step**2 / np.pi))
 
     def to_row(self) -> dict[str, Any]:
