@@ -6,10 +6,10 @@ astropy reads all of their columns, with units, which takes over a second in eve
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from astropy.utils import iers
+from astropy.utils.data import get_file_contents
 
 from reduction.kernels.arrays import FloatArray
 
@@ -56,7 +56,7 @@ def ut1_utc_table() -> tuple[FloatArray, FloatArray]:
     ----------
     ``ReadMe.finals2000A`` and ``ReadMe.eopc04`` beside the tables, for their columns.
     """
-    lines = Path(iers.IERS_A_FILE).read_text(encoding="ascii").splitlines()
+    lines = get_file_contents(iers.IERS_A_FILE, encoding="ascii").splitlines()
     # The last rows hold nothing but their dates.
     lines = [line for line in lines if line[58:68].strip() and line[16:17].strip()]
     days = np.array([line[7:15] for line in lines], dtype=np.float64)

@@ -110,7 +110,22 @@ def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = Non
 
 
 def model_image(stamps: Stamps, flux: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """Light of stars on a frame (ADU), from their stamps of unit flux."""
+    """Light of stars on a frame.
+
+    Parameters
+    ----------
+    stamps : Stamps
+        Of n stars.
+    flux : float64, shape (n,)
+        ADU; NaN counts as none.
+    shape : (int, int)
+        (ny, nx) of the frame.
+
+    Returns
+    -------
+    float64, shape (ny, nx)
+        ADU.
+    """
     out = np.zeros(shape)
     _add(*stamps, np.nan_to_num(flux), out)
     return out

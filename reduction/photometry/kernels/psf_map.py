@@ -18,7 +18,7 @@ from reduction.astrometry.kernels.wcs import design_matrix
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.kernels.splines import axis_integrals, spline_values
 
-__all__ = ["PsfMap", "Stamps", "map_terms", "render_stamp", "stamp_size", "unit_integral"]
+__all__ = ["PsfMap", "Stamps", "map_terms", "unit_integral"]
 
 
 class Stamps(NamedTuple):
@@ -86,7 +86,7 @@ class PsfMap:
 
     def stamps(self, x: FloatArray, y: FloatArray) -> Stamps:
         """Pixels of stars of unit flux at positions `x`, `y` (pixel)."""
-        size = stamp_size(self.radius)
+        size = _stamp_size(self.radius)
         x0, y0 = np.floor(x + 0.5).astype(np.int64) - size // 2, np.floor(y + 0.5).astype(np.int64) - size // 2
         out = np.empty((len(x), size, size))
         _stamps(self.knots, self.coeff, self.terms(x, y), self.radius, self.pixel, x - x0, y - y0, out)
@@ -116,7 +116,22 @@ class PsfMap:
 
 
 def map_terms(x: FloatArray, y: FloatArray, size: tuple[int, int], order: int) -> FloatArray:
-    """Terms of a polynomial over a frame of size nx, ny: x, y scaled to -1 ... 1, shape (n, n_term)."""
+    """Terms of a polynomial over a frame.
+
+    Parameters
+    ----------
+    x, y : float64, shape (n,)
+        Places (pixel); those beyond the border count as on it.
+    size : (int, int)
+        nx, ny of the frame: x and y are scaled to run from -1 to 1 between the outermost pixel centres.
+    order : int
+        Total degree.
+
+    Returns
+    -------
+    float64, shape (n, n_term)
+        In the order of `exponents`.
+    """
     # frames one pixel wide have no middle to scale from
     u = np.clip(2.0 * x / max(size[0] - 1, 1) - 1.0, -1.0, 1.0)
     v = np.clip(2.0 * y / max(size[1] - 1, 1) - 1.0, -1.0, 1.0)
@@ -124,7 +139,20 @@ def map_terms(x: FloatArray, y: FloatArray, size: tuple[int, int], order: int) -
 
 
 def unit_integral(coeff: FloatArray, knots: FloatArray) -> FloatArray:
-    """Coefficients (n_term, m, m) scaled so that the profile's integral is 1 everywhere on the frame."""
+    """Scale a map so that the profile's integral is 1 everywhere on the frame.
+
+    Parameters
+    ----------
+    coeff : float64, shape (n_term, m, m)
+        Coefficients of a map.
+    knots : float64, shape (m + 4,)
+        Its knots (pixel).
+
+    Returns
+    -------
+    float64, shape (n_term, m, m)
+        The integral of the first term is 1, that of every other is 0.
+    """
     weight = axis_integrals(knots)
     integral = np.einsum("kba,b,a->k", coeff, weight, weight)
     out = coeff / integral[0]
@@ -132,7 +160,7 @@ def unit_integral(coeff: FloatArray, knots: FloatArray) -> FloatArray:
     return np.asarray(out, dtype=np.float64)
 
 
-def stamp_size(radius: float) -> int:
+def _stamp_size(radius: float) -> int:
     """Side (pixel, odd) of a stamp that holds a profile wherever in its middle pixel the star is."""
     return 2 * int(np.ceil(radius)) + 1
 
@@ -146,7 +174,7 @@ def _rows(knots: FloatArray, offset: FloatArray, width: float) -> FloatArray:
 
 
 @njit(cache=True)
-def render_stamp(
+def _render(
     knots: FloatArray,
     local: FloatArray,
     radius: float,
@@ -157,22 +185,10 @@ def render_stamp(
     ranges: tuple[IntArray, IntArray],
     out: FloatArray,
 ) -> None:
-    """Pixels of one star of unit flux.
+    """Pixels of one star of unit flux at `x`, `y` within the stamp; local (m, m): the map's coefficients there.
 
-    Parameters
-    ----------
-    knots, radius, pixel
-        Of the map.
-    local : float64, shape (m, m)
-        The map's coefficients at the star.
-    x, y : float
-        Position within the stamp (pixel).
-    basis : two float64, shape (size, m)
-        Work space: values of the functions at the pixels of a row, and of a column.
-    ranges : two int64, shape (size, 2)
-        Work space: which of those functions are not zero.
-    out : float64, shape (size, size)
-        The stamp.
+    Work space: basis, two of (size, m), values of the functions at the pixels of a row and of a column; ranges, two of
+    (size, 2), which of those are not zero.
     """
     size, m = out.shape[0], local.shape[0]
     for p in range(size):
@@ -216,4 +232,4 @@ def _stamps(
         local[:] = 0.0
         for k in range(n_term):
             local += terms[i, k] * coeff[k]
-        render_stamp(knots, local, radius, pixel, x[i], y[i], basis, ranges, out[i])
+        _render(knots, local, radius, pixel, x[i], y[i], basis, ranges, out[i])

@@ -112,5 +112,16 @@ def spline_values(knots: FloatArray, t: float, width: float, out: FloatArray) ->
 
 
 def axis_integrals(knots: FloatArray) -> FloatArray:
-    """Integral of each function over all of the axis (pixel), shape (m,)."""
+    """Integral of each function over all of the axis.
+
+    Parameters
+    ----------
+    knots : float64, shape (m + 4,)
+        Knots (pixel).
+
+    Returns
+    -------
+    float64, shape (m,)
+        Pixel.
+    """
     return np.asarray((knots[ORDER:] - knots[:-ORDER]) / ORDER, dtype=np.float64)
