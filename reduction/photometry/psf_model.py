@@ -9,7 +9,6 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.errors import ConfigurationError
 from db.tables import PsfMap as PsfMapRow
 from reduction.photometry.kernels.psf_map import PsfMap
 
@@ -20,21 +19,8 @@ __all__ = ["gridded_model", "psf_map_of"]
 
 
 def psf_map_of(session: Session, frame_id: int) -> PsfMap:
-    """The profile map of a frame.
-
-    Raises
-    ------
-    ConfigurationError
-        The frame has none.
-    """
-    text = session.execute(sa.select(PsfMapRow.coeff).where(PsfMapRow.frame_id == frame_id)).scalar_one_or_none()
-    if text is None:
-        raise ConfigurationError(
-            "has no profile map",
-            where=f"frame {frame_id}",
-            hint="'starledger reduce' makes one for every solved object frame",
-            code="psf.none",
-        )
+    """The profile map of a frame that has one."""
+    text = session.execute(sa.select(PsfMapRow.coeff).where(PsfMapRow.frame_id == frame_id)).scalar_one()
     return PsfMap.from_row(json.loads(text))
 
 
