@@ -257,7 +257,7 @@ class Frames(_Namespace):
 
         Examples
         --------
-        >>> model = archive.frames.psf(1)
+        >>> model = archive.frames.psf(15)
         >>> model(10.0, 12.0)  # a pixel's share of a star at 0, 0
         """
         from reduction.photometry.psf_model import gridded_model
@@ -274,7 +274,7 @@ class Frames(_Namespace):
 
         Examples
         --------
-        >>> archive.frames.psf_summary(1)["fwhm"]
+        >>> archive.frames.psf_summary(15)["fwhm"]
         """
         import pandas as pd
 
@@ -292,7 +292,7 @@ class Frames(_Namespace):
 
         Examples
         --------
-        >>> archive.frames.plot_psf(1, "psf.png")
+        >>> archive.frames.plot_psf(15, "psf.png")
         """
         from starledger.plots import plot_psf
 

@@ -229,4 +229,6 @@ def _came_later(source: Joined, mine: type[Task]) -> sa.ColumnElement[bool]:
     """Whether a task that a frame can do without is there now, and was not when the frame was worked."""
     other = aliased(Task)
     used = sa.exists().where(Lineage.task_id == mine.task_id, Lineage.input_task_id == other.task_id)
-    return sa.exists().where(other.step == source.step, other.status == "done", source.matches(other), ~used)
+    there = sa.exists().where(other.step == source.step, other.status == "done", source.matches(other), ~used.correlate(mine, other))
+    # Said, for by itself SQLAlchemy looks no further than to the next SELECT: the frame would be any frame.
+    return there.correlate(Frame, mine)

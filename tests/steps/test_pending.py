@@ -106,7 +106,7 @@ def test_what_people_and_accidents_change_is_seen(
 def test_a_raised_version_is_seen(name: str, reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     before = found(runner_for_reading(open_archive(reduced.url, reduced.files)))[name][0]
     monkeypatch.setitem(STEPS, name, dataclasses.replace(STEPS[name], version=STEPS[name].version + 1))
-    behind = {step: N_OBJECT for step in ("refine", "background", "photometry") if name == "discover"}
+    behind = {step: N_OBJECT for step in ("refine", "background", "psf", "photometry") if name == "discover"}
     assert_same(reduced, monkeypatch, **{name: before, **behind, **({"distortion": 1} if behind else {})})
 
 
@@ -126,7 +126,9 @@ def test_of_many_frames_only_new_ones_are_planned(fresh: Fresh, night: Night, tm
     monkeypatch.setattr(pending, "planned", counting)
     work.worked([raw])
     frames = [name for name, step in STEPS.items() if step.plan is None]
-    assert {planned[name] for name in frames} == {2}, "masters and catalogues are as they were: no rule has to be asked anew"
+    assert {name: planned[name] for name in frames} == dict.fromkeys(frames, 2), (
+        "masters and catalogues are as they were: no rule has to be asked anew"
+    )
     monkeypatch.undo()
     assert_same(work, monkeypatch)
 
@@ -148,6 +150,6 @@ def test_a_changed_task_makes_its_descendants_stale_at_once(reduced: Work, monke
     with Session(archive.engine) as session:
         stale = set(session.execute(sa.text("SELECT DISTINCT step FROM task WHERE is_stale = 1")).scalars())
     archive.engine.dispose()
-    assert stale == {"photometry", "magnitude_fit", "statistics"}
-    assert_same(reduced, monkeypatch, photometry=N_OBJECT)
+    assert stale == {"psf", "photometry", "magnitude_fit", "statistics"}
+    assert_same(reduced, monkeypatch, psf=N_OBJECT, photometry=N_OBJECT)
     assert reduced.sql("SELECT count(*) FROM light_curve") != [(0,)], "stale points stay until there are new ones"
