@@ -206,6 +206,7 @@ _ON_STEPS = {
     ),
     "fetch.service": (_FAILED, "A catalogue service did not answer.", "Run again with `--retry`, or give a file with `--catalogue`."),
     "fetch.truncated": (_FAILED, "A service holds more stars in the smallest piece of sky than it may send.", "Lower `[fetch]` faintest."),
+    "fetch.unknown": (_WRONG, "No catalogue service has this name.", "Name one of those that the message lists."),
     "magfit.masked": (_FAILED, "Every frame of a field is masked.", "Take a mask back with `starledger mask remove`."),
     "magfit.no_fit": (
         _FAILED,
@@ -218,6 +219,12 @@ _ON_STEPS = {
         "Too few frames of a set are fit for a master.",
         "Take more, or lower min_frames; the message has the reasons.",
     ),
+    "psf.few_stars": (
+        _FAILED,
+        "Too few stars show their profile; the shape map stands in for it.",
+        "Lower `[psf]` min_snr; look for clouds and saturation.",
+    ),
+    "psf.none": (_WRONG, "The frame has no profile map.", "`starledger reduce` makes one for every solved object frame."),
     "shape.few_stars": (_FAILED, "Too few stars have a shape to map.", "Lower `[shapes]` min_snr."),
     "solve.few_pairs": (_FAILED, "Too few catalogue stars have a detection.", "Is the catalogue as deep as the frames?"),
     "solve.few_stars": (_FRAME, "Too few stars were detected.", "Lower `[detect]` threshold."),

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["N_SLOT", "FrameBackground", "FramePhotometry", "Measurement", "PhotometrySlot"]
+__all__ = ["N_SLOT", "FrameBackground", "FramePhotometry", "Measurement", "PhotometrySlot", "PsfMap", "PsfStar"]
 
 #: Slots of a measurement row: 0 is the PSF's, 1 to 7 are apertures.
 N_SLOT = 8
@@ -43,6 +43,50 @@ class FramePhotometry(Base):
     n_zero_point: Mapped[int] = column(sa.Integer, "", "Stars in the zero point")
     limiting_mag: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source with S/N 5", null=True)
     task_id: Mapped[int] = reference("task.task_id", "Task that made its measurements")
+
+
+class PsfMap(Base):
+    """The profile of stars over one frame, as a smooth map."""
+
+    __tablename__ = "psf_map"
+    __table_args__ = {"comment": "Smooth maps of the profile of stars, frame by frame"}
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    kind: Mapped[str] = column(
+        sa.String(8), "", "'psf': the light's own profile, integrated over pixels; 'prf': a pixel's response; 'shape': of the shape map"
+    )
+    reason: Mapped[str] = column(sa.String(160), "", "Why it is of this kind")
+    poly_order: Mapped[int] = column(sa.SmallInteger, "", "Total degree in x, y")
+    radius: Mapped[float] = column(sa.Double, "pixel", "The profile counts as far as this from a star")
+    pixel: Mapped[float] = column(sa.Double, "pixel", "Width of the sensitive part of a pixel that it is integrated over; 0 for a PRF")
+    n_coeff: Mapped[int] = column(sa.Integer, "", "Number of coefficients fitted")
+    coeff: Mapped[str] = column(sa.Text, "", "JSON object: knots and coefficients, as reduction.photometry.kernels.psf_map reads them")
+    n_star: Mapped[int] = column(sa.Integer, "", "Stars in the fit")
+    chi2: Mapped[float | None] = column(sa.Double, "", "Median reduced chi-square of these stars", null=True)
+    held_out: Mapped[str | None] = column(sa.Text, "", "JSON list: reduced chi-square of stars left out, for each order tried", null=True)
+    roughness: Mapped[float | None] = column(sa.Double, "", "Strength of the smoothing that predicts stars left out best", null=True)
+    fwhm: Mapped[float] = column(sa.Double, "pixel", "Full width at half maximum in the middle of the frame, as pixels show it")
+    shape_fwhm: Mapped[float | None] = column(sa.Double, "pixel", "The shape map's there", null=True)
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class PsfStar(Base):
+    """A star that a profile map was fitted to (bulk; no foreign keys; partitioned by night on PostgreSQL)."""
+
+    __tablename__ = "psf_star"
+    __table_args__ = (
+        {
+            "comment": "Stars that the profile maps were fitted to",
+            "postgresql_partition_by": "RANGE (night_id)",
+            "sqlite_with_rowid": False,
+        },
+    )
+
+    night_id: Mapped[int] = key(sa.SmallInteger, "Night")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    snr: Mapped[float] = column(sa.REAL, "", "Signal to noise of its flux")
+    chi2: Mapped[float | None] = column(sa.REAL, "", "Reduced chi-square of its pixels about the map", null=True)
 
 
 class PhotometrySlot(Base):

@@ -30,7 +30,7 @@ from db.frames import (
     TypeCorrection,
 )
 from db.lightcurves import BestSlot, LightcurveStatistics, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
-from db.photometry import N_SLOT, FrameBackground, FramePhotometry, Measurement, PhotometrySlot
+from db.photometry import N_SLOT, FrameBackground, FramePhotometry, Measurement, PhotometrySlot, PsfMap, PsfStar
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
@@ -72,6 +72,8 @@ __all__ = [
     "Passband",
     "PhotometrySlot",
     "Product",
+    "PsfMap",
+    "PsfStar",
     "ReferenceMagnitude",
     "RefusedFrame",
     "Run",

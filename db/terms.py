@@ -7,13 +7,18 @@ the aliases m (measurement), f (frame), ff (frame_field) and s (source), and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TERMS", "VARIABLES", "Term", "correction_sql", "design"]
+__all__ = ["TERMS", "VARIABLES", "Term", "correction", "correction_sql", "design"]
+
+T = TypeVar("T")
 
 #: Pivots that keep the terms well conditioned.
 COLOUR_PIVOT = 0.8
@@ -90,19 +95,39 @@ def correction_sql(alias: str = "q") -> str:
     Written with common variables taken out of brackets, as in Horner's
     scheme: a database evaluates what stands there, and this is a third of it.
     """
-    return _nested([(f"{alias}.{term.column}", term.factors) for term in TERMS])
+    products = [(f"{alias}.{term.column}", term.factors) for term in TERMS]
+    return _nested(products, lambda name, inside: f"{VARIABLES[name]} * ({inside})", " + ".join)
 
 
-def _nested(products: list[tuple[str, tuple[str, ...]]]) -> str:
+def correction(coefficients: Mapping[str, NDArray[np.float64]], variables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The correction of `correction_sql` in numpy, summed in the same order.
+
+    Parameters
+    ----------
+    coefficients : mapping of str to float64, shape (n,)
+        By the names of the columns of `magfit_solution`.
+    variables : mapping of str to float64, shape (n,)
+        All of `VARIABLES`.
+
+    Returns
+    -------
+    float64, shape (n,)
+        mag.
+    """
+    products = [(coefficients[term.column], term.factors) for term in TERMS]
+    return _nested(products, lambda name, inside: variables[name] * inside, lambda parts: functools.reduce(operator.add, parts))
+
+
+def _nested(products: list[tuple[T, tuple[str, ...]]], multiplied: Callable[[str, T], T], added: Callable[[list[T]], T]) -> T:
     """Sum of products of a coefficient and variables, with the commonest variable taken out, again and again."""
     parts = [coefficient for coefficient, factors in products if not factors]
     rest = [(coefficient, factors) for coefficient, factors in products if factors]
     while rest:
         common = max(VARIABLES, key=lambda name: sum(name in factors for _, factors in rest))
         inside = [(coefficient, _without(factors, common)) for coefficient, factors in rest if common in factors]
-        parts.append(f"{VARIABLES[common]} * ({_nested(inside)})")
+        parts.append(multiplied(common, _nested(inside, multiplied, added)))
         rest = [(coefficient, factors) for coefficient, factors in rest if common not in factors]
-    return " + ".join(parts)
+    return added(parts)
 
 
 def _without(factors: tuple[str, ...], name: str) -> tuple[str, ...]:

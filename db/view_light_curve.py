@@ -10,16 +10,16 @@ from db.photometry import N_SLOT, Measurement
 from db.terms import correction_sql
 from db.view_declaration import View, ViewColumn, of, own, select, through
 
-__all__ = ["LIGHT_CURVE", "LIGHT_CURVE_ALL"]
+__all__ = ["BARYCENTRIC", "LIGHT_CURVE", "LIGHT_CURVE_ALL", "POGSON", "QUALITY"]
 
 #: 2.5 / ln(10): magnitudes per unit of relative flux error.
-_POGSON = "1.0857362047581296"
+POGSON = 1.0857362047581296
 
 _SUSPECT = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.COSMIC)
 
-_BARYCENTRIC = "f.jd_tdb + f.bx * s.ux + f.by * s.uy + f.bz * s.uz"
+BARYCENTRIC = "f.jd_tdb + f.bx * s.ux + f.by * s.uy + f.bz * s.uz"
 _AIRMASS = "1.0 / (f.zx * s.ux + f.zy * s.uy + f.zz * s.uz)"
-_QUALITY = f"""CASE WHEN EXISTS (SELECT 1 FROM annotation a WHERE a.frame_id = m.frame_id
+QUALITY = f"""CASE WHEN EXISTS (SELECT 1 FROM annotation a WHERE a.frame_id = m.frame_id
                           AND (a.source_id IS NULL OR a.source_id = m.source_id)) THEN 2
             WHEN (m.flags & {_SUSPECT}) <> 0 THEN 1 ELSE 0 END"""
 
@@ -37,7 +37,7 @@ _POINT = (
     of(Frame.jd_utc, "f"),
     own(
         "bjd_tdb",
-        _BARYCENTRIC,
+        BARYCENTRIC,
         "d",
         "time.epoch;pos.barycenter;meta.main",
         "Mid-exposure at the barycentre for this source, Julian date TDB",
@@ -59,7 +59,7 @@ _RAW = (
 
 #: How good a point is.
 _CIRCUMSTANCES = (
-    own("quality", _QUALITY, "", "meta.code.qual", "0 good, 1 flagged in the pixels, 2 masked by a person"),
+    own("quality", QUALITY, "", "meta.code.qual", "0 good, 1 flagged in the pixels, 2 masked by a person"),
     of(Measurement.flags, "m", comment="Bits of the measurement's flags"),
     of(Measurement.x, "m"),
     of(Measurement.y, "m"),
@@ -77,7 +77,7 @@ def _where_positive(expression: str) -> str:
     return f"CASE WHEN p.raw_flux > 0 THEN {expression} ELSE NULL END"
 
 
-_VARIANCE = f"power({_POGSON} * p.raw_flux_err / p.raw_flux, 2) + power(p.zero_point_err, 2)"
+_VARIANCE = f"power({POGSON} * p.raw_flux_err / p.raw_flux, 2) + power(p.zero_point_err, 2)"
 
 #: Fluxes and magnitudes; the alias p is a row of `_POINTS`.
 _PHOTOMETRY = (

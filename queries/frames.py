@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.keys import next_id, now
-from db.tables import Exposure, Frame, TypeCorrection
+from db.tables import Exposure, Frame, PsfMap, TypeCorrection
 from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TYPES", "correct_type", "list_frames", "take_back_correction"]
+__all__ = ["TYPES", "correct_type", "list_frames", "psf_row", "take_back_correction"]
 
 TYPES = ("bias", "dark", "flat", "object", "other")
 
@@ -34,6 +34,25 @@ WHERE (CAST(:night AS TEXT) IS NULL OR n.evening = :night)
   AND (CAST(:type AS TEXT) IS NULL OR c.type = :type)
   AND (:doubtful = 0 OR c.disagrees = 1 OR c.confidence < 0.9)
 ORDER BY f.jd_utc, f.frame_id"""
+
+
+def psf_row(session: Session, frame_id: int) -> PsfMap:
+    """The profile map of a frame.
+
+    Raises
+    ------
+    ConfigurationError
+        When it has none.
+    """
+    row = session.get(PsfMap, frame_id)
+    if row is None:
+        raise ConfigurationError(
+            "has no profile map",
+            where=f"frame {frame_id}",
+            hint="'starledger reduce' makes one for every solved object frame",
+            code="psf.none",
+        )
+    return row
 
 
 def list_frames(session: Session, *, night: str | None = None, type: str | None = None, doubtful: bool = False) -> pd.DataFrame:  # noqa: A002

@@ -7,7 +7,10 @@ returns is the row as it was written.
 from __future__ import annotations
 
 import getpass
+import json
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from queries import annotations as maskings
@@ -17,8 +20,10 @@ from queries.position import parse_position
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.coordinates import SkyCoord
+    from photutils.psf import GriddedPSFModel
 
     from db.tables import Annotation, MasterChoice, Product, TypeCorrection
+    from reduction.photometry.kernels.psf_map import PsfMap
     from starledger.adding import Added
     from starledger.archive import Archive
 
@@ -231,6 +236,75 @@ class Frames(_Namespace):
         """
         with self._archive.reading() as session:
             return frames.list_frames(session, night=night, type=type, doubtful=doubtful)
+
+    def psf(self, frame_id: int) -> GriddedPSFModel:
+        """The profile of stars over a frame, as a model that photutils fits, renders and draws.
+
+        Parameters
+        ----------
+        frame_id : int
+            A solved object frame.
+
+        Returns
+        -------
+        photutils.psf.GriddedPSFModel
+            Of unit flux, four points a pixel; positions in pixels, 0-based pixel centres.
+
+        Raises
+        ------
+        ConfigurationError
+            When the frame has no profile map.
+
+        Examples
+        --------
+        >>> model = archive.frames.psf(15)
+        >>> model(10.0, 12.0)  # a pixel's share of a star at 0, 0
+        """
+        from reduction.photometry.psf_model import gridded_model
+
+        return gridded_model(self._psf_map(frame_id))
+
+    def psf_summary(self, frame_id: int) -> pd.Series:
+        """What is known of a frame's profile map: the columns of `psf_map`, but for the coefficients.
+
+        Raises
+        ------
+        ConfigurationError
+            When the frame has no profile map.
+
+        Examples
+        --------
+        >>> archive.frames.psf_summary(15)["fwhm"]
+        """
+        import pandas as pd
+
+        with self._archive.reading() as session:
+            row = frames.psf_row(session, frame_id)
+            return pd.Series({column.name: getattr(row, column.name) for column in row.__table__.columns if column.name != "coeff"})
+
+    def plot_psf(self, frame_id: int, path: str | os.PathLike[str]) -> None:
+        """Draw the profile at places over a frame into a .png, .pdf or .svg file.
+
+        Raises
+        ------
+        ConfigurationError
+            When the frame has no profile map, or the file cannot be written.
+
+        Examples
+        --------
+        >>> archive.frames.plot_psf(15, "psf.png")
+        """
+        from starledger.plots import plot_psf
+
+        psf = self._psf_map(frame_id)
+        middle = ((psf.nx - 1) / 2.0, (psf.ny - 1) / 2.0)
+        plot_psf(psf, Path(path).expanduser(), f"frame {frame_id}: profile of stars, FWHM {psf.fwhm(*middle):.2f} pixel")
+
+    def _psf_map(self, frame_id: int) -> PsfMap:
+        from reduction.photometry.kernels.psf_map import PsfMap
+
+        with self._archive.reading() as session:
+            return PsfMap.from_row(json.loads(frames.psf_row(session, frame_id).coeff))
 
     def set(
         self,

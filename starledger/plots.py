@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
 from db.errors import ConfigurationError
@@ -17,8 +18,9 @@ from db.errors import ConfigurationError
 if TYPE_CHECKING:
     from queries.lightcurve import Curve
     from reduction.astrometry.solve_file import FileSolution
+    from reduction.photometry.kernels.psf_map import PsfMap
 
-__all__ = ["draw_light_curve", "plot_curve", "plot_light_curve", "plot_solution"]
+__all__ = ["draw_light_curve", "plot_curve", "plot_light_curve", "plot_psf", "plot_solution"]
 
 _COLOURS = ("#1f4e79", "#c55a11", "#548235", "#7030a0", "#7f6000", "#404040")
 _GREY = "#8c8c8c"
@@ -141,6 +143,37 @@ def plot_solution(found: FileSolution, path: Path, title: str) -> None:
         axes.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5), xlabel="x (pixel)", ylabel="y (pixel)", aspect="equal")
     frame.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=8, frameon=False, ncols=2)
     frame.set_title(title, loc="left", fontsize=11)
+    _save(figure, path)
+
+
+def plot_psf(psf: PsfMap, path: Path, title: str) -> None:
+    """Draw the profile at five by five places over the frame into a file, on a scale that shows wings and negative values.
+
+    Parameters
+    ----------
+    psf : PsfMap
+        The map.
+    path : Path
+        File to write; its suffix (.png, .pdf, .svg) is the format.
+    title : str
+        Line above the plot.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file cannot be written, or nobody knows its format.
+    """
+    figure = _figure(path, (8.0, 8.0 * max(0.5, min(psf.ny / psf.nx, 1.5)) + 0.5))
+    offset = np.linspace(-psf.radius, psf.radius, 61)
+    places = [(x, y) for y in np.linspace(psf.ny - 1, 0, 5) for x in np.linspace(0, psf.nx - 1, 5)]
+    images = [psf.response(float(x), float(y), offset, offset) for x, y in places]
+    scale = SymLogNorm(linthresh=1e-4, vmin=-1e-3, vmax=max(float(image.max()) for image in images))
+    for axes, (x, y), image in zip(figure.subplots(5, 5).flat, places, images, strict=True):
+        axes.imshow(image, origin="lower", cmap="inferno", norm=scale)
+        axes.contour(image, levels=[0.5 * float(image.max())], colors="white", linewidths=0.7)
+        axes.set_axis_off()
+        axes.set_title(f"{x:.0f}, {y:.0f}", fontsize=7)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     _save(figure, path)
 
 

@@ -20,6 +20,7 @@ from db.engine import reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.keys import next_id, now
 from db.tables import Run, Task
+from reduction.catalogues.services import SERVICES
 from reduction.files.raw_files import find_raw_files
 from reduction.pipeline.declaration import Unit, read_parameters
 from reduction.pipeline.order import STEPS, Line
@@ -30,7 +31,17 @@ from starledger.archive import Archive
 from starledger.configuration import read_configuration, settings_in_force
 from starledger.schema import renew_views
 
-__all__ = ["StepStatus", "check_inputs", "exit_code", "reduce", "remarks", "runner_for_reading", "settings_for", "status"]
+__all__ = [
+    "StepStatus",
+    "check_inputs",
+    "exit_code",
+    "reduce",
+    "remarks",
+    "require_services",
+    "runner_for_reading",
+    "settings_for",
+    "status",
+]
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,7 @@ def reduce(
         One per step: done now, done before, failed.
     """
     _require_steps(steps or ())
+    require_services(fetch)
     settings = _with_services(settings_for(archive, config), fetch)
     empty = check_inputs(paths, catalogues, archive.files)
     for path in empty:
@@ -185,6 +197,13 @@ def _require_steps(names: Sequence[str]) -> None:
     for name in names:
         if name not in STEPS:
             raise ConfigurationError(f"no step {name!r}", hint=f"known are: {', '.join(STEPS)}", code="step.unknown")
+
+
+def require_services(names: Sequence[str]) -> None:
+    """Refuse a service that is none of those that catalogues can be fetched from."""
+    for name in names:
+        if name not in SERVICES:
+            raise ConfigurationError(f"no service {name!r} to fetch from", hint=f"known are: {', '.join(SERVICES)}", code="fetch.unknown")
 
 
 def check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path) -> list[Path]:

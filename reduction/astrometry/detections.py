@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,37 @@ from db.bulk import fetch_columns
 from db.tables import Detection, DetectionSummary, Frame
 from reduction.astrometry.kernels.detection import Detections
 
-__all__ = ["detections_of", "fwhm_of", "stars_of"]
+__all__ = ["as_stars", "detections_of", "fwhm_of", "stars_of"]
 
 
 def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
     """A frame's detections as arrays, brightest first, by the names of the columns of `detection`; NaN where there is no value."""
-    names = tuple(column.key for column in Detection.__table__.columns if column.key not in ("night_id", "frame_id"))
-    kinds = "".join("i" if name in ("number", "flags") else "f" for name in names)
+    place = {"night": night_id, "frame": frame_id}
+    return dict(zip(_NAMES, fetch_columns(session.connection().execute(_of_frame(), place), _KINDS), strict=True))
+
+
+_NAMES = tuple(column.key for column in Detection.__table__.columns if column.key not in ("night_id", "frame_id"))
+_KINDS = "".join("i" if name in ("number", "flags") else "f" for name in _NAMES)
+
+
+@cache
+def _of_frame() -> sa.Select[*tuple[Any, ...]]:
     # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
     columns = [
-        sa.cast(column, sa.Double) if isinstance(column.type, sa.REAL) else column for column in (getattr(Detection, n) for n in names)
+        sa.cast(column, sa.Double) if isinstance(column.type, sa.REAL) else column for column in (getattr(Detection, n) for n in _NAMES)
     ]
-    query = sa.select(*columns).where(Detection.night_id == night_id, Detection.frame_id == frame_id).order_by(Detection.number)
-    return dict(zip(names, fetch_columns(session.execute(query), kinds), strict=True))
+    mine = (Detection.night_id == sa.bindparam("night"), Detection.frame_id == sa.bindparam("frame"))
+    return sa.select(*columns).where(*mine).order_by(Detection.number)
 
 
 def stars_of(session: Session, frame: Frame) -> Detections:
     """A frame's detections as the kernels know them."""
-    columns = detections_of(session, frame.night_id, frame.frame_id)
+    return as_stars(detections_of(session, frame.night_id, frame.frame_id))
+
+
+def as_stars(detections: dict[str, np.ndarray[Any, Any]]) -> Detections:
+    """Detections as `detections_of` gives them, as the kernels know them."""
+    columns = dict(detections)
     columns |= {"s": columns["shape_s"], "d": columns["shape_d"], "k": columns["shape_k"]}
     columns["flags"] = columns["flags"].astype(np.int32)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -12,7 +12,7 @@ from db.errors import AlgorithmFailed
 from db.tables import Classification, Distortion, FirstSolution, Frame
 from reduction.astrometry.kernels.distortion import fit_distortion
 from reduction.astrometry.solutions import first_solution
-from reduction.astrometry.standards import BRIGHTEST, standards
+from reduction.astrometry.standards import BRIGHTEST, frame_stars, standards
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Worked
 from reduction.pipeline.plans import done_tasks, night_key
@@ -67,7 +67,8 @@ def distortion(context: Context, unit: Unit[tuple[int, ...]], p: DistortionParam
     for frame_id in unit.payload:
         frame, first = session.get_one(Frame, frame_id), session.get_one(FirstSolution, frame_id)
         error = float(np.hypot(first.rms_x, first.rms_y) / np.sqrt(2.0))
-        found = standards(session, frame, first_solution(session, frame_id), error, p.radius)
+        plate = first_solution(session, frame_id)
+        found = standards(frame_stars(session, frame, plate), plate, error, p.radius)
         found = found.take(np.flatnonzero(found.in_fit > 0)[:BRIGHTEST])
         if len(found.pairs.x) >= 6:
             pairs.append(found.pairs)

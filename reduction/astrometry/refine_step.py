@@ -22,14 +22,14 @@ from db.tables import (
     Product,
     WcsSolution,
 )
-from reduction.astrometry.detections import stars_of
+from reduction.astrometry.detections import as_stars
 from reduction.astrometry.kernels.coverage import coverage_ranges
 from reduction.astrometry.kernels.distortion import DistortionMap, fit_with_distortion
 from reduction.astrometry.kernels.fits_wcs import fits_wcs
 from reduction.astrometry.kernels.trailing import Trailing, trailing
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.astrometry.solutions import solution_columns
-from reduction.astrometry.standards import BRIGHTEST, Standards, standards
+from reduction.astrometry.standards import BRIGHTEST, FrameStars, Standards, frame_stars, standards
 from reduction.files.product import write_wcs
 from reduction.kernels.robust import robust_scatter
 from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Unit, parameter, step
@@ -75,14 +75,16 @@ def refine(context: Context, unit: Unit[None], p: RefineParameters) -> Output:
     session = context.session
     frame, first = session.get_one(Frame, int(unit.key)), session.get_one(FirstSolution, int(unit.key))
     night = _night(session, frame) if unit.has("distortion") else None
-    alone = _alone(session, frame, first, p)
-    final = (_with_night(session, frame, alone, night, p) if night is not None else None) or alone
-    found = standards(session, frame, final.solution, final.error, p.radius)
+    start = PlateSolution.from_row(json.loads(first.coeff))
+    stars = frame_stars(session, frame, start)
+    alone = _alone(stars, start, first, p)
+    final = (_with_night(stars, alone, night, p) if night is not None else None) or alone
+    found = standards(stars, final.solution, final.error, p.radius)
     near = found.sources
     on_frame = final.solution.inside(*final.solution.project(near.ra, near.dec))
     cards, deviation = fits_wcs(final.solution)
     covered = coverage_ranges(final.solution)
-    warning = _disturbed(final, night, p.disturbed, trailing(stars_of(session, frame))) if night is not None else None
+    warning = _disturbed(final, night, p.disturbed, trailing(as_stars(stars.detections))) if night is not None else None
     row = {
         **solution_columns(frame.frame_id, final.solution),
         "n_matched": int(final.used.catalogued.sum()),
@@ -132,11 +134,11 @@ def _night(session: Session, frame: Frame) -> DistortionMap:
     return DistortionMap.from_row(json.loads(row.coeff))
 
 
-def _with_night(session: Session, frame: Frame, alone: _Final, night: DistortionMap, p: RefineParameters) -> _Final | None:
+def _with_night(stars: FrameStars, alone: _Final, night: DistortionMap, p: RefineParameters) -> _Final | None:
     """Linear terms fitted to all standards, which are matched once more with what was found; None where that serves worse."""
     solution = alone.solution
     for _ in range(2):
-        used = standards(session, frame, solution, alone.error, p.radius)
+        used = standards(stars, solution, alone.error, p.radius)
         used = used.take(used.in_fit > 0)
         if len(used.number) < FEWEST:
             return None
@@ -146,25 +148,24 @@ def _with_night(session: Session, frame: Frame, alone: _Final, night: Distortion
             return None
         fit = fit_with_distortion(used.pairs, night)
         solution = fit.solution
-    left_out, stars = np.column_stack([fit.loo_x, fit.loo_y]), used.catalogued
+    left_out, known = np.column_stack([fit.loo_x, fit.loo_y]), used.catalogued
     scatter = _scatter(left_out)
     if not np.hypot(*scatter) <= p.tolerance * np.hypot(*alone.scatter):
         return None
     return _Final(
-        solution, used, left_out, (robust_scatter(fit.loo_x[stars]), robust_scatter(fit.loo_y[stars])), scatter, alone.error, "night"
+        solution, used, left_out, (robust_scatter(fit.loo_x[known]), robust_scatter(fit.loo_y[known])), scatter, alone.error, "night"
     )
 
 
-def _alone(session: Session, frame: Frame, first: FirstSolution, p: RefineParameters) -> _Final:
+def _alone(stars: FrameStars, solution: PlateSolution, first: FirstSolution, p: RefineParameters) -> _Final:
     """What the frame's catalogue stars gave."""
-    solution = PlateSolution.from_row(json.loads(first.coeff))
     error = float(np.hypot(first.rms_x, first.rms_y) / np.sqrt(2.0))
-    found = standards(session, frame, solution, error, p.radius)
+    found = standards(stars, solution, error, p.radius)
     found = found.take(found.in_fit > 0)
     x, y = solution.project(found.pairs.ra, found.pairs.dec)
     miss = np.column_stack([found.pairs.x - x, found.pairs.y - y])
-    stars = found.catalogued
-    return _Final(solution, found.take(stars), miss[stars], (first.rms_x, first.rms_y), _scatter(miss), error, "own")
+    known = found.catalogued
+    return _Final(solution, found.take(known), miss[known], (first.rms_x, first.rms_y), _scatter(miss), error, "own")
 
 
 def _scatter(miss: FloatArray) -> tuple[float, float]:

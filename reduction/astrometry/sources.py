@@ -46,7 +46,7 @@ def sources_near(session: Session, ra: float, dec: float, radius: float, epoch: 
     found = cone(ra, dec, radius, *conditions)
     names = ("source_id", "ra", "dec", "pmra", "pmdec", "epoch", "fit_mag", "fit_colour", "colour_measured", "fold")
     columns = [found.c[name] for name in names] + [sa.case((found.c.origin == "catalogue", 1), else_=0)]
-    result = session.execute(sa.select(*columns).order_by(found.c.source_id))
+    result = session.connection().execute(sa.select(*columns).order_by(found.c.source_id))
     ids, at_ra, at_dec, pmra, pmdec, since, mag, colour, measured, fold, catalogued = fetch_columns(result, "ifffffffiii")
     at_ra, at_dec = apply_proper_motion(at_ra, at_dec, pmra, pmdec, since, epoch)
     return SourceTable(ids, at_ra, at_dec, mag, colour, measured > 0, fold, catalogued > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from reduction.astrometry.kernels.plate_fit import match_positions
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.astrometry.sources import SourceTable, julian_year, sources_near
 
-__all__ = ["BRIGHTEST", "Standards", "standards"]
+__all__ = ["BRIGHTEST", "FrameStars", "Standards", "frame_stars", "standards"]
 
 #: So many of the brightest pairs tell how well a solution fits.
 BRIGHTEST = 1000
@@ -24,6 +25,20 @@ BRIGHTEST = 1000
 _SECONDARY = 0.02
 #: Fainter detections (S/N) are matched, and have no say.
 _FAINTEST = 10.0
+
+
+@dataclass(frozen=True)
+class FrameStars:
+    """Sources around a frame, and its detections as `detections_of` gives them: read once, matched under one solution after another."""
+
+    sources: SourceTable
+    detections: dict[str, np.ndarray[Any, Any]]
+
+
+def frame_stars(session: Session, frame: Frame, plate: PlateSolution) -> FrameStars:
+    """What there is to match on a frame whose place is known to a few per cent of its radius."""
+    near = sources_near(session, *plate.centre, 1.05 * plate.radius, julian_year(frame.jd_utc))
+    return FrameStars(near, detections_of(session, frame.night_id, frame.frame_id))
 
 
 @dataclass(frozen=True)
@@ -52,13 +67,12 @@ class Standards:
         return Standards(Pairs(p.solution, *parts), self.number[index], self.source[index], self.in_fit[index], self.sources)
 
 
-def standards(session: Session, frame: Frame, plate: PlateSolution, catalogue_error: float, radius: float) -> Standards:
+def standards(stars: FrameStars, plate: PlateSolution, catalogue_error: float, radius: float) -> Standards:
     """Match the detections of a frame to catalogue stars and discovered sources.
 
     Parameters
     ----------
-    session : Session
-    frame : Frame
+    stars : FrameStars
     plate : PlateSolution
         Where the sources are on the frame, to better than `radius`.
     catalogue_error : float
@@ -71,10 +85,9 @@ def standards(session: Session, frame: Frame, plate: PlateSolution, catalogue_er
     Standards
         Weights are inverse variances (1/pixel^2).
     """
-    near = sources_near(session, *plate.centre, 1.05 * plate.radius, julian_year(frame.jd_utc))
+    near, found = stars.sources, stars.detections
     x, y = plate.project(near.ra, near.dec)
     inside = np.flatnonzero(plate.inside(x, y))
-    found = detections_of(session, frame.night_id, frame.frame_id)
     pair, det = match_positions(x[inside], y[inside], found["x"].astype(float), found["y"].astype(float), radius)
     order = np.argsort(det, kind="stable")  # detections are brightest first
     source, det = inside[pair][order], det[order]

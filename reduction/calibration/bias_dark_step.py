@@ -47,7 +47,7 @@ class BiasParameters:
 class DarkParameters(BiasParameters):
     """How dark frames are stacked."""
 
-    hot: float = parameter(8.0, "sigma", "a pixel this far above its surroundings in the master dark is hot", least=1, most=1000)
+    hot: float = parameter(8.0, "sigma", "a pixel this far above its surroundings in the master dark is hot", least=5, most=1000)
     temperature: float = parameter(
         2.0, "deg C", "darks serve frames whose detector was no more than this warmer or colder", least=0, most=100
     )

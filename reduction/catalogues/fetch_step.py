@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,9 +36,11 @@ from reduction.catalogues.kernels.identifiers import healpix29
 from reduction.catalogues.kernels.sky_ranges import cell_circle, cell_range, circle_ranges, subtract, to_cells
 from reduction.catalogues.kernels.star_counts import galactic_latitude, magnitude_of_density, star_density
 from reduction.catalogues.services import SERVICES, Survey
-from reduction.catalogues.tap import Client
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Earlier, Untracked
+
+if TYPE_CHECKING:
+    from reduction.catalogues.tap import Client
 
 __all__ = ["FetchParameters", "fetch"]
 
@@ -231,6 +233,8 @@ def fetch(context: Context, unit: Unit[_Piece], p: FetchParameters) -> Output:
     """Ask services for the catalogue stars around the frames; off unless [fetch] catalogues names some."""
     piece = unit.payload
     survey, url = SERVICES[piece.name], piece.url
+    from reduction.catalogues.tap import Client  # pyvo takes long to import, and only those who fetch need it
+
     client = Client(url, p.timeout, p.patience, _attempts(context.session, p), p.pause, p.max_rows)
     stars, found = _stars(client, survey, piece.order, piece.pixel, piece.limit)
     session = context.session

@@ -268,8 +268,8 @@ def _contents(path: Path) -> bytes:
 
 
 @contextmanager
-def opened(path: Path, *, packed: bool = False) -> Iterator[tuple[fits.HDUList, int]]:
-    """HDUs of a file (compressed images decoded on access, or left as the tables that they are) and the length of its contents in bytes."""
+def opened(path: Path) -> Iterator[tuple[fits.HDUList, int]]:
+    """HDUs of a file (compressed images decoded on access) and the length of its contents in bytes."""
     contents = _contents(path)
     with warnings.catch_warnings():
         # What matters of what astropy warns about (truncation, odd cards) is checked here and raised or mended.
@@ -280,7 +280,6 @@ def opened(path: Path, *, packed: bool = False) -> Iterator[tuple[fits.HDUList, 
                 memmap=False,
                 ignore_missing_simple=False,
                 lazy_load_hdus=True,
-                disable_image_compression=packed,
             )
         except (OSError, ValueError, KeyError) as error:
             raise cut_header(path, len(contents), _one_line(error)) from error

@@ -25,7 +25,8 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from db.errors import FrameUnusable
-from reduction.files.fits import STRUCTURE, cut_header, each_hdu, opened, readable, require_complete
+from reduction.files.fits import STRUCTURE, cut_header, each_hdu, opened, read_bytes, readable, require_complete
+from reduction.files.packed import header_end, unpacked_planes, with_cards
 from reduction.files.tiles import DECODING_ERRORS, error_hdu, lossless_hdu, lowest_error, science_hdu
 
 __all__ = [
@@ -140,18 +141,12 @@ def write_wcs(path: str | Path, target: str | Path, cards: Mapping[str, Any]) ->
     FrameUnusable
         As `read_image`.
     """
-    with opened(Path(path), packed=True) as (hdus, _):
-        hdus.readall()
-        for hdu in hdus[1:]:
-            for keyword in [card.keyword for card in hdu.header.cards if _WCS.fullmatch(card.keyword)]:
-                hdu.header.remove(keyword, ignore_missing=True, remove_all=True)
-            hdu.header.update(cards)
-        buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-            hdus.writeto(buffer, checksum=False)
-    contents = buffer.getbuffer()
-    write_atomically(Path(target), contents)
+    before = read_bytes(path)
+    try:
+        contents = with_cards(before, _WCS, [card.image for card in _cards(cards)])
+    except (ValueError, KeyError) as error:
+        raise cut_header(Path(path), len(before), str(error)) from error
+    write_atomically(Path(target), memoryview(contents))
     return Written(sha256=hashlib.sha256(contents).hexdigest(), size=len(contents))
 
 
@@ -212,6 +207,10 @@ def read_image(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], fits.Head
         As `read_raw`, when the file is missing or damaged.
     """
     path = Path(path)
+    contents = read_bytes(path)
+    known = unpacked_planes(contents)
+    if known is not None:
+        return known, readable(fits.Header.fromstring(contents[: header_end(contents, 0)]))
     planes: dict[str, npt.NDArray[Any]] = {}
     with opened(path) as (hdus, length):
         header = readable(hdus[0].header)

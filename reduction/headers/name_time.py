@@ -48,8 +48,8 @@ def time_pattern(pattern: str) -> re.Pattern[str]:
     for sign, text in zip(pieces[1::2], pieces[2::2], strict=True):
         found.append("%" if sign == "%" else f"(?P<{sign}>{_DIGITS[sign]})")
         found.append(re.escape(text))
-    # Digits beside it would belong to a longer number.
-    return re.compile(rf"(?<!\d){''.join(found)}(?!\d)")
+    # Digits beside its own would belong to a longer number; beside a letter or a line they belong to something else.
+    return re.compile(rf"(?:(?<!\d)|(?=\D)){''.join(found)}(?:(?!\d)|(?<=\D))")
 
 
 def time_in_name(path: str | Path, pattern: str) -> str | None:

@@ -132,7 +132,7 @@ class _Sky:
         for ra, dec, radius in _circles(fields):
             near = cone(ra, dec, radius)
             columns = [near.c[name] for name in ("source_id", "ux", "uy", "uz", "fit_mag", "fit_colour", "colour_measured")]
-            parts.append(fetch_columns(session.execute(sa.select(*columns)), "ifffffi"))
+            parts.append(fetch_columns(session.connection().execute(sa.select(*columns)), "ifffffi"))
         ids, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
         ids, at = np.unique(ids, return_index=True)
         ux, uy, uz, mag, colour, measured = (column[at] for column in rest)

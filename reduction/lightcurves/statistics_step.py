@@ -1,4 +1,4 @@
-"""Step statistics: statistics of every light curve, read from the views that people read, and targets linked to their sources."""
+"""Step statistics: statistics of every light curve, of the numbers that people see in the view, and targets linked to their sources."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
 from db.sky import nearest_source
 from db.tables import Annotation, LightcurveStatistics, Target
+from reduction.lightcurves.fitted_points import FittedPoints, fitted_points
 from reduction.lightcurves.kernels.statistics import light_curve_statistics
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Said
@@ -48,19 +48,14 @@ def statistics(context: Context, unit: Unit[None], p: StatisticsParameters) -> O
     reference_id = session.execute(
         sa.text("SELECT reference_id FROM latest_reference WHERE field_id = :field"), {"field": field_id}
     ).scalar_one()
-    slots = session.execute(
-        sa.text("SELECT DISTINCT slot FROM magfit_solution WHERE reference_id = :reference ORDER BY slot"), {"reference": reference_id}
-    ).scalars()
-    rows = [_statistics(session, field_id, reference_id, slot) for slot in slots.all()]
+    rows = [_statistics(points, reference_id, slot) for slot, points in fitted_points(session, field_id, reference_id)]
     return Output(rows=rows + _targets(session, p.target_radius))
 
 
-def _statistics(session: Session, field_id: int, reference_id: int, slot: int) -> Rows:
-    text = sa.text("SELECT source_id, bjd_tdb, mag, mag_err_total, quality FROM light_curve_all WHERE field_id = :field AND slot = :slot")
-    ids, bjd, mag, err, quality = fetch_columns(session.execute(text, {"field": field_id, "slot": slot}), "ifffi")
-    source_id, star = np.unique(ids, return_inverse=True)
-    good = quality == 0
-    stats = light_curve_statistics(star[good], bjd[good], mag[good], err[good], len(source_id))
+def _statistics(points: FittedPoints, reference_id: int, slot: int) -> Rows:
+    source_id, star = np.unique(points.source_id, return_inverse=True)
+    mag, good = points.mag, points.quality == 0
+    stats = light_curve_statistics(star[good], points.bjd_tdb[good], mag[good], points.mag_err_total[good], len(source_id))
     columns = {
         "reference_id": reference_id,
         "slot": slot,

@@ -1,4 +1,4 @@
-"""Step photometry: aperture fluxes of every source on each object frame, at projected positions; a frame's rows are written once."""
+"""Step photometry: fluxes of every source on each object frame, at projected positions; a frame's rows are written once."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from db.errors import FrameUnusable
-from db.flags import Flag, Mask
-from db.tables import Frame, FrameBackground, FramePhotometry, Measurement, PhotometrySlot, Product
+from db.flags import Flag
+from db.tables import Frame, FramePhotometry, Measurement, PhotometrySlot
 from reduction.astrometry.detections import fwhm_of
-from reduction.astrometry.solutions import plate_solution
-from reduction.astrometry.sources import SourceTable, julian_year, sources_near
-from reduction.calibration.calibrated import calibrated_planes
-from reduction.calibration.master_choice import Chosen, PatternWithoutDark, master_plane
+from reduction.astrometry.sources import SourceTable
+from reduction.calibration.master_choice import Chosen, PatternWithoutDark
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.kernels.robust import scatter_about
-from reduction.photometry.background_map import read_map
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.crowding import blended
+from reduction.photometry.kernels.psf_flux import fit_fluxes
+from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.psf_model import psf_map_of
+from reduction.photometry.star_light import PlacedSources, StarLight, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import OfInstrument, Own, Untracked, Worked
 
 __all__ = ["PhotometryParameters", "photometry"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,27 @@ class PhotometryParameters:
         Own("calibrate"),
         Own("refine"),
         Own("background"),
+        Own("psf"),
         OfInstrument("slots"),
         PatternWithoutDark("fixed_pattern"),
         Worked("discover"),
         Untracked("field_colours"),
     ),
+    version=2,
     parameters=PhotometryParameters,
     writes=(Measurement, FramePhotometry),
     standing=(FramePhotometry,),
 )
 def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParameters) -> Output:
-    """Measure all sources on each frame in exact circular apertures at their projected positions."""
+    """Measure all sources at their projected positions: fluxes fitted with the profile map, and sums in exact circular apertures."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
-    plate = plate_solution(session, frame.frame_id)
-    near = sources_near(session, *plate.centre, 1.05 * plate.radius, julian_year(frame.jd_utc))
-    x, y = plate.project(near.ra, near.dec)
-    on_frame = plate.inside(x, y, p.margin) & np.isfinite(x)
-    near, x, y = _take(near, on_frame), x[on_frame], y[on_frame]
-    if len(near) == 0:
+    psf = psf_map_of(session, frame.frame_id)
+    # Light of stars beyond the edge falls on the frame.
+    around = placed_sources(context, frame, -psf.radius)
+    inside = around.inside(frame, p.margin)
+    sources = around.take(inside)
+    if len(sources) == 0:
         raise FrameUnusable("no source falls on the frame", where=unit.label, hint="check its plate solution", code="frame.no_source")
     query = sa.select(PhotometrySlot.slot, PhotometrySlot.radius).where(
         PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture"
@@ -70,52 +72,35 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     slots = session.execute(query.order_by(PhotometrySlot.slot)).all()
     radii = np.array([row.radius for row in slots])
     flag_radius = p.flag_radius * (fwhm_of(session, frame.frame_id) or float(np.median(radii)))
-    columns, flux, error = _measure(
-        context, frame, _planes(context, frame, unit.payload.path if unit.payload is not None else None), x, y, radii, flag_radius
-    )
-    columns["flags"] |= np.where(blended(x, y, near.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
-    columns["flags"] |= np.where(near.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
+    light = star_light(context, frame, unit.payload)
+    columns, flux, error = _measure(light, sources, radii, flag_radius)
+    columns["flags"] |= np.where(blended(sources.x, sources.y, sources.table.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
+    columns["flags"] |= np.where(sources.table.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
+    columns |= _fitted(light, psf, around, inside, columns["background_err"])
     for k, row in enumerate(slots):
         columns[f"flux_{row.slot}"], columns[f"flux_err_{row.slot}"] = flux[:, k], error[:, k]
     place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
-    rows = Rows(Measurement, {"source_id": near.source_id, **place, **columns}, replace=place)
+    rows = Rows(Measurement, {"source_id": sources.table.source_id, **place, **columns}, replace=place)
     middle = len(radii) // 2
-    sky_noise = session.get_one(FrameBackground, frame.frame_id).noise
-    noise = (sky_noise or np.nan) * np.sqrt(np.pi) * float(radii[middle])
-    quality = _zero_point(near, columns["flags"], flux[:, middle], error[:, middle], frame.exptime, noise)
-    summary = {"frame_id": frame.frame_id, "n_source": len(near), **quality}
+    noise = light.noise * np.sqrt(np.pi) * float(radii[middle])
+    quality = _zero_point(sources.table, columns["flags"], flux[:, middle], error[:, middle], frame.exptime, noise)
+    summary = {"frame_id": frame.frame_id, "n_source": len(sources), **quality}
     return Output(rows=[rows, Rows(FramePhotometry, summary, upsert=True)])
 
 
-def _take(table: SourceTable, keep: npt.NDArray[np.bool_]) -> SourceTable:
-    return SourceTable(*(getattr(table, name)[keep] for name in SourceTable.__dataclass_fields__))
-
-
-def _planes(context: Context, frame: Frame, pattern: str | None) -> dict[str, npt.NDArray[Any]]:
-    """The calibrated planes, with what hot pixels add taken off where there was no dark."""
-    planes = calibrated_planes(context, frame.frame_id)
-    correction = master_plane(context, pattern)
-    if correction is not None:
-        planes["SCI"] = planes["SCI"] - correction.value
-        planes["VAR"] = planes["VAR"] + correction.variance
-        # A hot pixel on a frame without a dark looks like a cosmic ray; this one is known, and mended.
-        planes["MASK"] = np.where(correction.value != 0, planes["MASK"] & np.uint8(255 - int(Mask.COSMIC)), planes["MASK"])
-    return planes
+def _fitted(light: StarLight, psf: PsfMap, around: PlacedSources, inside: BoolArray, sky_err: FloatArray) -> dict[str, FloatArray]:
+    """Slot 0: fluxes of all stars fitted at once, of which those inside the frame are kept."""
+    found = fit_fluxes(light.pixels(), psf.stamps(around.x, around.y))
+    error = np.hypot(found.error[inside], found.background_weight[inside] * sky_err)
+    return {"flux_0": found.flux[inside], "flux_err_0": error, "psf_chi2": found.chi2[inside]}
 
 
 def _measure(
-    context: Context,
-    frame: Frame,
-    planes: dict[str, npt.NDArray[Any]],
-    x: FloatArray,
-    y: FloatArray,
-    radii: FloatArray,
-    flag_radius: float,
+    light: StarLight, sources: PlacedSources, radii: FloatArray, flag_radius: float
 ) -> tuple[dict[str, npt.NDArray[Any]], FloatArray, FloatArray]:
     """Columns common to all slots, and fluxes and errors of shape (n, k); the sky's error is common to a whole aperture."""
-    query = sa.select(Product.path).join(FrameBackground, FrameBackground.product_id == Product.product_id)
-    path = context.session.execute(query.where(FrameBackground.frame_id == frame.frame_id)).scalar_one()
-    sky, sky_err = read_map(context, str(path)).at(x, y)
+    planes, x, y = light.planes, sources.x, sources.y
+    sky, sky_err = light.sky.at(x, y)
     sums = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, radii)
     flux = sums.flux - sums.area * sky[:, None]
     error = np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2)
@@ -128,7 +113,7 @@ def _measure(
 
 
 def _zero_point(
-    near: SourceTable, flags: npt.NDArray[np.int64], flux: FloatArray, error: FloatArray, exptime: float, noise: float
+    near: SourceTable, flags: IntArray, flux: FloatArray, error: FloatArray, exptime: float, noise: float
 ) -> dict[str, float | int | None]:
     """Zero point against catalogue magnitudes, its scatter and number, and the magnitude of S/N 5 over `noise` (ADU) in the aperture."""
     bad = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.BLENDED)

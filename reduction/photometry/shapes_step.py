@@ -83,7 +83,7 @@ def _known(session: Session, frame: Frame, number: npt.NDArray[Any]) -> tuple[np
         .join(Source, Source.source_id == DetectionMatch.source_id)
         .where(DetectionMatch.night_id == frame.night_id, DetectionMatch.frame_id == frame.frame_id)
     )
-    match, mag, colour = fetch_columns(session.execute(query), "iff")
+    match, mag, colour = fetch_columns(session.connection().execute(query), "iff")
     columns = np.full((2, int(number.max(initial=-1)) + 1), np.nan)
     columns[:, match] = mag, colour
     return columns[0, number], columns[1, number]

@@ -14,6 +14,8 @@ from reduction.pipeline.inputs import Untracked
 
 __all__ = ["SlotsParameters", "slots"]
 
+FITTED = "flux fitted with the frame's profile map, all stars at once; psf_map.kind says of which kind the map is"
+
 
 @dataclass(frozen=True)
 class SlotsParameters:
@@ -54,6 +56,7 @@ def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
     "slots",
     plan=_plan,
     inputs=(Untracked("detect"),),
+    version=2,
     parameters=SlotsParameters,
     writes=(PhotometrySlot,),
 )
@@ -75,11 +78,12 @@ def slots(context: Context, unit: Unit[None], p: SlotsParameters) -> Output:
             hint="give larger factors, or radii",
             code="config.slots",
         )
+    apertures = [f"circular aperture, radius {r:g} pixel ({r / fwhm:.2f} FWHM)" for r in radii]
     columns = {
         "instrument_id": instrument_id,
-        "slot": np.arange(1, len(radii) + 1),
-        "kind": np.array(["aperture"] * len(radii), dtype=object),
-        "radius": np.array(radii),
-        "description": np.array([f"circular aperture, radius {r:g} pixel ({r / fwhm:.2f} FWHM)" for r in radii], dtype=object),
+        "slot": np.arange(len(radii) + 1),
+        "kind": np.array(["psf"] + ["aperture"] * len(radii), dtype=object),
+        "radius": np.array([np.nan, *radii]),
+        "description": np.array([FITTED, *apertures], dtype=object),
     }
     return Output(rows=[Rows(PhotometrySlot, columns, replace={"instrument_id": instrument_id})], remark=f"FWHM {fwhm:.2f} pixel")

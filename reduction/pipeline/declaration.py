@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -295,12 +295,15 @@ class Step:
         """What every unit depends on besides its inputs: how the steps work that it names as `Worked`."""
         return "\n".join(STEPS[source.step].fingerprint(settings) for source in self.sources if isinstance(source, Worked))
 
-    def input_hash(self, unit: Unit[Any], parameters: Any) -> str:
-        """SHA-256 over everything the result depends on."""
+    def input_hashes(self, units: Iterable[Unit[Any]], parameters: Any) -> list[str]:
+        """Of each unit: SHA-256 over everything the result depends on."""
+        # An archive has a hundred thousand units of a step, and all share these.
+        shared = [self.name, str(self.version), canonical(dataclasses.asdict(parameters))]
+        return [self._input_hash(shared, unit) for unit in units]
+
+    def _input_hash(self, shared: list[str], unit: Unit[Any]) -> str:
         parts = [
-            self.name,
-            str(self.version),
-            canonical(dataclasses.asdict(parameters)),
+            *shared,
             unit.key if self.per == "file" else "",
             unit.facts,
             *sorted(f"{task.role}:{task.input_hash}" for task in unit.inputs),

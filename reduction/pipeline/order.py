@@ -78,8 +78,9 @@ NIGHT: tuple[Line, ...] = (
     _line("photometry", "shapes", "frame", "Fit a smooth map of the shapes s, d, k of the stars, over position, magnitude and colour."),
     _line("photometry", "background", "frame", "Measure the sky between the sources: object-masked clipped mean, with its error."),
     _line("calibration", "fixed_pattern", "night", "Find what hot and cold pixels add, from drifting object frames without a dark."),
+    _line("photometry", "psf", "frame", "Fit a smooth map of the profile of stars to their pixels, for fluxes to be fitted with."),
     _line("photometry", "slots", "instrument", "Fix the aperture radii of an instrument: multiples of its typical FWHM."),
-    _line("photometry", "photometry", "frame", "Measure all sources on each frame in exact circular apertures at projected positions."),
+    _line("photometry", "photometry", "frame", "Measure all sources on each frame: fluxes fitted with the profile map, and aperture sums."),
     _line("lightcurves", "magnitude_fit", "field", "Fit every frame to the reference (cross-fitted), average the next, until it settles."),
     _line("lightcurves", "statistics", "field", "Summarise every light curve: mean, scatter, chi2, von Neumann eta; targets find sources."),
 )

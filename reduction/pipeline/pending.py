@@ -160,16 +160,20 @@ def state_of(context: Context, parameters: Any, survey: Survey, *, retry: bool =
     guards, stored = survey.guards(step, context.session), context.session.get(StepCheck, step.name)
     trying = retry and survey.failed(step.name)
     if step.guarded and not trying and stored is not None and stored.guard == guards.all:
-        return StepState(survey.done(step.name), failed=_failures(context.session, step.name), settled=True)
+        return StepState(survey.done(step.name), failed=_failures(context.session, step.name, survey), settled=True)
     settled = stored is not None and stored.rules == guards.rules
     only = _unsettled(context, step, parameters, retry) if step.plan is None and settled else None
     units = planned(context, parameters, only)
     return _sorted_out(context.session, step, parameters, units, survey, retry=retry, all_planned=only is None)
 
 
-def _failures(session: Session, name: str) -> dict[str, str]:
-    query = sa.select(Task.unit, Task.message).where(Task.step == name, Task.status == "failed").order_by(Task.task_id)
-    return {row.unit: row.message or "" for row in session.execute(query)}
+def _failures(session: Session, name: str, survey: Survey) -> dict[str, str]:
+    """Message of each of the step's failed units, in the order of their tasks."""
+    if not survey.failed(name):
+        return {}
+    query = sa.select(Task.task_id, Task.unit, Task.message).where(Task.step == name, Task.status == "failed")
+    # Sorted here: asked for the order, SQLite reads every task of the archive by its key, in place of the index over steps.
+    return {row.unit: row.message or "" for row in sorted(session.execute(query), key=lambda row: int(row.task_id))}
 
 
 def _sorted_out(
@@ -182,10 +186,9 @@ def _sorted_out(
     known = {(row.unit, row.input_hash): row for row in session.execute(query)}
     worked = Counter(unit for (unit, _), row in known.items() if row.status == "done")
     state = StepState(survey.done(step.name), planned={unit.key for unit in units} if all_planned else None)
-    failures = {} if all_planned else _failures(session, step.name)
-    for unit in units:
+    failures = {} if all_planned else _failures(session, step.name, survey)
+    for unit, input_hash in zip(units, step.input_hashes(units, parameters), strict=True):
         failures.pop(unit.key, None)
-        input_hash = step.input_hash(unit, parameters)
         row = known.get((unit.key, input_hash))
         if row is not None and (row.status == "done" or (row.status == "failed" and not retry)):
             if row.status == "failed":
@@ -226,4 +229,6 @@ def _came_later(source: Joined, mine: type[Task]) -> sa.ColumnElement[bool]:
     """Whether a task that a frame can do without is there now, and was not when the frame was worked."""
     other = aliased(Task)
     used = sa.exists().where(Lineage.task_id == mine.task_id, Lineage.input_task_id == other.task_id)
-    return sa.exists().where(other.step == source.step, other.status == "done", source.matches(other), ~used)
+    there = sa.exists().where(other.step == source.step, other.status == "done", source.matches(other), ~used.correlate(mine, other))
+    # Said, for by itself SQLAlchemy looks no further than to the next SELECT: the frame would be any frame.
+    return there.correlate(Frame, mine)

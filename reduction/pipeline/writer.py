@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
 
 from db.bulk import bulk_insert
+from db.engine import is_sqlite
 from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
 from db.tables import Base, Config, Lineage, Product, RefusedFrame, StepCheck, Task
@@ -27,6 +28,8 @@ __all__ = ["Writer", "sweep"]
 
 #: Values of one IN list: SQLite takes no more than 32,766.
 _MANY = 10_000
+#: Rows of each index that SQLite's statistics of a large table are made from.
+_SAMPLE = 1000
 
 
 class Writer:
@@ -189,10 +192,17 @@ class Writer:
                 connection.execute(sa.update(StepCheck).where(StepCheck.step == step.name).values(**values))
 
     def analyse(self, tables: tuple[type[Base], ...]) -> None:
-        """Statistics for the planner: without them a light curve is a full scan on SQLite."""
+        """Statistics for the planner: without them a light curve is a full scan on SQLite, and a plan looks at all tasks for each frame."""
         with self.engine.begin() as connection:
             for table in tables:
                 connection.exec_driver_sql(f'ANALYZE "{table.__tablename__}"')
+            # All steps write these two: a sample does, or a run on one night would read those of an archive's every frame.
+            if is_sqlite(connection):
+                connection.exec_driver_sql(f"PRAGMA analysis_limit = {_SAMPLE}")
+            for table in (Task, Lineage):
+                connection.exec_driver_sql(f'ANALYZE "{table.__tablename__}"')
+            if is_sqlite(connection):
+                connection.exec_driver_sql("PRAGMA analysis_limit = 0")
 
     def config(self, connection: Connection, kind: str, content: Mapping[str, Any]) -> int:
         """The id of a set of parameters, stored once."""

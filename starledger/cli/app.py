@@ -114,9 +114,10 @@ def run_steps(
     """Run steps (all of them for None), with progress and a summary; leaves with the exit code."""
     from starledger.archive import create_archive
     from starledger.cli.report import ProgressReporter, summary_table
-    from starledger.reduce import check_inputs, exit_code, settings_for
+    from starledger.reduce import check_inputs, exit_code, require_services, settings_for
 
     def check(made: Archive) -> None:
+        require_services(fetch)
         check_inputs(paths, catalogues, made.files)
         if config is not None:
             settings_for(made, config)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import starledger
-from starledger.cli.options import ArchiveOption
-from starledger.cli.output import TableFormat, csv_text, emit, rich_table
-from starledger.cli.query import OutputOption, ReasonOption, say
+from starledger.cli.options import ArchiveOption, OutputOption, ReasonOption
+from starledger.cli.output import TableFormat, csv_text, emit, rich_table, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,11 +75,31 @@ def _summary(frame: pd.DataFrame) -> str:
     return f"{said}; of {otherwise} the header says otherwise" if otherwise else said
 
 
+@frames_app.command("psf")
+def frames_psf(
+    frame_id: Annotated[int, typer.Argument(metavar="FRAME", help="frame_id, as 'frames list' shows it.")],
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the profile over the frame into this file.")] = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Show the profile of stars on a frame: of which kind, from how many stars, how well it fits.
+
+    Example: starledger frames psf 35 --plot psf.png
+    """
+    frames = starledger.open(archive).frames
+    found = frames.psf_summary(frame_id)
+    stars = f"{found['n_star']} stars, reduced chi2 {found['chi2']:.2f}" if found["n_star"] else "no stars of its own"
+    say(f"frame {frame_id}: {found['kind']} ({found['reason']}); order {found['poly_order']} in x, y; {stars}")
+    shape = "" if found["shape_fwhm"] is None else f", of the shape map {found['shape_fwhm']:.2f}"
+    say(f"FWHM in the middle {found['fwhm']:.2f} pixel{shape}; counted as far as {found['radius']:.1f} pixel")
+    if plot is not None:
+        frames.plot_psf(frame_id, plot)
+
+
 @frames_app.command("set")
 def frames_set(
     kind: Annotated[str, typer.Argument(metavar="TYPE", help="bias, dark, flat, object or other.")],
     frame_ids: FramesArgument,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the correction.")],
+    reason: ReasonOption,
     archive: ArchiveOption = None,
 ) -> None:
     """Say what frames are: it wins over pixels and header, and the next run makes anew what depends on it.

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ArchiveOption", "CatalogueOption", "ConfigOption", "FetchOption", "FilesOption", "JobsOption", "RetryOption"]
+__all__ = [
+    "ArchiveOption",
+    "CatalogueOption",
+    "ConfigOption",
+    "FetchOption",
+    "FilesOption",
+    "JobsOption",
+    "OutputOption",
+    "ReasonOption",
+    "RetryOption",
+]
 
 ArchiveOption = Annotated[
     str | None,
@@ -42,3 +52,5 @@ ConfigOption = Annotated[
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes that work frames; 0: one a processor.")]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with what it is the reason for.")]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["CurveFormat", "TableFormat", "csv_text", "emit", "rich_table", "write_text"]
+__all__ = ["CurveFormat", "TableFormat", "csv_text", "emit", "rich_table", "say", "write_text"]
 
 #: Decimals in tables for people; all others are printed with six significant digits.
 _DECIMALS = {
@@ -123,6 +123,11 @@ def emit(table: Callable[[], Table], text: Mapping[str, Callable[[], str]], kind
         stream = io.StringIO()
         Console(file=stream, width=_WIDE).print(table())
         write_text(output, stream.getvalue())
+
+
+def say(text: str) -> None:
+    """One line of an answer, as it stands."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,18 +10,17 @@ from rich.console import Console
 
 import starledger
 from db.errors import ConfigurationError
-from starledger.cli.options import ArchiveOption
-from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table
+from starledger.cli.options import ArchiveOption, OutputOption, ReasonOption
+from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table, say
 
 if TYPE_CHECKING:
     from db.tables import Target
     from queries.lightcurve import Curve
 
-__all__ = ["OutputOption", "ReasonOption", "register", "say"]
+__all__ = ["register"]
 
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
+_FORMAT = typer.Option("--format", help="How to print it; else by the file's suffix, else a table.")
 UndoOption = Annotated[bool, typer.Option("--undo", help="Accept it again.")]
-ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the masking.")]
 
 #: What a person wants to see of a point; CSV and ECSV have all columns.
 _SHOWN = ("bjd_tdb", "mag", "mag_err", "mag_err_total", "quality", "flags", "passband", "slot", "airmass", "fwhm", "x", "y", "frame_id")
@@ -42,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def light_curve(
     what: Annotated[str, typer.Argument(metavar="WHAT", help='A source id, a name, or "RA DEC" in degrees or sexagesimal.')],
     radius: Annotated[float, typer.Option(min=0.0, help="Arcsec around a position in which the nearest source is taken.")] = 10.0,
-    style: Annotated[CurveFormat | None, typer.Option("--format", help="How to print it; else by the file's suffix, else a table.")] = None,
+    style: Annotated[CurveFormat | None, _FORMAT] = None,
     output: OutputOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also plot it into a .png, .pdf or .svg file.")] = None,
     slot: Annotated[int | None, typer.Option(min=0, help="A photometry slot; the best one when omitted.")] = None,
@@ -92,13 +90,9 @@ def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
 
 def _ecsv(curve: Curve) -> str:
     from db.views import VIEW_COLUMNS
-    from starledger.quantities import quantities  # astropy takes its time to import
+    from starledger.ecsv import ecsv_text
 
-    table = quantities(curve.frame, VIEW_COLUMNS)
-    table.meta.update(curve.meta)
-    stream = io.StringIO()
-    table.write(stream, format="ascii.ecsv")
-    return stream.getvalue()
+    return ecsv_text(curve.columns, VIEW_COLUMNS, curve.meta)
 
 
 def sql(
@@ -106,7 +100,7 @@ def sql(
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of a :name; may be repeated.")
     ] = None,
-    style: Annotated[TableFormat | None, typer.Option("--format", help="How to print it; else by the file's suffix, else a table.")] = None,
+    style: Annotated[TableFormat | None, _FORMAT] = None,
     output: OutputOption = None,
     archive: ArchiveOption = None,
 ) -> None:
@@ -132,11 +126,6 @@ def _assignment(text: str) -> tuple[str, int | float | str]:
         except ValueError:
             continue
     return name.strip(), value
-
-
-def say(text: str) -> None:
-    """One line of an answer, as it stands."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 @target_app.command("add")

@@ -10,9 +10,11 @@ from astropy.coordinates import AltAz, EarthLocation, SkyCoord
 from astropy.time import Time
 from astropy.utils import iers
 from small_archive import EXPTIME, SITE, SLOTS, SmallArchive, photometry_task
+from sqlalchemy.orm import Session
 
 from db.flags import FLAG_TEXT, Flag
 from db.terms import TERMS, VARIABLES, correction_sql, design
+from reduction.lightcurves.fitted_points import fitted_points
 
 
 def table(small: SmallArchive, query: str, **parameters: object) -> dict[str, np.ndarray]:
@@ -212,3 +214,17 @@ def test_flag_bits_have_the_names_of_the_code(small: SmallArchive) -> None:
     assert {int(bit): (name, text) for bit, name, text in zip(*rows.values(), strict=True)} == {
         int(flag): (flag.name, FLAG_TEXT[flag]) for flag in Flag
     }
+
+
+def test_points_as_arrays_are_those_of_the_view(small: SmallArchive) -> None:
+    columns = ("source_id", "bjd_tdb", "mag", "mag_err_total", "quality")
+    with Session(small.engine) as session:
+        fields = session.execute(sa.text("SELECT field_id, reference_id FROM latest_reference")).all()
+        found = [(field_id, *points) for field_id, reference_id in fields for points in fitted_points(session, field_id, reference_id)]
+    assert {slot for _, slot, _ in found} == set(SLOTS)
+    for field_id, slot, points in found:
+        seen = table(small, f"SELECT {', '.join(columns)} FROM light_curve_all WHERE field_id = {field_id} AND slot = {slot}")
+        ours, theirs = np.lexsort((points.bjd_tdb, points.source_id)), np.lexsort((seen["bjd_tdb"], seen["source_id"]))
+        assert len(ours) == len(theirs)
+        for name in columns if len(ours) else ():
+            np.testing.assert_allclose(getattr(points, name)[ours], seen[name][theirs], rtol=1e-15, atol=0)

@@ -28,7 +28,7 @@ def as_gaia_has_it(path: Path) -> Table:
 
 
 def test_a_night_is_reduced_with_fetched_stars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reduction.catalogues.fetch_step.Client", partial(Client, sleep=lambda _: None))
+    monkeypatch.setattr("reduction.catalogues.tap.Client", partial(Client, sleep=lambda _: None))
     work = Work(f"sqlite:///{tmp_path / 'archive.db'}", tmp_path / "files")
     config = tmp_path / "fetch.toml"
     with serving(as_gaia_has_it(night().catalogue)) as service:

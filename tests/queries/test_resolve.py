@@ -8,7 +8,7 @@ from small_archive import SmallArchive
 
 from db.errors import ConfigurationError
 from db.sky import nearest_source
-from queries.resolve import resolve, resolve_position
+from queries.resolve import _angle, resolve, resolve_position
 
 
 def test_ids_names_and_positions(small: SmallArchive) -> None:
@@ -83,3 +83,11 @@ def test_an_archive_without_sources_says_so(fresh: SmallArchive) -> None:
         connection.execute(sa.text("DELETE FROM source"))
         with pytest.raises(ConfigurationError, match="no sources yet"):
             resolve(connection, "10 10")
+
+
+@pytest.mark.parametrize(
+    ("arcsec", "text"),
+    [(0.0, "0.0 arcsec"), (599.9, "599.9 arcsec"), (600.0, "0.17 deg"), (600.5, "0.17 deg"), (180 * 3600.0, "180.00 deg")],
+)
+def test_an_angle_is_said_in_the_unit_of_its_size(arcsec: float, text: str) -> None:
+    assert _angle(arcsec) == text

@@ -74,7 +74,9 @@ def test_upper_case_suffixes_are_frames(night: Night, tmp_path: Path) -> None:
 
 def test_missing_magnitudes_are_null(reduced: Work) -> None:
     """Missing magnitudes were -1.7e38."""
-    source, night_id, frame_id = reduced.sql("SELECT source_id, night_id, frame_id FROM light_curve WHERE mag IS NOT NULL LIMIT 1")[0]
+    whole = "SELECT source_id FROM light_curve GROUP BY source_id HAVING count(mag) = :n"
+    some = f"SELECT source_id, night_id, frame_id FROM light_curve WHERE source_id IN ({whole}) LIMIT 1"
+    source, night_id, frame_id = reduced.sql(some, n=N_OBJECT)[0]
     key = {"s": source, "n": night_id, "f": frame_id}
     count = "SELECT count(*), count(mag), min(mag), max(mag) FROM light_curve WHERE source_id = :s"
     (total, before, low, high) = reduced.sql(count, s=source)[0]

@@ -19,6 +19,8 @@ from astropy.table import Table
 from mini_night import N_CALIBRATION, N_OBJECT, Night, Work, command
 
 import reduction.files.product
+import starledger
+from db.errors import ConfigurationError
 from starledger.demo import simulate_night
 
 #: File name -> what its line says.
@@ -198,6 +200,18 @@ def test_a_parameter_that_no_step_can_work_with(configuration: str, what: str, r
     code, _, messages = command("reduce", "--archive", reduced.url, "--files", reduced.files, "--config", config, "--jobs", "1")
     assert code == 2 and f"{config} {what}" in one_line(messages)
     assert before == (reduced.sql("SELECT count(*), max(run_id) FROM run"), reduced.sql("SELECT count(*) FROM task"))
+
+
+def test_a_service_that_nobody_knows(reduced: Work, night: Night, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    what = "no service 'nowhere' to fetch from; known are: gaia, tycho2, apass, refcat2"
+    code, _, messages = command("reduce", night.raw, "--archive", new / "a.db", "--fetch", "gaia", "--fetch", "nowhere")
+    assert code == 2 and what in one_line(messages) and list(new.iterdir()) == []
+    before = reduced.sql("SELECT count(*), max(run_id) FROM run")
+    with starledger.open(reduced.url, files=reduced.files) as archive, pytest.raises(ConfigurationError, match=re.escape(what)):
+        archive.reduce(fetch=["nowhere"])
+    assert reduced.sql("SELECT count(*), max(run_id) FROM run") == before
 
 
 def test_wrong_catalogues(night: Night, tmp_path: Path) -> None:

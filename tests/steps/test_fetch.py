@@ -33,7 +33,7 @@ RA, DEC = 31.0, 46.7
 
 @pytest.fixture(autouse=True)
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reduction.catalogues.fetch_step.Client", partial(Client, sleep=lambda _: None))
+    monkeypatch.setattr("reduction.catalogues.tap.Client", partial(Client, sleep=lambda _: None))
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from starledger.reduce import runner_for_reading
 
 #: Written for every step by the ledger, and therefore declared by none.
 _LEDGER = {"task", "config", "lineage", "product", "refused_frame", "run", "step_check"}
-_FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "photometry"), N_OBJECT)
+_FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "psf", "photometry"), N_OBJECT)
 _FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "magnitude_fit": 1, "statistics": 1}
 #: What the distortion of the night serves: it is found from the first 4 frames, then from 8, 16 ...
-_BEHIND_DISTORTION = ("refine", "background", "shapes", "photometry")
+_BEHIND_DISTORTION = ("refine", "background", "shapes", "psf", "photometry")
 
 Fresh = Callable[[], Work]
 

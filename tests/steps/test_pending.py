@@ -54,6 +54,31 @@ def test_nothing_to_do_is_known_without_planning(reduced: Work, monkeypatch: pyt
     assert states["photometry"].done == N_OBJECT and states["statistics"].done == 1
 
 
+def test_failures_are_looked_for_only_where_there_are_some(reduced: Work) -> None:
+    reduced.sql("UPDATE task SET status = 'failed', message = 'clouds' WHERE step = 'detect'")
+    archive = open_archive(reduced.url, reduced.files)
+    asked: list[str] = []
+    with archive.engine.connect() as connection:
+        units = connection.exec_driver_sql("SELECT unit FROM task WHERE step = 'detect' ORDER BY task_id").scalars().all()
+    runner = runner_for_reading(archive)
+    sa.event.listen(archive.engine, "before_cursor_execute", lambda *call: asked.append(f"{call[2]} {call[3]}"))
+    failed = {name: state.failed for name, state in runner.states().items() if state.failed}
+    archive.engine.dispose()
+    assert failed == {"detect": dict.fromkeys(units, "clouds")} and list(failed["detect"]) == units
+    # Each such question once read all tasks of the archive.
+    assert sum("task.message" in statement and "failed" in statement for statement in asked) == 1
+
+
+def test_the_planner_knows_the_tasks(reduced: Work) -> None:
+    known = (
+        "SELECT DISTINCT tbl FROM sqlite_stat1 WHERE tbl IN ('task', 'lineage') ORDER BY tbl"
+        if reduced.url.startswith("sqlite")
+        else "SELECT DISTINCT tablename FROM pg_stats WHERE tablename IN ('task', 'lineage') ORDER BY tablename"
+    )
+    # Without, it looks for a night's task among all of a step, once for every frame.
+    assert [name for (name,) in reduced.sql(known)] == ["lineage", "task"]
+
+
 @pytest.mark.parametrize(
     ("statement", "pending_now"),
     [
@@ -81,7 +106,7 @@ def test_what_people_and_accidents_change_is_seen(
 def test_a_raised_version_is_seen(name: str, reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     before = found(runner_for_reading(open_archive(reduced.url, reduced.files)))[name][0]
     monkeypatch.setitem(STEPS, name, dataclasses.replace(STEPS[name], version=STEPS[name].version + 1))
-    behind = {step: N_OBJECT for step in ("refine", "background", "photometry") if name == "discover"}
+    behind = {step: N_OBJECT for step in ("refine", "background", "psf", "photometry") if name == "discover"}
     assert_same(reduced, monkeypatch, **{name: before, **behind, **({"distortion": 1} if behind else {})})
 
 
@@ -101,7 +126,9 @@ def test_of_many_frames_only_new_ones_are_planned(fresh: Fresh, night: Night, tm
     monkeypatch.setattr(pending, "planned", counting)
     work.worked([raw])
     frames = [name for name, step in STEPS.items() if step.plan is None]
-    assert {planned[name] for name in frames} == {2}, "masters and catalogues are as they were: no rule has to be asked anew"
+    assert {name: planned[name] for name in frames} == dict.fromkeys(frames, 2), (
+        "masters and catalogues are as they were: no rule has to be asked anew"
+    )
     monkeypatch.undo()
     assert_same(work, monkeypatch)
 
@@ -123,6 +150,6 @@ def test_a_changed_task_makes_its_descendants_stale_at_once(reduced: Work, monke
     with Session(archive.engine) as session:
         stale = set(session.execute(sa.text("SELECT DISTINCT step FROM task WHERE is_stale = 1")).scalars())
     archive.engine.dispose()
-    assert stale == {"photometry", "magnitude_fit", "statistics"}
-    assert_same(reduced, monkeypatch, photometry=N_OBJECT)
+    assert stale == {"psf", "photometry", "magnitude_fit", "statistics"}
+    assert_same(reduced, monkeypatch, psf=N_OBJECT, photometry=N_OBJECT)
     assert reduced.sql("SELECT count(*) FROM light_curve") != [(0,)], "stale points stay until there are new ones"

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import sep
 from scipy import ndimage
-from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
 from db.flags import Flag, Mask
@@ -239,6 +238,8 @@ def _detect(image: _Image, threshold: float, min_area: int, contrast: float, sha
     if shape is None:
         seen, threshold = image.data / image.noise, threshold * height / float(kernel.sum())
     else:
+        from scipy.signal import oaconvolve  # few frames need it, and it takes long to import
+
         seen = np.ascontiguousarray(oaconvolve(image.data / image.noise, kernel / height, mode="same"), dtype=np.float32)
         # noise has the grain of its filter: what stands out must be as much larger
         min_area = max(min_area, round(min_area * (kernel.sum() / height) ** 2 / GRAIN))

@@ -41,6 +41,8 @@ _MARGIN = 0.9
 # Standard deviations by which it does.
 _CERTAIN = 2.5
 _MESH = 32
+# Part of the threshold that is asked of what touches a hit.
+_NEIGHBOUR = 0.3
 # Pixels of a line, at least, that its level is the median of.
 _SAMPLE = 256
 # Side of the tiles that are searched: where hits are few, and where so many small ones have some that their borders cost more.
@@ -185,11 +187,26 @@ def _candidates(data: NDArray[np.float32], variance: NDArray[np.float32], sharp:
         inner, inner_y, inner_x = _window(tile_y, tile_x, size, 1, data.shape)
         outer, outer_y, outer_x = _window(tile_y, tile_x, size, _BORDER, data.shape)
         # Without its mask, which it widens by a pixel, and would so hide hits beside hot pixels: bad pixels are at the sky's level here.
-        found, _ = astroscrappy.detect_cosmics(data[outer], invar=variance[outer], sigclip=threshold, objlim=0.0, satlevel=np.inf, niter=1)
+        found = _lacosmic(np.ascontiguousarray(data[outer]), np.ascontiguousarray(variance[outer]), threshold)
         height, width = out[inner].shape
         y, x = inner_y - outer_y, inner_x - outer_x
-        out[inner] |= np.asarray(found, dtype=np.bool_)[y : y + height, x : x + width]
+        out[inner] |= found[y : y + height, x : x + width]
     return out
+
+
+def _lacosmic(data: NDArray[np.float32], variance: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """What `astroscrappy.detect_cosmics` finds in one pass with ``objlim = 0``.
+
+    Its fine structure and its cleaning, two thirds of its time, play no part in that.
+    """
+    laplacian = astroscrappy.laplaceconvolve(astroscrappy.subsample(data))
+    laplacian[laplacian < 0] = 0.0
+    significance = astroscrappy.rebin(laplacian)
+    significance /= 2.0 * np.sqrt(np.maximum(astroscrappy.sepmedfilt7(variance), np.float32(1e-5)))
+    significance -= astroscrappy.sepmedfilt7(significance)
+    hits = (significance > threshold).astype(np.uint8)
+    low = np.float32(_NEIGHBOUR * threshold)
+    return np.asarray((astroscrappy.dilate3(hits) > 0) & (significance > low))
 
 
 def _sharpness(data: NDArray[np.float32], variance: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:

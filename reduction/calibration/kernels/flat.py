@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from db.flags import Mask
 from reduction.calibration.kernels.large_scale import interpolate, large_scale, spline_matrix
@@ -429,5 +429,7 @@ def lasting_stars(count: NDArray[np.uint16], n: int, share: float = 0.4) -> NDAr
     """
     if n < 3:
         return np.zeros(count.shape, dtype=np.bool_)
-    by_chance = float(stats.binom.isf(1e-3, n, min(float(count.mean()) / n, 1.0)))
+    from scipy.stats import binom  # takes as long to import as most of the rest together
+
+    by_chance = float(binom.isf(1e-3, n, min(float(count.mean()) / n, 1.0)))
     return np.asarray(count >= max(share * n, 2, by_chance + 1), dtype=np.bool_)

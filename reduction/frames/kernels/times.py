@@ -29,6 +29,7 @@ from astropy.time import Time
 from astropy.utils import iers
 from astropy.utils.exceptions import AstropyWarning
 
+from reduction.frames.kernels.earth_rotation import ut1_utc
 from reduction.kernels.arrays import FloatArray
 
 __all__ = ["ExposureGeometry", "barycentric", "night_number", "offline"]
@@ -114,6 +115,7 @@ def barycentric(
     with offline():
         site = EarthLocation.from_geodetic(np.where(has_site, lon_, 0.0), np.where(has_site, lat_, 0.0), np.nan_to_num(height_))
         time = Time(day, fraction, format="jd", scale="utc", location=site)
+        time.delta_ut1_utc = ut1_utc(time.jd1, time.jd2)
         utc1, utc2, tt, tdb, ut1 = time.jd1, time.jd2, time.tt, time.tdb, time.ut1
     to_terrestrial = erfa.c2t06a(tt.jd1, tt.jd2, ut1.jd1, ut1.jd2, 0.0, 0.0)
     position = np.stack([site.x.to_value("m"), site.y.to_value("m"), site.z.to_value("m")], axis=-1) * has_site[:, None]

@@ -27,6 +27,8 @@ __all__ = ["BackgroundMap", "background", "object_mask"]
 _ITERATIONS = 12
 _SAMPLE = 256
 _MIN_PIXELS = 12
+#: Sum of Gaussian weights below which boxes are too far off for a plane: the products of their weights would vanish.
+_NOTHING = 1e-30
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,7 @@ def _plane_at(grid: NDArray[np.float64], x: float, y: float, box: int, width: fl
     window = (max(j0 - reach, 0), min(j0 + reach, by - 1) + 1, max(i0 - reach, 0), min(i0 + reach, bx - 1) + 1)
     near = np.empty((window[1] - window[0]) * (window[3] - window[2]))
     m = _normal_equations(grid, x, y, window, width, leave_out, near)
-    if m[6] <= 0.0:
+    if m[6] <= _NOTHING:
         return np.nan, np.nan, 0.0
     # A slope that the boxes do not hold stays near zero, which leaves the plain weighted mean.
     muu, mvv = m[3] + 0.001 * m[0], m[5] + 0.001 * m[0]

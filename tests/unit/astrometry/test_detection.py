@@ -284,3 +284,25 @@ def test_real_frame_has_no_spurious_edge(night_files: Callable[[str], list[Path]
     assert np.isfinite(found.fwhm[clean]).mean() > 0.97
     assert 2.2 < np.nanmedian(found.fwhm[clean]) < 3.5
     assert np.count_nonzero(found.flags & int(Flag.SATURATED)) >= 10
+
+
+@pytest.mark.parametrize("level", [0.0, 100.0])
+def test_a_frame_without_any_scatter_has_no_stars(level: float) -> None:
+    shape = (80, 100)
+    assert len(extract(np.full(shape, level, np.float32), np.ones(shape, np.float32), np.zeros(shape, np.uint8))) == 0
+
+
+def test_stars_are_the_same_in_any_unit() -> None:
+    """Frames in electrons or in parts of full scale have other noise, and the same stars."""
+    rng = np.random.default_rng(31)
+    y, x = np.indices((120, 150))
+    data = rng.normal(0.0, 1.0, y.shape)
+    for xc, yc in ((30.2, 40.7), (100.5, 80.1), (60.0, 100.3)):
+        data += 60.0 * np.exp(-((x - xc) ** 2 + (y - yc) ** 2) / (2 * 1.6**2))
+    found = [
+        extract((data * unit).astype(np.float32), np.full(y.shape, unit**2, np.float32), np.zeros(y.shape, np.uint8))
+        for unit in (1.0, 1e-3, 300.0)
+    ]
+    assert len(found[0]) >= 3 and len({len(one) for one in found}) == 1
+    for one in found[1:]:
+        np.testing.assert_allclose(one.x, found[0].x, atol=1e-3)

@@ -212,3 +212,15 @@ def real_plane(data: np.ndarray, night: str) -> Plane:
         return calibrate(data, gain=38.8, read_noise=20.0, zero_level=313.0, saturation=4095.0)
     level, noise = float(np.median(data)), 1.4826 * float(np.median(np.abs(np.diff(data, axis=1)))) / np.sqrt(2.0)
     return calibrate(data, gain=2.0, read_noise=2.0 * noise, zero_level=level, saturation=0.9 * float(data.max()))
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (28, 40), (120, 90)])
+def test_candidates_are_those_of_astroscrappy(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(8)
+    data, variance = rng.normal(0, 10, shape).astype(np.float32), rng.uniform(50, 150, shape).astype(np.float32)
+    struck = rng.random(shape) < 0.03
+    struck[shape[0] // 2, shape[1] // 2] = True
+    data[struck] += rng.uniform(200, 900, np.count_nonzero(struck)).astype(np.float32)
+    truth, _ = astroscrappy.detect_cosmics(data, invar=variance, sigclip=5.0, objlim=0.0, satlevel=np.inf, niter=1)
+    assert truth.any()
+    np.testing.assert_array_equal(cosmic._lacosmic(data, variance, 5.0), truth.astype(bool))

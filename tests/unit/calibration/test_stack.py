@@ -236,3 +236,14 @@ def test_master_bias_with_a_bad_frame_and_cosmic_rays() -> None:
     assert abs(error.mean()) < 0.02 * sigma
     assert error.std() < 1.05 * sigma / np.sqrt(n)
     assert np.sqrt(master.variance.mean(dtype=float)) == pytest.approx(sigma / np.sqrt(n), rel=0.03)
+
+
+@pytest.mark.parametrize("n", [3, 4, 9, 30])
+@pytest.mark.parametrize("sigma", [3.0, 5.0])
+def test_the_floor_of_an_images_level_is_that_of_long_experience(n: int, sigma: float) -> None:
+    """Levels that agree to the digit have the floor for a scale, and the limit is Student's, as rare as that of a Gaussian."""
+    noise, allowed = 1e6, (0.05 if n > 4 else 0.2) * stats.t.isf(stats.norm.sf(sigma), 20.0 + 0.37 * (n - 1))
+    level = np.zeros(n)
+    for factor, refused in ((0.9999, False), (1.0001, True)):
+        level[0] = factor * allowed * noise
+        assert [bool(reason) for reason in outlier_images(level, np.full(n, noise), sigma=sigma)] == [refused] + [False] * (n - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import hpgeom
 import numpy as np
 import pytest
 from astropy import units as u
@@ -144,3 +145,10 @@ def test_a_relation_is_not_that_of_its_wildest_stars() -> None:
     known = np.where(np.arange(120) < 118, y, np.nan)
     filled = combine([known, np.where(np.arange(120) >= 10, x, np.nan)], 1)
     assert filled[118:] == pytest.approx(x[118:] + 0.3, abs=0.015)
+
+
+@pytest.mark.parametrize("turns", [-720.0, -360.0, 360.0, 720.0])
+def test_a_place_is_the_same_after_full_turns(turns: float) -> None:
+    ra, dec = np.array([0.25, 31.0, 180.0, 359.75]), np.array([-89.0, 46.7, 0.0, 12.5])
+    assert healpix29(ra + turns, dec).tolist() == healpix29(ra, dec).tolist()
+    assert healpix29(ra, dec).tolist() == hpgeom.angle_to_pixel(2**29, ra, dec, nest=True, lonlat=True).tolist()

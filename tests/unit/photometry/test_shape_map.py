@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from db.errors import AlgorithmFailed
 from db.flags import Mask
 from reduction.astrometry.kernels.detection import extract
-from reduction.photometry.kernels.shape_map import Shape, ShapeMap, _logarithm, _shape, fit_shape_map
+from reduction.photometry.kernels.shape_map import Shape, ShapeMap, _Basis, _logarithm, _shape, fit_shape_map
 
 SIZE = (1024, 900)
 
@@ -277,3 +277,12 @@ def test_two_halves_of_a_real_frames_stars_make_the_same_map(night_files: Callab
     assert np.sqrt(np.mean(np.abs(away) ** 2)) < 0.03
     # the stars of this frame are trailed, and all the same way
     assert np.median(first.ellipticity) > 0.2 and np.ptp(first.theta) < 0.5
+
+
+@pytest.mark.parametrize(("nx", "ny"), [(1, 2), (2, 1), (101, 3001)])
+def test_terms_go_from_minus_one_to_one_over_the_frame(nx: int, ny: int) -> None:
+    basis = _Basis(nx, ny, 1, 1, 0, 0, (0.0, 1.0), (0.0, 1.0))
+    x, y, known = np.array([0.0, nx - 1.0, (nx - 1) / 2]), np.array([0.0, ny - 1.0, (ny - 1) / 2]), np.zeros(3)
+    expected = {"x": [-1.0, 1.0, 0.0] if nx > 1 else [-1.0] * 3, "y": [-1.0, 1.0, 0.0] if ny > 1 else [-1.0] * 3}
+    columns = basis.terms(x, y, known, known).T.tolist()
+    assert sorted(columns) == sorted([[1.0] * 3, expected["x"], expected["y"]])

@@ -12,6 +12,8 @@ import pytest
 import small_archive
 from small_archive import SmallArchive
 
+import starledger
+
 #: Runs the command line, then tells on the error stream's last line which modules were imported.
 HOOK = """
 import atexit, json, sys
@@ -45,7 +47,7 @@ def test_help_imports_neither_database_nor_numerics() -> None:
     assert len(modules) < 600
 
 
-@pytest.mark.parametrize("style", ["table", "csv"])
+@pytest.mark.parametrize("style", ["table", "csv", "ecsv"])
 @pytest.mark.parametrize("by", ["id", "degrees", "sexagesimal"])
 def test_a_curve_is_printed_without_astropy_and_pandas(archive: SmallArchive, by: str, style: str) -> None:
     ra, dec = float(archive.ra[0]), float(archive.dec[0])
@@ -69,7 +71,15 @@ def test_status_draws_and_tabulates_nothing(tmp_path: Path) -> None:
     imported("init", "--archive", f"{tmp_path}/empty.db")
     printed, modules = imported("status", "--archive", f"{tmp_path}/empty.db")
     assert "magnitude_fit" in printed
-    assert not modules & {"matplotlib", "pandas", "photutils", "alembic"}
+    assert not modules & {"matplotlib", "pandas", "photutils", "alembic", "pyvo", "requests", "scipy.stats", "scipy.signal"}
+
+
+def test_python_runs_the_package_as_the_command_line(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "starledger"]
+    ran = subprocess.run([*line, "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"starledger {starledger.__version__}\n"
+    refused = subprocess.run([*line, "status", "--archive", str(tmp_path / "none.db")], capture_output=True, text=True, check=False)
+    assert refused.returncode == 3 and "no such archive" in refused.stderr
 
 
 def test_the_package_imports_nothing_heavy() -> None:

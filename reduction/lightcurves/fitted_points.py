@@ -1,0 +1,115 @@
+"""The points of the view `light_curve_all` as arrays, for all sources of a field.
+
+The view computes each of six slots' magnitudes from two dozen coefficients, row by row: for a night of 3,000 sources the database
+takes half a minute. The same numbers come from arrays in a fraction of it; a test holds them against the view. Logarithms and powers
+are the database's own here too: those of numpy differ in the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.bulk import fetch_columns
+from db.terms import TERMS, VARIABLES, correction
+from db.view_light_curve import BARYCENTRIC, POGSON, QUALITY
+from reduction.kernels.arrays import FloatArray, IntArray
+
+__all__ = ["FittedPoints", "fitted_points"]
+
+
+@dataclass(frozen=True)
+class FittedPoints:
+    """Points of one slot, columns of `light_curve_all`; NaN for NULL."""
+
+    source_id: IntArray
+    bjd_tdb: FloatArray
+    mag: FloatArray
+    mag_err_total: FloatArray
+    quality: IntArray
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Measurements of a field with what their fitted magnitudes are computed from, apart from the instrumental ones."""
+
+    source_id: IntArray
+    frame_id: IntArray
+    fold: IntArray
+    task_id: IntArray
+    quality: IntArray
+    bjd_tdb: FloatArray
+    exptime: FloatArray
+    variables: dict[str, FloatArray]
+
+    def take(self, index: npt.NDArray[np.intp]) -> _Points:
+        own = {each.name: getattr(self, each.name)[index] for each in fields(self) if each.name != "variables"}
+        return replace(self, **own, variables={name: values[index] for name, values in self.variables.items()})
+
+
+def fitted_points(session: Session, field_id: int, reference_id: int) -> Iterator[tuple[int, FittedPoints]]:
+    """The points of every slot that has solutions for a reference, slot by slot.
+
+    Parameters
+    ----------
+    session : Session
+    field_id : int
+    reference_id : int
+        The field's latest reference.
+    """
+    text = sa.text("SELECT DISTINCT slot FROM magfit_solution WHERE reference_id = :reference ORDER BY slot")
+    slots = list(session.execute(text, {"reference": reference_id}).scalars())
+    points, instrumental = _points(session, field_id, slots)
+    for slot in slots:
+        yield slot, _fitted(session, reference_id, slot, points, *instrumental[slot])
+
+
+def _points(session: Session, field_id: int, slots: list[int]) -> tuple[_Points, dict[int, tuple[FloatArray, FloatArray]]]:
+    """Every measurement of the field, and by slot its instrumental magnitude and the variance of that."""
+    names = [expression for slot in slots for expression in _instrumental(slot)]
+    columns = ", ".join([QUALITY, BARYCENTRIC, "f.exptime", *VARIABLES.values(), *names])
+    text = sa.text(
+        f"SELECT m.source_id, m.frame_id, s.fold, fp.task_id, {columns} "
+        "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
+        "JOIN frame_photometry fp ON fp.frame_id = f.frame_id "
+        "JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
+        "JOIN source s ON s.source_id = m.source_id WHERE ff.field_id = :field"
+    )
+    kinds = "iiiii" + "f" * (2 + len(VARIABLES) + len(names))
+    ids, frame_id, fold, task_id, quality, bjd, exptime, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
+    variables = dict(zip(VARIABLES, values, strict=False))
+    own = values[len(VARIABLES) :]
+    points = _Points(ids, frame_id, fold, task_id, quality, bjd, exptime, variables)
+    return points, {slot: (own[2 * k], own[2 * k + 1]) for k, slot in enumerate(slots)}
+
+
+def _instrumental(slot: int) -> tuple[str, str]:
+    """SQL of a slot's instrumental magnitude and its variance; NULL where the flux is not positive."""
+    flux, error = (f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for stem in ("flux", "flux_err"))
+    expressions = (f"25.0 - 2.5 * log10({flux} / f.exptime)", f"power({POGSON} * {error} / {flux}, 2)")
+    mag, variance = (f"CASE WHEN {flux} > 0 THEN {expression} ELSE NULL END" for expression in expressions)
+    return mag, variance
+
+
+def _fitted(session: Session, reference_id: int, slot: int, points: _Points, mag: FloatArray, variance: FloatArray) -> FittedPoints:
+    """The points that have a solution of their own measurement."""
+    names = ["power(zero_point_err, 2)", "power(mag_floor, 2)", *(term.column for term in TERMS)]
+    text = sa.text(
+        f"SELECT frame_id, fold, measure_task, {', '.join(names)} FROM magfit_solution WHERE reference_id = :reference AND slot = :slot"
+    )
+    result = session.execute(text, {"reference": reference_id, "slot": slot})
+    frame_id, fold, task_id, *values = fetch_columns(result, "iii" + "f" * len(names))
+    place = {key: k for k, key in enumerate(zip(frame_id.tolist(), fold.tolist(), task_id.tolist(), strict=True))}
+    keys, inverse = np.unique(np.stack([points.frame_id, points.fold, points.task_id]), axis=1, return_inverse=True)
+    found = np.array([place.get((frame, fold, task), -1) for frame, fold, task in keys.T.tolist()], dtype=np.int64)
+    row = found[inverse.ravel()] if found.size else np.zeros(0, np.int64)
+    kept = np.flatnonzero(row >= 0)
+    solution = {name: column[row[kept]] for name, column in zip(names, values, strict=True)}
+    mine = points.take(kept)
+    total = np.sqrt(variance[kept] + solution["power(zero_point_err, 2)"] + solution["power(mag_floor, 2)"])
+    return FittedPoints(mine.source_id, mine.bjd_tdb, mag[kept] - correction(solution, mine.variables), total, mine.quality)

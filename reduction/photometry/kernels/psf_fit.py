@@ -1,0 +1,466 @@
+"""Fit of the profile map to the pixels of a frame's stars.
+
+Two linear fits take turns: the fluxes of all stars jointly with the map held (`psf_flux`), and the map's coefficients with
+the fluxes held. The terms in x and y hardly change over a star, so that its normal equations are formed once for the profile
+and multiplied out by the terms (Pal 2009, PhD thesis, section 2.5; Penev et al. 2025, arXiv 2507.14289).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+from scipy.linalg import cho_factor, cho_solve
+
+from db.errors import AlgorithmFailed
+from reduction.astrometry.kernels.wcs import exponents
+from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps, map_terms, unit_integral
+from reduction.photometry.kernels.splines import PADDING, axis_knots, spline_values
+
+__all__ = ["PsfFit", "fit_psf", "seed_map"]
+
+CORE_STEP = 0.3  # FWHM: distance of the knots within the core; a Gaussian is met to 1e-3 of its peak
+CORE = 1.2  # FWHM: half width of the core
+GROWTH = 1.5  # of the distances beyond
+BETA = 3.0  # of the Moffat profile that the fit begins with
+CHUNK = 64  # stars whose equations are multiplied out together
+TURNS = 3  # of fluxes and map
+STARS_PER_TERM = 4
+START_ORDER = 1
+ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
+FOLDS = 2  # of stars: either is predicted by the other
+ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
+MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
+BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
+UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
+CLIP = 6.0  # sigma: pixels further off, model error included, have no say
+
+
+@dataclass(frozen=True)
+class PsfFit:
+    """A profile map and how well it stands.
+
+    Attributes
+    ----------
+    psf : PsfMap
+    fluxes : Fluxes
+        Of all stars.
+    used : bool, shape (n,)
+        Stars that the map was fitted to.
+    chi2 : float
+        Median reduced chi-square of the stars used, about the map.
+    held_out : tuple of float
+        Reduced chi-square of stars left out of the fit, by order.
+    roughness : float
+        Strength of the penalty chosen.
+    """
+
+    psf: PsfMap
+    fluxes: Fluxes
+    used: BoolArray
+    chi2: float
+    held_out: tuple[float, ...]
+    roughness: float
+
+
+def seed_map(
+    size: tuple[int, int], fwhm: float, radius: float, *, pixel: float = 0.0, ellipticity: float = 0.0, theta: float = 0.0
+) -> PsfMap:
+    """A Moffat profile, the same everywhere on a frame: where the fit begins, and what stands in where it cannot be made.
+
+    Parameters
+    ----------
+    size : (int, int)
+        nx, ny of the frame.
+    fwhm : float
+        Geometric mean of the full widths at half maximum along the axes (pixel).
+    radius, pixel : float
+        See `PsfMap`.
+    ellipticity, theta : float
+        1 - minor/major axis; angle of the major axis from +x towards +y (rad).
+
+    Returns
+    -------
+    PsfMap
+        Of order 0.
+    """
+    knots = axis_knots(radius, CORE_STEP * fwhm, CORE * fwhm, GROWTH)
+    inner = knots[PADDING:-PADDING]
+    points = np.linspace(inner[0], inner[-1], 8 * len(inner), endpoint=False)[1:]
+    basis, values = np.zeros((len(points), len(knots) - 4)), np.zeros(len(knots) - 4)
+    for row, point in zip(basis, points, strict=True):
+        first, last = spline_values(knots, point, 0.0, values)
+        row[first:last] = values[first:last]
+    basis = basis[:, PADDING:-PADDING]
+    core = 0.5 * fwhm / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
+    stretch = np.sqrt(1.0 - ellipticity)
+    along = points[None, :] * np.cos(theta) + points[:, None] * np.sin(theta)
+    across = points[:, None] * np.cos(theta) - points[None, :] * np.sin(theta)
+    wanted = (1.0 + ((along * stretch) ** 2 + (across / stretch) ** 2) / core**2) ** -BETA
+    inverse = np.linalg.pinv(basis)
+    coeff = np.zeros((1, len(knots) - 4, len(knots) - 4))
+    coeff[0, PADDING:-PADDING, PADDING:-PADDING] = inverse @ wanted @ inverse.T
+    coeff[0] *= _active(knots, radius)
+    return PsfMap(*size, 0, knots, unit_integral(coeff, knots), radius, pixel)
+
+
+def fit_psf(
+    pixels: Pixels,
+    x: FloatArray,
+    y: FloatArray,
+    seed: PsfMap,
+    *,
+    usable: BoolArray | None = None,
+    max_order: int = 3,
+    min_snr: float = 20.0,
+    max_stars: int = 2000,
+) -> PsfFit:
+    """Fit the map to a frame.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    x, y : float64, shape (n,)
+        Positions of all stars whose light is on the frame (pixel).
+    seed : PsfMap
+        Where to begin; its knots, radius and pixel are kept.
+    usable : bool, shape (n,), optional
+        Stars that may show the profile. Of these, those without masked pixels do.
+    max_order : int
+        Highest degree in x and y; the lowest that predicts left-out stars as well is taken.
+    min_snr : float
+        Least signal-to-noise ratio of a star that shows the profile.
+    max_stars : int
+        At most so many show it, evenly over the frame.
+
+    Returns
+    -------
+    PsfFit
+
+    Raises
+    ------
+    AlgorithmFailed
+        Too few stars.
+    """
+    psf, choice = seed, None
+    candidates = np.ones(len(x), dtype=bool) if usable is None else usable
+    psf, stamps = seed, seed.stamps(x, y)
+    fluxes = fit_fluxes(pixels, stamps)
+    choice = _Choice(0, ROUGHNESS[0], ())
+    for turn in range(TURNS):
+        stars = candidates & _like_the_map(fluxes) if turn else candidates
+        used = _profile_stars(fluxes, x, y, stars, (psf.nx, psf.ny), min_snr, max_stars)
+        order = min(max_order, _highest_order(int(np.count_nonzero(used))))
+        # The seed is too far off for more than a first correction; then the order is chosen, and kept.
+        tried = (min(order, START_ORDER), order, min(order, choice.order))[min(turn, 2)]
+        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried)
+        if turn < 2:
+            choice = _choose(equations, psf.knots, psf.radius, tried)
+        coeff = _coefficients(_total(equations), psf.knots, psf.radius, min(choice.order, tried), tried, choice.roughness)
+        psf = replace(psf, order=min(choice.order, tried), coeff=unit_integral(coeff, psf.knots))
+        stamps = psf.stamps(x, y)
+        fluxes = fit_fluxes(pixels, stamps, start=fluxes.flux, rounds=1)
+    return PsfFit(psf, fluxes, used, float(np.median(fluxes.chi2[used])), choice.held_out, choice.roughness)
+
+
+@dataclass(frozen=True)
+class _Equations:
+    """Normal equations of the coefficients for one fold of stars, at the highest order.
+
+    moments (n_moment, m, reach + 1, m, 2 reach + 1): sums of products of function (b, a) with its neighbour (b + i,
+    a + j - reach) at [b, i, a, j], times each monomial in x, y up to twice the order, for the product of two terms is one of those; right
+    (n_term, m, m); square, the sum of weighted squares of the data; count of pixels.
+    """
+
+    moments: FloatArray
+    right: FloatArray
+    square: float
+    count: int
+
+
+@dataclass(frozen=True)
+class _Choice:
+    order: int
+    roughness: float
+    held_out: tuple[float, ...]
+
+
+def _highest_order(n_star: int) -> int:
+    if n_star < STARS_PER_TERM:
+        raise AlgorithmFailed(
+            f"{n_star} stars show the profile, at least {STARS_PER_TERM} are needed",
+            hint="look at the frame for clouds, saturation or a wrong background",
+            code="psf.few_stars",
+        )
+    order = 0
+    while STARS_PER_TERM * len(exponents(order + 1)) <= n_star:
+        order += 1
+    return order
+
+
+def _like_the_map(fluxes: Fluxes) -> BoolArray:
+    """Stars that the map does not miss by far more of their light than others: galaxies, pairs and blemishes are unlike it."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        miss = (fluxes.chi2 - 1.0) * (fluxes.error / fluxes.flux) ** 2
+        bright = (fluxes.flux > BRIGHT * fluxes.error) & np.isfinite(miss)
+    typical = max(float(np.median(miss[bright])), 0.0) if bright.any() else 0.0
+    return np.asarray(~((fluxes.chi2 > UNLIKE_CHI2) & (miss > UNLIKE * typical)))
+
+
+def _profile_stars(
+    fluxes: Fluxes, x: FloatArray, y: FloatArray, usable: BoolArray, size: tuple[int, int], min_snr: float, most: int
+) -> BoolArray:
+    """The brightest usable stars of each part of the frame, whole, of enough S/N."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = fluxes.flux / fluxes.error
+    good = np.flatnonzero(usable & (snr >= min_snr) & (fluxes.coverage > 0.99))
+    used = np.zeros(len(x), dtype=bool)
+    if len(good) <= most:
+        used[good] = True
+        return used
+    cell = np.sqrt(size[0] * size[1] / 64.0)
+    number = (y[good] // cell).astype(np.int64) * 1000 + (x[good] // cell).astype(np.int64)
+    order = np.lexsort((-snr[good], number))
+    first = np.searchsorted(number[order], number[order])
+    rank = np.empty(len(good), dtype=np.int64)
+    rank[order] = np.arange(len(good)) - first
+    used[good[np.lexsort((-snr[good], rank))[:most]]] = True
+    return used
+
+
+def _active(knots: FloatArray, radius: float) -> BoolArray:
+    """Functions (m, m) that have a coefficient: those whose middle is within the radius."""
+    middle = knots[2:-2]
+    inside = middle[:, None] ** 2 + middle[None, :] ** 2 < radius**2
+    inside[:PADDING] = inside[-PADDING:] = inside[:, :PADDING] = inside[:, -PADDING:] = False
+    return np.asarray(inside)
+
+
+def _equations(
+    pixels: Pixels, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray, used: BoolArray, order: int
+) -> list[_Equations]:
+    """Normal equations of the coefficients at an order, by fold of stars."""
+    residual = pixels.value.astype(np.float64) - model_image(stamps, flux, pixels.value.shape)
+    index = np.flatnonzero(used)
+    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[fold::FOLDS], order) for fold in range(FOLDS)]
+
+
+def _fold_equations(
+    pixels: Pixels,
+    residual: FloatArray,
+    psf: PsfMap,
+    stamps: Stamps,
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    index: IntArray,
+    order: int,
+) -> _Equations:
+    m, size = psf.coeff.shape[1], (psf.nx, psf.ny)
+    reach = _reach(psf)
+    terms, products = map_terms(x[index], y[index], size, order), map_terms(x[index], y[index], size, 2 * order)
+    moments = np.zeros((products.shape[1], m * m * (reach + 1) * (2 * reach + 1)))
+    right, square, count = np.zeros((terms.shape[1], m * m)), 0.0, 0
+    for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)):
+        i = index[part]
+        corner = (stamps.x0[i], stamps.y0[i])
+        place = (x[i] - corner[0], y[i] - corner[1])
+        own, own_right, squares, counts = _star_equations(
+            residual, pixels.dark, 1.0 / pixels.gain, pixels.good, stamps.share[i], *corner, *place, flux[i], psf.knots, psf.pixel, reach
+        )
+        moments += products[part].T @ own.reshape(len(part), -1)
+        right += terms[part].T @ own_right.reshape(len(part), -1)
+        square += squares
+        count += counts
+    return _Equations(moments.reshape(-1, m, reach + 1, m, 2 * reach + 1), right.reshape(-1, m, m), square, count)
+
+
+def _reach(psf: PsfMap) -> int:
+    """How many functions further on an axis one can meet the same pixel."""
+    return PADDING + int(np.ceil(psf.pixel / np.diff(psf.knots).min())) if psf.pixel else PADDING
+
+
+@njit(cache=True)
+def _star_equations(
+    residual: FloatArray,
+    dark: Float32Array,
+    inverse_gain: float,
+    good: BoolArray,
+    stamps: FloatArray,
+    x0: IntArray,
+    y0: IntArray,
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    knots: FloatArray,
+    pixel: float,
+    reach: int,
+) -> tuple[FloatArray, FloatArray, float, int]:
+    """Each star's normal equations of the profile: products, right sides; sum of weighted squares of the data, number of pixels."""
+    ny, nx = residual.shape
+    n, size, _ = stamps.shape
+    m = knots.size - 4
+    own, right = np.zeros((n, m, reach + 1, m, 2 * reach + 1)), np.zeros((n, m, m))
+    bx, by = np.zeros((size, m)), np.zeros((size, m))
+    rx, ry = np.zeros((size, 2), np.int64), np.zeros((size, 2), np.int64)
+    row, row_right = np.empty((m, 2 * reach + 1)), np.empty(m)
+    square, count = 0.0, 0
+    for i in range(n):
+        for p in range(size):
+            rx[p, 0], rx[p, 1] = spline_values(knots, p - x[i], pixel, bx[p])
+            ry[p, 0], ry[p, 1] = spline_values(knots, p - y[i], pixel, by[p])
+        for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
+            iy = y0[i] + q
+            row[:] = 0.0
+            row_right[:] = 0.0
+            for p in range(max(0, -x0[i]), min(size, nx - x0[i])):
+                ix = x0[i] + p
+                if not good[iy, ix] or stamps[i, q, p] == 0.0:
+                    continue
+                light = flux[i] * stamps[i, q, p]
+                variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
+                off = residual[iy, ix]
+                if off * off > CLIP * CLIP * variance:
+                    continue
+                data, weight = off + light, 1.0 / variance
+                square += weight * data * data
+                count += 1
+                for a in range(rx[p, 0], rx[p, 1]):
+                    first = weight * flux[i] * bx[p, a]
+                    row_right[a] += first * data
+                    for a2 in range(rx[p, 0], rx[p, 1]):
+                        row[a, a2 - a + reach] += first * flux[i] * bx[p, a2]
+            # what a row of pixels adds is the same for all functions in y, but for their values there
+            for b in range(ry[q, 0], ry[q, 1]):
+                right[i, b] += by[q, b] * row_right
+                for b2 in range(b, ry[q, 1]):
+                    _add_scaled(row, by[q, b] * by[q, b2], own[i, b, b2 - b])
+    return own, right, square, count
+
+
+@njit(cache=True)
+def _add_scaled(values: FloatArray, factor: float, out: FloatArray) -> None:
+    for j in range(values.shape[0]):
+        for k in range(values.shape[1]):
+            out[j, k] += factor * values[j, k]
+
+
+def _total(equations: list[_Equations]) -> _Equations:
+    first, *others = equations
+    moments, right = first.moments.copy(), first.right.copy()
+    for other in others:
+        moments += other.moments
+        right += other.right
+    return _Equations(moments, right, sum(e.square for e in equations), sum(e.count for e in equations))
+
+
+def _choose(equations: list[_Equations], knots: FloatArray, radius: float, max_order: int) -> _Choice:
+    """Order, then roughness, by how well each fold's map predicts the stars of the other; orders are tried as long as they gain."""
+    systems = [_dense(e, knots, radius) for e in equations]
+    count = sum(e.count for e in equations)
+
+    def score(order: int, roughness: float) -> float:
+        total = 0.0
+        for fold in range(FOLDS):
+            solution = _solve(*systems[1 - fold], knots, radius, order, max_order, roughness)
+            matrix, right = systems[fold]
+            total += float(equations[fold].square - 2.0 * solution @ right + solution @ matrix @ solution)
+        return total / count
+
+    scores = [score(0, ROUGHNESS[0])]
+    for order in range(1, max_order + 1):
+        scores.append(score(order, ROUGHNESS[0]))
+        if scores[-1] > scores[-2] * (1.0 - ORDER_GAIN / count):
+            break
+    best = min(range(len(scores)), key=lambda order: scores[order])
+    by_roughness = {ROUGHNESS[0]: scores[best]} | {roughness: score(best, roughness) for roughness in ROUGHNESS[1:]}
+    return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(scores))
+
+
+@njit(cache=True)
+def _fill(moments: FloatArray, product: IntArray, index: IntArray, out: FloatArray) -> None:
+    """The symmetric matrix (n_term * n, n_term * n).
+
+    product (n_term, n_term): the monomial that two terms make; index (m, m): number of each function's coefficient, or -1.
+    """
+    m, reach = moments.shape[1], moments.shape[2] - 1
+    n_term = product.shape[0]
+    n = out.shape[0] // n_term
+    for k in range(n_term):
+        for k2 in range(n_term):
+            for b in range(m):
+                for a in range(m):
+                    i = index[b, a]
+                    if i < 0:
+                        continue
+                    for b2 in range(b, min(b + reach + 1, m)):
+                        for a2 in range(max(a - reach, 0), min(a + reach + 1, m)):
+                            j = index[b2, a2]
+                            if j >= 0:
+                                value = moments[product[k, k2], b, b2 - b, a, a2 - a + reach]
+                                out[k * n + i, k2 * n + j] = value
+                                out[k2 * n + j, k * n + i] = value
+
+
+def _dense(equations: _Equations, knots: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
+    """Matrix and right side of the coefficients that are free, term after term."""
+    active = _active(knots, radius)
+    index = np.full(active.shape, -1, dtype=np.int64)
+    index[active] = np.arange(np.count_nonzero(active))
+    n = np.count_nonzero(active) * equations.right.shape[0]
+    matrix = np.zeros((n, n))
+    _fill(equations.moments, _products(equations.right.shape[0]), index, matrix)
+    return matrix, equations.right[:, active].ravel()
+
+
+def _products(n_term: int) -> IntArray:
+    """Number of the monomial that each two terms make, (n_term, n_term)."""
+    order = next(k for k in range(n_term) if len(exponents(k)) == n_term)
+    number = {powers: k for k, powers in enumerate(exponents(2 * order))}
+    terms = exponents(order)
+    return np.array([[number[i + a, j + b] for a, b in terms] for i, j in terms], dtype=np.int64)
+
+
+def _penalty(knots: FloatArray, radius: float) -> FloatArray:
+    """Sum of squared second differences of coefficients along both axes, for the free ones (n, n)."""
+    active = _active(knots, radius)
+    m = len(active)
+    middle = knots[2:-2]
+    second = np.zeros((m, m))
+    for j in range(1, m - 1):
+        left, right = middle[j] - middle[j - 1], middle[j + 1] - middle[j]
+        # second derivative on uneven distances, times the core's distance squared
+        second[j, j - 1 : j + 2] = 2.0 / (left + right) * np.array([1.0 / left, -1.0 / left - 1.0 / right, 1.0 / right])
+    second *= np.diff(knots).min() ** 2
+    one = second.T @ second
+    whole = np.kron(np.eye(m), one) + np.kron(one, np.eye(m))
+    chosen = active.ravel()
+    return np.asarray(whole[np.ix_(chosen, chosen)], dtype=np.float64)
+
+
+def _solve(
+    matrix: FloatArray, right: FloatArray, knots: FloatArray, radius: float, order: int, max_order: int, roughness: float
+) -> FloatArray:
+    """Coefficients of the highest order, of which those beyond `order` are zero."""
+    n_term, n = len(exponents(order)), len(right) // len(exponents(max_order))
+    used = n_term * n
+    scale = float(np.median(np.diag(matrix)[:n]))
+    penalty = np.kron(np.eye(n_term), _penalty(knots, radius) * roughness * scale)
+    system = matrix[:used, :used] + penalty
+    system[np.diag_indices(used)] += 1e-9 * scale
+    out = np.zeros(len(right))
+    out[:used] = cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), right[:used], check_finite=False)
+    return out
+
+
+def _coefficients(equations: _Equations, knots: FloatArray, radius: float, order: int, max_order: int, roughness: float) -> FloatArray:
+    """Coefficients (n_term, m, m) of an order."""
+    active = _active(knots, radius)
+    solution = _solve(*_dense(equations, knots, radius), knots, radius, order, max_order, roughness)
+    n, n_term = np.count_nonzero(active), len(exponents(order))
+    coeff = np.zeros((n_term, *active.shape))
+    coeff[:, active] = solution[: n * n_term].reshape(n_term, n)
+    return coeff

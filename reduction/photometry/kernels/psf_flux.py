@@ -1,0 +1,321 @@
+"""Fluxes of all stars of a frame by a joint least-squares fit of their profiles.
+
+With the profiles known, the fluxes are the solution of linear equations in which only stars that overlap meet. They are
+solved for all stars at once by conjugate gradients; a star's error comes from the equations of itself and its neighbours.
+Weights are of the variance that the model predicts, not of the pixels' own: pixels that happen to be low
+would have more weight, and faint stars too little light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy.sparse import csr_array
+
+from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from reduction.photometry.kernels.psf_map import Stamps
+
+__all__ = ["Fluxes", "Pixels", "fit_fluxes", "model_image"]
+
+TOLERANCE = 1e-4  # sigma: largest change of a flux at which the equations count as solved
+MAX_STEPS = 200  # of conjugate gradients
+MAX_NEIGHBOURS = 24  # whose equations enter a star's error
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a frame's fit is made to.
+
+    Attributes
+    ----------
+    value : float32, shape (ny, nx)
+        Pixels less the background (ADU).
+    dark : float32, shape (ny, nx)
+        Variance of a pixel without stars (ADU^2).
+    gain : float
+        Electron per ADU: stars add value / gain to the variance.
+    good : bool, shape (ny, nx)
+        Pixels that count.
+    """
+
+    value: Float32Array
+    dark: Float32Array
+    gain: float
+    good: BoolArray
+
+    def weight(self, model: FloatArray) -> FloatArray:
+        """1 / variance of each pixel where `model` (ADU) is the stars' light; 0 for pixels that do not count."""
+        return np.where(self.good, 1.0 / (self.dark + np.maximum(model, 0.0) / self.gain), 0.0)
+
+
+@dataclass(frozen=True)
+class Fluxes:
+    """Fluxes of n stars.
+
+    Attributes
+    ----------
+    flux, error : float64, shape (n,)
+        ADU; NaN for a star without any pixel that counts.
+    background_weight : float64, shape (n,)
+        Change of the flux for 1 ADU of background over its profile (pixel).
+    chi2 : float64, shape (n,)
+        Reduced chi-square over the pixels of the profile.
+    coverage : float64, shape (n,)
+        Fraction of the profile that lies on pixels that count.
+    """
+
+    flux: FloatArray
+    error: FloatArray
+    background_weight: FloatArray
+    chi2: FloatArray
+    coverage: FloatArray
+
+
+def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = None, rounds: int = 2) -> Fluxes:
+    """Fit the fluxes of all stars of a frame.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    stamps : Stamps
+        Of n stars, all whose light is on the frame; those without a pixel that counts get NaN.
+    start : float64, shape (n,), optional
+        Fluxes (ADU) that say how much photon noise there is at first; none without.
+    rounds : int
+        How often the weights are made from the fluxes found.
+
+    Returns
+    -------
+    Fluxes
+    """
+    n = len(stamps.x0)
+    flux = np.zeros(n) if start is None else np.nan_to_num(start)
+    pairs = _pairs(stamps.x0, stamps.y0, stamps.share.shape[1])
+    diagonal, right, sky, share = (np.empty(n) for _ in range(4))
+    off = np.empty(len(pairs[1]))
+    for _ in range(rounds):
+        weight = pixels.weight(model_image(stamps, flux, pixels.value.shape))
+        _equations(pixels.value, weight, *stamps, *pairs, diagonal, off, right, sky, share)
+        flux = _solve(diagonal, off, pairs, right, flux)
+    model = model_image(stamps, flux, pixels.value.shape)
+    chi2 = np.empty(n)
+    _chi_squares(pixels.value, model, pixels.weight(model), *stamps, chi2)
+    error, background = np.empty(n), np.empty(n)
+    _errors(diagonal, off, *pairs, sky, error, background)
+    lost = diagonal <= 0.0
+    flux, error, background, chi2 = (np.where(lost, np.nan, values) for values in (flux, error, background, chi2))
+    return Fluxes(flux, error, background, chi2, share)
+
+
+def model_image(stamps: Stamps, flux: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Light of stars on a frame.
+
+    Parameters
+    ----------
+    stamps : Stamps
+        Of n stars.
+    flux : float64, shape (n,)
+        ADU; NaN counts as none.
+    shape : (int, int)
+        (ny, nx) of the frame.
+
+    Returns
+    -------
+    float64, shape (ny, nx)
+        ADU.
+    """
+    out = np.zeros(shape)
+    _add(*stamps, np.nan_to_num(flux), out)
+    return out
+
+
+@njit(cache=True)
+def _add(stamps: FloatArray, x0: IntArray, y0: IntArray, flux: FloatArray, out: FloatArray) -> None:
+    ny, nx = out.shape
+    n, size, _ = stamps.shape
+    for i in range(n):
+        if flux[i] == 0.0:
+            continue
+        for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
+            for p in range(max(0, -x0[i]), min(size, nx - x0[i])):
+                out[y0[i] + q, x0[i] + p] += flux[i] * stamps[i, q, p]
+
+
+@njit(cache=True)
+def _pairs(x0: IntArray, y0: IntArray, size: int) -> tuple[IntArray, IntArray]:
+    """Neighbours j > i of each star i whose stamps overlap: where those of i begin in the list, and the list."""
+    n = x0.size
+    order = np.argsort(x0)
+    start, count = np.zeros(n + 1, np.int64), 0
+    for turn in range(2):
+        found = np.empty(count, np.int64)
+        fill = start[:-1].copy()
+        if turn == 0:
+            number = np.zeros(n, np.int64)
+        for a in range(n):
+            i = order[a]
+            b = a + 1
+            while b < n and x0[order[b]] - x0[i] < size:
+                j = order[b]
+                if abs(y0[j] - y0[i]) < size:
+                    low, high = min(i, j), max(i, j)
+                    if turn == 0:
+                        number[low] += 1
+                    else:
+                        found[fill[low]] = high
+                        fill[low] += 1
+                b += 1
+        if turn == 0:
+            start[1:] = np.cumsum(number)
+            count = start[n]
+    return start, found
+
+
+@njit(cache=True)
+def _equations(
+    value: Float32Array,
+    weight: FloatArray,
+    stamps: FloatArray,
+    x0: IntArray,
+    y0: IntArray,
+    start: IntArray,
+    neighbours: IntArray,
+    diagonal: FloatArray,
+    off: FloatArray,
+    right: FloatArray,
+    sky: FloatArray,
+    share: FloatArray,
+) -> None:
+    """Normal equations of the fluxes: diagonal, off-diagonal elements in the order of the pairs, right sides; sum of weighted profiles."""
+    ny, nx = value.shape
+    n, size, _ = stamps.shape
+    for i in range(n):
+        own, data, flat, inside, whole = 0.0, 0.0, 0.0, 0.0, 0.0
+        for q in range(size):
+            iy = y0[i] + q
+            for p in range(size):
+                ix = x0[i] + p
+                profile = stamps[i, q, p]
+                whole += profile
+                if 0 <= iy < ny and 0 <= ix < nx and weight[iy, ix] > 0.0:
+                    weighted = weight[iy, ix] * profile
+                    own += weighted * profile
+                    data += weighted * value[iy, ix]
+                    flat += weighted
+                    inside += profile
+        diagonal[i], right[i], sky[i], share[i] = own, data, flat, inside / whole
+        for k in range(start[i], start[i + 1]):
+            j = neighbours[k]
+            total = 0.0
+            for iy in range(max(y0[i], y0[j], 0), min(min(y0[i], y0[j]) + size, ny)):
+                for ix in range(max(x0[i], x0[j], 0), min(min(x0[i], x0[j]) + size, nx)):
+                    total += weight[iy, ix] * stamps[i, iy - y0[i], ix - x0[i]] * stamps[j, iy - y0[j], ix - x0[j]]
+            off[k] = total
+
+
+def _solve(diagonal: FloatArray, off: FloatArray, pairs: tuple[IntArray, IntArray], right: FloatArray, flux: FloatArray) -> FloatArray:
+    """Fluxes by conjugate gradients on the equations scaled to unit diagonal, whose unknowns are in units of their errors."""
+    scale = np.where(diagonal > 0.0, 1.0 / np.sqrt(np.maximum(diagonal, 1e-300)), 0.0)
+    start, neighbours = pairs
+    first = np.repeat(np.arange(len(diagonal)), np.diff(start))
+    upper = csr_array((off * scale[first] * scale[neighbours], neighbours, start), shape=(len(diagonal), len(diagonal)))
+    unknown = flux * np.sqrt(np.maximum(diagonal, 0.0))
+
+    def product(vector: FloatArray) -> FloatArray:
+        return np.asarray(np.where(scale > 0.0, vector, 0.0) + upper @ vector + upper.T @ vector, dtype=np.float64)
+
+    residual = right * scale - product(unknown)
+    direction, square = residual.copy(), residual @ residual
+    for _ in range(MAX_STEPS):
+        if np.abs(residual).max(initial=0.0) < TOLERANCE:
+            break
+        image = product(direction)
+        step = square / (direction @ image)
+        unknown += step * direction
+        residual -= step * image
+        before, square = square, residual @ residual
+        direction = residual + (square / before) * direction
+    return unknown * scale
+
+
+@njit(cache=True)
+def _chi_squares(
+    value: Float32Array, model: FloatArray, weight: FloatArray, stamps: FloatArray, x0: IntArray, y0: IntArray, out: FloatArray
+) -> None:
+    ny, nx = value.shape
+    n, size, _ = stamps.shape
+    for i in range(n):
+        total, count = 0.0, 0
+        for iy in range(max(y0[i], 0), min(y0[i] + size, ny)):
+            for ix in range(max(x0[i], 0), min(x0[i] + size, nx)):
+                if weight[iy, ix] > 0.0 and stamps[i, iy - y0[i], ix - x0[i]] != 0.0:
+                    total += weight[iy, ix] * (value[iy, ix] - model[iy, ix]) ** 2
+                    count += 1
+        out[i] = total / (count - 1) if count > 1 else np.nan
+
+
+@njit(cache=True)
+def _both_ways(off: FloatArray, start: IntArray, neighbours: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """Neighbours of either direction: where those of each star begin, the neighbours, and the elements with them."""
+    n = start.size - 1
+    count = np.zeros(n + 1, np.int64)
+    for i in range(n):
+        for k in range(start[i], start[i + 1]):
+            count[i + 1] += 1
+            count[neighbours[k] + 1] += 1
+    begin = np.cumsum(count)
+    fill, other, element = begin[:-1].copy(), np.empty(begin[n], np.int64), np.empty(begin[n])
+    for i in range(n):
+        for k in range(start[i], start[i + 1]):
+            j = neighbours[k]
+            other[fill[i]], element[fill[i]] = j, off[k]
+            other[fill[j]], element[fill[j]] = i, off[k]
+            fill[i] += 1
+            fill[j] += 1
+    return begin, other, element
+
+
+@njit(cache=True)
+def _strongest(i: int, begin: IntArray, other: IntArray, element: FloatArray, diagonal: FloatArray) -> IntArray:
+    """A star and those of its neighbours that it shares most of its pixels with."""
+    size = begin[i + 1] - begin[i]
+    strength = np.empty(size)
+    for k in range(size):
+        j = other[begin[i] + k]
+        strength[k] = element[begin[i] + k] ** 2 / (diagonal[j] * diagonal[i]) if diagonal[j] > 0.0 else 0.0
+    members = np.empty(min(size, MAX_NEIGHBOURS) + 1, np.int64)
+    members[0], used = i, 1
+    for k in np.argsort(-strength)[: members.size - 1]:
+        if strength[k] > 1e-8:
+            members[used] = other[begin[i] + k]
+            used += 1
+    return members[:used]
+
+
+@njit(cache=True)
+def _errors(
+    diagonal: FloatArray, off: FloatArray, start: IntArray, neighbours: IntArray, sky: FloatArray, error: FloatArray, background: FloatArray
+) -> None:
+    """Error of each flux, and its change for a unit of background, from the equations of a star and its strongest neighbours."""
+    begin, other, element = _both_ways(off, start, neighbours)
+    place = np.full(diagonal.size, -1, np.int64)
+    for i in range(diagonal.size):
+        if diagonal[i] <= 0.0:
+            continue
+        members = _strongest(i, begin, other, element, diagonal)
+        place[members] = np.arange(members.size)
+        # in units of each star's own error, so that none outweighs another in the rounding
+        scale = 1.0 / np.sqrt(diagonal[members])
+        matrix, right = np.eye(members.size) * (1.0 + 1e-12), np.zeros((members.size, 2))
+        right[0, 0] = 1.0
+        right[:, 1] = sky[members] * scale
+        for k in range(members.size):
+            for e in range(begin[members[k]], begin[members[k] + 1]):
+                if place[other[e]] >= 0:
+                    matrix[k, place[other[e]]] = element[e] * scale[k] * scale[place[other[e]]]
+        solved = np.linalg.solve(matrix, right)
+        error[i] = np.sqrt(max(solved[0, 0], 1.0)) * scale[0]
+        background[i] = solved[0, 1] * scale[0]
+        place[members] = -1

@@ -1,0 +1,124 @@
+"""Step psf: the profile of stars on each object frame, as a smooth map that fluxes are fitted with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from db.errors import AlgorithmFailed
+from db.tables import Frame, PsfStar, ShapeMap
+from db.tables import PsfMap as PsfMapRow
+from reduction.astrometry.detections import fwhm_of
+from reduction.calibration.master_choice import Chosen, PatternWithoutDark
+from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf, seed_map
+from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.star_light import PlacedSources, placed_sources, star_light
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Own, Untracked, Worked
+
+__all__ = ["PsfParameters", "psf"]
+
+#: Where no FWHM is known (pixel).
+USUAL_FWHM = 3.0
+
+
+@dataclass(frozen=True)
+class PsfParameters:
+    """How the profile of stars is mapped."""
+
+    kind: str = parameter(
+        "auto",
+        "",
+        "psf: the light's own profile, integrated over pixels; prf: a pixel's response; auto: psf where stars are sampled well enough",
+        choices=("auto", "psf", "prf"),
+    )
+    least_fwhm: float = parameter(1.2, "pixel", "auto takes prf on frames with sharper stars", least=0, most=100)
+    order: int = parameter(3, "", "highest degree in x, y; the lowest that predicts left-out stars as well is taken", least=0, most=5)
+    radius: float = parameter(4.0, "FWHM", "the profile counts as far as this from a star", least=1, most=20)
+    min_snr: float = parameter(20.0, "", "least signal-to-noise ratio of a star that shows the profile", least=5, most=10_000)
+    max_stars: int = parameter(2000, "", "at most so many stars show it, evenly over the frame", least=10, most=100_000)
+
+
+@step(
+    "psf",
+    inputs=(
+        Own("calibrate"),
+        Own("detect"),
+        Own("refine"),
+        Own("shapes", needed=False),
+        Own("background"),
+        PatternWithoutDark("fixed_pattern"),
+        Worked("discover"),
+        Untracked("field_colours"),
+    ),
+    parameters=PsfParameters,
+    writes=(PsfMapRow, PsfStar),
+    standing=(PsfMapRow,),
+)
+def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output:
+    """Fit a smooth map of the profile of stars to their pixels; the shape map stands in where there are too few."""
+    frame = context.session.get_one(Frame, int(unit.key))
+    shape = context.session.get(ShapeMap, frame.frame_id)
+    fwhm = shape.fwhm if shape is not None else (fwhm_of(context.session, frame.frame_id) or USUAL_FWHM)
+    radius = p.radius * fwhm
+    sources = placed_sources(context, frame, -radius)
+    kind, reason = _kind(p, frame, fwhm)
+    size = (frame.nx, frame.ny)
+    seed = seed_map(size, fwhm, radius, pixel=1.0 / frame.raw_step if kind == "psf" else 0.0)
+    try:
+        pixels = star_light(context, frame, unit.payload).pixels()
+        fit = fit_psf(pixels, sources.x, sources.y, seed, max_order=p.order, min_snr=p.min_snr, max_stars=p.max_stars)
+    except AlgorithmFailed as error:
+        ellipticity, theta = (shape.ellipticity, shape.theta) if shape is not None else (0.0, 0.0)
+        stand_in = seed_map(size, fwhm, radius, ellipticity=ellipticity, theta=theta)
+        row = _row(frame, "shape", error.message, stand_in, shape)
+        return Output(rows=[_stars(frame, sources, None), Rows(PsfMapRow, row, upsert=True)], remark=error.message)
+    row = _row(frame, kind, reason, fit.psf, shape) | {
+        "n_star": int(np.count_nonzero(fit.used)),
+        "chi2": fit.chi2,
+        "held_out": json.dumps([round(value, 5) for value in fit.held_out]),
+        "roughness": fit.roughness,
+    }
+    return Output(rows=[_stars(frame, sources, fit), Rows(PsfMapRow, row, upsert=True)])
+
+
+def _kind(p: PsfParameters, frame: Frame, fwhm: float) -> tuple[str, str]:
+    """Kind of the map, and why."""
+    if p.kind != "auto":
+        return p.kind, "asked for"
+    if frame.raw_step > 1:
+        return "psf", f"channel {frame.channel} of a Bayer mosaic"
+    if fwhm < p.least_fwhm:
+        return "prf", f"FWHM {fwhm:.2f} pixel, below {p.least_fwhm:g}"
+    return "psf", f"FWHM {fwhm:.2f} pixel, at least {p.least_fwhm:g}"
+
+
+def _row(frame: Frame, kind: str, reason: str, fitted: PsfMap, shape: ShapeMap | None) -> dict[str, object]:
+    middle = ((frame.nx - 1) / 2.0, (frame.ny - 1) / 2.0)
+    return {
+        "frame_id": frame.frame_id,
+        "kind": kind,
+        "reason": reason[:160],
+        "poly_order": fitted.order,
+        "radius": fitted.radius,
+        "pixel": fitted.pixel,
+        "n_coeff": int(np.count_nonzero(fitted.coeff)),
+        "coeff": json.dumps(fitted.to_row()),
+        "n_star": 0,
+        "chi2": None,
+        "held_out": None,
+        "roughness": None,
+        "fwhm": fitted.fwhm(*middle),
+        "shape_fwhm": shape.fwhm if shape is not None else None,
+    }
+
+
+def _stars(frame: Frame, sources: PlacedSources, fit: PsfFit | None) -> Rows:
+    place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
+    used = fit.used if fit is not None else np.zeros(len(sources), dtype=bool)
+    columns = {"source_id": sources.table.source_id[used], **place}
+    columns["snr"] = fit.fluxes.flux[used] / fit.fluxes.error[used] if fit is not None else np.zeros(0)
+    columns["chi2"] = fit.fluxes.chi2[used] if fit is not None else np.zeros(0)
+    return Rows(PsfStar, columns, replace=place)

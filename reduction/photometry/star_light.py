@@ -1,0 +1,111 @@
+"""What fluxes are measured on: a frame's pixels less their background, and the sources whose light is on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from db.flags import Mask
+from db.tables import Detector, Frame, FrameBackground, Product
+from reduction.astrometry.solutions import plate_solution
+from reduction.astrometry.sources import SourceTable, julian_year, sources_near
+from reduction.calibration.calibrated import calibrated_planes
+from reduction.calibration.detectors import detector_of
+from reduction.calibration.master_choice import Chosen, master_plane
+from reduction.kernels.arrays import BoolArray, FloatArray
+from reduction.photometry.background_map import read_map
+from reduction.photometry.kernels.background import BackgroundMap
+from reduction.photometry.kernels.psf_flux import Pixels
+from reduction.pipeline.declaration import Context
+
+__all__ = ["PlacedSources", "StarLight", "placed_sources", "star_light"]
+
+#: Least variance of a pixel, as part of the frame's typical one: no pixel is known without error.
+LEAST_VARIANCE = 0.1
+
+
+@dataclass(frozen=True)
+class PlacedSources:
+    """Sources of one frame, with their projected positions (pixel), in the order of source_id."""
+
+    table: SourceTable
+    x: FloatArray
+    y: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, keep: BoolArray) -> PlacedSources:
+        """Those for which `keep` is true."""
+        table = SourceTable(*(getattr(self.table, name)[keep] for name in SourceTable.__dataclass_fields__))
+        return PlacedSources(table, self.x[keep], self.y[keep])
+
+    def inside(self, frame: Frame, margin: float) -> BoolArray:
+        """Which are at least `margin` pixels inside the frame's border."""
+        in_x = (self.x >= margin - 0.5) & (self.x <= frame.nx - 0.5 - margin)
+        return np.asarray(in_x & (self.y >= margin - 0.5) & (self.y <= frame.ny - 0.5 - margin))
+
+
+@dataclass(frozen=True)
+class StarLight:
+    """The pixels of one frame.
+
+    Attributes
+    ----------
+    planes : dict
+        SCI (ADU, background included), VAR (ADU^2) and MASK, with what hot pixels add taken off where there was no dark.
+    sky : BackgroundMap
+        Its background.
+    noise : float
+        Standard deviation of a sky pixel (ADU), measured.
+    gain : float
+        Electron per ADU.
+    """
+
+    planes: dict[str, npt.NDArray[Any]]
+    sky: BackgroundMap
+    noise: float
+    gain: float
+
+    def pixels(self) -> Pixels:
+        """What profiles are fitted to: pixels less the background, and their variance without stars.
+
+        The measured noise of the sky sets the level of the variance, which so needs no zero level; how it varies over the
+        frame is the calibration's.
+        """
+        value = (self.planes["SCI"] - self.sky.image(self.planes["SCI"].shape)).astype(np.float32)
+        good = (self.planes["MASK"] == 0) & np.isfinite(value)
+        dark = self.planes["VAR"] - np.maximum(value, 0.0) / np.float32(self.gain)
+        typical = float(np.median(dark[good])) if good.any() else 1.0
+        dark = np.maximum(dark, LEAST_VARIANCE * typical) * np.float32(self.noise**2 / typical)
+        return Pixels(np.where(good, value, np.float32(0.0)), np.where(good, dark, np.float32(1.0)).astype(np.float32), self.gain, good)
+
+
+def placed_sources(context: Context, frame: Frame, margin: float) -> PlacedSources:
+    """Sources whose projected position is at least `margin` pixels inside the frame; outside by as much where it is negative."""
+    session = context.session
+    plate = plate_solution(session, frame.frame_id)
+    near = sources_near(session, *plate.centre, 1.05 * plate.radius, julian_year(frame.jd_utc))
+    x, y = plate.project(near.ra, near.dec)
+    sources = PlacedSources(near, x, y)
+    return sources.take(sources.inside(frame, margin))
+
+
+def star_light(context: Context, frame: Frame, pattern: Chosen | None) -> StarLight:
+    """Read a frame's calibrated pixels and its background; `pattern`, the master of what hot pixels add, if it has one."""
+    session = context.session
+    planes = calibrated_planes(context, frame.frame_id)
+    correction = master_plane(context, pattern.path if pattern is not None else None)
+    if correction is not None:
+        planes["SCI"] = planes["SCI"] - correction.value
+        planes["VAR"] = planes["VAR"] + correction.variance
+        # A hot pixel on a frame without a dark looks like a cosmic ray; this one is known, and mended.
+        planes["MASK"] = np.where(correction.value != 0, planes["MASK"] & np.uint8(255 - int(Mask.COSMIC)), planes["MASK"])
+    query = sa.select(Product.path, FrameBackground.noise).join(FrameBackground, FrameBackground.product_id == Product.product_id)
+    path, noise = session.execute(query.where(FrameBackground.frame_id == frame.frame_id)).one()
+    detector: Detector = detector_of(session, frame)
+    return StarLight(planes, read_map(context, str(path)), float(noise), detector.gain)

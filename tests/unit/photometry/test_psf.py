@@ -1,0 +1,259 @@
+"""The profile map and the fluxes fitted with it: against analytic truth, scipy, photutils, and stars rendered by GalSim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import galsim
+import numpy as np
+import pytest
+from astropy.table import Table
+from scipy.interpolate import BSpline
+
+from db.errors import AlgorithmFailed
+from reduction.kernels.arrays import FloatArray
+from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf, seed_map
+from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps
+from reduction.photometry.kernels.splines import axis_integrals, axis_knots, spline_values
+from reduction.photometry.psf_model import gridded_model
+
+SIZE = 300
+
+
+@dataclass(frozen=True)
+class Sky:
+    """A rendered frame: its pixels, the truth, and every star's true stamp."""
+
+    pixels: Pixels
+    x: FloatArray
+    y: FloatArray
+    flux: FloatArray
+    stamps: Stamps
+
+
+def profile(kind: str, fwhm: float, u: float, v: float) -> galsim.GSObject:
+    """None that splines represent exactly; u, v: place on the frame, -1 to 1."""
+    if kind == "ring":
+        disc = galsim.Sum([galsim.TopHat(0.5 * fwhm), -0.16 * galsim.TopHat(0.2 * fwhm)]).withFlux(1.0)
+        return galsim.Convolve(galsim.Kolmogorov(fwhm=0.25 * fwhm), disc)
+    if kind == "trail":
+        return galsim.Convolve(galsim.Kolmogorov(fwhm=fwhm), galsim.Box(5.0, 0.01).rotate(20.0 * galsim.degrees))
+    seeing = galsim.Kolmogorov(fwhm=0.9 * fwhm * (1.0 + 0.05 * (u * u + v * v))).shear(g1=0.05 * u + 0.02, g2=0.04 * v)
+    coma = galsim.Kolmogorov(fwhm=1.6 * fwhm).shift(0.15 * fwhm, 0.1 * fwhm * u)
+    return 0.9 * galsim.Convolve(seeing, galsim.Gaussian(fwhm=0.45 * fwhm)) + 0.1 * coma
+
+
+def render(
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    *,
+    fwhm: float,
+    kind: str = "aberrated",
+    size: int = SIZE,
+    sky: float = 200.0,
+    seed: int = 1,
+    cut: int = 48,
+) -> Sky:
+    """Stars of `flux` (electron) at `x`, `y`, with photon noise and 5 electrons of read noise; the sky is taken off."""
+    image = galsim.ImageD(size, size)
+    share, corner = np.empty((len(x), cut, cut)), np.floor(np.stack([x, y]) + 0.5).astype(np.int64) - cut // 2
+    for i, (at_x, at_y) in enumerate(zip(x, y, strict=True)):
+        star = profile(kind, fwhm, 2 * at_x / (size - 1) - 1, 2 * at_y / (size - 1) - 1)
+        low_x, low_y = int(corner[0, i]) + 1, int(corner[1, i]) + 1  # GalSim counts pixels from 1
+        stamp = galsim.ImageD(galsim.BoundsI(low_x, low_x + cut - 1, low_y, low_y + cut - 1))
+        star.drawImage(stamp, scale=1.0, center=galsim.PositionD(at_x + 1, at_y + 1))
+        share[i] = stamp.array
+        overlap = stamp.bounds & image.bounds
+        if overlap.isDefined():
+            image[overlap] += flux[i] * stamp[overlap]
+    rng = np.random.default_rng(seed)
+    electrons = rng.poisson(np.maximum(image.array + sky, 0.0)) + rng.normal(0.0, 5.0, image.array.shape) - sky
+    good = np.ones(electrons.shape, dtype=bool)
+    pixels = Pixels(electrons.astype(np.float32), np.full(electrons.shape, sky + 25.0, np.float32), 1.0, good)
+    return Sky(pixels, x, y, flux, Stamps(share, corner[0], corner[1]))
+
+
+def grid(spacing: float, seed: int, size: int = SIZE) -> tuple[FloatArray, FloatArray]:
+    """Isolated stars at any phase of the pixel."""
+    rng = np.random.default_rng(seed)
+    places = np.stack(np.meshgrid(*[np.arange(spacing, size - spacing + 1, spacing)] * 2)).reshape(2, -1)
+    x, y = places + rng.uniform(-0.5, 0.5, places.shape)
+    return x, y
+
+
+def fitted(sky: Sky, fwhm: float, *, pixel: float = 1.0, radius: float = 4.0) -> PsfFit:
+    size = (sky.pixels.value.shape[1], sky.pixels.value.shape[0])
+    return fit_psf(sky.pixels, sky.x, sky.y, seed_map(size, 1.15 * fwhm, radius * 1.15 * fwhm, pixel=pixel))
+
+
+def normalised(fluxes: Fluxes, sky: Sky) -> FloatArray:
+    """Flux over truth, but for the light beyond the map's radius, the same part of every star's."""
+    ratio = fluxes.flux / sky.flux
+    bright = sky.flux > 300.0 * fluxes.error
+    return np.asarray(ratio / np.average(ratio[bright], weights=(sky.flux / fluxes.error)[bright] ** 2))
+
+
+@pytest.mark.parametrize("width", [0.0, 0.5, 1.0])
+def test_splines_are_those_of_scipy(width: float) -> None:
+    knots = axis_knots(6.5, 0.55, 2.2, 1.5)
+    values, m = np.zeros(len(knots) - 4), len(knots) - 4
+    for t in np.random.default_rng(41).uniform(-7.5, 7.5, 200):
+        first, last = spline_values(knots, t, width, values)
+        found = np.zeros(m)
+        found[first:last] = values[first:last]
+        low, high = np.clip([t - width / 2, t + width / 2], -6.5, 6.5)
+        for j in range(m):
+            spline = BSpline(knots, np.eye(m)[j], 3)
+            wanted = float(spline.integrate(low, high)) if width and high > low else float(spline(t)) * (not width and -6.5 <= t < 6.5)
+            assert found[j] == pytest.approx(wanted, abs=1e-12)
+    wanted_integrals = [float(BSpline.basis_element(knots[j : j + 5]).integrate(knots[j], knots[j + 4])) for j in range(m)]
+    np.testing.assert_allclose(axis_integrals(knots), wanted_integrals, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pixel", [0.0, 0.5, 1.0])
+def test_a_map_has_unit_integral_wherever_it_is_asked(pixel: float) -> None:
+    x, y = grid(20.0, 42)
+    sky = render(x, y, np.full(len(x), 1e5), fwhm=2.5)
+    psf = fitted(sky, 2.5, pixel=pixel).psf
+    assert psf.order >= 1
+    places = np.random.default_rng(43).uniform(0, SIZE, (2, 50))
+    sums = psf.stamps(*places).share.sum(axis=(1, 2))
+    # pixels beyond the radius, and the steps of sampling where a PRF is not integrated, are all that is missing
+    np.testing.assert_allclose(sums, pixel**2 if pixel else 1.0, rtol=5e-3)
+    again = PsfMap.from_row(psf.to_row())
+    np.testing.assert_allclose(again.stamps(*places).share, psf.stamps(*places).share, atol=1e-6)
+
+
+def test_fluxes_without_noise_are_exact_however_close_the_stars() -> None:
+    psf = seed_map((60, 60), 3.0, 12.0, pixel=1.0)
+    rng = np.random.default_rng(44)
+    x, y, flux = rng.uniform(-5, 65, 80), rng.uniform(-5, 65, 80), rng.uniform(-100, 5000, 80)
+    stamps = psf.stamps(x, y)
+    value = model_image(stamps, flux, (60, 60))
+    found = fit_fluxes(Pixels(value.astype(np.float32), np.full((60, 60), 9.0, np.float32), 2.0, np.ones((60, 60), bool)), stamps, rounds=6)
+    assert np.nanmax(np.abs(found.flux - flux) / found.error) < 0.02
+    # the equations' own inverse, written out
+    design = np.array([model_image(Stamps(*(part[i : i + 1] for part in stamps)), np.ones(1), (60, 60)).ravel() for i in range(80)])
+    weight = 1.0 / (9.0 + np.maximum(flux @ design, 0.0) / 2.0)
+    inverse = np.linalg.inv((design * weight) @ design.T)
+    np.testing.assert_allclose(found.error, np.sqrt(np.diag(inverse)), rtol=0.02)
+    np.testing.assert_allclose(found.background_weight, inverse @ (design @ weight), rtol=0.1, atol=0.2 * found.background_weight.std())
+
+
+def test_masked_pixels_do_not_count_and_a_star_without_any_has_no_flux() -> None:
+    psf = seed_map((60, 60), 3.0, 9.0)
+    x, y = np.array([20.3, 45.0]), np.array([20.6, 45.0])
+    value = model_image(psf.stamps(x, y), np.array([1000.0, 500.0]), (60, 60)).astype(np.float32)
+    good = np.ones((60, 60), dtype=bool)
+    good[20, 20:22] = False
+    good[33:57, 33:57] = False
+    value[~good] = 1e6
+    found = fit_fluxes(Pixels(value, np.full((60, 60), 4.0, np.float32), 1.0, good), psf.stamps(x, y))
+    assert found.flux[0] == pytest.approx(1000.0, rel=1e-5)
+    assert 0.3 < found.coverage[0] < 0.95 and found.coverage[1] == 0.0
+    assert np.isnan(found.flux[1]) and np.isnan(found.error[1])
+
+
+@pytest.mark.parametrize(("fwhm", "pixel"), [(1.5, 1.0), (2.5, 1.0), (2.5, 0.0), (4.0, 1.0)])
+def test_isolated_stars_over_eight_magnitudes(fwhm: float, pixel: float) -> None:
+    """As good as a fit with the true profile, the same for bright and faint, and with true errors."""
+    size = 640 if fwhm < 3 else 900
+    x, y = grid(16 * fwhm, 101, size)
+    flux = 10 ** np.random.default_rng(102).uniform(2.6, 5.8, len(x))
+    sky = render(x, y, flux, fwhm=fwhm, size=size, seed=103)
+    fit = fitted(sky, fwhm, pixel=pixel)
+    best = fit_fluxes(sky.pixels, sky.stamps, rounds=4)
+    assert 0.95 < np.median(fit.fluxes.chi2[flux < 300 * best.error]) < 1.05
+    off = normalised(fit.fluxes, sky) - 1.0
+    relative = fit.fluxes.error / flux
+    for low, high in ((3.0, 30.0), (30.0, 1000.0)):
+        some = (flux > low * best.error) & (flux < high * best.error)
+        weight = 1.0 / relative[some] ** 2
+        bias, known = np.sum(weight * off[some]) / np.sum(weight), 1.0 / np.sqrt(np.sum(weight))
+        assert abs(bias) < 0.001 + 3.0 * known
+        assert np.std(off[some] / relative[some]) == pytest.approx(1.0, abs=0.05 + 2.5 / np.sqrt(2 * some.sum()))
+        truth = np.std(best.flux[some] / flux[some] / relative[some])
+        assert np.std(off[some] / relative[some]) < 1.06 * truth
+
+
+def test_pairs_come_apart() -> None:
+    """Two equal stars 1.5 FWHM apart, among isolated ones that set the scale."""
+    size, fwhm = 640, 2.5
+    x, y = grid(40.0, 111, size)
+    rng = np.random.default_rng(112)
+    angle, double = rng.uniform(0, 2 * np.pi, len(x)), np.arange(len(x)) % 2 == 0
+    flux = 10 ** rng.uniform(4.0, 5.5, len(x))
+    partner = np.stack([x + 1.5 * fwhm * np.cos(angle), y + 1.5 * fwhm * np.sin(angle)])[:, double]
+    sky = render(np.append(x, partner[0]), np.append(y, partner[1]), np.append(flux, flux[double]), fwhm=fwhm, size=size, seed=113)
+    fit = fitted(sky, fwhm)
+    off = fit.fluxes.flux / sky.flux
+    single, paired = off[: len(x)][~double], np.append(off[: len(x)][double], off[len(x) :])
+    assert np.median(paired) / np.median(single) == pytest.approx(1.0, abs=0.005)
+
+
+def test_a_crowded_field() -> None:
+    """A star on every 40 square FWHM."""
+    size, fwhm = 400, 2.5
+    rng = np.random.default_rng(121)
+    n = int(size**2 / (40 * fwhm**2))
+    x, y = rng.uniform(-5, size + 5, (2, n))
+    flux = 10 ** np.clip(2.8 + rng.exponential(0.6, n), 2.8, 5.3)
+    sky = render(x, y, flux, fwhm=fwhm, size=size, seed=122)
+    best, fit = fit_fluxes(sky.pixels, sky.stamps, rounds=4), fitted(sky, fwhm)
+    faint = (flux < 100 * best.error) & (best.coverage > 0.9) & (flux > 5 * best.error)
+    scatter = [
+        np.median(np.abs(found.flux - flux * scale)[faint] / best.error[faint]) for found, scale in ((fit.fluxes, 0.99), (best, 1.0))
+    ]
+    assert scatter[0] < 1.15 * scatter[1]
+
+
+@pytest.mark.parametrize(("kind", "fwhm", "radius"), [("ring", 15.0, 22.0), ("trail", 2.2, 11.0)])
+def test_defocused_and_trailed_stars(kind: str, fwhm: float, radius: float) -> None:
+    size = 560
+    x, y = grid(70.0, 131, size)
+    flux = 10 ** np.random.default_rng(132).uniform(4.0, 5.5, len(x))
+    sky = render(x, y, flux, fwhm=fwhm, kind=kind, size=size, seed=133, cut=80)
+    fit = fit_psf(sky.pixels, x, y, seed_map((size, size), fwhm if kind == "ring" else 4.0, radius, pixel=1.0))
+    assert 0.9 < fit.chi2 < 1.15
+    off = fit.fluxes.flux / flux
+    assert np.std(off / np.median(off) * flux / fit.fluxes.error - flux / fit.fluxes.error) < 1.3
+
+
+def test_what_is_no_star_has_no_say_in_the_map() -> None:
+    x, y = grid(30.0, 141, 420)
+    flux = np.full(len(x), 5e4)
+    sky = render(x, y, flux, fwhm=2.5, size=420, seed=142)
+    spoiled = sky.pixels.value.copy()
+    rows, columns = np.mgrid[:420, :420]
+    for i in range(0, len(x), 9):  # galaxies
+        spoiled += (800.0 * np.exp(-np.hypot(columns - x[i], rows - y[i]) / 4.0)).astype(np.float32)
+    pixels = Pixels(spoiled, sky.pixels.dark, 1.0, sky.pixels.good)
+    fit = fit_psf(pixels, x, y, seed_map((420, 420), 2.9, 11.0, pixel=1.0))
+    galaxy = np.arange(len(x)) % 9 == 0
+    assert fit.used[galaxy].mean() < 0.2 < 0.9 < fit.used[~galaxy].mean()
+
+
+def test_too_few_stars_are_said() -> None:
+    x, y = np.array([50.0, 150.0]), np.array([60.0, 160.0])
+    sky = render(x, y, np.array([1e5, 1e5]), fwhm=2.5)
+    with pytest.raises(AlgorithmFailed, match="2 stars show the profile, at least 4"):
+        fitted(sky, 2.5)
+
+
+def test_photutils_measures_the_same_with_the_map() -> None:
+    """Single stars, by another's fit: positions held, all pixels alike."""
+    psfphotometry = pytest.importorskip("photutils.psf")
+    x, y = grid(40.0, 151)
+    flux = np.full(len(x), 3e4)
+    sky = render(x, y, flux, fwhm=2.5, seed=152)
+    fit = fitted(sky, 2.5)
+    model = gridded_model(fit.psf, grid=6)
+    model.x_0.fixed = model.y_0.fixed = True
+    theirs = psfphotometry.PSFPhotometry(model, (21, 21), aperture_radius=4.0)(
+        sky.pixels.value.astype(float), error=np.full(sky.pixels.value.shape, 15.0), init_params=Table({"x": x, "y": y})
+    )
+    flat = Pixels(sky.pixels.value, np.full(sky.pixels.dark.shape, 225.0, np.float32), 1e9, sky.pixels.good)
+    ours = fit_fluxes(flat, fit.psf.stamps(x, y))
+    np.testing.assert_allclose(theirs["flux_fit"], ours.flux, rtol=3e-3)
