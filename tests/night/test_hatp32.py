@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,6 +165,10 @@ def test_a_second_run_changes_nothing(hatp32: RealNight) -> None:
     assert compare.snapshot(hatp32.work.url) == before
 
 
+@pytest.mark.skipif(
+    os.environ.get("STARLEDGER_REALDATA") == "full",
+    reason="where whole nights are asked for, test_hatp32_killed.py compares the engines on every third frame",
+)
 def test_postgresql_gives_the_same(hatp32: RealNight, new_archive: Callable[[str], str], tmp_path: Path) -> None:
     other = Work(new_archive("postgresql"), tmp_path / "files")
     other.worked(hatp32.files, catalogues=[hatp32.catalogue], jobs=2)

@@ -24,8 +24,8 @@ OWN_SCATTER_EPOCHS = 20
 """Measurements from which on a star's own scatter is known well enough (16 %) to weigh it."""
 CYCLE, CYCLE_GAIN = 4, 0.9
 """Iterations that go by without a change smaller than this part of the smallest before: it will not settle further."""
-SMALL_CYCLE = 1e-4
-"""Change (mag) up to which a reference that goes to and fro counts as settled."""
+SMALL_CYCLE = 1.3
+"""Changes up to so many times the tolerance count as settled where they go to and fro: larger ones cost a dip some of its depth."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,8 @@ def iterate(
         a star seen once agrees with itself.
     tolerance : float
         Median change of the reference (mag) at which it has settled. At 1e-4 two runs that stop an iteration apart differ by up to 5 % of a
-        1 % dip with 40 stars a frame, at 3e-5 by 1 %. A reference that goes to and fro by at most 1e-4 has settled as well.
+        1 % dip with 40 stars a frame, at 3e-5 by 1 %. A reference that goes to and fro by at most 1.3 times as much has
+        settled as well.
     max_iterations : int
         Most iterations, at least 1.
 
@@ -292,18 +293,17 @@ def iterate(
         mean = average(rows.star[use], fitted[use], err[use], rows.fold.size)
         history.append(Iteration(settled(reference.mag.ravel(), following.mag.ravel(), following.err.ravel())))
         references.append(Averages(public.mag, public.err, mean.scatter, public.n))
-        cycles = _cycles([each.change for each in history])
-        converged = history[-1].change <= (SMALL_CYCLE if cycles else tolerance)
-        if converged or cycles or len(history) >= max_iterations:
+        converged = history[-1].change <= tolerance or _cycles([each.change for each in history], SMALL_CYCLE * tolerance)
+        if converged or len(history) >= max_iterations:
             break
         excess = np.array([_excess(rows, k, following) for k in range(n_fold)])
         reference, public = following, mean
     return MagfitResult(public, fits, fitted, np.hypot(rows.sigma, zero_point), mean, terms, tuple(history), converged, tuple(references))
 
 
-def _cycles(changes: list[float]) -> bool:
-    """Whether the changes have stopped to fall: a few stars go to and fro at the limit of the clipping, and would for ever."""
-    return len(changes) > CYCLE and min(changes[-CYCLE:]) > CYCLE_GAIN * min(changes[:-CYCLE])
+def _cycles(changes: list[float], small: float) -> bool:
+    """Whether small changes have stopped to fall: a few stars go to and fro at the limit of the clipping, and would for ever."""
+    return len(changes) > CYCLE and max(changes[-CYCLE:]) <= small and min(changes[-CYCLE:]) > CYCLE_GAIN * min(changes[:-CYCLE])
 
 
 @dataclass(frozen=True)

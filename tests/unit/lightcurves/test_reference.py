@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reduction.lightcurves.kernels import reference
 from reduction.lightcurves.kernels.reference import MagfitResult, average, iterate, select_reference, settled
 
 N_FRAME = 60
@@ -145,3 +146,11 @@ def test_reference_frame_is_the_best_that_is_usable():
     assert select_reference(*merit) == 0
     assert select_reference(*merit, usable=[False, True, True]) == 1
     assert select_reference(*merit, usable=[False] * 3) == -1
+
+
+def test_a_small_limit_cycle_is_the_end() -> None:
+    falling = [1e-2 * 0.7**k for k in range(12)]
+    cycle = [1e-2, 5e-4, 9e-5, 3.3e-5, 3.5e-5, 3.1e-5, 3.5e-5, 3.2e-5, 3.6e-5]
+    assert not any(reference._cycles(falling[:n], 1e-4) for n in range(1, 13))
+    assert [reference._cycles(cycle[:n], 4e-5) for n in (4, 7, 8, 9)] == [False, False, True, True]
+    assert not reference._cycles([10 * change for change in cycle], 4e-5), "a large one goes on to the most iterations"
