@@ -1,6 +1,6 @@
 """The points of the view `light_curve_all` as arrays, for all sources of a field.
 
-The view computes each of six slots' magnitudes from two dozen coefficients, row by row: for a night of 3,000 sources the database
+The view computes each slot's magnitudes from two dozen coefficients, row by row: for a night of 3,000 sources the database
 takes half a minute. The same numbers come from arrays in a fraction of it; a test holds them against the view. Logarithms and powers
 are the database's own here too: those of numpy differ in the last digit.
 """

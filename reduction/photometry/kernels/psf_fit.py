@@ -113,7 +113,6 @@ def fit_psf(
     y: FloatArray,
     seed: PsfMap,
     *,
-    usable: BoolArray | None = None,
     max_order: int = 3,
     min_snr: float = 20.0,
     max_stars: int = 2000,
@@ -127,8 +126,6 @@ def fit_psf(
         Positions of all stars whose light is on the frame (pixel).
     seed : PsfMap
         Where to begin; its knots, radius and pixel are kept.
-    usable : bool, shape (n,), optional
-        Stars that may show the profile. Of these, those without masked pixels do.
     max_order : int
         Highest degree in x and y; the lowest that predicts left-out stars as well is taken.
     min_snr : float
@@ -145,13 +142,11 @@ def fit_psf(
     AlgorithmFailed
         Too few stars.
     """
-    psf, choice = seed, None
-    candidates = np.ones(len(x), dtype=bool) if usable is None else usable
     psf, stamps = seed, seed.stamps(x, y)
     fluxes = fit_fluxes(pixels, stamps)
     choice = _Choice(0, ROUGHNESS[0], ())
     for turn in range(TURNS):
-        stars = candidates & _like_the_map(fluxes) if turn else candidates
+        stars = _like_the_map(fluxes) if turn else np.ones(len(x), dtype=bool)
         used = _profile_stars(fluxes, x, y, stars, (psf.nx, psf.ny), min_snr, max_stars)
         order = min(max_order, _highest_order(int(np.count_nonzero(used))))
         # The seed is too far off for more than a first correction; then the order is chosen, and kept.
@@ -375,7 +370,7 @@ def _choose(equations: list[_Equations], knots: FloatArray, radius: float, max_o
         scores.append(score(order, ROUGHNESS[0]))
         if scores[-1] > scores[-2] * (1.0 - ORDER_GAIN / count):
             break
-    best = min(range(len(scores)), key=lambda order: scores[order])
+    best = next(order for order, value in enumerate(scores) if value <= min(scores) * (1.0 + ORDER_GAIN / count))
     by_roughness = {ROUGHNESS[0]: scores[best]} | {roughness: score(best, roughness) for roughness in ROUGHNESS[1:]}
     return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(scores))
 
@@ -452,7 +447,15 @@ def _solve(
     system = matrix[:used, :used] + penalty
     system[np.diag_indices(used)] += 1e-9 * scale
     out = np.zeros(len(right))
-    out[:used] = cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), right[:used], check_finite=False)
+    try:
+        factor = cho_factor(system, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError as error:
+        raise AlgorithmFailed(
+            "the stars do not fix the coefficients of the profile",
+            hint="look at the frame for clouds, saturation or a wrong background",
+            code="psf.few_stars",
+        ) from error
+    out[:used] = cho_solve(factor, right[:used], check_finite=False)
     return out
 
 

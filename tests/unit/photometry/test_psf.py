@@ -242,6 +242,16 @@ def test_too_few_stars_are_said() -> None:
         fitted(sky, 2.5)
 
 
+def test_a_frame_without_a_source_or_a_good_pixel_has_too_few() -> None:
+    nothing, seed = np.zeros(0), seed_map((60, 60), 3.0, 9.0)
+    bare = Pixels(np.zeros((60, 60), np.float32), np.ones((60, 60), np.float32), 1.0, np.ones((60, 60), bool))
+    masked = Pixels(bare.value, bare.dark, 1.0, np.zeros((60, 60), bool))
+    with pytest.raises(AlgorithmFailed, match="0 stars"):
+        fit_psf(bare, nothing, nothing, seed)
+    with pytest.raises(AlgorithmFailed, match="0 stars"):
+        fit_psf(masked, np.array([30.0, 31.0]), np.array([30.0, 31.0]), seed)
+
+
 def test_photutils_measures_the_same_with_the_map() -> None:
     """Single stars, by another's fit: positions held, all pixels alike."""
     psfphotometry = pytest.importorskip("photutils.psf")
