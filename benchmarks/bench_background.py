@@ -11,7 +11,8 @@ from photutils.background import Background2D, SExtractorBackground
 from record import record
 from simulated_field import best_of, simulated_field
 
-from reduction.photometry.kernels.background import background, object_mask
+from reduction.photometry.kernels.background import background
+from reduction.photometry.kernels.object_mask import object_mask
 
 
 def main() -> None:

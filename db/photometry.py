@@ -24,6 +24,19 @@ class FrameBackground(Base):
     noise: Mapped[float] = column(sa.Double, "adu", "Standard deviation of a sky pixel")
     error: Mapped[float] = column(sa.Double, "adu", "Typical error of the local background")
     sky_fraction: Mapped[float] = column(sa.Double, "", "Fraction of pixels used as sky")
+    box: Mapped[int | None] = column(sa.Integer, "pixel", "Side of the boxes that the map is made of", null=True)
+    smooth: Mapped[float | None] = column(sa.Double, "pixel", "Standard deviation of the Gaussian that smooths them", null=True)
+    structure: Mapped[float | None] = column(sa.Double, "adu", "Scatter of the boxes about the map beyond their noise", null=True)
+    wing_light: Mapped[float | None] = column(
+        sa.Double, "adu", "Light of stars beyond their masks that was taken off, mean over the sky", null=True
+    )
+    n_hiding: Mapped[int | None] = column(sa.Integer, "", "Stars that hide some of the sky", null=True)
+    ring_inner: Mapped[float | None] = column(
+        sa.Double, "pixel", "Inner radius of the rings about sources; NULL where the map serves all", null=True
+    )
+    ring_outer: Mapped[float | None] = column(
+        sa.Double, "pixel", "Outer radius of the rings about sources; NULL where the map serves all", null=True
+    )
     product_id: Mapped[int] = reference("product.product_id", "File with the planes of values and errors")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 

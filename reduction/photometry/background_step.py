@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from db.errors import FrameUnusable
 from db.tables import Frame, FrameBackground
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.files.product import write_image
-from reduction.photometry.background_map import BackgroundParameters, covered
-from reduction.photometry.kernels.background import background as measure_background
+from reduction.photometry.background_map import BackgroundParameters, Sky, measured_sky
 from reduction.pipeline.declaration import Context, Kind, Output, Rows, Unit, step
 from reduction.pipeline.inputs import Own, Worked
 
@@ -24,40 +23,46 @@ __all__ = ["background"]
     # How sources are discovered matters here; which other frames revealed them must not make a frame pending.
     inputs=(Own("calibrate"), Own("detect"), Own("refine"), Own("field"), Worked("discover")),
     products=(Kind("background", passing=True),),
+    version=2,
     parameters=BackgroundParameters,
     writes=(FrameBackground,),
 )
 def background(context: Context, unit: Unit[None], p: BackgroundParameters) -> Output:
-    """Measure the sky between the sources: object-masked clipped mean, smoothed, with its error."""
-    session = context.session
-    frame = session.get_one(Frame, int(unit.key))
+    """Measure the sky between the sources: object-masked clipped mean less the wings of stars, smoothed, with its error."""
+    frame = context.session.get_one(Frame, int(unit.key))
     planes = calibrated_planes(context, frame.frame_id)
-    excluded = covered(context, frame, planes, p) | (planes["MASK"] != 0)
-    sky = measure_background(planes["SCI"], planes["VAR"], excluded, box=p.box, smooth=p.smooth, clip=p.clip)
-    if not np.isfinite(sky.value).all():
+    sky = measured_sky(context, frame, planes, p)
+    if not np.isfinite(sky.map.value).all():
         raise FrameUnusable(
             "no sky between the sources",
             where=unit.label,
             hint="lower [background] max_radius for a crowded or trailed field",
             code="frame.no_sky",
         )
-    image = sky.image(planes["SCI"].shape)
-    level, noise = float(image.mean(dtype=float)), _noise(planes["SCI"] - image, excluded, p.clip)
-    write = partial(write_image, planes={"SKY": sky.value, "ERR": sky.error}, header={"BOX": sky.box, "NSKY": sky.n_sky})
-    file = context.product("background", f"frame-{frame.frame_id:07d}", write)
+    shape = planes["SCI"].shape
     row = {
         "frame_id": frame.frame_id,
-        "level": level,
-        "noise": noise,
-        "error": float(np.median(sky.error)),
-        "sky_fraction": sky.n_sky / image.size,
+        "level": float(sky.map.image(shape).mean(dtype=float)),
+        "noise": sky.map.noise,
+        "error": float(np.median(sky.map.error)),
+        "sky_fraction": sky.map.n_sky / (shape[0] * shape[1]),
+        "box": p.box,
+        "smooth": sky.map.smooth,
+        "structure": sky.map.structure,
+        "wing_light": sky.map.wing,
+        "n_hiding": sky.n_hiding,
+        "ring_inner": p.ring_inner * sky.fwhm if p.ring_outer > 0 else None,
+        "ring_outer": p.ring_outer * sky.fwhm if p.ring_outer > 0 else None,
     }
+    file = context.product("background", f"frame-{frame.frame_id:07d}", partial(write_image, **_contents(sky, p)))
     return Output(rows=[Rows(FrameBackground, row, upsert=True)], file=file)
 
 
-def _noise(residual: npt.NDArray[np.float32], excluded: npt.NDArray[np.bool_], clip: float) -> float:
-    """Standard deviation of the sky pixels, clipped."""
-    values = residual[~excluded].astype(float)
-    for _ in range(5):
-        values = values[np.abs(values - values.mean()) <= clip * values.std()]
-    return float(values.std())
+def _contents(sky: Sky, p: BackgroundParameters) -> dict[str, Any]:
+    """Planes and header of the file; for rings about the sources, the pixels that are not sky as well."""
+    planes: dict[str, Any] = {"SKY": sky.map.value, "ERR": sky.map.error}
+    header: dict[str, Any] = {"BOX": sky.map.box, "NSKY": sky.map.n_sky}
+    if p.ring_outer > 0:
+        planes["HIDDEN"] = sky.excluded.astype(np.uint8)
+        header |= {"RINGIN": p.ring_inner * sky.fwhm, "RINGOUT": p.ring_outer * sky.fwhm, "QUANTUM": sky.quantum}
+    return {"planes": planes, "header": header}

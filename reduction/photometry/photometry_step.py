@@ -76,7 +76,7 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     columns, flux, error = _measure(light, sources, radii, flag_radius)
     columns["flags"] |= np.where(blended(sources.x, sources.y, sources.table.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
     columns["flags"] |= np.where(sources.table.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
-    columns |= _fitted(light, psf, around, inside, columns["background_err"])
+    columns |= _fitted(light, psf, around, inside, columns["background"], columns["background_err"])
     for k, row in enumerate(slots):
         columns[f"flux_{row.slot}"], columns[f"flux_err_{row.slot}"] = flux[:, k], error[:, k]
     place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
@@ -88,11 +88,15 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     return Output(rows=[rows, Rows(FramePhotometry, summary, upsert=True)])
 
 
-def _fitted(light: StarLight, psf: PsfMap, around: PlacedSources, inside: BoolArray, sky_err: FloatArray) -> dict[str, FloatArray]:
+def _fitted(
+    light: StarLight, psf: PsfMap, around: PlacedSources, inside: BoolArray, sky: FloatArray, sky_err: FloatArray
+) -> dict[str, FloatArray]:
     """Slot 0: fluxes of all stars fitted at once, of which those inside the frame are kept."""
     found = fit_fluxes(light.pixels(), psf.stamps(around.x, around.y))
     error = np.hypot(found.error[inside], found.background_weight[inside] * sky_err)
-    return {"flux_0": found.flux[inside], "flux_err_0": error, "psf_chi2": found.chi2[inside]}
+    # The fit has the map's sky taken off; where rings stand in for it, they differ.
+    beyond = 0.0 if light.local is None else sky - light.sky.at(around.x[inside], around.y[inside])[0]
+    return {"flux_0": found.flux[inside] - found.background_weight[inside] * beyond, "flux_err_0": error, "psf_chi2": found.chi2[inside]}
 
 
 def _measure(
@@ -100,7 +104,7 @@ def _measure(
 ) -> tuple[dict[str, npt.NDArray[Any]], FloatArray, FloatArray]:
     """Columns common to all slots, and fluxes and errors of shape (n, k); the sky's error is common to a whole aperture."""
     planes, x, y = light.planes, sources.x, sources.y
-    sky, sky_err = light.sky.at(x, y)
+    sky, sky_err = light.sky_at(x, y)
     sums = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, radii)
     flux = sums.flux - sums.area * sky[:, None]
     error = np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2)

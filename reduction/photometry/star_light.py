@@ -17,7 +17,7 @@ from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.detectors import detector_of
 from reduction.calibration.master_choice import Chosen, master_plane
 from reduction.kernels.arrays import BoolArray, FloatArray
-from reduction.photometry.background_map import read_map
+from reduction.photometry.background_map import LocalSky, read_local, read_map
 from reduction.photometry.kernels.background import BackgroundMap
 from reduction.photometry.kernels.psf_flux import Pixels
 from reduction.pipeline.declaration import Context
@@ -64,12 +64,19 @@ class StarLight:
         Standard deviation of a sky pixel (ADU), measured.
     gain : float
         Electron per ADU.
+    local : LocalSky or None
+        Rings about sources that stand in for the map at their positions, if asked for.
     """
 
     planes: dict[str, npt.NDArray[Any]]
     sky: BackgroundMap
     noise: float
     gain: float
+    local: LocalSky | None = None
+
+    def sky_at(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sky and its error (ADU), common to all pixels of an aperture, at positions; of the map, or of rings about them."""
+        return self.sky.at(x, y) if self.local is None else self.local.at(self.planes["SCI"], self.sky, x, y)
 
     def pixels(self) -> Pixels:
         """What profiles are fitted to: pixels less the background, and their variance without stars.
@@ -108,4 +115,4 @@ def star_light(context: Context, frame: Frame, pattern: Chosen | None) -> StarLi
     query = sa.select(Product.path, FrameBackground.noise).join(FrameBackground, FrameBackground.product_id == Product.product_id)
     path, noise = session.execute(query.where(FrameBackground.frame_id == frame.frame_id)).one()
     detector: Detector = detector_of(session, frame)
-    return StarLight(planes, read_map(context, str(path)), float(noise), detector.gain)
+    return StarLight(planes, read_map(context, str(path)), float(noise), detector.gain, read_local(context, str(path)))

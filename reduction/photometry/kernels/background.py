@@ -1,13 +1,4 @@
-"""Sky background: object-masked, clipped mean in boxes, smoothed, with its error.
-
-The mean is used and never the median or a mode: on integer data whose noise is
-about 1 ADU those are off by tenths of an ADU, which an aperture multiplies by
-its area.  For the same reason the clipping has no sharp border: a hard cut at a
-fixed distance from the mean lets one more integer in on one side than on the
-other.  The weight falls from one to zero over one standard deviation about the
-clipping distance, which is symmetric for any position of the mean between two
-integers.
-"""
+"""Sky background: object-masked, clipped mean in boxes, less the wings of stars, smoothed, with its error."""
 
 from __future__ import annotations
 
@@ -19,16 +10,19 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from reduction.kernels.compiled import scatter_about
 from reduction.kernels.robust import MAD_TO_SIGMA
+from reduction.photometry.kernels.sky_boxes import LEAST_UNIT, clip_factors, measure_boxes
+from reduction.photometry.kernels.wings import WingStars, measure_wings
 
-__all__ = ["BackgroundMap", "background", "object_mask"]
+__all__ = ["BackgroundMap", "background"]
 
-_ITERATIONS = 12
-_SAMPLE = 256
-_MIN_PIXELS = 12
 #: Sum of Gaussian weights below which boxes are too far off for a plane: the products of their weights would vanish.
 _NOTHING = 1e-30
+#: Part of the light of wings by which it may be wrong.
+_WING_ERROR = 0.1
+#: Ratio of the widths of the Gaussian that are compared, and by what the score of the narrower has to be less.
+_NARROWER = 1.5
+_REASON = 0.99
 
 
 @dataclass(frozen=True)
@@ -47,12 +41,24 @@ class BackgroundMap:
         Distance of the nodes, pixel.
     n_sky : int
         Sky pixels that the map rests on.
+    noise : float
+        Standard deviation of a sky pixel, mean over the boxes, corrected for its clipping, ADU; NaN where it is not known.
+    wing : float
+        Light of stars beyond their masks that was taken off, mean over the boxes, ADU.
+    structure : float
+        Standard deviation of the boxes beyond their noise, ADU: what the map does not follow.
+    smooth : float
+        Standard deviation of the Gaussian that smooths the boxes, pixel.
     """
 
     value: NDArray[np.float32]
     error: NDArray[np.float32]
     box: int
     n_sky: int
+    noise: float = math.nan
+    wing: float = 0.0
+    structure: float = 0.0
+    smooth: float = math.nan
 
     def at(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Level and error at positions.
@@ -130,165 +136,6 @@ def _interpolation_matrix(n_pixel: int, box: int, n_node: int) -> NDArray[np.flo
     for k, weight in enumerate(_catmull_rom(t)):
         matrix[np.arange(n_pixel), index + k] = weight
     return matrix
-
-
-@njit(cache=True)
-def _mark_capsule(mask: NDArray[np.bool_], x: float, y: float, radius: float, dx: float, dy: float, half_width: float) -> None:
-    """Mark the disc about (x, y) and the strip from there to (x + dx, y + dy)."""
-    ny, nx = mask.shape
-    length2 = dx * dx + dy * dy
-    reach = max(radius, half_width) if length2 > 0.0 else radius
-    first_x, last_x = max(math.ceil(min(x, x + dx) - reach), 0), min(math.floor(max(x, x + dx) + reach), nx - 1)
-    first_y, last_y = max(math.ceil(min(y, y + dy) - reach), 0), min(math.floor(max(y, y + dy) + reach), ny - 1)
-    for iy in range(first_y, last_y + 1):
-        for ix in range(first_x, last_x + 1):
-            px, py = ix - x, iy - y
-            inside = px * px + py * py <= radius * radius
-            if not inside and length2 > 0.0:
-                t = min(max((px * dx + py * dy) / length2, 0.0), 1.0)
-                inside = (px - t * dx) ** 2 + (py - t * dy) ** 2 <= half_width * half_width
-            if inside:
-                mask[iy, ix] = True
-
-
-@njit(cache=True)
-def _mark_all(mask: NDArray[np.bool_], table: NDArray[np.float64]) -> None:
-    for row in table:
-        # Also false for NaN and for positions too far off for an integer.
-        if abs(row[0]) < 1e8 and abs(row[1]) < 1e8 and row[2] >= 0.0:
-            _mark_capsule(mask, row[0], row[1], row[2], row[3], row[4], row[5])
-
-
-def object_mask(
-    shape: tuple[int, int],
-    x: ArrayLike,
-    y: ArrayLike,
-    radius: ArrayLike,
-    *,
-    trail_x: ArrayLike = 0.0,
-    trail_y: ArrayLike = 0.0,
-    trail_half_width: ArrayLike = 2.0,
-) -> NDArray[np.bool_]:
-    """Pixels covered by sources and their charge trails.
-
-    Parameters
-    ----------
-    shape : (ny, nx)
-        Shape of the frame.
-    x, y : float64, shape (n,)
-        Positions, pixel; sources off the frame still mark what reaches into it; NaN marks nothing.
-    radius : float64, shape (n,) or scalar
-        Radius of the disc, pixel: a pixel is marked when its centre is inside or on it.
-    trail_x, trail_y : float64, shape (n,) or scalar
-        Where the trail ends, relative to the source, pixel; 0, 0 for none.
-    trail_half_width : float64, shape (n,) or scalar
-        Half width of the trail, pixel.
-
-    Returns
-    -------
-    bool, shape (ny, nx)
-        True where the sky is not to be measured.
-    """
-    columns = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (x, y, radius, trail_x, trail_y, trail_half_width)))
-    table = np.stack([column.ravel() for column in columns], axis=1)
-    mask = np.zeros(shape, dtype=np.bool_)
-    _mark_all(mask, table)
-    return mask
-
-
-@njit(cache=True)
-def _start(values: NDArray[np.float32], n: int) -> tuple[float, float]:
-    """Median and scaled median absolute deviation of a sample of the first n values."""
-    step = max(n // _SAMPLE, 1)
-    sample = values[:n:step].copy()
-    centre = float(np.median(sample))
-    return centre, scatter_about(sample, centre)
-
-
-# Only the order of the sums is free: values are finite here.
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _weighted_sums(values: NDArray[np.float32], n: int, centre: float, inverse: float, limit: float) -> tuple[float, float, float]:
-    """Sums of the weights, and of the first and second moments about the centre."""
-    w_sum, first, second = 0.0, 0.0, 0.0
-    for i in range(n):
-        d = values[i] - centre
-        w = min(max(limit - abs(d) * inverse, 0.0), 1.0)
-        w_sum += w
-        first += w * d
-        second += w * d * d
-    return w_sum, first, second
-
-
-@njit(cache=True)
-def _soft_clipped_mean(values: NDArray[np.float32], n: int, noise: float, clip: float, shrink: float) -> tuple[float, float, float]:
-    """Mean, standard deviation and weight of the values about their mean, softly clipped."""
-    centre, sigma = _start(values, n)
-    sigma = max(sigma, noise)
-    weight_sum = float(n)
-    for _ in range(_ITERATIONS):
-        w_sum, first, second = _weighted_sums(values, n, centre, 1.0 / sigma if sigma > 0.0 else 0.0, clip + 0.5)
-        if w_sum < 2.0:
-            break
-        shift = first / w_sum
-        spread = math.sqrt(max(second / w_sum - shift * shift, 0.0) / shrink)
-        # Each step leaves a few per cent of the last: far below the error of the mean.
-        settled = abs(shift) <= 1e-3 * sigma and abs(spread - sigma) <= 1e-2 * sigma
-        centre += shift
-        sigma, weight_sum = spread, w_sum
-        if settled or spread == 0.0:
-            break
-    return centre, sigma, weight_sum
-
-
-@njit(cache=True)
-def _box_noise(variance: NDArray[np.float32], excluded: NDArray[np.bool_], y0: int, x0: int, box: int) -> float:
-    """Root of the mean variance of the sky pixels in every eighth row of a box; 0 when there is none."""
-    ny, nx = variance.shape
-    total, n = 0.0, 0
-    for iy in range(y0, min(y0 + box, ny), 8):
-        for ix in range(x0, min(x0 + box, nx)):
-            if not excluded[iy, ix] and 0.0 < variance[iy, ix] < np.inf:
-                total += variance[iy, ix]
-                n += 1
-    return math.sqrt(total / n) if n > 0 else 0.0
-
-
-@njit(cache=True)
-def _measure_boxes(
-    data: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    excluded: NDArray[np.bool_],
-    box: int,
-    clip: float,
-    factors: tuple[float, float],
-) -> NDArray[np.float64]:
-    """Grid (by, bx, 5) of x, y, mean, variance of the mean and pixels of the boxes; pixels 0 for too little sky."""
-    shrink, inflate = factors
-    ny, nx = data.shape
-    by, bx = (ny + box - 1) // box, (nx + box - 1) // box
-    grid = np.zeros((by, bx, 5))
-    values = np.empty(box * box, np.float32)
-    for j in range(by):
-        for i in range(bx):
-            n, sum_x, sum_y = 0, 0, 0
-            for iy in range(j * box, min((j + 1) * box, ny)):
-                before = n
-                for ix in range(i * box, min((i + 1) * box, nx)):
-                    # Without a branch: what is not sky is overwritten by the next value.
-                    value = data[iy, ix]
-                    sky = int(not excluded[iy, ix]) & int(value - value == 0.0)
-                    values[n] = value
-                    n += sky
-                    sum_x += ix * sky
-                sum_y += iy * (n - before)
-            if n < _MIN_PIXELS:
-                continue
-            pixel_noise = _box_noise(variance, excluded, j * box, i * box, box)
-            mean, sigma, weight = _soft_clipped_mean(values, n, pixel_noise, clip, shrink)
-            # The variance plane guards against a scatter that is small by chance, the last term against none at all.
-            scatter = max(sigma, 0.5 * pixel_noise, 1e-6 * abs(mean), 1e-12)
-            grid[j, i] = np.array([sum_x / n, sum_y / n, mean, inflate * scatter * scatter / weight, float(n)])
-    return grid
 
 
 @njit(cache=True)
@@ -370,27 +217,53 @@ def _smoothed(
     return value, variance
 
 
-def _structure(grid: NDArray[np.float64], box: int, width: float) -> float:
-    """Variance of the boxes about their smoothed neighbours beyond what their own errors say, ADU**2."""
-    flat = grid.reshape(-1, 5)
+def _structure(grid: NDArray[np.float64], box: int, width: float) -> tuple[float, float]:
+    """Variance of the boxes about their smoothed neighbours beyond what their own errors say, and of what is predicted, ADU**2."""
+    flat = grid.reshape(-1, grid.shape[2])
     level, variance = _smoothed(grid, flat[:, 0].copy(), flat[:, 1].copy(), box, width, True)
     used = (flat[:, 4] > 0) & np.isfinite(level)
     if int(used.sum()) < 6:
-        return 0.0
+        return 0.0, math.inf
     residual = np.abs(flat[used, 2] - level[used])
-    return max(float((MAD_TO_SIGMA * np.median(residual)) ** 2 - np.median(flat[used, 3] + variance[used])), 0.0)
+    missed = float((MAD_TO_SIGMA * np.median(residual)) ** 2)
+    # A few boxes with more than sky must not decide; a steep part of the frame may.
+    score = float(np.mean(np.minimum(residual, 5.0 * math.sqrt(missed)) ** 2)) if missed > 0 else 0.0
+    return max(missed - float(np.median(flat[used, 3] + variance[used])), 0.0), score
 
 
-def _clip_factors(clip: float) -> tuple[float, float]:
-    """Variance kept by the soft clipping of a Gaussian, and growth of the mean's variance by it.
+def _width(grid: NDArray[np.float64], box: int, smooth: float) -> tuple[float, float]:
+    """Width of the Gaussian that predicts boxes best that were left out, at most `smooth`; and the structure about it."""
+    best, (structure, score) = smooth, _structure(grid, box, smooth)
+    for narrower in (smooth / _NARROWER, smooth / _NARROWER**2):
+        its_structure, its_score = _structure(grid, box, narrower)
+        # A narrower one needs a reason: noise alone makes the scores differ.
+        if narrower < box / 2 or not its_score < _REASON * score:
+            break
+        best, structure, score = narrower, its_structure, its_score
+    return best, structure
 
-    The second is the asymptotic variance of an M-estimator of location (Huber 1981, section 3.2).
+
+def _bending(value: NDArray[np.float64], variance: NDArray[np.float64], narrow: NDArray[np.float64]) -> float:
+    """Squared bias of the smoothed level where the sky is curved, ADU**2: it differs from a narrower one by more than noise.
+
+    A Gaussian of width s is off by half s**2 times the Laplacian.  The narrower one has a part q = 1 / 1.5**2 of that, and their
+    difference 1 + 1 / q - 4 / (1 + q) of the wide one's variance.
     """
-    z = np.linspace(-clip - 1, clip + 1, 4001)
-    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    weight = np.clip(clip + 0.5 - np.abs(z), 0, 1)
-    kept, second = np.trapezoid(weight * density, z), np.trapezoid(weight * z**2 * density, z)
-    return float(second / kept), float(kept * np.trapezoid((weight * z) ** 2 * density, z) / second**2)
+    q = 1.0 / _NARROWER**2
+    square = (value - narrow) ** 2 - (1.0 + 1.0 / q - 4.0 / (1.0 + q)) * variance
+    return max(float(np.mean(square)), 0.0) / (1.0 - q) ** 2
+
+
+def _noise(grid: NDArray[np.float64]) -> float:
+    """Standard deviation of a sky pixel: root of the mean variance of the boxes, of which the noisiest tenth may hold more than sky."""
+    used = grid[..., 4] > 0
+    if not used.any():
+        return math.nan
+    variance, n = grid[used, 5] ** 2, grid[used, 4]
+    # Symmetric about the median, so that what is left out does not make it smaller.
+    away = np.abs(variance - np.median(variance))
+    keep = away <= max(4.0 * MAD_TO_SIGMA * float(np.median(away)), 1e-12)
+    return math.sqrt(float(np.average(variance[keep], weights=n[keep])))
 
 
 def background(
@@ -401,6 +274,9 @@ def background(
     box: int = 32,
     smooth: float = 48.0,
     clip: float = 3.0,
+    quantum: float = 0.0,
+    stars: WingStars | None = None,
+    fwhm: float = 3.0,
 ) -> BackgroundMap:
     """Measure the sky between the sources.
 
@@ -411,13 +287,20 @@ def background(
     variance : float32, shape (ny, nx)
         Variance of each pixel, ADU**2; only starts the clipping and guards its scatter.
     excluded : bool, shape (ny, nx)
-        Pixels not to use: sources (see `object_mask`) and bad pixels.  Non-finite data are left out as well.
+        Pixels not to use: sources (see `object_mask.object_mask`) and bad pixels.  Non-finite data are left out as well.
     box : int
         Side of the boxes, pixel.
     smooth : float
-        Standard deviation of the Gaussian that weighs the boxes about a node, pixel.
+        Standard deviation of the Gaussian that weighs the boxes about a node, pixel; 1.5 or 2.25 times less where that predicts
+        boxes better that were left out.
     clip : float
         Clipping distance, standard deviations of the sky in the box; symmetric about the mean.
+    quantum : float
+        Step of the raw data, ADU: noise of a fraction of it is not clipped; 0 for data that are continuous.
+    stars : WingStars, optional
+        Stars whose wings beyond `excluded` are measured and taken off.
+    fwhm : float
+        Their width, pixel.
 
     Returns
     -------
@@ -428,7 +311,7 @@ def background(
     Raises
     ------
     ValueError
-        If the planes differ in shape, or box, smooth or clip is too small.
+        If the planes differ in shape, or box, smooth, clip or fwhm is too small.
 
     Notes
     -----
@@ -437,19 +320,35 @@ def background(
     """
     if not data.shape == variance.shape == excluded.shape:
         raise ValueError(f"data, variance and excluded differ in shape: {data.shape}, {variance.shape}, {excluded.shape}")
-    if box < 4 or smooth <= 0 or clip < 1:
-        raise ValueError(f"box must be >= 4, smooth > 0 and clip >= 1, got {box}, {smooth}, {clip}")
+    if box < 4 or smooth <= 0 or clip < 1 or fwhm <= 0:
+        raise ValueError(f"box must be >= 4, smooth and fwhm > 0 and clip >= 1, got {box}, {smooth}, {fwhm}, {clip}")
     contiguous = np.ascontiguousarray
     planes = (contiguous(data, np.float32), contiguous(variance, np.float32), contiguous(excluded, np.bool_))
-    grid = _measure_boxes(*planes, box, clip, _clip_factors(clip))
+    grid = measure_boxes(*planes, box, clip, quantum, clip_factors(clip))
     used = grid[..., 4] > 0
-    grid[used, 3] += _structure(grid, box, smooth)
+    noise, light = _noise(grid), np.zeros(used.shape)
+    doubt = np.zeros(used.shape)
+    if stars is not None:
+        wings = measure_wings(planes[0], planes[2], grid, stars, fwhm=fwhm, box=box, clip=clip, least_unit=LEAST_UNIT * quantum)
+        grid[..., 2] -= wings.level
+        light, doubt = wings.level, np.hypot(wings.error, _WING_ERROR * wings.level)
+    width, structure = _width(grid, box, smooth)
+    grid[used, 3] += structure
     shape = (grid.shape[0] + 1, grid.shape[1] + 1)
     y, x = np.indices(shape, dtype=np.float64).reshape(2, -1) * box - 0.5
-    value, noise = _smoothed(grid, x, y, box, smooth, False)
+    value, squared = _smoothed(grid, x, y, box, width, False)
+    squared += _bending(value, squared, _smoothed(grid, x, y, box, width / _NARROWER, False)[0])
+    if doubt.any():
+        # What is wrong with the wings is wrong in all boxes about them: it does not average.
+        grid[..., 2] = doubt
+        squared += _smoothed(grid, x, y, box, width, False)[0] ** 2
     return BackgroundMap(
         value=value.reshape(shape).astype(np.float32),
-        error=np.sqrt(noise).reshape(shape).astype(np.float32),
+        error=np.sqrt(squared).reshape(shape).astype(np.float32),
         box=box,
         n_sky=int(grid[..., 4].sum()),
+        noise=noise,
+        wing=float(light[used].mean()) if used.any() else 0.0,
+        structure=math.sqrt(structure),
+        smooth=width,
     )

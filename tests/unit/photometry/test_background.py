@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from reduction.photometry.kernels.background import _clip_factors, _soft_clipped_mean, background, object_mask
+from reduction.photometry.kernels.background import background
+from reduction.photometry.kernels.object_mask import object_mask
+from reduction.photometry.kernels.sky_boxes import clip_factors, soft_clipped_mean
 
 SHAPE = (256, 320)
 
@@ -156,16 +158,16 @@ def test_like_values_are_not_given_up_for_the_outliers() -> None:
     """Where all that is left is alike, its scatter of 0 must not call back what was clipped."""
     values = np.full(400, 5.0, np.float32)
     values[:40] = 100.0
-    assert _soft_clipped_mean(values, 400, 1.0, 3.0, 0.9) == (5.0, 0.0, 360.0)
+    assert soft_clipped_mean(values, 400, 1.0, 3.0, 0.0, clip_factors(3.0)) == (5.0, 0.0, 0.0)
 
 
 def test_the_clipped_mean_is_that_of_its_own_weights() -> None:
     rng = np.random.default_rng(30)
     values = np.concatenate([rng.normal(50.0, 2.0, 700), rng.normal(58.0, 4.0, 300)]).astype(np.float32)
-    shrink, _ = _clip_factors(3.0)
-    centre, sigma, weight = _soft_clipped_mean(values.copy(), len(values), 2.0, 3.0, shrink)
+    factors = clip_factors(3.0)
+    centre, sigma, variance = soft_clipped_mean(values.copy(), len(values), 2.0, 3.0, 0.0, factors)
     away = values - centre
     w = np.clip(3.5 - np.abs(away) / sigma, 0.0, 1.0)
     assert abs(float(np.sum(w * away) / np.sum(w))) < 2e-3 * sigma
-    assert np.sqrt(np.sum(w * away**2) / np.sum(w) / shrink) == pytest.approx(sigma, rel=0.02)
-    assert weight == pytest.approx(float(w.sum()), rel=0.01)
+    assert np.sqrt(np.sum(w * away**2) / np.sum(w) / factors[0, 0]) == pytest.approx(sigma, rel=0.02)
+    assert variance == pytest.approx(factors[0, 1] * sigma**2 / float(w.sum()), rel=0.02)
