@@ -104,7 +104,7 @@ def _bias_night(where: _Where, biases: Mapping[_Where, object]) -> int:
     "detector",
     plan=_plan,
     inputs=(Members("classify"),),
-    version=3,
+    version=4,
     parameters=DetectorParameters,
     writes=(Detector,),
 )
@@ -112,12 +112,13 @@ def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> O
     """Gain, read noise, zero level and saturation: given, or measured from bias and flat pairs, or from the sky's noise."""
     setup_id, channel, night_id = unit.payload.where
     frames = _frames(context, unit.payload.where, unit.payload.bias_night)
-    kept = _read(context, frames, p.pairs)
-    saturation, saturation_source = _saturation(frames, kept)
-    transfer, source = _transfer(frames, kept)
     gain, read_noise = _given(frames, "gain"), _given(frames, "read_noise")
+    from_sky = gain is None or not _zero_is_known(frames)
+    looked_at = from_sky or _given(frames, "saturation") is None or (read_noise is None and not _of(frames, "bias"))
+    kept = _read(context, frames, p.pairs if looked_at else 0)
+    saturation, saturation_source = _saturation(frames, kept)
+    transfer, source = _transfer(frames, kept, from_sky)
     measured = np.isfinite(transfer.gain) and transfer.constrained
-    noise = _dark_noise(frames, kept)
     fit_gain = gain if gain is not None else transfer.gain if measured else 1.0
     row = {
         "setup_id": setup_id,
@@ -127,7 +128,7 @@ def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> O
         "gain_err": transfer.gain_err if gain is None and measured else None,
         "gain_source": "given" if gain is not None else source if measured else "assumed: noise and level do not tell it",
         "gain_origin": Origin.GIVEN if gain is not None else Origin.MEASURED if measured else Origin.ASSUMED,
-        "read_noise": read_noise if read_noise is not None else noise * fit_gain,
+        "read_noise": read_noise if read_noise is not None else _dark_noise(frames, kept) * fit_gain,
         "read_noise_source": "given" if read_noise is not None else "bias frames" if _of(frames, "bias") else "upper limit from the sky",
         "read_noise_origin": Origin.GIVEN if read_noise is not None else Origin.MEASURED if _of(frames, "bias") else Origin.LIMIT,
         **_zero(frames, kept, transfer),
@@ -139,6 +140,12 @@ def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> O
         row["read_noise"] = transfer.read_noise
         row["read_noise_source"] = "in the zero level: only their sum is known"
     return Output(rows=[Rows(Detector, row, upsert=True)], remark=_doubt(gain, transfer, source) or transfer.reason or None)
+
+
+def _zero_is_known(frames: _Frames) -> bool:
+    """Whether the level without light follows from anything but the sky's noise."""
+    subtracted = any(exposure.overscan is not None or "bias" in exposure.calibration_state.split() for _, exposure, _ in frames)
+    return subtracted or bool(_of(frames, "bias")) or _given(frames, "black_level") is not None
 
 
 def _doubt(gain: float | None, transfer: PhotonTransfer, source: str) -> str | None:
@@ -181,6 +188,7 @@ def _read(context: Context, frames: _Frames, pairs: int) -> dict[int, RawFrame]:
     wanted = [frame.frame_id for frame in _of(frames, "bias")[:2]] + [frame.frame_id for frame in _of(frames, "flat")[:_FLATS]]
     objects = _of(frames, "object")
     starts = np.unique(np.linspace(0, max(len(objects) - 2, 0), pairs).round().astype(int)).tolist()
+    starts = starts if pairs else []
     wanted += sorted({objects[k].frame_id for start in starts for k in (start, start + 1) if k < len(objects)})
     kept = {}
     for frame_id in wanted or [frame.frame_id for frame, *_ in frames[:1]]:
@@ -211,7 +219,8 @@ def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | Non
     return (found, "values pile up there") if found is not None else (None, "no pile-up at the top")
 
 
-def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfer, str]:
+def _transfer(frames: _Frames, kept: dict[int, RawFrame], from_sky: bool) -> tuple[PhotonTransfer, str]:
+    """From bias and flat pairs, else from the noise of the sky where that is asked for."""
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
     flats = [kept[frame.frame_id].data for frame in _of(frames, "flat") if frame.frame_id in kept]
     pair = _flat_pair(flats)
@@ -219,6 +228,8 @@ def _transfer(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[PhotonTransfe
         transfer = pair_transfer(pair, (biases[0], biases[1]))
         if transfer.constrained:
             return transfer, "bias and flat pairs"
+    if not from_sky:
+        return PhotonTransfer(np.nan, np.nan, 0.0, np.nan, False, 0, ""), ""
     samples = [
         pair_sample(kept[a.frame_id].data, kept[b.frame_id].data)
         for a, b in pairwise(_of(frames, "object"))

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from reduction.calibration.kernels.master_frames import robust_mean
+from reduction.kernels.compiled import clipped_mean
 from reduction.kernels.robust import biweight, robust_scatter
 from reduction.photometry.kernels.background import background
 
@@ -36,6 +38,8 @@ _CLIP = 4.0
 # A Gaussian clipped at 4 sigma keeps this part of its variance.
 _CLIPPED_VARIANCE = 0.99893
 _QUANTISATION = 1.0 / 12.0
+# Sky pixels without which a box is not used.
+_FEWEST_PIXELS = 100
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,41 @@ def _unknown(reason: str, n: int = 0) -> PhotonTransfer:
     return PhotonTransfer(math.nan, math.nan, 0.0, math.nan, False, n, reason)
 
 
+def _grown(found: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """What lies within so many pixels of a marked one, along rows, columns and diagonals."""
+    grown = found.view(np.uint8)
+    if pixels > 0 and found.any():
+        for axis in (0, 1):
+            grown = ndimage.maximum_filter1d(grown, 2 * pixels + 1, axis=axis, mode="constant")
+    return np.asarray(grown.view(np.bool_), np.bool_)
+
+
+@njit(cache=True)
+def _box_samples(
+    first: NDArray[np.float32], second: NDArray[np.float32], sky: NDArray[np.bool_], box: int, clip: float
+) -> NDArray[np.float64]:
+    """Clipped mean of the two images, clipped scatter of their difference, and number of sky pixels, of each box with 100 of them."""
+    ny, nx = first.shape
+    rows = np.empty((((ny + box - 1) // box) * ((nx + box - 1) // box), 3))
+    mean, difference = np.empty(box * box), np.empty(box * box)
+    m = 0
+    for y0 in range(0, ny, box):
+        for x0 in range(0, nx, box):
+            n = 0
+            for y in range(y0, min(y0 + box, ny)):
+                for x in range(x0, min(x0 + box, nx)):
+                    if sky[y, x]:
+                        mean[n] = 0.5 * (np.float64(first[y, x]) + np.float64(second[y, x]))
+                        difference[n] = np.float64(second[y, x]) - np.float64(first[y, x])
+                        n += 1
+            if n >= _FEWEST_PIXELS:
+                rows[m, 0] = clipped_mean(mean[:n], clip)[0]
+                rows[m, 1] = clipped_mean(difference[:n], clip)[1]
+                rows[m, 2] = n
+                m += 1
+    return rows[:m]
+
+
 def sky_mask(
     image: NDArray[np.float32], mask: NDArray[np.bool_] | None = None, *, threshold: float = 3.0, grow: int = 3
 ) -> NDArray[np.bool_]:
@@ -114,7 +153,6 @@ def sky_mask(
     """
     bad = ~np.isfinite(image) if mask is None else ~np.isfinite(image) | mask
     excluded = bad
-    square = np.ones((3, 3), dtype=np.bool_)
     flat_variance = np.zeros(image.shape, dtype=np.float32)
     for _ in range(2):
         level = background(image, flat_variance, excluded, box=32, smooth=32.0).image((image.shape[0], image.shape[1]))
@@ -125,8 +163,7 @@ def sky_mask(
             break
         found = smooth > threshold * scatter
         bright = smooth > 100.0 * threshold * scatter
-        grown = ndimage.binary_dilation(found, square, iterations=grow)
-        excluded = bad | grown | ndimage.binary_dilation(bright, square, iterations=4 * grow)
+        excluded = bad | _grown(found, grow) | _grown(bright, 4 * grow)
     return np.asarray(excluded, dtype=np.bool_)
 
 
@@ -181,16 +218,11 @@ def pair_sample(
         of frames to another tell of light: within a frame the level may follow the detector's structure.
     """
     sky = ~(sky_mask(first, mask) | sky_mask(second, mask))
-    mean = 0.5 * (first.astype(np.float64) + second)
-    difference = second.astype(np.float64) - first
-    rows = []
-    for cut in _boxes(first.shape, box):
-        used = sky[cut]
-        if int(used.sum()) >= 100:
-            rows.append((robust_mean(mean[cut][used], clip=_CLIP)[0], _difference_variance(difference[cut][used]), used.sum()))
-    if not rows:
+    rows = _box_samples(np.ascontiguousarray(first, np.float32), np.ascontiguousarray(second, np.float32), sky, box, _CLIP)
+    if not len(rows):
         return SkySample(np.array([math.nan]), np.array([math.nan]), np.array([0]))
-    level, variance, n = np.array(rows, dtype=np.float64).T
+    level, scatter, n = rows.T
+    variance = scatter**2 / _CLIPPED_VARIANCE / 2.0
     return SkySample(np.median(level, keepdims=True), np.median(variance, keepdims=True), np.array([int(n.sum())]))
 
 

@@ -15,7 +15,8 @@ from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.kernels.large_scale import cell_means, large_scale
 from reduction.calibration.kernels.stack import MasterImage, outlier_images
 from reduction.kernels.arrays import FloatArray
-from reduction.kernels.robust import robust_scatter, scatter_about
+from reduction.kernels.compiled import clipped_mean
+from reduction.kernels.robust import robust_scatter
 
 __all__ = [
     "ImageStatistics",
@@ -76,24 +77,15 @@ def robust_mean(values: ArrayLike, *, clip: float = 4.0) -> tuple[float, float]:
     mean, scatter : float
         NaN, NaN without a finite value.
     """
-    finite = np.asarray(values, dtype=np.float64).ravel()
-    finite = finite[np.isfinite(finite)]
+    finite = np.asarray(values).ravel()
+    if finite.dtype != np.float32:
+        finite = finite.astype(np.float64)
+    usable = np.isfinite(finite)
+    finite = finite if usable.all() else finite[usable]
     if finite.size == 0:
         return math.nan, math.nan
-    # Some thousands of values are enough to start from.
-    sample = finite[:: max(finite.size // 20_000, 1)]
-    mean = float(np.median(sample))
-    # On integer data the MAD is a multiple of the step, so the wider percentiles have a say.
-    scatter = max(scatter_about(sample, mean), float(np.subtract(*np.percentile(sample, [95, 5]))) / 3.29)
-    for _ in range(20):
-        kept = finite[np.abs(finite - mean) <= clip * scatter]
-        if kept.size == 0:
-            break
-        new_mean, new_scatter = float(kept.mean()), float(kept.std())
-        if abs(new_mean - mean) <= 1e-4 * scatter and abs(new_scatter - scatter) <= 1e-4 * scatter:
-            break
-        mean, scatter = new_mean, new_scatter
-    return mean, scatter
+    mean, scatter = clipped_mean(np.ascontiguousarray(finite), clip)
+    return float(mean), float(scatter)
 
 
 def image_statistics(plane: Plane) -> ImageStatistics:

@@ -22,7 +22,7 @@ _NOTHING = 1e-30
 _WING_ERROR = 0.1
 #: Ratio of the widths of the Gaussian that are compared, and by what the score of the narrower has to be less.
 _NARROWER = 1.5
-_REASON = 0.99
+_REASON = 0.95
 
 
 @dataclass(frozen=True)
