@@ -257,7 +257,10 @@ def _factors(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[N
     side = right[:_N_KNOT] - gain @ right[_N_KNOT:]
     root = np.linalg.cholesky(0.5 * (inner + inner.T))
     factors = nnls(root.T, np.linalg.solve(root, side))[0]
-    return np.asarray(factors, np.float64), np.asarray(np.linalg.inv(inner), np.float64)
+    covariance, free = np.zeros((_N_KNOT, _N_KNOT)), np.nonzero(factors > 0)[0]
+    # Factors held at zero are known by that.
+    covariance[np.ix_(free, free)] = np.linalg.inv(inner[np.ix_(free, free)])
+    return np.asarray(factors, np.float64), covariance
 
 
 @dataclass(frozen=True)
