@@ -16,30 +16,33 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-_COLUMNS: tuple[sa.Column[Any], ...] = (
-    sa.Column("box", sa.Integer(), nullable=True, comment="Side of the boxes that the map is made of [pixel]"),
-    sa.Column("smooth", sa.Double(), nullable=True, comment="Standard deviation of the Gaussian that smooths them [pixel]"),
-    sa.Column("structure", sa.Double(), nullable=True, comment="Scatter of the boxes about the map beyond their noise [adu]"),
-    sa.Column(
-        "wing_light", sa.Double(), nullable=True, comment="Light of stars beyond their masks that was taken off, mean over the sky [adu]"
-    ),
-    sa.Column("n_hiding", sa.Integer(), nullable=True, comment="Stars that hide some of the sky"),
-    sa.Column(
-        "ring_inner", sa.Double(), nullable=True, comment="Inner radius of the rings about sources; NULL where the map serves all [pixel]"
-    ),
-    sa.Column(
-        "ring_outer", sa.Double(), nullable=True, comment="Outer radius of the rings about sources; NULL where the map serves all [pixel]"
-    ),
-)
+
+_RING = "radius of the rings about sources; NULL where the map serves all [pixel]"
+
+
+def _column(name: str, kind: sa.types.TypeEngine[Any], comment: str) -> sa.Column[Any]:
+    return sa.Column(name, kind, nullable=True, comment=comment)
+
+
+def _columns() -> tuple[sa.Column[Any], ...]:
+    return (
+        _column("box", sa.Integer(), "Side of the boxes that the map is made of [pixel]"),
+        _column("smooth", sa.Double(), "Standard deviation of the Gaussian that smooths them [pixel]"),
+        _column("structure", sa.Double(), "Scatter of the boxes about the map beyond their noise [adu]"),
+        _column("wing_light", sa.Double(), "Light of stars beyond their masks that was taken off, mean over the sky [adu]"),
+        _column("n_hiding", sa.Integer(), "Stars that hide some of the sky"),
+        _column("ring_inner", sa.Double(), f"Inner {_RING}"),
+        _column("ring_outer", sa.Double(), f"Outer {_RING}"),
+    )
 
 
 def upgrade() -> None:
     with op.batch_alter_table("frame_background") as table:
-        for column in _COLUMNS:
-            table.add_column(column.copy())
+        for column in _columns():
+            table.add_column(column)
 
 
 def downgrade() -> None:
     with op.batch_alter_table("frame_background") as table:
-        for column in reversed(_COLUMNS):
+        for column in reversed(_columns()):
             table.drop_column(column.name)
