@@ -26,6 +26,8 @@ _N_KNOT = 11
 _POWER = 11.0 / 3.0
 #: Largest distance at which a wing counts, FWHM: the last knot.
 _FARTHEST = math.exp(_STEP * (_N_KNOT - 1))
+# Step in r**2 of the table of wings, FWHM**2.
+_FINE = 0.05
 # Cells along a side of a box: their means are what the profile is fitted to.
 _SIDE = 8
 # Terms of a smooth sky that varies within a box: x, y, x^2, x y, y^2 over the frame.
@@ -153,27 +155,43 @@ def _cell_weights(
 
 
 @njit(cache=True)
+def _table() -> NDArray[np.float32]:
+    """Wing and place among the knots at r**2 = 1, 1.05, 1.1 ... FWHM**2: logarithms of every pixel would take most of the time."""
+    table = np.empty((int(_FARTHEST**2 / _FINE) + 2, 2), np.float32)
+    for m in range(table.shape[0]):
+        log = 0.5 * math.log(1.0 + m * _FINE)
+        table[m, 0] = math.exp(-_POWER * log)
+        table[m, 1] = min(log / _STEP, _N_KNOT - 1.0)
+    return table
+
+
+@njit(cache=True)
 def _add_wing(
     star: tuple[float, float, float, float],
     corner: tuple[int, int, int],
     fwhm: float,
+    table: NDArray[np.float32],
     weights: NDArray[np.float32],
     cells: NDArray[np.float32],
 ) -> None:
     """Add the wing of one star to the sums (cell, knot) of a box."""
     x, y, flux, reach = star
     y0, x0, box = corner
-    scale = flux / (fwhm * fwhm)
+    scale = np.float32(flux / (fwhm * fwhm))
+    fine, first = 1.0 / (_FINE * fwhm * fwhm), 1.0 / _FINE
     for iy in range(max(math.ceil(y - reach), y0), min(math.floor(y + reach), y0 + box - 1) + 1):
         for ix in range(max(math.ceil(x - reach), x0), min(math.floor(x + reach), x0 + box - 1) + 1):
             w = weights[iy - y0, ix - x0]
             r2 = (ix - x) * (ix - x) + (iy - y) * (iy - y)
             if w <= 0.0 or r2 > reach * reach:
                 continue
-            log = 0.5 * math.log(max(r2 / (fwhm * fwhm), 1.0))
-            value = w * scale * math.exp(-_POWER * log)
-            k = min(int(log / _STEP), _N_KNOT - 2)
-            part = min(log / _STEP - k, 1.0)
+            entry = max(r2 * fine - first, 0.0)
+            m = min(int(entry), table.shape[0] - 2)
+            into = np.float32(min(entry - m, 1.0))
+            value = w * scale * (table[m, 0] + into * (table[m + 1, 0] - table[m, 0]))
+            knot = table[m, 1] + into * (table[m + 1, 1] - table[m, 1])
+            k = min(int(knot), _N_KNOT - 2)
+            part = knot - k
             cell = ((iy - y0) * _SIDE // box) * _SIDE + (ix - x0) * _SIDE // box
             cells[cell, k] += value * (1.0 - part)
             cells[cell, k + 1] += value * part
@@ -191,6 +209,7 @@ def _fill(
     """Mean wings (box, cell, knot), for factors of one, and (box, cell) number and mean of the sky of the wanted boxes."""
     data, excluded = planes
     box, clip, least, fwhm = settings
+    table = _table()
     wings = np.zeros((wanted.size, _SIDE * _SIDE, _N_KNOT), np.float32)
     sums = np.zeros((wanted.size, _SIDE * _SIDE, 2))
     weights = np.zeros((box, box), np.float32)
@@ -202,7 +221,7 @@ def _fill(
             continue
         _cell_weights(data, excluded, corner, grid[j, i], unit, clip + 0.5, weights, sums[m])
         for k in lists[1][lists[0][wanted[m]] : lists[0][wanted[m] + 1]]:
-            _add_wing((stars[k, 0], stars[k, 1], stars[k, 2], stars[k, 3]), corner, fwhm, weights, wings[m])
+            _add_wing((stars[k, 0], stars[k, 1], stars[k, 2], stars[k, 3]), corner, fwhm, table, weights, wings[m])
         for cell in range(_SIDE * _SIDE):
             n = sums[m, cell, 0]
             if n > 0.0:
