@@ -14,6 +14,8 @@ __all__ = ["Catalogued", "Detected", "Lights", "lights", "moffat_radius"]
 
 # Fewest stars that a zero point or the ratio of peak and flux is taken from.
 _FEWEST = 3
+# Peak of a star that was not detected but hides the sky all the same, as part of the noise.
+_HIDES = 0.1
 # Signal to noise of those.
 _CLEAR = 20.0
 
@@ -78,10 +80,11 @@ class Lights:
         Returns
         -------
         float64, shape (n,)
-            Pixel; the lower limit is for stars that were detected or are of unknown brightness, 0 for those that hide nothing.
+            Pixel; the lower limit is for stars that were detected, are of unknown brightness, or whose peak is above a tenth of the
+            noise; 0 for fainter ones.
         """
         radius = moffat_radius(self.peak / (wing * noise))
-        least_radius = np.where(self.detected | ~np.isfinite(self.peak), least, 0.0)
+        least_radius = np.where(self.detected | ~(self.peak <= _HIDES * noise), least, 0.0)
         return np.asarray(fwhm * np.minimum(np.maximum(radius, least_radius), most), np.float64)
 
     def wings(self, noise: float, fwhm: float, wing: float) -> WingStars:
