@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["N_SLOT", "FrameBackground", "FramePhotometry", "Measurement", "PhotometrySlot", "PsfMap", "PsfStar"]
+__all__ = ["N_SLOT", "ApertureCorrection", "FrameBackground", "FramePhotometry", "Measurement", "PhotometrySlot", "PsfMap", "PsfStar"]
 
 #: Slots of a measurement row: 0 is the PSF's, 1 to 7 are apertures.
 N_SLOT = 8
@@ -42,7 +42,26 @@ class FramePhotometry(Base):
     zero_point_scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of the stars about the zero point, 1.48 MAD", null=True)
     n_zero_point: Mapped[int] = column(sa.Integer, "", "Stars in the zero point")
     limiting_mag: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source with S/N 5", null=True)
+    apertures: Mapped[str] = column(
+        sa.String(8), "", "How border pixels are split: 'psf', by the profile; 'area'; 'plain': by area, and neighbours' light is in them"
+    )
     task_id: Mapped[int] = reference("task.task_id", "Task that made its measurements")
+
+
+class ApertureCorrection(Base):
+    """The curve of growth of one frame's stars, at the radii of the instrument's apertures."""
+
+    __tablename__ = "aperture_correction"
+    __table_args__ = {"comment": "How much of a star's light each aperture holds, frame by frame"}
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    enclosed: Mapped[float] = column(sa.Double, "", "Part of a star's light in it, by the profile map; median over the stars")
+    correction: Mapped[float | None] = column(
+        sa.Double, "mag", "To be added to a magnitude in it, for that of all the light; median of bright stars' own", null=True
+    )
+    scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of these stars about it, 1.48 MAD", null=True)
+    n_star: Mapped[int] = column(sa.Integer, "", "Number of these stars")
 
 
 class PsfMap(Base):

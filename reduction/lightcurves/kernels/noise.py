@@ -15,6 +15,9 @@ from reduction.kernels.arrays import FloatArray, IntArray
 
 __all__ = ["NoiseModel", "best_slot", "excess_scatter", "noise_model"]
 
+#: Shares of the light in the largest aperture at which one class of crowding ends and the next begins.
+CROWDING = (0.2, 0.5, 0.8, 0.95)
+
 
 @dataclass(frozen=True)
 class NoiseModel:
@@ -100,8 +103,19 @@ def _smooth(mag: FloatArray, scatter: FloatArray, n: IntArray, width: float) -> 
     return np.exp(out)
 
 
-def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = None, *, width: float = 0.5, min_stars: int = 7) -> IntArray:
-    """Photometry slot of each star: the one in which stars of its magnitude and crowding scatter least.
+def best_slot(
+    mag: ArrayLike,
+    scatter: ArrayLike,
+    share: ArrayLike | None = None,
+    alone: ArrayLike | None = None,
+    *,
+    width: float = 0.5,
+    min_stars: int = 7,
+) -> IntArray:
+    """Photometry slot of each star: the one in which dips of stars of its magnitude and crowding stand out best from their scatter.
+
+    What a star does shows in an aperture as its share of the light there, and a neighbour's constant light lowers the scatter in
+    magnitudes by the same factor. Scatter over share is the smallest dip of the star itself that could be seen.
 
     Parameters
     ----------
@@ -109,10 +123,13 @@ def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = N
         Mean magnitude of each star, the same for all slots.
     scatter : float64, shape (s, n)
         Cross-fitted scatter of each star in each slot (mag); NaN: unknown.
-    crowding : int, shape (n,), optional
-        Class of each star's surroundings; classes of fewer than `min_stars` stars are judged with all the others.
+    share : float64, shape (s, n), optional
+        The star's own part of what each slot measures, 1 without; NaN: unknown.
+    alone : float64, shape (n,), optional
+        The star's own part of the light in the largest aperture: how crowded it is; without it, that of the last slot's share. A star of
+        unknown crowding is judged with all the others.
     width, min_stars
-        As in `noise_model`.
+        As in `noise_model`; a class of crowding with fewer stars is joined with the next less crowded one.
 
     Returns
     -------
@@ -120,15 +137,32 @@ def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = N
         Slot of each star (its row in `scatter`); stars without magnitude get the slot that is best for most; -1 where nothing is known.
     """
     mags, scatters = np.asarray(mag, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
-    group = np.zeros(mags.shape, dtype=np.int64) if crowding is None else np.asarray(crowding, dtype=np.int64)
-    out = _choose(mags, scatters, np.ones(mags.shape, dtype=np.bool_), width, min_stars)
-    for value in np.unique(group):
+    shares = np.ones(scatters.shape) if share is None else np.asarray(share, dtype=np.float64)
+    noise = scatters / np.where(shares > 0, shares, np.nan)
+    own = shares[-1] if alone is None else np.asarray(alone, dtype=np.float64)
+    group = _crowding(own, np.isfinite(mags) & np.isfinite(noise).any(axis=0), min_stars)
+    out = _choose(mags, noise, np.ones(mags.shape, dtype=np.bool_), width, min_stars)
+    for value in np.unique(group[group >= 0]):
         inside = group == value
-        if np.count_nonzero(inside & np.isfinite(mags) & np.isfinite(scatters).any(axis=0)) >= min_stars:
-            out[inside] = _choose(mags, scatters, inside, width, min_stars)[inside]
+        out[inside] = _choose(mags, noise, inside, width, min_stars)[inside]
     known = out[np.isfinite(mags) & (out >= 0)]
     out[~np.isfinite(mags)] = np.bincount(known).argmax() if known.size else -1
     return out
+
+
+def _crowding(share: FloatArray, usable: NDArray[np.bool_], min_stars: int) -> IntArray:
+    """Class of each star by its share of the light in the largest aperture, 0 the most crowded; -1 where that is unknown."""
+    group = np.where(np.isfinite(share), np.digitize(share, CROWDING), -1)
+
+    def few(value: int) -> bool:
+        return int(np.count_nonzero(usable & (group == value))) < min_stars
+
+    for value in range(len(CROWDING)):
+        if few(value):
+            group[group == value] = value + 1
+    if few(len(CROWDING)):
+        group[group == len(CROWDING)] = group.max(initial=-1, where=group < len(CROWDING))
+    return group
 
 
 def _choose(mag: FloatArray, scatter: FloatArray, inside: NDArray[np.bool_], width: float, min_stars: int) -> IntArray:

@@ -27,7 +27,9 @@ CORE = 1.2  # FWHM: half width of the core
 GROWTH = 1.5  # of the distances beyond
 BETA = 3.0  # of the Moffat profile that the fit begins with
 CHUNK = 64  # stars whose equations are multiplied out together
-TURNS = 3  # of fluxes and map
+TURNS = (3, 10)  # of fluxes and map: at least, at most
+SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
+PIXEL_FWHM = np.sqrt(8.0 * np.log(2.0) / 12.0)  # of a Gaussian as wide as a pixel
 STARS_PER_TERM = 4
 START_ORDER = 1
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
@@ -76,7 +78,7 @@ def seed_map(
     size : (int, int)
         nx, ny of the frame.
     fwhm : float
-        Geometric mean of the full widths at half maximum along the axes (pixel).
+        Geometric mean of the full widths at half maximum along the axes, as pixels show it (pixel).
     radius, pixel : float
         See `PsfMap`.
     ellipticity, theta : float
@@ -95,7 +97,8 @@ def seed_map(
         first, last = spline_values(knots, point, 0.0, values)
         row[first:last] = values[first:last]
     basis = basis[:, PADDING:-PADDING]
-    core = 0.5 * fwhm / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
+    own = np.sqrt(max(fwhm**2 - (PIXEL_FWHM * pixel) ** 2, (0.5 * fwhm) ** 2))
+    core = 0.5 * own / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
     stretch = np.sqrt(1.0 - ellipticity)
     along = points[None, :] * np.cos(theta) + points[:, None] * np.sin(theta)
     across = points[:, None] * np.cos(theta) - points[None, :] * np.sin(theta)
@@ -145,7 +148,8 @@ def fit_psf(
     psf, stamps = seed, seed.stamps(x, y)
     fluxes = fit_fluxes(pixels, stamps)
     choice = _Choice(0, ROUGHNESS[0], ())
-    for turn in range(TURNS):
+    chi2 = np.inf
+    for turn in range(TURNS[1]):
         stars = _like_the_map(fluxes) if turn else np.ones(len(x), dtype=bool)
         used = _profile_stars(fluxes, x, y, stars, (psf.nx, psf.ny), min_snr, max_stars)
         order = min(max_order, _highest_order(int(np.count_nonzero(used))))
@@ -158,7 +162,10 @@ def fit_psf(
         psf = replace(psf, order=min(choice.order, tried), coeff=unit_integral(coeff, psf.knots))
         stamps = psf.stamps(x, y)
         fluxes = fit_fluxes(pixels, stamps, start=fluxes.flux, rounds=1)
-    return PsfFit(psf, fluxes, used, float(np.median(fluxes.chi2[used])), choice.held_out, choice.roughness)
+        before, chi2 = chi2, float(np.median(fluxes.chi2[used]))
+        if turn + 1 >= TURNS[0] and chi2 > before * (1.0 - SETTLED):
+            break
+    return PsfFit(psf, fluxes, used, chi2, choice.held_out, choice.roughness)
 
 
 @dataclass(frozen=True)
