@@ -46,8 +46,8 @@ class PhotometryParameters:
     apertures: str = parameter(
         "psf",
         "",
-        "psf: border pixels are split by the profile, where its map is a PSF; area: by their area inside the circle; with either, neighbours' "
-        "light is subtracted and bad pixels hold what the profile puts there; plain: sums of pixels as they are",
+        "psf: border pixels are split by the profile, where its map is a PSF; area: by their area inside the circle; with either, "
+        "neighbours' light is subtracted and bad pixels are filled from the profile; plain: sums of pixels as they are",
         choices=("psf", "area", "plain"),
     )
 

@@ -28,7 +28,7 @@ __all__ = ["PsfApertures", "psf_apertures"]
 _REPLACED = int(Mask.NO_DATA | Mask.SATURATED | Mask.HOT | Mask.DEAD | Mask.COSMIC | Mask.BLEED)
 _EDGE, _SATURATED = int(Flag.EDGE), int(Mask.SATURATED | Mask.BLEED)
 #: Profile, as part of its peak, below which a border pixel is split by area: there the map is too uncertain for a ratio.
-SMALL = 1e-3
+SMALL = 3e-4
 #: Part of the star's light in an aperture that may fall on pixels without a value, saturated ones apart.
 MOST_REPLACED = 0.5
 #: Gauss-Legendre points of -1 to 1 and their weights: along either axis of the part of a border pixel inside the circle.
@@ -161,18 +161,25 @@ def _inside(knots: FloatArray, local: FloatArray, x0: float, y0: float, r: float
     low = max(y0, 0.0)
     reach = math.sqrt(max(r * r - low * low, 0.0))
     left, right = max(x0, -reach), min(x0 + 1.0, reach)
+    # Where the circle passes the pixel's upper or lower side the limits have kinks: a piece for either side of each.
+    lower, upper = math.sqrt(max(r * r - y0 * y0, 0.0)), math.sqrt(max(r * r - (y0 + 1.0) ** 2, 0.0))
+    inner, outer = min(lower, upper), max(lower, upper)
+    cuts = (left, -outer, -inner, inner, outer, right)
     total, area = 0.0, 0.0
-    for i in range(_POINTS.size):
-        dx = 0.5 * (left + right) + 0.5 * (right - left) * _POINTS[i]
-        height = math.sqrt(max(r * r - dx * dx, 0.0))
-        bottom, top = max(y0, -height), min(y0 + 1.0, height)
-        if top <= bottom:
+    for piece in range(5):
+        start = min(max(cuts[piece], left), right)
+        half = 0.5 * (min(max(cuts[piece + 1], left), right) - start)
+        if half < 1e-9:
             continue
-        for j in range(_POINTS.size):
-            dy = 0.5 * (bottom + top) + 0.5 * (top - bottom) * _POINTS[j]
-            weight = _WEIGHTS[i] * _WEIGHTS[j] * (top - bottom)
-            total += weight * _profile_at(knots, local, dx, sign * dy, fx, fy)
-            area += weight
+        for i in range(_POINTS.size):
+            dx = start + half * (1.0 + _POINTS[i])
+            height = math.sqrt(max(r * r - dx * dx, 0.0))
+            bottom, top = max(y0, -height), min(y0 + 1.0, height)
+            for j in range(_POINTS.size):
+                dy = 0.5 * (bottom + top) + 0.5 * (top - bottom) * _POINTS[j]
+                weight = half * _WEIGHTS[i] * _WEIGHTS[j] * (top - bottom)
+                total += weight * _profile_at(knots, local, dx, sign * dy, fx, fy)
+                area += weight
     return total / area if area > 0.0 else 0.0
 
 

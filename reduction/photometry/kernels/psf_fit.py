@@ -38,7 +38,9 @@ ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a t
 MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
-CLIP = 6.0  # sigma: pixels further off, model error included, have no say
+# sigma, by turn: pixels further off, model errors included, have no say; a seed that is far off must not choose its pixels
+CLIP = (np.inf, 20.0, 6.0)
+PEAK_ERROR = 0.005  # of the light in a star's brightest pixel: further model error of all its pixels, where they are judged
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def fit_psf(
         order = min(max_order, _highest_order(int(np.count_nonzero(used))))
         # The seed is too far off for more than a first correction; then the order is chosen, and kept.
         tried = (min(order, START_ORDER), order, min(order, choice.order))[min(turn, 2)]
-        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried)
+        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried, CLIP[min(turn, 2)])
         if turn < 2:
             choice = _choose(equations, psf.knots, psf.radius, tried)
         coeff = _coefficients(_total(equations), psf.knots, psf.radius, min(choice.order, tried), tried, choice.roughness)
@@ -242,12 +244,12 @@ def _active(knots: FloatArray, radius: float) -> BoolArray:
 
 
 def _equations(
-    pixels: Pixels, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray, used: BoolArray, order: int
+    pixels: Pixels, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray, used: BoolArray, order: int, clip: float
 ) -> list[_Equations]:
     """Normal equations of the coefficients at an order, by fold of stars."""
     residual = pixels.value.astype(np.float64) - model_image(stamps, flux, pixels.value.shape)
     index = np.flatnonzero(used)
-    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[fold::FOLDS], order) for fold in range(FOLDS)]
+    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[fold::FOLDS], order, clip) for fold in range(FOLDS)]
 
 
 def _fold_equations(
@@ -260,6 +262,7 @@ def _fold_equations(
     flux: FloatArray,
     index: IntArray,
     order: int,
+    clip: float,
 ) -> _Equations:
     m, size = psf.coeff.shape[1], (psf.nx, psf.ny)
     reach = _reach(psf)
@@ -271,7 +274,18 @@ def _fold_equations(
         corner = (stamps.x0[i], stamps.y0[i])
         place = (x[i] - corner[0], y[i] - corner[1])
         own, own_right, squares, counts = _star_equations(
-            residual, pixels.dark, 1.0 / pixels.gain, pixels.good, stamps.share[i], *corner, *place, flux[i], psf.knots, psf.pixel, reach
+            residual,
+            pixels.dark,
+            1.0 / pixels.gain,
+            pixels.good,
+            stamps.share[i],
+            *corner,
+            *place,
+            flux[i],
+            psf.knots,
+            psf.pixel,
+            reach,
+            clip,
         )
         moments += products[part].T @ own.reshape(len(part), -1)
         right += terms[part].T @ own_right.reshape(len(part), -1)
@@ -300,6 +314,7 @@ def _star_equations(
     knots: FloatArray,
     pixel: float,
     reach: int,
+    clip: float,
 ) -> tuple[FloatArray, FloatArray, float, int]:
     """Each star's normal equations of the profile: products, right sides; sum of weighted squares of the data, number of pixels."""
     ny, nx = residual.shape
@@ -314,6 +329,7 @@ def _star_equations(
         for p in range(size):
             rx[p, 0], rx[p, 1] = spline_values(knots, p - x[i], pixel, bx[p])
             ry[p, 0], ry[p, 1] = spline_values(knots, p - y[i], pixel, by[p])
+        peak = PEAK_ERROR * flux[i] * stamps[i].max()
         for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
             iy = y0[i] + q
             row[:] = 0.0
@@ -325,7 +341,7 @@ def _star_equations(
                 light = flux[i] * stamps[i, q, p]
                 variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
                 off = residual[iy, ix]
-                if off * off > CLIP * CLIP * variance:
+                if off * off > clip * clip * (variance + peak * peak):
                     continue
                 data, weight = off + light, 1.0 / variance
                 square += weight * data * data
