@@ -123,11 +123,13 @@ class LightcurveStatistics(Base):
     reference_id: Mapped[int] = key(sa.Integer, "Reference")
     slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
-    n_point: Mapped[int] = column(sa.Integer, "", "Points with a magnitude")
+    n_point: Mapped[int] = column(sa.Integer, "", "Points with a flux")
     n_good: Mapped[int] = column(sa.Integer, "", "Points with quality 0")
     mag_mean: Mapped[float | None] = column(sa.Double, "mag", "Weighted mean magnitude", null=True)
     mag_median: Mapped[float | None] = column(sa.Double, "mag", "Median magnitude", null=True)
-    rms: Mapped[float | None] = column(sa.Double, "mag", "Standard deviation", null=True)
+    rms: Mapped[float | None] = column(
+        sa.Double, "mag", "Standard deviation; of faint sources that of the fluxes, at their mean", null=True
+    )
     mad_rms: Mapped[float | None] = column(sa.Double, "mag", "1.48 times the median absolute deviation", null=True)
     expected_rms: Mapped[float | None] = column(sa.Double, "mag", "Root mean square of mag_err_total", null=True)
     chi2: Mapped[float | None] = column(sa.Double, "", "Reduced chi-square about the mean, with mag_err_total", null=True)
