@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from db.engine import is_sqlite
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
@@ -16,6 +18,11 @@ depends_on = None
 
 
 _APERTURES = "How border pixels are split: 'psf', by the profile; 'area'; 'plain': by area, and neighbours' light is in them"
+
+_COMMENTS = {
+    "n_point": ("Points with a magnitude", "Points with a flux"),
+    "rms": ("Standard deviation [mag]", "Standard deviation; of faint sources that of the fluxes, at their mean [mag]"),
+}
 
 
 def upgrade() -> None:
@@ -62,10 +69,21 @@ def upgrade() -> None:
         table.alter_column(
             "apertures", server_default=None, existing_type=sa.String(length=8), existing_nullable=False, existing_comment=_APERTURES
         )
+    _comment(1)
 
 
 def downgrade() -> None:
+    _comment(0)
     with op.batch_alter_table("frame_photometry") as table:
         table.drop_column("apertures")
     op.drop_table("aperture_correction")
     op.drop_table("light_share")
+
+
+def _comment(which: int) -> None:
+    """PostgreSQL keeps comments; SQLite has none."""
+    connection = op.get_bind()
+    if is_sqlite(connection):
+        return
+    for name, comments in _COMMENTS.items():
+        connection.exec_driver_sql(f"COMMENT ON COLUMN lightcurve_statistics.{name} IS '{comments[which]}'")
