@@ -109,7 +109,6 @@ class _Frames:
         light = _first(_light_rules(self))
         self.light, self.light_by = (np.array(column, dtype=object) for column in ([r.verdict for r in light], [r.reason for r in light]))
         self.lit, self.dark = self.light == True, self.light == False  # noqa: E712
-        self.timeless_stars = self.many & ~self.measured & (self.uncalled | self.called_object)
         self.closed = self._closed()
         self.starry_flat, self.like_the_sky, self.sky_flat = self._starry_flat(), self._like_the_sky(), self._sky_flat()
         self.surely_twilight = self.starry_flat & ~self.many & (self.rate_ratio >= limit.LAMP)
@@ -135,13 +134,12 @@ class _Frames:
 
     def _closed(self) -> BoolArray:
         """The shutter was closed or the filter blocked, by the pixels or, where these leave it open, by the declared type."""
-        no_time = ~self.timeless_stars & (~self.lit | ~(self.measured | self.many))
         # A single frame that bright is not believed to be closed.
         by_type = self.dark | self.measured | ~self.deep | self.steady
         # Faint light with a few peaks may be no dark current, whatever its shape.
         by_pixels = self.dark & ((self.light_by == "level") | (self.stars < limit.SOME_STARS))
-        dark = ~self.lit & ~self.starry & np.where(self.called_closed, by_type, by_pixels)
-        return np.asarray(self.blocked | np.where(self.no_time, no_time, dark))
+        few = ~self.starry & np.where(self.called_closed, by_type, by_pixels)
+        return np.asarray(self.blocked | (~self.lit & (self.no_time | few)))
 
     def _starry_flat(self) -> BoolArray:
         """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
@@ -214,8 +212,6 @@ def _type_rules(f: _Frames) -> list[_Rule]:
         _Rule(closed & f.blocked, "closed", "exposure of {exptime:g} s behind a blocked filter", 0.99, 0.9),
         _Rule(closed & f.no_time, "closed", "exposure of {exptime:g} s", 0.99, 0.9),
         _Rule(closed, "closed", "called closed, exposure of {exptime:g} s; nothing to compare its level with", 0.8),
-        # An exposure of 0 s that shows light is longer than its header says
-        _Rule(f.no_time & f.timeless_stars, "object", "{stars} stars, though the exposure is 0 s", 0.6),
         _Rule(f.no_time, "other", "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open", 0.6),
         # Stars
         _Rule(starry & f.dark & (f.many | f.called_object), "object", "{stars} stars on hardly any sky", 0.99, 0.6),

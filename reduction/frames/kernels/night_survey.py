@@ -248,7 +248,7 @@ class Night:
         """The light varies over the frame by less than a tenth, beyond a quadratic shape, or as that of the frames with stars."""
         y, x = (np.indices((limit.GRID, limit.GRID)) / (limit.GRID - 1)).reshape(2, -1)
         terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-        light, mean = self.lights.reshape(len(self.lights), -1), self.lights.mean(axis=(1, 2))
+        light, mean = self.lights.reshape(-1, limit.GRID**2), self.lights.mean(axis=(1, 2))
         rest = np.abs(light - light @ (terms @ np.linalg.pinv(terms)).T)
         flat = (GAUSSIAN_MAD * np.median(rest, axis=1) <= 0.05 * mean) & (rest.max(axis=1) <= 0.3 * mean)
         starry = [any(_compared(one, shape, 0.0)[2] > 0.6 for shape in self.shapes[:1]) for one in self.lights]
