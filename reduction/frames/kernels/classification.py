@@ -78,7 +78,7 @@ def _first(rules: Sequence[_Rule]) -> list[_Rule]:
 class _Frames:
     """The frames of a night as columns of what the rules ask for; True where it is so.
 
-    A comparison with what is unknown (NaN) is false. Light fell on the detector where `lit`, none where `dark`; neither is unknown.
+    A comparison with what is unknown (NaN) is false. Light fell on the detector where `lit`, none where `dark`; elsewhere that is unknown.
     """
 
     def __init__(self, night: Night, *, trusted: bool) -> None:
@@ -108,7 +108,7 @@ class _Frames:
         self.red, self.blue, self.sky_coloured = self._colour()
         light = _first(_light_rules(self))
         self.light, self.light_by = (np.array(column, dtype=object) for column in ([r.verdict for r in light], [r.reason for r in light]))
-        self.lit, self.dark = self.light == True, self.light == False  # noqa: E712
+        self.lit, self.dark = (np.array([rule.verdict is which for rule in light], dtype=bool) for which in (True, False))
         self.closed = self._closed()
         self.starry_flat, self.like_the_sky, self.sky_flat = self._starry_flat(), self._like_the_sky(), self._sky_flat()
         self.surely_twilight = self.starry_flat & ~self.many & (self.rate_ratio >= limit.LAMP)
