@@ -93,6 +93,8 @@ RULES: list[tuple[Pair, str, float, str]] = [
     (frame(20300.0, 3.0, stars=19, sun=-5.0), "flat", 0.6, "a twilight sky 4000 times the night's, though with 19 stars"),
     (frame(20300.0, 3.0, "object", stars=19, sun=-5.0), "object", 0.99, "19 stars"),
     (frame(20300.0, 3.0, stars=20, sun=-5.0), "object", 0.9, "20 stars"),
+    (frame(20300.0, 3.0, "flat", stars=30, sun=-10.5), "object", 0.6, "called flat, but 30 stars"),
+    (frame(20300.0, 3.0, "flat", stars=30, sun=-9.5), "flat", 0.8, "a bright twilight sky"),
     # Light and hardly a star, called a flat.
     (frame(700.0, 60.0, "flat"), "other", 0.6, "called flat, but no star, and no brighter than the night sky of that exposure: clouds"),
     (frame(320.0, 1.0, "flat"), "other", 0.6, "light (+20 ADU) and hardly a star, 4.0 times the noise: too faint to tell"),
@@ -149,7 +151,8 @@ def shown(pair: Pair, among: Sequence[Pair] = (*BIAS, *SKY)) -> tuple[object, ob
         (frame(6900.0, 0.0), True, "level"),
         (frame(300.6, 60.0, stars=20), True, "stars"),
         (frame(449.0, 60.0), True, None),
-        (frame(451.0, 60.0), True, "rate"),  # more than 1.5 times the sky of 60 s
+        (frame(449.0, 60.0, noise=14.0), None, ""),
+        (frame(451.0, 60.0, noise=14.0), True, "rate"),  # more than 1.5 times the sky of 60 s
         (frame(349.0, 1.9), True, "rate"),  # 50 electron/s
         (frame(400.0, 60.0, stars=5), True, "stars"),
         (frame(302.6, 60.0, stars=5), True, "stars"),
@@ -177,6 +180,9 @@ def test_dark_current_repeats_its_level() -> None:
     others = [frame(level, 60.0) for level in (310.0, 315.0, 325.0)]
     assert shown(frame(320.0, 60.0), [*BIAS, *sky, *darks, *others]) == (None, "")
     assert shown(frame(331.0, 60.0), [*BIAS, *sky, *[frame(331.0, 60.0)] * 3]) == (None, "")
+    bright = [frame(600.0, 60.5, "object", stars=30, places=place, sun=-40.0, height=1000.0) for place in (1, 2, 3)]
+    assert shown(frame(360.0, 60.0, noise=20.0), [*BIAS, *bright, *[frame(360.59, 60.0)] * 3]) == (False, "fainter than any sky")
+    assert shown(frame(360.0, 60.0, noise=20.0), [*BIAS, *bright, *[frame(360.63, 60.0)] * 3]) == (None, "")
 
 
 def test_without_a_zero_level_frames_are_compared_with_one_another() -> None:
@@ -316,6 +322,9 @@ def test_faint_light_has_the_shape_of_the_sky_and_dark_current_has_not() -> None
     assert shown(frame(310.0, 60.0, shape=FLAT_BOXES + 1.0), [*bias, *sky]) == (None, "")
     ripple = 1 + 1e-3 * np.cos(np.arange(64.0)).reshape(8, 8)
     assert shown(frame(310.0, 60.0, shape=ripple), [*bias, *sky]) == (False, "shape")
+    # No dark current is as fast as 50 electron/s.
+    assert shown(frame(335.2, 1.0, shape=ripple), [*bias, *sky]) == (False, "shape")
+    assert shown(frame(335.5, 1.0, shape=ripple), [*bias, *sky]) == (True, "rate")
 
 
 def test_peaks_of_a_dark_frame_are_defects_everywhere() -> None:
@@ -323,6 +332,14 @@ def test_peaks_of_a_dark_frame_are_defects_everywhere() -> None:
     found = last(frame(400.0, 60.0, "object", stars=10), among=bias)
     assert (found.evidence["star_like_peaks"], found.evidence["stars"]) == (10, 2)
     assert last(frame(400.0, 60.0, "object", stars=10, places=1), among=bias).evidence["stars"] == 10
+
+
+@pytest.mark.parametrize(("offset", "stars"), [(2.4, 0), (2.6, 8)])
+def test_a_defect_stays_where_it_is(offset: float, stars: int) -> None:
+    bias = [frame(300.0, 0.0, stars=8)] * 3
+    entry, header = frame(400.0, 60.0, "object", stars=8)
+    moved = FrameStatistics.from_dict({**entry.as_dict(), "peaks": np.add(entry.peaks, (0.0, offset)).tolist()})
+    assert last((moved, header), among=bias).evidence["stars"] == stars
 
 
 @pytest.mark.parametrize(("exptime", "growth", "stars"), [(12.0, 1.0, 0), (12.0, 1.41, 0), (12.0, 1.42, 8), (12.0, 2.0, 8), (11.9, 1.0, 8)])
@@ -349,6 +366,12 @@ def test_a_tenth_of_the_declared_types_may_be_wrong(wrong: int, trusted: bool) -
     # Twenty frames whose pixels leave no doubt.
     pairs = [frame(300.0, 0.0, "object" if n < wrong else "bias") for n in range(20)]
     assert {entry.evidence["words_trusted"] for entry in classified(pairs)} == {trusted}
+
+
+def test_a_tenth_of_many_is_more_than_one() -> None:
+    for wrong, trusted in ((10, True), (11, False)):
+        pairs = [frame(300.0, 0.0, "object" if n < wrong else "bias") for n in range(100)]
+        assert {entry.evidence["words_trusted"] for entry in classified(pairs)} == {trusted}
 
 
 @pytest.mark.parametrize(
@@ -392,3 +415,17 @@ def test_neighbouring_nights_are_asked_only_where_the_night_has_no_zero_level() 
     dark = [*own, frame(309.0, 60.0, "dark")]
     found = classify_set([entry for entry, _ in dark], [header for _, header in dark], beside)
     assert [entry.evidence["zero"] for entry in found] == [300.0, 300.0]
+
+
+def test_how_much_brighter_than_the_night_sky() -> None:
+    # The sky gives 60 ADU/s here, so that ratios of ten and a hundred are no deep exposures of their own.
+    sky = [frame(3900.0, 60.0, "object", stars=30, places=place, sun=-40.0, height=1000.0) for place in (1, 2, 3)]
+    for ratio, kind in ((9.5, "object"), (10.5, "flat")):
+        pair = frame(300.0 + 60.0 * ratio * 20.0, 20.0, "flat", stars=30, sun=-5.0)
+        assert last(pair, among=[*BIAS, *sky]).kind == kind
+    for ratio, kind in ((95.0, "object"), (105.0, "flat")):
+        pair = frame(300.0 + 60.0 * ratio * 3.0, 3.0, "flat", stars=30)
+        assert last(pair, among=[*BIAS, *sky]).kind == kind
+        assert last(frame(300.0 + 60.0 * ratio * 3.0, 3.0, stars=19, sun=-5.0), among=[*BIAS, *sky]).kind == kind
+    for ratio, kind in ((95.0, "other"), (105.0, "flat")):
+        assert last(*[frame(300.0 + 60.0 * ratio * 3.0, 3.0, sun=-40.0)] * 3, among=[*BIAS, *sky]).kind == kind
