@@ -147,6 +147,7 @@ def shown(pair: Pair, among: Sequence[Pair] = (*BIAS, *SKY)) -> tuple[object, ob
     ("pair", "light", "by"),
     [
         (frame(300.5, 60.0), False, "level"),
+        (frame(300.53, 60.0), False, "fainter than any sky"),
         (frame(6900.0, 1000.0), True, "level"),
         (frame(6900.0, 0.0), True, "level"),
         (frame(300.6, 60.0, stars=20), True, "stars"),
@@ -322,6 +323,12 @@ def test_faint_light_has_the_shape_of_the_sky_and_dark_current_has_not() -> None
     assert shown(frame(310.0, 60.0, shape=FLAT_BOXES + 1.0), [*bias, *sky]) == (None, "")
     ripple = 1 + 1e-3 * np.cos(np.arange(64.0)).reshape(8, 8)
     assert shown(frame(310.0, 60.0, shape=ripple), [*bias, *sky]) == (False, "shape")
+    # A box that holds a bright star, or is vignetted away, says nothing.
+    spot = HILL.copy()
+    spot[0, 0] = 5.0
+    assert shown(frame(310.0, 60.0, shape=spot), [*bias, *sky]) == (True, "shape")
+    spotted = [frame(400.0, 60.0, "object", stars=30, places=place, sun=-40.0, height=1000.0, shape=spot) for place in (1, 2, 3)]
+    assert shown(frame(310.0, 60.0, shape=HILL), [*bias, *spotted]) == (True, "shape")
     # No dark current is as fast as 50 electron/s.
     assert shown(frame(335.2, 1.0, shape=ripple), [*bias, *sky]) == (False, "shape")
     assert shown(frame(335.5, 1.0, shape=ripple), [*bias, *sky]) == (True, "rate")
