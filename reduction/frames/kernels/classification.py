@@ -331,7 +331,7 @@ def _rounded(value: Any, digits: int) -> Any:
 
 def _evidence(f: _Frames, index: int) -> dict[str, Any]:
     """The numbers behind a type."""
-    night, entry, sun = f.night, f.night.statistics[index], f.night.headers[index].sun
+    night, entry, sun = f.night, f.night.statistics[index], f.night.sun[index]
     coloured, zeroed = bool(np.isfinite(f.red[index])), night.zeroed[index]
     columns = ("exptime", "stars", "excess", "light", "light_by", "deep", "smooth", "rate_ratio", "blocked")
     return {
@@ -344,11 +344,11 @@ def _evidence(f: _Frames, index: int) -> dict[str, Any]:
         "zero": 0.0 if zeroed else night.zero.level,
         "zero_from": "the bias taken off before" if zeroed else night.zero.source,
         "sky_colour": f.sky_coloured[index] if coloured else None,
-        "sky_by": "Bayer channels" if coloured else "level" if sun is None else "level and Sun's altitude",
+        "sky_by": "Bayer channels" if coloured else "level" if np.isnan(sun) else "level and Sun's altitude",
         "red_to_green": f.red[index],
         "blue_to_green": f.blue[index],
         "sun_altitude": sun,
-        "twilight": None if sun is None else f.twilight[index],
+        "twilight": None if np.isnan(sun) else f.twilight[index],
     }
 
 
@@ -356,7 +356,7 @@ def _quoted(values: dict[str, Any]) -> dict[str, str]:
     """What sentences quote beside the evidence."""
     level, excess, ratio, sun = (values[name] for name in ("level", "excess", "rate_ratio", "sun_altitude"))
     measured, coloured = np.isfinite(excess), values["sky_colour"]
-    altitude = "" if sun is None else f"Sun at {sun:+.0f} degrees"
+    altitude = "" if np.isnan(sun) else f"Sun at {sun:+.0f} degrees"
     brighter = f", {ratio:.1f} times the night sky" if np.isfinite(ratio) else ""
     ground = f"by the level{brighter}"
     if coloured:

@@ -122,16 +122,6 @@ class HeaderEvidence:
     sun_altitude: float | None = None
     black_level: float | None = None
 
-    @property
-    def says_closed(self) -> bool:
-        """No light was meant to fall on the detector."""
-        return self.blocked or self.exptime == 0 or self.declared in ("bias", "dark")
-
-    @property
-    def sun(self) -> float | None:
-        """Altitude of the Sun, degrees; None when unknown."""
-        return None if self.sun_altitude is None or np.isnan(self.sun_altitude) else self.sun_altitude
-
 
 def frame_statistics(data: Float32Array, *, saturation: float | None = None, bayer: str | None = None) -> FrameStatistics:
     """Statistics of a raw exposure for its classification.

@@ -53,8 +53,9 @@ class Night:
         self.statistics, self.headers = statistics, headers
         self.level = np.array([entry.level for entry in statistics], dtype=np.float64)
         self.exptime = np.array([header.exptime for header in headers], dtype=np.float64)
-        self.sun = np.array([np.nan if header.sun is None else header.sun for header in headers], dtype=np.float64)
+        self.sun = np.array([header.sun_altitude for header in headers], dtype=np.float64)  # None becomes NaN
         self.usable = np.array([not entry.constant for entry in statistics], dtype=bool)
+        self.called_closed = np.array([header.declared in ("bias", "dark") for header in headers], dtype=bool)
         # A filter that lets nothing through is a fact; so is a shutter that had no time to open.
         self.shut = np.array([header.blocked or header.exptime == 0 for header in headers], dtype=bool)
         # The zero level was taken off before: the header says so, or pixels lie below zero.
@@ -112,8 +113,7 @@ class Night:
         if shut.any():
             return self._from(shut & (self.exptime == self.exptime[shut].min()), "exposures of 0 s or behind a blocked filter")
         faint = self.usable & ~self.zeroed & (self.stars < limit.FEW_STARS) & (self.level < limit.DEEP * self.top)
-        closed = np.array([header.declared in ("bias", "dark") for header in self.headers], dtype=bool)
-        dark = faint & ((self.exptime < limit.INSTANT) | closed)
+        dark = faint & ((self.exptime < limit.INSTANT) | self.called_closed)
         # What is no darker than a frame with stars can only be the sky.
         starry = self.usable & (self.stars >= limit.MANY_STARS) & ~self.shut
         dark &= self.level <= self.level[starry].min(initial=np.inf) + 0.2 * self.noise
@@ -138,7 +138,7 @@ class Night:
     def _stars(self) -> IntArray:
         """Per frame: star-like peaks at no defect."""
         dark = self.excess <= self.tolerance
-        called = np.array([header.says_closed for header in self.headers], dtype=bool) & (self.exptime < limit.INSTANT)
+        called = self.called_closed & (self.exptime < limit.INSTANT)
         # Where there is no light there are no stars: what looks like one in a frame of that kind is a defect in all frames.
         closed = self.usable & (self.shut | (dark & (called | (self.stars < limit.FEW_STARS))))
         dark_frames = self._spread(closed)
@@ -251,7 +251,7 @@ class Night:
         light, mean = self.lights.reshape(-1, limit.GRID**2), self.lights.mean(axis=(1, 2))
         rest = np.abs(light - light @ (terms @ np.linalg.pinv(terms)).T)
         flat = (GAUSSIAN_MAD * np.median(rest, axis=1) <= 0.05 * mean) & (rest.max(axis=1) <= 0.3 * mean)
-        starry = [any(_compared(one, shape, 0.0)[2] > 0.6 for shape in self.shapes[:1]) for one in self.lights]
+        starry = [any(_alike(one, shape) for shape in self.shapes[:1]) for one in self.lights]
         return np.asarray(~(mean > 0) | flat | np.array(starry, dtype=bool))
 
     @property
@@ -269,7 +269,7 @@ class Night:
         for index in np.flatnonzero(self.excess > self.tolerance):
             excess, verdicts = self.excess[index], set()
             for shape in self.shapes:
-                slope, error, _ = _compared(self.lights[index], shape, 0.01 * self.noise[index])
+                slope, error = _slope(self.lights[index], shape, 0.01 * self.noise[index])
                 if 0.5 < slope / excess < 1.7 and 0.5 * excess > 5.0 * error:
                     verdicts.add(1)
                 elif abs(slope) < 0.3 * excess and 0.3 * excess > 3.0 * error:
@@ -278,15 +278,32 @@ class Night:
         return found
 
 
-def _compared(light: FloatArray, shape: FloatArray, noise: float) -> tuple[float, float, float]:
-    """Slope of the light against a shape, its error with boxes of at least that noise, and their correlation; outliers do not count."""
-    x, y = shape - np.median(shape), light - np.median(light)
-    good = np.ones(x.shape, dtype=bool)
-    for values in (x, y):
-        good &= np.abs(values) <= 5.0 * GAUSSIAN_MAD * np.median(np.abs(values))
-    if np.count_nonzero(good) < 8 or not np.ptp(x[good]) > 0 or not np.ptp(y[good]) > 0:
-        return 0.0, np.inf, 0.0
-    x, y = x[good] - x[good].mean(), y[good] - y[good].mean()
-    slope = float(np.sum(x * y) / np.sum(x * x))
-    error = max(scatter_about(y - slope * x, 0.0, GAUSSIAN_MAD), noise) / float(np.sqrt(np.sum(x * x)))
-    return slope, error, float(np.corrcoef(x, y)[0, 1])
+def _pattern(shape: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """A shape's deviation from its middle, and where it is no outlier."""
+    pattern = shape - np.median(shape)
+    return pattern, np.asarray(np.abs(pattern) <= 5.0 * GAUSSIAN_MAD * np.median(np.abs(pattern)))
+
+
+def _alike(light: FloatArray, shape: FloatArray) -> bool:
+    """Whether the light varies over the frame as another does."""
+    good = _pattern(shape)[1] & _pattern(light)[1]
+    if np.count_nonzero(good) < 8 or not np.ptp(shape[good]) > 0 or not np.ptp(light[good]) > 0:
+        return False
+    return bool(np.corrcoef(light[good], shape[good])[0, 1] > 0.6)
+
+
+def _slope(light: FloatArray, shape: FloatArray, noise: float) -> tuple[float, float]:
+    """Slope of the light against a shape, and its error with boxes of at least that noise; outliers of both do not count."""
+    pattern, good = _pattern(shape)
+    x, y, kept = pattern[good], light[good], np.ones(np.count_nonzero(good), dtype=bool)
+    if not x.any():
+        return 0.0, np.inf
+    slope = scatter = 0.0
+    for _ in range(5):
+        dx, dy = x - x[kept].mean(), y - y[kept].mean()
+        slope = float(np.sum(dx[kept] * dy[kept]) / max(np.sum(dx[kept] ** 2), 1e-30))
+        scatter = scatter_about(dy - slope * dx, 0.0, GAUSSIAN_MAD)
+        kept = np.abs(dy - slope * dx) <= 3.0 * max(scatter, 1e-12)
+        if np.count_nonzero(kept) < 8:
+            break
+    return slope, max(scatter / float(np.sqrt(max(np.sum((x - x.mean()) ** 2), 1e-30))), noise / float(np.sqrt(np.sum(x**2))))
