@@ -121,6 +121,9 @@ def test_the_shape_of_the_light_in_boxes_and_its_values_at_points() -> None:
     # The middles of a division into 16 by 16, rounded down.
     expected = [1000.0 + 2.0 * int((i + 0.5) / 16 * 240) + 5.0 * int((j + 0.5) / 16 * 160) for j in range(16) for i in range(16)]
     np.testing.assert_allclose(found.probe, expected)
+    noisy = frame_statistics(camera("object", 44))
+    for values, digits in ((noisy.boxes, 3), (noisy.probe, 3), (noisy.heights, 2)):  # they are kept as text
+        np.testing.assert_array_equal(values, values.round(digits))
     small = frame_statistics(data[:63, :63])
     assert (small.boxes.shape, small.probe.shape) == ((0, 8), (0,))
     assert frame_statistics(data[:64, :64]).probe.shape == (256,)

@@ -236,7 +236,7 @@ def test_what_gives_the_zero_level() -> None:
     assert zero(frame(400.9, 60.0, "dark"), sky) == (400.9, "frames called bias or dark")
     assert zero(frame(401.1, 60.0, "dark"), sky) == (None, "nothing")
     assert zero(frame(301.0, 60.0, "dark", stars=5), sky) == (None, "nothing")
-    assert zero(frame(6554.0, 60.0, "dark")) == (None, "nothing")
+    assert zero(frame(6553.5, 60.0, "dark")) == (None, "nothing")
     assert zero(frame(6553.0, 60.0, "dark")) == (6553.0, "frames called bias or dark")
     # Of the short frames those near the darkest, of these the shortest.
     assert zero(frame(301.0, 0.5), frame(303.4, 0.4), frame(310.0, 0.3), sky) == (303.4, "the shortest exposures")
@@ -312,6 +312,9 @@ def test_a_flat_is_smooth_or_shaped_as_the_sky() -> None:
     spot = FLAT_BOXES + 1.0
     spot[2, 5] = 1.5
     assert last(frame(20300.0, 3.0, sun=-5.0, shape=spot), among=[*bias, *sky]).evidence["smooth"] is False
+    # A sky without any shape is like nothing.
+    even_sky = [frame(400.0, 60.0, "object", stars=30, places=place, sun=-40.0, height=1000.0, shape=FLAT_BOXES + 1.0) for place in (1, 2)]
+    assert last(frame(20300.0, 3.0, sun=-5.0, shape=bumps), among=[*bias, *even_sky]).evidence["smooth"] is False
     bumpy_sky = [frame(400.0, 60.0, "object", stars=30, places=place, sun=-40.0, height=1000.0, shape=bumps) for place in (1, 2, 3)]
     assert last(frame(20300.0, 3.0, sun=-5.0, shape=bumps), among=[*bias, *bumpy_sky]).kind == "flat"
 
