@@ -30,7 +30,7 @@ from db.frames import (
     TypeCorrection,
 )
 from db.lightcurves import BestSlot, LightcurveStatistics, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
-from db.photometry import N_SLOT, FrameBackground, FramePhotometry, Measurement, PhotometrySlot, PsfMap, PsfStar
+from db.photometry import N_SLOT, FrameBackground, FramePhotometry, Measurement, PhotometrySlot, PsfMap, PsfStar, TargetMeasurement
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "SourceNeighbour",
     "StepCheck",
     "Target",
+    "TargetMeasurement",
     "Task",
     "TypeCorrection",
     "WcsSolution",
