@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,12 @@ from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.astrometry.solutions import plate_solution
 from reduction.astrometry.sources import sources_near
 from reduction.catalogues.kernels.identifiers import unit_vectors
-from reduction.kernels.arrays import FloatArray, IntArray
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.kernels.forced import match_moving
 from reduction.photometry.star_light import PlacedSources
 from reduction.pipeline.inputs import Said
 
-__all__ = ["FollowedTargets", "PlacedTargets", "placed_targets", "targets_by_frame"]
+__all__ = ["FollowedTargets", "PlacedTargets", "frames_of_targets", "placed_targets", "targets_by_frame"]
 
 #: Julian years that a position without an epoch may be of: SIMBAD's and other services', and the archive's catalogues'.
 EPOCHS = (2000.0, 2016.0)
@@ -73,22 +74,34 @@ def targets_by_frame(session: Session) -> dict[int, str]:
         Of the solved frames with a target within their circle on the sky, and no others.
     """
     targets = _targets(session)
+    marks = _marks(targets)
+    found: dict[int, str] = {}
+    for frame_id, near in _circles(session, targets):
+        count, total = near.sum(axis=1), near.astype(np.uint64) @ marks
+        found |= {int(frame_id[k]): f"targets {count[k]} {total[k, 0]:016x}{total[k, 1]:016x}" for k in np.flatnonzero(count)}
+    return found
+
+
+def frames_of_targets(session: Session, wanted: Collection[int]) -> frozenset[int]:
+    """The solved frames that some targets, by target_id, may fall on."""
+    targets = _targets(session)
+    asked = np.isin(targets.target_id, list(wanted))
+    return frozenset(int(k) for frame_id, near in _circles(session, targets) for k in frame_id[near[:, asked].any(axis=1)])
+
+
+def _circles(session: Session, targets: _Targets) -> Iterator[tuple[IntArray, BoolArray]]:
+    """Frames, and which of the targets lie within the circle about each: shape (frames, targets)."""
     if not targets.words:
-        return {}
+        return
     query = sa.select(WcsSolution.frame_id, WcsSolution.ra, WcsSolution.dec, WcsSolution.radius)
     frame_id, ra, dec, radius = fetch_columns(session.connection().execute(query), "ifff")
-    vectors, marks = unit_vectors(targets.ra, targets.dec), _marks(targets)
-    found: dict[int, str] = {}
+    vectors = unit_vectors(targets.ra, targets.dec)
     rows = max(_BLOCK // len(vectors), 1)
     for first in range(0, len(frame_id), rows):
         some = slice(first, first + rows)
-        # squared chords: cosines of small angles have lost their digits
+        # squared chords: rounding must not lose a target at the centre of a narrow field
         centre, chord = unit_vectors(ra[some], dec[some]), 2.0 * np.sin(np.radians(_AROUND * radius[some]) / 2.0)
-        near = 2.0 - 2.0 * np.clip(centre @ vectors.T, -1.0, 1.0) <= (chord**2)[:, None] + 1e-14
-        count, total = near.sum(axis=1), near.astype(np.uint64) @ marks
-        for k in np.flatnonzero(count).tolist():
-            found[int(frame_id[first + k])] = f"targets {count[k]} {total[k, 0]:016x}{total[k, 1]:016x}"
-    return found
+        yield frame_id[some], 2.0 - 2.0 * np.clip(centre @ vectors.T, -1.0, 1.0) <= (chord**2)[:, None] + 1e-14
 
 
 def placed_targets(session: Session, frame: Frame, sources: PlacedSources, margin: float, radius: float) -> PlacedTargets:
