@@ -157,8 +157,10 @@ def target_light_curve(
 
 
 def _ecsv(curve: TargetCurve, per_night: bool) -> str:
+    from astropy.table import Table
+
     from starledger.quantities import target_table  # astropy takes a second to import
 
     stream = io.StringIO()
-    target_table(curve, per_night=per_night).write(stream, format="ascii.ecsv")
+    Table(target_table(curve, per_night=per_night)).write(stream, format="ascii.ecsv")  # columns of numbers and their units
     return stream.getvalue()
