@@ -92,7 +92,7 @@ def test_points_go_with_their_task_and_their_target(fresh: SmallArchive) -> None
         with pytest.raises(ConfigurationError, match="do you mean 'hat-p-32 b'"):
             target_named(session, "hat p 32 b")
         left = session.execute(sa.text("SELECT count(*) FROM target_measurement WHERE target_id = 3")).scalar()
-        assert left == 0 and len(curve(fresh, 1).frame) == len(fresh.frame_id) - 1
+    assert left == 0 and len(curve(fresh, 1).frame) == len(fresh.frame_id) - 1
     with pytest.raises(NothingToDo, match="no measurement of target no ephemeris"):
         curve(fresh, 2)
 
@@ -129,7 +129,7 @@ def test_the_mean_of_a_night() -> None:
     [
         ("name,ra\na,1.0\n", "target.file", "no column dec"),
         ("", "target.file", "no column name, ra, dec"),
-        ("name,ra,dec\na,1.0,2.0\nb,1.0,95.0\n", "target.value", "line 3"),
+        ("name,ra,dec,duration\na,1.0,2.0,\nb,1.0,9.0,-1\n", "target.value", "line 3"),
         ("name,ra,dec\na,1.0,2.0\n\n# b\nA,1.0,2.0\n", "target.exists", "line 5"),
         ("name,ra,dec,period\na,1.0,2.0,often\n", "target.file", "line 2"),
         ("name,ra,dec\na,x,2.0\n", "position.format", "line 2"),
