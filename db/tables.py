@@ -30,7 +30,17 @@ from db.frames import (
     TypeCorrection,
 )
 from db.lightcurves import BestSlot, LightcurveStatistics, LightShare, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
-from db.photometry import N_SLOT, ApertureCorrection, FrameBackground, FramePhotometry, Measurement, PhotometrySlot, PsfMap, PsfStar
+from db.photometry import (
+    N_SLOT,
+    ApertureCorrection,
+    FrameBackground,
+    FramePhotometry,
+    Measurement,
+    PhotometrySlot,
+    PsfMap,
+    PsfStar,
+    TargetMeasurement,
+)
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
@@ -88,6 +98,7 @@ __all__ = [
     "SourceNeighbour",
     "StepCheck",
     "Target",
+    "TargetMeasurement",
     "Task",
     "TypeCorrection",
     "WcsSolution",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.table import Table
+from rendered_stars import SIZE, fitted, grid, normalised, render
 from scipy.interpolate import BSpline
 
 from db.errors import AlgorithmFailed
@@ -13,7 +14,6 @@ from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_imag
 from reduction.photometry.kernels.psf_map import PsfMap, Stamps
 from reduction.photometry.kernels.splines import axis_integrals, axis_knots, spline_values
 from reduction.photometry.psf_model import gridded_model
-from tests.support.star_field import SIZE, fitted, grid, normalised, render
 
 
 @pytest.mark.parametrize("width", [0.0, 0.5, 1.0])

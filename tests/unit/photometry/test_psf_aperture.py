@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from photutils.aperture import CircularAperture
+from rendered_stars import SIZE, Sky, fitted, grid, render
 
 from db.flags import Flag, Mask
 from reduction.kernels.arrays import FloatArray
@@ -13,7 +14,6 @@ from reduction.photometry.kernels.psf_aperture import PsfApertures, psf_aperture
 from reduction.photometry.kernels.psf_fit import PsfFit, seed_map
 from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image
 from reduction.photometry.kernels.psf_map import map_terms
-from tests.support.star_field import SIZE, Sky, fitted, grid, render
 
 
 def measured(
