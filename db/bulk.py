@@ -32,7 +32,7 @@ def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, A
     table : sqlalchemy Table
         Target. REAL columns are rounded to float32 on both engines.
     columns : mapping of str to array
-        One entry per column to fill; all arrays of one length.
+        One entry per column to fill; all arrays of one length. None, in an array of objects, is NULL.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def copy_binary(arrays: Mapping[str, NDArray[Any]], formats: Mapping[str, str]) 
     for name in names:
         values = arrays[name]
         width = rows.dtype[name].itemsize
-        null = np.isnan(values) if values.dtype.kind == "f" else np.zeros(n, dtype=bool)
+        null = _is_null(values)
         rows[f"len {name}"] = np.where(null, -1, width)
         rows[name] = np.where(null, 0, values)
         if null.any():
@@ -157,6 +157,13 @@ def copy_binary(arrays: Mapping[str, NDArray[Any]], formats: Mapping[str, str]) 
     flat = rows.view(np.uint8).reshape(n, rows.dtype.itemsize)
     body = flat.tobytes() if keep is None else flat[keep].tobytes()
     return _SIGNATURE + body + _TRAILER
+
+
+def _is_null(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a column is NaN or, among objects such as integers that may be unknown, None."""
+    if values.dtype.kind == "O":
+        return np.array([value is None for value in values.tolist()], dtype=np.bool_)
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=np.bool_)
 
 
 def _copy(connection: Connection, table: sa.Table, arrays: dict[str, NDArray[Any]]) -> None:

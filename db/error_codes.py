@@ -271,8 +271,12 @@ _ON_QUESTIONS = {
     "resolve.unknown": (_WRONG, "No service knows the name.", "Check it, or give a position instead."),
     "step.unknown": (_WRONG, "There is no step of this name.", "See docs/steps.md for the steps of the night."),
     "target.exists": (_WRONG, "There is a target of this name.", "See `starledger target list`."),
+    "target.file": (_WRONG, "A file of targets cannot be read, or lacks a column or a number.", "Columns name, ra, dec under their names."),
     "target.name": (_WRONG, "A target's name has 1 to 64 characters and is not a number.", "Give another name."),
     "target.position": (_WRONG, "A target was given no position.", 'Give "RA DEC", or --resolve to ask for its name.'),
+    "target.unknown": (_WRONG, "There is no target of this name.", "See `starledger target list`."),
+    "target.unmeasured": (_NOTHING, "The target was measured on no frame.", "`starledger target measure`, when frames hold it."),
+    "target.usage": (_WRONG, "Options of one target were given with a file of many.", "Give them in the file."),
     "target.value": (_WRONG, "No such position or ephemeris.", "Degrees; days above 0, the duration shorter than the period."),
 }
 

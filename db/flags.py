@@ -50,7 +50,8 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.EDGE: "the largest aperture is cut by the frame's edge; apertures that are cut have no flux",
     Flag.BAD_PIXEL: "a masked pixel (no data, hot, dead, bleed) lies within the flag radius",
     Flag.COSMIC: "a cosmic-ray hit lies within the flag radius",
-    Flag.BLENDED: "a neighbour within the flag radius is not fainter by 3 mag or more",
+    Flag.BLENDED: "of the light in the largest aperture, more than a twentieth (unless set otherwise) is other stars'; "
+    "of a detection: a neighbour within 2 FWHM is not fainter by 3 mag or more",
     Flag.COLOUR_ASSUMED: "the colour used in the magnitude fit is assumed, not measured",
 }
 

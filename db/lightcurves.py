@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped
 from db.base import Base, column, key, reference
 from db.terms import TERMS
 
-__all__ = ["BestSlot", "LightcurveStatistics", "MagfitReference", "MagfitSolution", "ReferenceMagnitude", "Target"]
+__all__ = ["BestSlot", "LightShare", "LightcurveStatistics", "MagfitReference", "MagfitSolution", "ReferenceMagnitude", "Target"]
 
 
 class MagfitReference(Base):
@@ -96,6 +96,24 @@ class BestSlot(Base):
     slot: Mapped[int] = column(sa.SmallInteger, "", "Photometry slot")
 
 
+class LightShare(Base):
+    """How much of the light in a slot is the source's own, frozen with the reference.
+
+    From the profile map of the frame that the reference began with, and every source's median flux. A dip of the source shows in the
+    slot as `share` of its depth. A source that stands far beyond that frame has no row in the apertures, nor has one that is too faint
+    to have a positive flux.
+    """
+
+    __tablename__ = "light_share"
+    __table_args__ = ({"comment": "Each source's own part of the light in each slot", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    foreign_light: Mapped[float] = column(sa.Double, "", "Other sources' part of the light that falls into it, 0 to 1")
+    share: Mapped[float] = column(sa.Double, "", "The source's own part of what is measured: 1 where the others' light is subtracted")
+
+
 class LightcurveStatistics(Base):
     """How one source behaved in one slot against one reference."""
 
@@ -105,11 +123,13 @@ class LightcurveStatistics(Base):
     reference_id: Mapped[int] = key(sa.Integer, "Reference")
     slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
-    n_point: Mapped[int] = column(sa.Integer, "", "Points with a magnitude")
+    n_point: Mapped[int] = column(sa.Integer, "", "Points with a flux")
     n_good: Mapped[int] = column(sa.Integer, "", "Points with quality 0")
     mag_mean: Mapped[float | None] = column(sa.Double, "mag", "Weighted mean magnitude", null=True)
     mag_median: Mapped[float | None] = column(sa.Double, "mag", "Median magnitude", null=True)
-    rms: Mapped[float | None] = column(sa.Double, "mag", "Standard deviation", null=True)
+    rms: Mapped[float | None] = column(
+        sa.Double, "mag", "Standard deviation; of faint sources that of the fluxes, at their mean", null=True
+    )
     mad_rms: Mapped[float | None] = column(sa.Double, "mag", "1.48 times the median absolute deviation", null=True)
     expected_rms: Mapped[float | None] = column(sa.Double, "mag", "Root mean square of mag_err_total", null=True)
     chi2: Mapped[float | None] = column(sa.Double, "", "Reduced chi-square about the mean, with mag_err_total", null=True)

@@ -7,7 +7,17 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["N_SLOT", "FrameBackground", "FramePhotometry", "Measurement", "PhotometrySlot", "PsfMap", "PsfStar"]
+__all__ = [
+    "N_SLOT",
+    "ApertureCorrection",
+    "FrameBackground",
+    "FramePhotometry",
+    "Measurement",
+    "PhotometrySlot",
+    "PsfMap",
+    "PsfStar",
+    "TargetMeasurement",
+]
 
 #: Slots of a measurement row: 0 is the PSF's, 1 to 7 are apertures.
 N_SLOT = 8
@@ -55,7 +65,26 @@ class FramePhotometry(Base):
     zero_point_scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of the stars about the zero point, 1.48 MAD", null=True)
     n_zero_point: Mapped[int] = column(sa.Integer, "", "Stars in the zero point")
     limiting_mag: Mapped[float | None] = column(sa.Double, "mag", "Magnitude of a source with S/N 5", null=True)
+    apertures: Mapped[str] = column(
+        sa.String(8), "", "How border pixels are split: 'psf', by the profile; 'area'; 'plain': by area, and neighbours' light is in them"
+    )
     task_id: Mapped[int] = reference("task.task_id", "Task that made its measurements")
+
+
+class ApertureCorrection(Base):
+    """The curve of growth of one frame's stars, at the radii of the instrument's apertures."""
+
+    __tablename__ = "aperture_correction"
+    __table_args__ = {"comment": "How much of a star's light each aperture holds, frame by frame"}
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    enclosed: Mapped[float] = column(sa.Double, "", "Part of a star's light in it, by the profile map; median over the stars")
+    correction: Mapped[float | None] = column(
+        sa.Double, "mag", "To be added to a magnitude in it, for that of all the light; median of bright stars' own", null=True
+    )
+    scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of these stars about it, 1.48 MAD", null=True)
+    n_star: Mapped[int] = column(sa.Integer, "", "Number of these stars")
 
 
 class PsfMap(Base):
@@ -149,3 +178,38 @@ for _slot in range(N_SLOT):
     setattr(
         Measurement, f"flux_err_{_slot}", column(sa.REAL, "adu", f"Error of flux_{_slot}", null=True, ucd="stat.error;phot.count;em.opt")
     )
+
+
+class TargetMeasurement(Base):
+    """The flux at the position of one target on one frame, whether or not there is a star (bulk; no foreign keys; partitioned by night)."""
+
+    __tablename__ = "target_measurement"
+    __table_args__ = (
+        sa.Index(None, "target_id"),
+        {
+            "comment": "Fluxes at the positions of targets, frame by frame; rows count while their task is done",
+            "postgresql_partition_by": "RANGE (night_id)",
+            "sqlite_with_rowid": False,
+        },
+    )
+
+    night_id: Mapped[int] = key(sa.SmallInteger, "Night")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    target_id: Mapped[int] = key(sa.Integer, "Target")
+    source_id: Mapped[int | None] = column(
+        sa.BigInteger, "", "The source that it is on this frame, and whose place it takes; NULL: a star of its own", null=True
+    )
+    flags: Mapped[int] = column(sa.Integer, "", "Bits of db.flags.Flag")
+    x: Mapped[float] = column(sa.REAL, "pixel", "Position x, 0-based pixel centres")
+    y: Mapped[float] = column(sa.REAL, "pixel", "Position y, 0-based pixel centres")
+    background: Mapped[float | None] = column(sa.REAL, "adu", "Background there, per pixel", null=True)
+    background_err: Mapped[float | None] = column(sa.REAL, "adu", "Its error, the same for all pixels of the profile", null=True)
+    flux: Mapped[float | None] = column(
+        sa.REAL, "adu", "Flux fitted with the profile map, per exposure; NULL where no pixel counts", null=True
+    )
+    flux_err: Mapped[float | None] = column(sa.REAL, "adu", "Its error, with the background's", null=True)
+    chi2: Mapped[float | None] = column(sa.REAL, "", "Reduced chi-square of the pixels of its profile", null=True)
+    neighbour_flux: Mapped[float | None] = column(
+        sa.REAL, "adu", "What a fit of it alone would take from other stars' light", null=True, ucd="phot.count;em.opt"
+    )
+    task_id: Mapped[int] = column(sa.Integer, "", "Task that made it")

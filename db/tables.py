@@ -29,13 +29,24 @@ from db.frames import (
     Setup,
     TypeCorrection,
 )
-from db.lightcurves import BestSlot, LightcurveStatistics, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
-from db.photometry import N_SLOT, FrameBackground, FramePhotometry, Measurement, PhotometrySlot, PsfMap, PsfStar
+from db.lightcurves import BestSlot, LightcurveStatistics, LightShare, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
+from db.photometry import (
+    N_SLOT,
+    ApertureCorrection,
+    FrameBackground,
+    FramePhotometry,
+    Measurement,
+    PhotometrySlot,
+    PsfMap,
+    PsfStar,
+    TargetMeasurement,
+)
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
     "N_SLOT",
     "Annotation",
+    "ApertureCorrection",
     "Base",
     "BestSlot",
     "CalibratedFrame",
@@ -59,6 +70,7 @@ __all__ = [
     "FrameField",
     "FramePhotometry",
     "Instrument",
+    "LightShare",
     "LightcurveStatistics",
     "Lineage",
     "MagfitReference",
@@ -86,6 +98,7 @@ __all__ = [
     "SourceNeighbour",
     "StepCheck",
     "Target",
+    "TargetMeasurement",
     "Task",
     "TypeCorrection",
     "WcsSolution",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TERMS", "VARIABLES", "Term", "correction", "correction_sql", "design"]
+__all__ = ["COLOUR_PIVOT", "MAG_PIVOT", "TERMS", "VARIABLES", "Term", "correction", "correction_sql", "design"]
 
 T = TypeVar("T")
 
@@ -89,14 +90,15 @@ TERMS: tuple[Term, ...] = (
 )
 
 
-def correction_sql(alias: str = "q") -> str:
-    """SQL of the correction: sum of coefficient x term, coefficients read from `alias`.
+def correction_sql(alias: str = "q", star: str = "s") -> str:
+    """SQL of the correction: sum of coefficient x term, coefficients read from `alias`, direction, colour and magnitude from `star`.
 
     Written with common variables taken out of brackets, as in Horner's
     scheme: a database evaluates what stands there, and this is a third of it.
     """
     products = [(f"{alias}.{term.column}", term.factors) for term in TERMS]
-    return _nested(products, lambda name, inside: f"{VARIABLES[name]} * ({inside})", " + ".join)
+    variables = {name: re.sub(r"\bs\.", f"{star}.", text) for name, text in VARIABLES.items()}
+    return _nested(products, lambda name, inside: f"{variables[name]} * ({inside})", " + ".join)
 
 
 def correction(coefficients: Mapping[str, NDArray[np.float64]], variables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:

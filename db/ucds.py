@@ -287,6 +287,7 @@ _PHOTOMETRY = {
     "shape_fwhm": "instr.det.psf;stat.fwhm",
     "snr": "stat.snr",
     "scatter": "stat.mad;phot.mag",
+    "share": "phot.count;arith.ratio",
     "sky_fraction": "stat.filling;instr.pixel",
     "sky_level": "instr.skyLevel",
     "sky_noise": "stat.stdev;instr.skyLevel",

@@ -10,10 +10,21 @@ from db.engine import is_sqlite
 from db.view_declaration import View
 from db.view_definitions import FLAG_BIT, FRAME_MASTER, FRAME_QUALITY, GOOD_MASTER, LATEST_REFERENCE, STALE_PRODUCT
 from db.view_light_curve import LIGHT_CURVE, LIGHT_CURVE_ALL
+from db.view_target_curve import TARGET_LIGHT_CURVE
 
-__all__ = ["DEFINITIONS", "VIEWS", "VIEW_COLUMNS", "create_views", "drop_views"]
+__all__ = ["DEFINITIONS", "TARGET_COLUMNS", "VIEWS", "VIEW_COLUMNS", "create_views", "drop_views"]
 
-_READING = (LIGHT_CURVE, LIGHT_CURVE_ALL, LATEST_REFERENCE, GOOD_MASTER, FRAME_MASTER, FRAME_QUALITY, STALE_PRODUCT, FLAG_BIT)
+_READING = (
+    LIGHT_CURVE,
+    LIGHT_CURVE_ALL,
+    TARGET_LIGHT_CURVE,
+    LATEST_REFERENCE,
+    GOOD_MASTER,
+    FRAME_MASTER,
+    FRAME_QUALITY,
+    STALE_PRODUCT,
+    FLAG_BIT,
+)
 
 #: The views by name, in the order in which people want to read of them.
 DEFINITIONS: dict[str, View] = {view.name: view for view in _READING}
@@ -25,6 +36,9 @@ VIEWS: dict[str, str] = {
 
 #: Columns of `light_curve` and `light_curve_all`: unit and meaning.
 VIEW_COLUMNS: dict[str, tuple[str, str]] = {column.name: (column.unit, column.comment) for column in LIGHT_CURVE.columns}
+
+#: The same of `target_light_curve`.
+TARGET_COLUMNS: dict[str, tuple[str, str]] = {column.name: (column.unit, column.comment) for column in TARGET_LIGHT_CURVE.columns}
 
 
 def create_views(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,13 @@ from sqlalchemy.orm import Session
 from db.errors import ConfigurationError
 from db.keys import next_id, now
 from db.sky import nearest_source
-from db.tables import Target
+from db.tables import Target, TargetMeasurement
 from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["add_target", "check_name", "list_targets"]
+__all__ = ["add_target", "check_name", "list_targets", "remove_target", "target_named"]
 
 #: Characters of the columns that say where something is from.
 _ORIGIN = 160
@@ -125,3 +126,44 @@ def _check_numbers(ra: float, dec: float, epoch: float | None, period: float | N
         raise ConfigurationError(
             f"a duration of {duration:g} d is not shorter than the period of {period:g} d", hint="both are in days", code="target.value"
         )
+
+
+def target_named(session: Session, name: str) -> Target:
+    """The target of a name, whatever the case.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is none.
+    """
+    wanted = " ".join(name.split()).lower()
+    found = session.execute(sa.select(Target).where(sa.func.lower(Target.name) == wanted).order_by(Target.target_id)).scalars().first()
+    if found is None:
+        close = difflib.get_close_matches(wanted, (one.lower() for one in session.execute(sa.select(Target.name)).scalars()), n=3)
+        likely = f"do you mean {', '.join(repr(one) for one in close)}? Else " if close else ""
+        raise ConfigurationError(
+            "there is no target of this name", where=repr(name), hint=f"{likely}see 'starledger target list'", code="target.unknown"
+        )
+    return found
+
+
+def remove_target(session: Session, name: str) -> Target:
+    """Remove a target and its measurements.
+
+    Parameters
+    ----------
+    session : Session
+        The caller commits.
+    name : str
+        Its name, whatever the case.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is none of this name.
+    """
+    target = target_named(session, name)
+    session.execute(sa.delete(TargetMeasurement).where(TargetMeasurement.target_id == target.target_id))
+    session.delete(target)
+    session.flush()
+    return target

@@ -1,8 +1,11 @@
-"""Adding a target to an archive: from what a person says of it and, where asked for, from what is known of its name."""
+"""Adding targets to an archive: from what a person says of them, also in a file, and, where asked for, from what is known of a name."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
@@ -10,12 +13,13 @@ from sqlalchemy.orm import Session
 from db.errors import ConfigurationError
 from db.tables import Target
 from queries import targets
+from queries.position import parse_position
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
     from starledger.resolving import Resolved
 
-__all__ = ["TIMEOUT", "Added", "Known", "add_target"]
+__all__ = ["TIMEOUT", "Added", "Known", "add_target", "add_targets"]
 
 #: Seconds that each service may take.
 TIMEOUT = 30.0
@@ -118,3 +122,64 @@ def _insert(session: Session, name: str, known: Known, found: Resolved | None) -
         position_from=found.position_from,
         ephemeris_from=found.ephemeris_from,
     )
+
+
+#: What a file may say of a target besides its name and position.
+_NUMBERS = ("epoch", "period", "duration")
+
+
+def add_targets(archive: Archive, path: Path) -> tuple[Target, ...]:
+    """Add the targets of a file: all of them, or none.
+
+    Parameters
+    ----------
+    archive : Archive
+    path : Path
+        Rows with commas, semicolons or blanks between them under a line of names: name, ra, dec and any of epoch, period, duration. Lines
+        that begin with # are passed over.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file cannot be read or lacks a column, or a row cannot be added: the message names its line.
+    """
+    added = []
+    with archive.writing() as session:
+        for number, name, known in _rows(path):
+            try:
+                added.append(_insert(session, name, known, None))
+            except ConfigurationError as error:
+                where = f"{path}, line {number}"
+                raise ConfigurationError(f"{error.where}: {error.message}", where=where, hint=error.hint, code=error.code) from error
+    return tuple(added)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, Known]]:
+    """Number of the line, name, and what is known of each target of a file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise ConfigurationError(reason, where=str(path), hint="name a file with columns name, ra, dec", code="target.file") from error
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip() and not line.startswith("#")]
+    head = lines[0][1] if lines else ""
+    sign = next((one for one in (",", ";", "\t") if one in head), " ")
+    reader = csv.DictReader((line for _, line in lines), delimiter=sign, skipinitialspace=True)
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+    if absent := [name for name in ("name", "ra", "dec") if name not in reader.fieldnames]:
+        raise ConfigurationError(
+            f"no column {', '.join(absent)}", where=str(path), hint="its first line has names: name, ra, dec", code="target.file"
+        )
+    for (number, _), row in zip(lines[1:], reader, strict=True):
+        yield number, str(row["name"] or ""), _known(row, f"{path}, line {number}")
+
+
+def _known(row: dict[str, str | None], where: str) -> Known:
+    try:
+        numbers = [float(str(row[name])) if (row.get(name) or "").strip() else None for name in _NUMBERS]
+    except ValueError as error:
+        raise ConfigurationError(str(error), where=where, hint="give numbers, or nothing", code="target.file") from error
+    try:
+        return Known(parse_position(f"{row['ra']} {row['dec']}"), *numbers)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message, where=where, hint=error.hint, code=error.code) from error

@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from queries import annotations as maskings
-from queries import frames, masters, targets
-from queries.position import parse_position
+from queries import frames, masters
+from starledger.targets import Targets
 
 if TYPE_CHECKING:
     import pandas as pd
-    from astropy.coordinates import SkyCoord
     from photutils.psf import GriddedPSFModel
 
     from db.tables import Annotation, MasterChoice, Product, TypeCorrection
     from reduction.photometry.kernels.psf_map import PsfMap
-    from starledger.adding import Added
     from starledger.archive import Archive
 
 __all__ = ["Frames", "Masks", "Masters", "Targets"]
@@ -33,80 +31,6 @@ __all__ = ["Frames", "Masks", "Masters", "Targets"]
 class _Namespace:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-
-
-def _place(position: str | SkyCoord) -> tuple[float, float]:
-    """Right ascension and declination in degrees."""
-    if isinstance(position, str):
-        return parse_position(position)
-    from starledger.quantities import position as place_of
-
-    return place_of(position)
-
-
-class Targets(_Namespace):
-    """The stars you follow."""
-
-    def add(
-        self,
-        name: str,
-        position: str | SkyCoord | None = None,
-        *,
-        epoch: float | None = None,
-        period: float | None = None,
-        duration: float | None = None,
-        resolve: bool = False,
-        timeout: float = 30.0,
-    ) -> Added:
-        """Add a star to follow, linked to its source where one is near.
-
-        Parameters
-        ----------
-        name : str
-            Unlike any other's, whatever the case; with `resolve`, a star's, variable's or planet's.
-        position : str or SkyCoord, optional
-            Text is "RA DEC", ICRS, in degrees or sexagesimal. What is given stands, whatever services say.
-        epoch : float, optional
-            A mid-transit or maximum, BJD_TDB.
-        period, duration : float, optional
-            Days.
-        resolve : bool
-            Ask SIMBAD, VSX and the NASA Exoplanet Archive for what is not given; without it the network is never asked.
-        timeout : float
-            Seconds that each service may take.
-
-        Returns
-        -------
-        Added
-            Its row as `target`; in `lines` what each service said of its name, and where they disagree.
-
-        Raises
-        ------
-        ConfigurationError
-            For a name that is taken, no position or one off the sky, or an ephemeris that cannot be.
-        AlgorithmFailed
-            When the place could not be learnt, since a service did not answer.
-        ArchiveUnavailable
-            When another program writes.
-
-        Examples
-        --------
-        >>> archive.targets.add("WASP-12 b", "06 30 32.80 +29 40 20.3", period=1.0914203)
-        """
-        from starledger.adding import Known, add_target
-
-        known = Known(None if position is None else _place(position), epoch, period, duration)
-        return add_target(self._archive, name, known, resolve=resolve, timeout=timeout)
-
-    def list(self) -> pd.DataFrame:
-        """The stars you follow by name: name, ra, dec (deg), source_id, epoch (BJD_TDB), period and duration (d).
-
-        Examples
-        --------
-        >>> archive.targets.list()
-        """
-        with self._archive.reading() as session:
-            return targets.list_targets(session)
 
 
 class Masks(_Namespace):

@@ -8,26 +8,32 @@ from typing import TYPE_CHECKING
 import astropy.units as u
 import pandas as pd
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable
 from astropy.time import Time
 from astropy.timeseries import TimeSeries
 from astropy.units import Quantity
 
 from db.errors import ConfigurationError
-from db.views import VIEW_COLUMNS
+from db.views import TARGET_COLUMNS, VIEW_COLUMNS
 from queries.cone import CONE_COLUMNS
+from queries.target_curve import NIGHT_COLUMNS
 
 if TYPE_CHECKING:
     from queries.lightcurve import Curve
+    from queries.target_curve import TargetCurve
 
-__all__ = ["cone_table", "degrees", "position", "quantities", "time_series"]
+__all__ = ["cone_table", "degrees", "position", "quantities", "target_series", "target_table", "time_series"]
 
 
 def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> QTable:
     """A data frame as a QTable with the units and descriptions of `columns`."""
     table = QTable()
     for name, (unit, text) in columns.items():
-        values = frame[name].to_numpy(dtype=str if pd.api.types.is_string_dtype(frame[name]) else None)
+        column = frame[name]
+        if isinstance(column.dtype, pd.Int64Dtype):
+            table[name] = MaskedColumn(column.fillna(0).to_numpy(dtype="int64"), mask=column.isna().to_numpy(), description=text)
+            continue
+        values = column.to_numpy(dtype=str if pd.api.types.is_string_dtype(column) else None)
         table[name] = values * u.Unit(unit) if unit else values
         table[name].info.description = text
     return table
@@ -39,6 +45,21 @@ def time_series(curve: Curve) -> TimeSeries:
     series = TimeSeries(time=time, data=quantities(curve.frame, VIEW_COLUMNS))
     series.meta.update(curve.meta)
     return series
+
+
+def target_series(curve: TargetCurve) -> TimeSeries:
+    """The light curve of a target, likewise; whole numbers that are not known are masked."""
+    time = Time(curve.frame["bjd_tdb"].to_numpy(), format="jd", scale="tdb")
+    series = TimeSeries(time=time, data=quantities(curve.frame, TARGET_COLUMNS))
+    series.meta.update(curve.meta)
+    return series
+
+
+def target_table(curve: TargetCurve, *, per_night: bool = False) -> QTable:
+    """The points of a target's light curve, or its nights, with units; `meta` says where they come from."""
+    table = quantities(curve.nights, NIGHT_COLUMNS) if per_night else quantities(curve.frame, TARGET_COLUMNS)
+    table.meta.update(curve.meta)
+    return table
 
 
 def cone_table(frame: pd.DataFrame, ra: float, dec: float, radius: float) -> QTable:

@@ -7,7 +7,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,7 @@ def reduce(
     jobs: int = 1,
     retry: bool = False,
     reporter: Reporter | None = None,
+    frames: Collection[int] | None = None,
 ) -> list[Tally]:
     """Run steps (all of them by default) over the archive's frames and the raw files given.
 
@@ -103,6 +104,8 @@ def reduce(
         Processes; 0: one a processor.
     retry : bool
         Try again what failed.
+    frames : collection of int, optional
+        Only what works on these frames is worked.
 
     Returns
     -------
@@ -124,7 +127,8 @@ def reduce(
         _make_folder(archive.files)
         given = {"paths": [str(path) for path in [*paths, *_failed_files(archive)]], "catalogues": [str(path) for path in catalogues]}
         with _run_row(archive, settings, keep=config is not None) as (run_id, finish):
-            with Runner(engine, archive.files, {**settings, **given}, run_id, jobs=processes, retry=retry, reporter=reporter) as runner:
+            how: dict[str, Any] = {"jobs": processes, "retry": retry, "reporter": reporter, "frames": frames}
+            with Runner(engine, archive.files, {**settings, **given}, run_id, **how) as runner:
                 tallies = runner.run(steps)
             finish(exit_code(tallies))
     return tallies

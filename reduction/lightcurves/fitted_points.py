@@ -25,13 +25,19 @@ __all__ = ["FittedPoints", "fitted_points"]
 
 @dataclass(frozen=True)
 class FittedPoints:
-    """Points of one slot, columns of `light_curve_all`; NaN for NULL."""
+    """Points of one slot, columns of `light_curve_all`; NaN for NULL.
+
+    flux, flux_err: what `mag` and `mag_err_total` are of, on the scale where magnitude 25 is 1; a flux that is not positive has no
+    magnitude.
+    """
 
     source_id: IntArray
     bjd_tdb: FloatArray
     mag: FloatArray
     mag_err_total: FloatArray
     quality: IntArray
+    flux: FloatArray
+    flux_err: FloatArray
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def fitted_points(session: Session, field_id: int, reference_id: int) -> Iterato
 
 
 def _points(session: Session, field_id: int, slots: list[int]) -> tuple[_Points, dict[int, tuple[FloatArray, FloatArray]]]:
-    """Every measurement of the field, and by slot its instrumental magnitude and the variance of that."""
+    """Every measurement of the field, and by slot its flux and error (ADU/s)."""
     names = [expression for slot in slots for expression in _instrumental(slot)]
     columns = ", ".join([QUALITY, BARYCENTRIC, "f.exptime", *VARIABLES.values(), *names])
     text = sa.text(
@@ -89,14 +95,12 @@ def _points(session: Session, field_id: int, slots: list[int]) -> tuple[_Points,
 
 
 def _instrumental(slot: int) -> tuple[str, str]:
-    """SQL of a slot's instrumental magnitude and its variance; NULL where the flux is not positive."""
-    flux, error = (f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for stem in ("flux", "flux_err"))
-    expressions = (f"25.0 - 2.5 * log10({flux} / f.exptime)", f"power({POGSON} * {error} / {flux}, 2)")
-    mag, variance = (f"CASE WHEN {flux} > 0 THEN {expression} ELSE NULL END" for expression in expressions)
-    return mag, variance
+    """SQL of a slot's flux and its error."""
+    flux, error = (f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION) / f.exptime" for stem in ("flux", "flux_err"))
+    return flux, error
 
 
-def _fitted(session: Session, reference_id: int, slot: int, points: _Points, mag: FloatArray, variance: FloatArray) -> FittedPoints:
+def _fitted(session: Session, reference_id: int, slot: int, points: _Points, flux: FloatArray, error: FloatArray) -> FittedPoints:
     """The points that have a solution of their own measurement."""
     names = ["power(zero_point_err, 2)", "power(mag_floor, 2)", *(term.column for term in TERMS)]
     text = sa.text(
@@ -111,5 +115,11 @@ def _fitted(session: Session, reference_id: int, slot: int, points: _Points, mag
     kept = np.flatnonzero(row >= 0)
     solution = {name: column[row[kept]] for name, column in zip(names, values, strict=True)}
     mine = points.take(kept)
-    total = np.sqrt(variance[kept] + solution["power(zero_point_err, 2)"] + solution["power(mag_floor, 2)"])
-    return FittedPoints(mine.source_id, mine.bjd_tdb, mag[kept] - correction(solution, mine.variables), total, mine.quality)
+    scale = 10.0 ** (0.4 * correction(solution, mine.variables))
+    flux, error = flux[kept] * scale, error[kept] * scale
+    common = solution["power(zero_point_err, 2)"] + solution["power(mag_floor, 2)"]
+    bright = flux > 0
+    light = np.where(bright, flux, np.nan)
+    mag, mag_err = 25.0 - 2.5 * np.log10(light), np.sqrt((POGSON * error / light) ** 2 + common)
+    flux_err = np.sqrt(error**2 + common * (flux / POGSON) ** 2)
+    return FittedPoints(mine.source_id, mine.bjd_tdb, mag, mag_err, mine.quality, flux, flux_err)

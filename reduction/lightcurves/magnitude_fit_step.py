@@ -26,6 +26,7 @@ from db.tables import (
     FrameBackground,
     FrameField,
     FramePhotometry,
+    LightShare,
     MagfitReference,
     MagfitSolution,
     PhotometrySlot,
@@ -35,6 +36,8 @@ from db.tables import (
 from db.terms import TERMS, VARIABLES, Term, design
 from reduction.lightcurves.kernels.noise import best_slot, excess_scatter
 from reduction.lightcurves.kernels.reference import Averages, MagfitResult, iterate, select_reference
+from reduction.lightcurves.own_light import OwnLight, own_light
+from reduction.photometry.kernels.light_share import typical_fluxes
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Grouped, Members, Said
 from reduction.pipeline.plans import done_tasks, masks, not_masked
@@ -135,8 +138,9 @@ def _measured(*columns: Any) -> sa.Select[Any]:
     "magnitude_fit",
     plan=_plan,
     inputs=(Members("photometry"), Grouped("field"), Said((Annotation,))),
+    version=2,
     parameters=MagnitudeFitParameters,
-    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot),
+    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot, LightShare),
 )
 def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters) -> Output:
     """Fit every frame to the reference (cross-fitted), average the next reference, repeat until it settles."""
@@ -173,11 +177,12 @@ def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters)
         raise AlgorithmFailed(
             "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"
         )
-    best = _best_slots(points, results)
+    own = _own_light(context, points, first)
+    best = _best_slots(points, results, own)
     zero = _zero(context.session, points, min(n for _, n in starts.values()))
     settled = sum(result.converged for result in results.values())
     remark = f"reference from frame {points.frames[first].frame_id}; settled in {settled} of {len(results)} slots"
-    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, floors, best, zero), remark=remark)
+    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, floors, best, own, zero), remark=remark)
 
 
 def _terms(p: MagnitudeFitParameters) -> tuple[tuple[Term, ...], IntArray]:
@@ -293,15 +298,19 @@ def _floor(points: _Points, result: MagfitResult, bright: npt.NDArray[np.bool_])
     return excess_scatter(frame, residual, result.mag_err[rows] ** 2, len(points.frames))
 
 
-def _best_slots(points: _Points, results: Mapping[int, MagfitResult]) -> IntArray:
-    """Slot of each source, from the scatter of stars of its magnitude and crowding."""
+def _own_light(context: Context, points: _Points, first: int) -> OwnLight:
+    """Each star's own part of the light in each slot, from the fluxes of slot 0, in which the neighbours are told apart."""
+    flux = typical_fluxes(points.frame, points.star, *points.flux[0], first, len(points.source_id))
+    return own_light(context, points.frames[first].frame_id, points.source_id, flux, np.array(sorted(points.flux)))
+
+
+def _best_slots(points: _Points, results: Mapping[int, MagfitResult], own: OwnLight) -> IntArray:
+    """Slot of each source, from the scatter of stars of its magnitude and crowding, and their own part of the light."""
     slots = np.array(sorted(results))
     scatter = np.array([results[slot].mean.scatter for slot in slots])
     middle = int(slots[len(slots) // 2])
-    crowded = np.zeros(len(points.source_id))
-    np.maximum.at(crowded, points.star, ((points.flags & int(Flag.BLENDED)) != 0).astype(float))
     # By the star's own magnitude: what an aperture holds of a bright neighbour must not choose a larger one.
-    index = best_slot(points.fit_mag, scatter, crowded.astype(np.int64))
+    index = best_slot(points.fit_mag, scatter, own.share, 1.0 - own.foreign[-1])
     return np.where(index >= 0, slots[np.clip(index, 0, len(slots) - 1)], middle)
 
 
@@ -313,11 +322,12 @@ def _rows(
     results: Mapping[int, MagfitResult],
     floors: Mapping[int, FloatArray],
     best: IntArray,
+    own: OwnLight,
     zero: Mapping[str, Any],
     session: Session,
     _task_id: int,
 ) -> list[Rows]:
-    """The references on the way, the accepted one with a solution for every usable frame, and the best slots: one transaction."""
+    """The references on the way, the accepted one with a solution for every usable frame, best slots, own light: one transaction."""
     number = next_id(session, MagfitReference.reference_id)
     kept = _kept(max(len(result.references) for result in results.values()))
     created = now()
@@ -343,6 +353,7 @@ def _rows(
     accepted = number + len(kept) - 1
     rows += [_solutions(accepted, slot, points, terms, result, floors[slot]) for slot, result in results.items()]
     rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
+    rows += [_shares(accepted, slot, points, *light) for slot, *light in zip(sorted(results), own.foreign, own.share, strict=True)]
     return rows
 
 
@@ -377,6 +388,12 @@ def _magnitudes(reference_id: int, slot: int, points: _Points, reference: Averag
         "n_frame": reference.n[known],
     }
     return Rows(ReferenceMagnitude, columns)
+
+
+def _shares(reference_id: int, slot: int, points: _Points, foreign: FloatArray, share: FloatArray) -> Rows:
+    known = np.isfinite(share)
+    light = {"foreign_light": foreign[known], "share": share[known]}
+    return Rows(LightShare, {"reference_id": reference_id, "slot": slot, "source_id": points.source_id[known], **light})
 
 
 def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult, floor: FloatArray) -> Rows:

@@ -38,6 +38,7 @@ def _plan(context: Context, _: StatisticsParameters) -> list[Unit[None]]:
     "statistics",
     plan=_plan,
     inputs=(Members("magnitude_fit"), Said((Annotation,))),
+    version=2,
     parameters=StatisticsParameters,
     writes=(LightcurveStatistics, Target),
 )
@@ -54,13 +55,14 @@ def statistics(context: Context, unit: Unit[None], p: StatisticsParameters) -> O
 
 def _statistics(points: FittedPoints, reference_id: int, slot: int) -> Rows:
     source_id, star = np.unique(points.source_id, return_inverse=True)
-    mag, good = points.mag, points.quality == 0
-    stats = light_curve_statistics(star[good], points.bjd_tdb[good], mag[good], points.mag_err_total[good], len(source_id))
+    good = points.quality == 0
+    values = (points.mag, points.mag_err_total, points.flux, points.flux_err)
+    stats = light_curve_statistics(star[good], points.bjd_tdb[good], *(value[good] for value in values), n_star=len(source_id))
     columns = {
         "reference_id": reference_id,
         "slot": slot,
         "source_id": source_id,
-        "n_point": np.bincount(star[np.isfinite(mag)], minlength=len(source_id)),
+        "n_point": np.bincount(star[np.isfinite(points.flux)], minlength=len(source_id)),
         "n_good": stats.n,
         "mag_mean": stats.mean,
         "mag_median": stats.median,

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable
 from db.flags import Flag
-from db.tables import Frame, FramePhotometry, Measurement, PhotometrySlot
+from db.tables import ApertureCorrection, Frame, FramePhotometry, Measurement, PhotometrySlot
 from reduction.astrometry.detections import fwhm_of
 from reduction.astrometry.sources import SourceTable
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.kernels.robust import scatter_about
 from reduction.photometry.kernels.aperture import aperture_photometry
-from reduction.photometry.kernels.crowding import blended
-from reduction.photometry.kernels.psf_flux import fit_fluxes
+from reduction.photometry.kernels.growth import aperture_corrections
+from reduction.photometry.kernels.psf_aperture import PsfApertures, psf_apertures
+from reduction.photometry.kernels.psf_flux import Fluxes, fit_fluxes
 from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.psf_model import psf_map_of
 from reduction.photometry.star_light import PlacedSources, StarLight, placed_sources, star_light
@@ -28,14 +30,26 @@ from reduction.pipeline.inputs import OfInstrument, Own, Untracked, Worked
 
 __all__ = ["PhotometryParameters", "photometry"]
 
+#: Stars with these flags tell no zero point.
+_SPOILED = int(Flag.SATURATED | Flag.BAD_PIXEL)
+
 
 @dataclass(frozen=True)
 class PhotometryParameters:
     """How sources are measured."""
 
     margin: float = parameter(1.0, "pixel", "sources closer to the frame's edge are not measured", least=0, most=1000)
-    flag_radius: float = parameter(2.0, "FWHM", "bad pixels and neighbours within this set a source's flags", least=0.1, most=100)
-    blend_magnitudes: float = parameter(3.0, "mag", "a neighbour fainter than this by more does not count as a blend", least=0, most=30)
+    flag_radius: float = parameter(2.0, "FWHM", "bad pixels within this set a source's flags", least=0.1, most=100)
+    foreign_light: float = parameter(
+        0.05, "", "other stars' part of the light in the largest aperture from which on a source is blended", least=0.001, most=1
+    )
+    apertures: str = parameter(
+        "psf",
+        "",
+        "psf: border pixels are split by the profile, where its map is a PSF; area: by their area inside the circle; with either, "
+        "neighbours' light is subtracted and bad pixels are filled from the profile; plain: sums of pixels as they are",
+        choices=("psf", "area", "plain"),
+    )
 
 
 @step(
@@ -50,13 +64,13 @@ class PhotometryParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
-    version=2,
+    version=3,
     parameters=PhotometryParameters,
-    writes=(Measurement, FramePhotometry),
+    writes=(Measurement, FramePhotometry, ApertureCorrection),
     standing=(FramePhotometry,),
 )
 def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParameters) -> Output:
-    """Measure all sources at their projected positions: fluxes fitted with the profile map, and sums in exact circular apertures."""
+    """Measure all sources at their projected positions: fluxes fitted with the profile map, and light in circular apertures."""
     session = context.session
     frame = session.get_one(Frame, int(unit.key))
     psf = psf_map_of(session, frame.frame_id)
@@ -66,62 +80,95 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     sources = around.take(inside)
     if len(sources) == 0:
         raise FrameUnusable("no source falls on the frame", where=unit.label, hint="check its plate solution", code="frame.no_source")
-    query = sa.select(PhotometrySlot.slot, PhotometrySlot.radius).where(
-        PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture"
-    )
-    slots = session.execute(query.order_by(PhotometrySlot.slot)).all()
-    radii = np.array([row.radius for row in slots])
-    flag_radius = p.flag_radius * (fwhm_of(session, frame.frame_id) or float(np.median(radii)))
+    slots, radii = _slots(session, frame.instrument_id)
     light = star_light(context, frame, unit.payload)
-    columns, flux, error = _measure(light, sources, radii, flag_radius)
-    columns["flags"] |= np.where(blended(sources.x, sources.y, sources.table.mag, flag_radius, p.blend_magnitudes), int(Flag.BLENDED), 0)
-    columns["flags"] |= np.where(sources.table.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
-    columns |= _fitted(light, psf, around, inside, columns["background"], columns["background_err"])
-    for k, row in enumerate(slots):
-        columns[f"flux_{row.slot}"], columns[f"flux_err_{row.slot}"] = flux[:, k], error[:, k]
+    fwhm = fwhm_of(session, frame.frame_id) or psf.fwhm(frame.nx / 2, frame.ny / 2)
+    fluxes, apertures = _light(light, psf, around, inside, radii, p.apertures == "psf")
+    sky, sky_err = light.sky_at(sources.x, sources.y)
+    # The profile's fluxes are of pixels less the map's sky; where rings stand in for it, they differ.
+    beyond = sky - light.sky.at(sources.x, sources.y)[0]
+    flux, error = _plain(light, sources, radii) if p.apertures == "plain" else _errors(apertures, beyond, sky_err)
+    share = apertures.share(np.fmax(fluxes.flux, fluxes.error)[inside])
+    columns: dict[str, npt.NDArray[Any]] = {
+        "flags": _flags(light, sources, apertures, p.flag_radius * fwhm),
+        "x": sources.x,
+        "y": sources.y,
+        "background": sky,
+        "background_err": sky_err,
+        "flux_0": fluxes.flux[inside] - fluxes.background_weight[inside] * beyond,
+        "flux_err_0": np.hypot(fluxes.error[inside], fluxes.background_weight[inside] * sky_err),
+        "psf_chi2": fluxes.chi2[inside],
+    }
+    # A share that is unknown marks nothing.
+    columns["flags"] |= np.where(share[:, -1] < 1.0 - p.foreign_light, int(Flag.BLENDED), 0)
+    for k, slot in enumerate(slots):
+        columns[f"flux_{slot}"], columns[f"flux_err_{slot}"] = flux[:, k], error[:, k]
     place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
-    rows = Rows(Measurement, {"source_id": sources.table.source_id, **place, **columns}, replace=place)
     middle = len(radii) // 2
+    # The zero point is that of one aperture: in crowded fields few stars have the largest to themselves.
+    alone = (columns["flags"] & int(Flag.SATURATED | Flag.BAD_PIXEL) == 0) & ~(share[:, middle] < 1.0 - p.foreign_light)
     noise = light.noise * np.sqrt(np.pi) * float(radii[middle])
-    quality = _zero_point(sources.table, columns["flags"], flux[:, middle], error[:, middle], frame.exptime, noise)
-    summary = {"frame_id": frame.frame_id, "n_source": len(sources), **quality}
-    return Output(rows=[rows, Rows(FramePhotometry, summary, upsert=True)])
+    quality = _zero_point(sources.table, sources.table.catalogued & alone, flux[:, middle], error[:, middle], frame.exptime, noise)
+    mode = p.apertures if p.apertures != "psf" or psf.pixel > 0 else "area"
+    summary = {"frame_id": frame.frame_id, "n_source": len(sources), "apertures": mode, **quality}
+    growth = aperture_corrections(columns["flux_0"], columns["flux_err_0"], flux, apertures.enclosed, alone)
+    corrections = {"frame_id": frame.frame_id, "slot": slots, **growth._asdict()}
+    return Output(
+        rows=[
+            Rows(Measurement, {"source_id": sources.table.source_id, **place, **columns}, replace=place),
+            Rows(FramePhotometry, summary, upsert=True),
+            Rows(ApertureCorrection, corrections, replace={"frame_id": frame.frame_id}),
+        ]
+    )
 
 
-def _fitted(
-    light: StarLight, psf: PsfMap, around: PlacedSources, inside: BoolArray, sky: FloatArray, sky_err: FloatArray
-) -> dict[str, FloatArray]:
-    """Slot 0: fluxes of all stars fitted at once, of which those inside the frame are kept."""
-    found = fit_fluxes(light.pixels(), psf.stamps(around.x, around.y))
-    error = np.hypot(found.error[inside], found.background_weight[inside] * sky_err)
-    # The fit has the map's sky taken off; where rings stand in for it, they differ.
-    beyond = 0.0 if light.local is None else sky - light.sky.at(around.x[inside], around.y[inside])[0]
-    return {"flux_0": found.flux[inside] - found.background_weight[inside] * beyond, "flux_err_0": error, "psf_chi2": found.chi2[inside]}
+def _slots(session: Session, instrument_id: int) -> tuple[IntArray, FloatArray]:
+    """Numbers and radii (pixel) of an instrument's apertures."""
+    query = sa.select(PhotometrySlot.slot, PhotometrySlot.radius).where(
+        PhotometrySlot.instrument_id == instrument_id, PhotometrySlot.kind == "aperture"
+    )
+    rows = session.execute(query.order_by(PhotometrySlot.slot)).all()
+    return np.array([row.slot for row in rows]), np.array([row.radius for row in rows], dtype=float)
 
 
-def _measure(
-    light: StarLight, sources: PlacedSources, radii: FloatArray, flag_radius: float
-) -> tuple[dict[str, npt.NDArray[Any]], FloatArray, FloatArray]:
-    """Columns common to all slots, and fluxes and errors of shape (n, k); the sky's error is common to a whole aperture."""
-    planes, x, y = light.planes, sources.x, sources.y
-    sky, sky_err = light.sky_at(x, y)
-    sums = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, radii)
-    flux = sums.flux - sums.area * sky[:, None]
-    error = np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2)
-    lost = ~np.isfinite(flux) | (sums.area < 0.995 * np.pi * radii**2)  # cut by the edge, or pixels without data
-    flux[lost] = error[lost] = np.nan
-    inner = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], x, y, [flag_radius]).flags & ~int(Flag.EDGE)
-    flags = inner | (sums.flags & int(Flag.EDGE))
-    columns = {"flags": flags.astype(np.int64), "x": x, "y": y, "background": sky, "background_err": sky_err}
-    return columns, flux, error
+def _light(
+    light: StarLight, psf: PsfMap, around: PlacedSources, inside: BoolArray, radii: FloatArray, split: bool
+) -> tuple[Fluxes, PsfApertures]:
+    """Fluxes of all stars, fitted at once, and apertures of those inside the frame."""
+    pixels, stamps = light.pixels(), psf.stamps(around.x, around.y)
+    fluxes = fit_fluxes(pixels, stamps)
+    mask = light.planes["MASK"]
+    return fluxes, psf_apertures(pixels, mask, psf, stamps, fluxes, around.x, around.y, radii, wanted=inside, split=split)
+
+
+def _errors(apertures: PsfApertures, beyond: FloatArray, sky_err: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Fluxes and errors (n, k), `beyond` (n,) more sky taken off; its error is common to a whole aperture."""
+    return apertures.flux - apertures.area * beyond[:, None], np.sqrt(apertures.variance + (apertures.area * sky_err[:, None]) ** 2)
+
+
+def _plain(light: StarLight, sources: PlacedSources, radii: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sums of pixels less the sky, and errors (n, k); NaN where an aperture is cut by the edge, or by pixels without data."""
+    planes = light.planes
+    sky, sky_err = light.sky_at(sources.x, sources.y)
+    sums = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], sources.x, sources.y, radii)
+    cut = sums.area < 0.995 * np.pi * radii**2
+    flux = np.where(cut, np.nan, sums.flux - sums.area * sky[:, None])
+    return flux, np.where(cut, np.nan, np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2))
+
+
+def _flags(light: StarLight, sources: PlacedSources, apertures: PsfApertures, radius: float) -> IntArray:
+    """Bits of masked pixels within a radius, of the edge in the largest aperture, and of assumed colours."""
+    planes = light.planes
+    near = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], sources.x, sources.y, [radius]).flags
+    flags = (near & ~int(Flag.EDGE)) | (apertures.flags & int(Flag.EDGE))
+    return np.asarray(flags | np.where(sources.table.colour_measured, 0, int(Flag.COLOUR_ASSUMED)), dtype=np.int64)
 
 
 def _zero_point(
-    near: SourceTable, flags: IntArray, flux: FloatArray, error: FloatArray, exptime: float, noise: float
+    near: SourceTable, usable: BoolArray, flux: FloatArray, error: FloatArray, exptime: float, noise: float
 ) -> dict[str, float | int | None]:
     """Zero point against catalogue magnitudes, its scatter and number, and the magnitude of S/N 5 over `noise` (ADU) in the aperture."""
-    bad = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.BLENDED)
-    use = near.catalogued & (flags & bad == 0) & (flux > 20 * error)
+    use = usable & (flux > 20 * error)
     if use.sum() < 3:
         return {"zero_point": None, "zero_point_scatter": None, "n_zero_point": int(use.sum()), "limiting_mag": None}
     offset = near.mag[use] + 2.5 * np.log10(flux[use] / exptime)

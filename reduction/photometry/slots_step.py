@@ -15,6 +15,7 @@ from reduction.pipeline.inputs import Untracked
 __all__ = ["SlotsParameters", "slots"]
 
 FITTED = "flux fitted with the frame's profile map, all stars at once; psf_map.kind says of which kind the map is"
+SPLIT = "frame_photometry.apertures says how its border pixels are split"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class SlotsParameters:
     """Which apertures are measured."""
 
     factors: tuple[float, ...] = parameter(
-        (1.2, 1.45, 1.7, 2.0, 2.4, 3.0),
+        (0.7, 0.85, 1.0, 1.25, 1.6, 2.1, 3.0),
         "FWHM",
         "radii of the apertures in units of the typical FWHM",
         least=0.25,
@@ -56,7 +57,7 @@ def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
     "slots",
     plan=_plan,
     inputs=(Untracked("detect"),),
-    version=2,
+    version=3,
     parameters=SlotsParameters,
     writes=(PhotometrySlot,),
 )
@@ -78,7 +79,7 @@ def slots(context: Context, unit: Unit[None], p: SlotsParameters) -> Output:
             hint="give larger factors, or radii",
             code="config.slots",
         )
-    apertures = [f"circular aperture, radius {r:g} pixel ({r / fwhm:.2f} FWHM)" for r in radii]
+    apertures = [f"circular aperture, radius {r:g} pixel ({r / fwhm:.2f} FWHM); {SPLIT}" for r in radii]
     columns = {
         "instrument_id": instrument_id,
         "slot": np.arange(len(radii) + 1),

@@ -1,4 +1,4 @@
-"""What fluxes are measured on: a frame's pixels less their background, and the sources whose light is on it."""
+"""What fluxes are measured on: a frame's pixels less their background, the sources whose light is on it, and their profile."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from reduction.photometry.kernels.psf_flux import Pixels
 from reduction.pipeline.declaration import Context
 
 __all__ = ["PlacedSources", "StarLight", "placed_sources", "star_light"]
+
+ARCSEC = 3600.0  # in a degree
 
 #: Least variance of a pixel, as part of the frame's typical one: no pixel is known without error.
 LEAST_VARIANCE = 0.1
@@ -85,18 +87,20 @@ class StarLight:
         frame is the calibration's.
         """
         value = (self.planes["SCI"] - self.sky.image(self.planes["SCI"].shape)).astype(np.float32)
-        good = (self.planes["MASK"] == 0) & np.isfinite(value)
+        known = np.isfinite(value) & np.isfinite(self.planes["VAR"])
+        good = (self.planes["MASK"] == 0) & known
         dark = self.planes["VAR"] - np.maximum(value, 0.0) / np.float32(self.gain)
         typical = float(np.median(dark[good])) if good.any() else 1.0
         dark = np.maximum(dark, LEAST_VARIANCE * typical) * np.float32(self.noise**2 / typical)
-        return Pixels(np.where(good, value, np.float32(0.0)), np.where(good, dark, np.float32(1.0)).astype(np.float32), self.gain, good)
+        return Pixels(np.where(known, value, np.float32(0.0)), np.where(known, dark, np.float32(1.0)), self.gain, good)
 
 
 def placed_sources(context: Context, frame: Frame, margin: float) -> PlacedSources:
     """Sources whose projected position is at least `margin` pixels inside the frame; outside by as much where it is negative."""
     session = context.session
     plate = plate_solution(session, frame.frame_id)
-    near = sources_near(session, *plate.centre, 1.05 * plate.radius, julian_year(frame.jd_utc))
+    beyond = max(-margin, 0.0) * plate.scale / ARCSEC
+    near = sources_near(session, *plate.centre, 1.05 * plate.radius + beyond, julian_year(frame.jd_utc))
     x, y = plate.project(near.ra, near.dec)
     sources = PlacedSources(near, x, y)
     return sources.take(sources.inside(frame, margin))
@@ -112,6 +116,7 @@ def star_light(context: Context, frame: Frame, pattern: Chosen | None) -> StarLi
         planes["VAR"] = planes["VAR"] + correction.variance
         # A hot pixel on a frame without a dark looks like a cosmic ray; this one is known, and mended.
         planes["MASK"] = np.where(correction.value != 0, planes["MASK"] & np.uint8(255 - int(Mask.COSMIC)), planes["MASK"])
+    planes["MASK"] = np.where(np.isfinite(planes["SCI"]), planes["MASK"], planes["MASK"] | np.uint8(Mask.NO_DATA))
     query = sa.select(Product.path, FrameBackground.noise).join(FrameBackground, FrameBackground.product_id == Product.product_id)
     path, noise = session.execute(query.where(FrameBackground.frame_id == frame.frame_id)).one()
     detector: Detector = detector_of(session, frame)

@@ -9,6 +9,7 @@ Order, plans, lineage and what a body may read follow from a step's `inputs`:
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -211,6 +212,14 @@ class Said:
     """Tables in which people say something."""
 
     tables: tuple[type[Base], ...]
+
+    def digest(self, session: Session) -> str:
+        """Digest of all that is said: as long as it is the same, nothing new is said."""
+        parts = []
+        for table in self.tables:
+            rows = session.execute(sa.select(table.__table__).order_by(*table.__table__.primary_key))
+            parts.append(hashlib.sha256("\n".join(str(tuple(row)) for row in rows).encode()).hexdigest())
+        return " ".join(parts)
 
     def frames(self) -> sa.ColumnElement[bool] | None:
         """Condition on `frame`: those of which something is said that enters their hash; None where a plan says it."""

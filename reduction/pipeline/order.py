@@ -81,6 +81,7 @@ NIGHT: tuple[Line, ...] = (
     _line("photometry", "psf", "frame", "Fit a smooth map of the profile of stars to their pixels, for fluxes to be fitted with."),
     _line("photometry", "slots", "instrument", "Fix the aperture radii of an instrument: multiples of its typical FWHM."),
     _line("photometry", "photometry", "frame", "Measure all sources on each frame: fluxes fitted with the profile map, and aperture sums."),
+    _line("photometry", "target_photometry", "frame", "Measure the flux at the position of every target, seen or not.", "target_step"),
     _line("lightcurves", "magnitude_fit", "field", "Fit every frame to the reference (cross-fitted), average the next, until it settles."),
     _line("lightcurves", "statistics", "field", "Summarise every light curve: mean, scatter, chi2, von Neumann eta; targets find sources."),
 )

@@ -120,7 +120,7 @@ class Survey:
         inputs = {name for source in step.sources if source.before for name in source.steps}
         looked_up = [source for source in step.sources if isinstance(source, LookedUp) and source.frames() is None]
         rules = {name for source in looked_up for name in source.steps}
-        said = "\n".join(_said(session, source) for source in step.inputs if isinstance(source, Said))
+        said = "\n".join(source.digest(session) for source in step.inputs if isinstance(source, Said))
         return Guards(
             _digest(*works, said, self._bad, *self._tasks({step.name, *inputs})),
             _digest(said, self._bad, *self._tasks(rules)) if rules else "",
@@ -128,14 +128,6 @@ class Survey:
 
     def _tasks(self, names: Iterable[str]) -> list[str]:
         return [f"{name} {sorted(self._counts.get(name, []))}" for name in sorted(names)]
-
-
-def _said(session: Session, source: Said) -> str:
-    parts = []
-    for table in source.tables:
-        rows = session.execute(sa.select(table.__table__).order_by(*table.__table__.primary_key))
-        parts.append(_digest(*(str(tuple(row)) for row in rows)))
-    return " ".join(parts)
 
 
 def _digest(*parts: str) -> str:

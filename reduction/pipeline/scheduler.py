@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -150,6 +150,8 @@ class Runner:
         Processes that work frames.
     retry : bool
         Whether failed units are tried again.
+    frames : collection of int, optional
+        Only units of these frames are worked, and what else is pending stays so.
     """
 
     def __init__(
@@ -162,6 +164,7 @@ class Runner:
         jobs: int = 1,
         retry: bool = False,
         reporter: Reporter | None = None,
+        frames: Collection[int] | None = None,
     ) -> None:
 
         self.engine = engine
@@ -169,6 +172,7 @@ class Runner:
         self.settings = settings
         self.jobs = jobs
         self.retry = retry
+        self.frames = frames
         self.reporter: Reporter = reporter or _Silent()
         self.writer = Writer(engine, files, run_id)
         self._pool: ProcessPoolExecutor | None = None
@@ -207,7 +211,9 @@ class Runner:
     def _run_step(self, step: Step) -> Tally:
         start = time.perf_counter()
         state = self.state(step)
-        if step.complete and state.planned is not None and self.writer.retire_vanished(step, state.planned):
+        if self.frames is not None:
+            state.pending = [item for item in state.pending if item[0].frame_id in self.frames]
+        elif step.complete and state.planned is not None and self.writer.retire_vanished(step, state.planned):
             self._survey = None
         if state.unchanged:
             self.writer.unchanged(state.unchanged)
@@ -228,7 +234,7 @@ class Runner:
             self.writer.analyse(step.writes)
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
-        if step.guarded and not state.settled:
+        if step.guarded and not state.settled and self.frames is None:
             with Session(self.engine) as session:
                 guards = self._surveyed(session).guards(step, session)
             self.writer.checked(step, guards)

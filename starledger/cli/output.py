@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["CurveFormat", "TableFormat", "csv_text", "emit", "rich_table", "say", "write_text"]
+__all__ = ["CurveFormat", "TableFormat", "csv_text", "emit", "rich_table", "say", "style_of", "write_text"]
 
 #: Decimals in tables for people; all others are printed with six significant digits.
 _DECIMALS = {
@@ -128,6 +128,25 @@ def emit(table: Callable[[], Table], text: Mapping[str, Callable[[], str]], kind
 def say(text: str) -> None:
     """One line of an answer, as it stands."""
     Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def style_of(output: Path | None, known: tuple[str, ...]) -> str:
+    """How to write a file by its suffix: one of `known`, else a table for people.
+
+    Raises
+    ------
+    ConfigurationError
+        For another suffix.
+    """
+    suffix = output.suffix.lower().lstrip(".") if output is not None else ""
+    if suffix in ("", "txt"):
+        return "table"
+    if suffix not in known:
+        kinds = ", ".join(f".{one}" for one in (*known, "txt"))
+        raise ConfigurationError(
+            f"no format for .{suffix}", where=str(output), hint=f"name one of {kinds}, or give --format", code="file.format"
+        )
+    return suffix
 
 
 def write_text(path: Path, content: str) -> None:

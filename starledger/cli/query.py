@@ -1,4 +1,4 @@
-"""The commands that read the archive, and those by which a person adds to it: lc, sql, target, mask."""
+"""The commands that read the archive, and those by which a person adds to it: lc, sql, mask, and with them those of targets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.console import Console
 import starledger
 from db.errors import ConfigurationError
 from starledger.cli.options import ArchiveOption, OutputOption, ReasonOption
-from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table, say
+from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table, say, style_of
+from starledger.cli.target import target_app
 
 if TYPE_CHECKING:
-    from db.tables import Target
     from queries.lightcurve import Curve
 
 __all__ = ["register"]
@@ -25,7 +25,6 @@ UndoOption = Annotated[bool, typer.Option("--undo", help="Accept it again.")]
 #: What a person wants to see of a point; CSV and ECSV have all columns.
 _SHOWN = ("bjd_tdb", "mag", "mag_err", "mag_err_total", "quality", "flags", "passband", "slot", "airmass", "fwhm", "x", "y", "frame_id")
 
-target_app = typer.Typer(help="The stars you follow: add them, list them.", no_args_is_help=True)
 mask_app = typer.Typer(help="Mask frames, points and products that you know to be bad, each with a reason.", no_args_is_help=True)
 
 
@@ -54,7 +53,7 @@ def light_curve(
 
     Example: starledger lc "02:04:10.3 +46:41:16" --radius 15 -o hatp32.csv
     """
-    kind = str(style or _style_of(output, ("csv", "ecsv")))
+    kind = str(style or style_of(output, ("csv", "ecsv")))
     curve = starledger.open(archive).curve(what, slot=slot, radius=radius)
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(curve))
     emit(lambda: rich_table(curve.columns, _SHOWN), {"csv": lambda: csv_text(curve.columns), "ecsv": lambda: _ecsv(curve)}, kind, output)
@@ -74,18 +73,6 @@ def _headline(curve: Curve) -> str:
     parts += [f"{where} ({what})" if what else where for where, what in meta["slots"].items()]
     parts.append("reference " + ", ".join(str(number) for number in meta["references"]))
     return "; ".join(parts)
-
-
-def _style_of(output: Path | None, known: tuple[str, ...]) -> str:
-    suffix = output.suffix.lower().lstrip(".") if output is not None else ""
-    if suffix in ("", "txt"):
-        return "table"
-    if suffix not in known:
-        kinds = ", ".join(f".{one}" for one in (*known, "txt"))
-        raise ConfigurationError(
-            f"no format for .{suffix}", where=str(output), hint=f"name one of {kinds}, or give --format", code="file.format"
-        )
-    return suffix
 
 
 def _ecsv(curve: Curve) -> str:
@@ -110,7 +97,7 @@ def sql(
 
     Example: starledger sql "SELECT bjd_tdb, mag FROM light_curve WHERE source_id = :star" -p star=353311946868523137 -o star.csv
     """
-    kind = str(style or _style_of(output, ("csv",)))
+    kind = str(style or style_of(output, ("csv",)))
     values = dict(_assignment(text) for text in parameter or [])
     frame = starledger.open(archive).sql(statement, **values)
     emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, kind, output)
@@ -126,53 +113,6 @@ def _assignment(text: str) -> tuple[str, int | float | str]:
         except ValueError:
             continue
     return name.strip(), value
-
-
-@target_app.command("add")
-def target_add(
-    name: Annotated[str, typer.Argument(help="Its name.")],
-    position: Annotated[
-        str | None, typer.Argument(metavar="['RA DEC']", help='"RA DEC", ICRS, in degrees or sexagesimal; may be left out with --resolve.')
-    ] = None,
-    epoch: Annotated[float | None, typer.Option(help="A mid-transit, or a maximum or minimum of a variable, BJD_TDB.")] = None,
-    period: Annotated[float | None, typer.Option(help="Period in days.")] = None,
-    duration: Annotated[float | None, typer.Option(help="Duration of the transit in days.")] = None,
-    resolve: Annotated[bool, typer.Option("--resolve", help="Ask SIMBAD, VSX and the NASA Exoplanet Archive for the rest.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each of them may take.")] = 30.0,
-    archive: ArchiveOption = None,
-) -> None:
-    """Add a star to follow, with its ephemeris where there is one.
-
-    Only with --resolve is the network asked; what you give yourself stands. A mirror of a service is named by $STARLEDGER_SIMBAD,
-    $STARLEDGER_VIZIER or $STARLEDGER_EXOPLANETS.
-
-    Example: starledger target add "HAT-P-32 b" "02 04 10.25 +46 41 16.4" --epoch 2454420.44645 --period 2.1500082 --duration 0.13
-
-    Example: starledger target add "HAT-P-32 b" --resolve
-    """
-    targets = starledger.open(archive).targets
-    added = targets.add(name, position, epoch=epoch, period=period, duration=duration, resolve=resolve, timeout=timeout)
-    for line in added.lines:
-        say(line)
-    say(_target_line(added.target))
-
-
-def _target_line(target: Target) -> str:
-    source = f"source {target.source_id}" if target.source_id is not None else "no source there yet"
-    place = f"{target.name}: {target.ra:.5f} {target.dec:+.5f}"
-    origins = [f"place from {target.position_from}"] if target.position_from else []
-    origins += [f"ephemeris from {target.ephemeris_from}"] if target.ephemeris_from else []
-    return ", ".join([place, source, *origins])
-
-
-@target_app.command("list")
-def target_list(archive: ArchiveOption = None) -> None:
-    """List the stars you follow.
-
-    Example: starledger target list
-    """
-    frame = starledger.open(archive).targets.list()
-    emit(lambda: rich_table(frame), {}, "table", None)
 
 
 @mask_app.command("frame")

@@ -42,6 +42,15 @@ def test_nan_becomes_null_and_the_rest_stays(engine: sa.Engine) -> None:
         assert connection.execute(sa.text("SELECT count(*) FROM measurement WHERE flux_1 IS NULL")).scalar() == 1
 
 
+def test_identifiers_that_are_not_known_are_null(engine: sa.Engine) -> None:
+    table = Base.metadata.tables["target_measurement"]
+    source = np.array([2**62 + 1, None, -1], dtype=object)
+    with engine.begin() as connection:
+        bulk_insert(connection, table, {"target_id": np.arange(3), "source_id": source, "task_id": 1, "flux": np.nan, **BASE})
+        found = connection.execute(sa.text("SELECT source_id, flux FROM target_measurement ORDER BY target_id")).all()
+    assert [tuple(row) for row in found] == [(2**62 + 1, None), (None, None), (-1, None)]
+
+
 def test_values_are_rounded_to_float32_on_both_engines(engine: sa.Engine) -> None:
     flux = np.random.default_rng(1).lognormal(8, 4, 500)
     with engine.begin() as connection:

@@ -53,6 +53,9 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
             "psf_chi2",
             "eta",
             "roughness",
+            "enclosed",
+            "foreign_light",
+            "share",
             "snr",
         } | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
         assert unit or not physical or column.name in dimensionless, f"{column} has no unit"

@@ -227,7 +227,8 @@ class Trial:
         usable = sorted((file for file in mutant.tests if self.baseline(file).passes), key=lambda file: self.baseline(file).seconds)
         until = np.cumsum([self.baseline(file).seconds for file in usable])
         usable = usable[: max(int(np.count_nonzero(until <= BUDGET)), 1)]
-        source = (ROOT / mutant.file).read_text()
+        # Of the copy: who goes on working on the tree meanwhile must not mix two states of it.
+        source = (self.place.tree / mutant.file).read_text()
         mutant.outcome = "survived" if usable else "untested"
         self.place.write(mutant.file, mutant.mutation.apply(source))
         if usable:

@@ -22,8 +22,9 @@ from mini_night import SIZE, Night, Work
 import starledger
 from starledger.archive import Archive
 from starledger.demo import read_truth, run, simulate_night
-from starledger.namespaces import Frames, Masks, Masters, Targets
+from starledger.namespaces import Frames, Masks, Masters
 from starledger.solving import SolvedFile
+from starledger.targets import Targets
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text("utf-8")
 PAIRS = re.findall(r"^\| `(starledger .*?)` \| `(.*?)` \|$", PAGE, re.MULTILINE)
@@ -86,6 +87,7 @@ def folder(reduced: Work, night: Night, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "light_001.fits").symlink_to(night.objects()[0])
     (tmp_path / "roof.toml").write_text("[override]\nread_noise = 1.5\n")
     tifffile.imwrite(tmp_path / "IMG_0001.tif", np.arange(1200, dtype=np.uint16).reshape(30, 40))
+    (tmp_path / "positions.csv").write_text("name,ra,dec\nhere,31.1,46.7\nthere,31.2,46.7\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STARLEDGER_ARCHIVE", raising=False)
     monkeypatch.setattr(run, "simulate_night", partial(simulate_night, **SIZE))
@@ -94,6 +96,7 @@ def folder(reduced: Work, night: Night, tmp_path: Path, monkeypatch: pytest.Monk
     truth = read_truth(night.folder)
     ra, dec = (float(values[truth.signals[0].star]) for values in truth.positions())
     archive.targets.add("HAT-P-32 b", f"{ra:.6f} {dec:.6f}")
+    archive.targets.measure()
     star = archive.curve("HAT-P-32 b").found.source_id
     return {"starledger": starledger, "archive": archive, "star": star, "pandas": pandas}
 
@@ -108,7 +111,9 @@ def test_the_page_runs(folder: dict[str, Any]) -> None:
     assert list(archive.masks.list()["source_id"]) == [names["star"]]
     assert list(archive.masters.choices()["is_active"]) == [0, 1]
     assert archive.files == Path("disk2/night-files").absolute()
-    assert {"hatp32.csv", "hatp32.png", "light_001.png", "solved_001.fits", "fits", "night.db"} <= {path.name for path in Path().iterdir()}
+    assert {"hatp32.csv", "hatp32.png", "nights.csv", "light_001.png", "solved_001.fits", "fits", "night.db"} <= {
+        path.name for path in Path().iterdir()
+    }
     _close(names)
 
 

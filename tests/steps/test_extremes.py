@@ -16,7 +16,7 @@ EXTREMES = [
     ("background", ("box", "smooth", "clip")),
     ("detect", ("threshold", "min_area")),
     ("shapes", ("order",)),
-    ("photometry", ("margin", "flag_radius", "blend_magnitudes")),
+    ("photometry", ("margin", "flag_radius", "foreign_light")),
     ("magnitude_fit", ("order", "clip", "per_term")),
 ]
 

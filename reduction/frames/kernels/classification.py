@@ -6,36 +6,24 @@ flat, else other. One frame has no absolute zero: whether there is light follows
 type that the header declares is checked against the pixels; where it contradicts them in more than a tenth of the frames of a set (and in
 more than one), as it does when every frame has the same, the set's declared types are not used.
 
-`_RULES` is the tree with all its doubts, in order. A doubtful frame is "other": no frame of the sky must
-ever enter a master.
+Two tables hold the tree with all its doubts: `_light_rules`, whether light fell on the detector, and `_type_rules`. In each the first rule
+that applies decides. A doubtful frame is "other": no frame of the sky must ever enter a master.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from reduction.frames.kernels import type_limits as limit
 from reduction.frames.kernels.frame_statistics import FrameStatistics, HeaderEvidence, frame_statistics
-from reduction.frames.kernels.night_survey import FEW_STARS, MANY_STARS, TWILIGHT, Sight, survey
+from reduction.frames.kernels.night_survey import Night
+from reduction.kernels.arrays import BoolArray, FloatArray
 
 __all__ = ["Classification", "FrameStatistics", "HeaderEvidence", "classify_set", "frame_statistics"]
-
-_SHORT = 5.0  # s: much shorter than a minute
-_INSTANT = 0.1  # s: no dark is shorter
-_USABLE = 10.0  # light over noise of a pixel of a usable flat
-_BRIGHTER = 2.0  # light per second over that of the brightest sky with stars: it is not the night sky
-_CLOUDS = 10.0  # the same: clouds, with or without the Moon
-_LAMP = 100.0  # the same, where the Sun is down: no cloud is that bright
-_FLAT_LENGTH = 30.0  # s: flats are shorter
-_TWILIGHT_LENGTH = 60.0  # s: in twilight too
-_SOME_STARS = 3  # star-like peaks: chance makes one or two
-_TRUST = 0.1  # fraction of declared types that may be wrong
-# Twilight and day sky from 6,000 K haze to the deep blue at the zenith through the filters of many cameras: R/G, B/G and B/R.
-_RED, _BLUE, _SLOPE = (0.15, 0.85), (0.5, 1.5), 0.85
 
 Evidence = dict[str, float | int | str | bool | None]
 
@@ -68,252 +56,184 @@ class Classification:
     calibrated: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Case:
-    """All that a decision rests on."""
-
-    sight: Sight
-    declared: str | None  # type by the header; None where the set's declared types are not to be trusted
-
-    @cached_property
-    def few(self) -> bool:
-        return self.sight.stars < FEW_STARS
-
-    @cached_property
-    def many(self) -> bool:
-        return self.sight.stars >= MANY_STARS
-
-    @cached_property
-    def exptime(self) -> float:
-        return self.sight.header.exptime
-
-    @cached_property
-    def normalised(self) -> bool:
-        entry = self.sight.entry
-        return entry.quantum == 0 and 0.3 < entry.level < 2.0 and entry.noise < 0.2 and entry.structure < 0.5
-
-    @cached_property
-    def saturated(self) -> bool:
-        return self.sight.entry.saturated > 0.5
-
-    @cached_property
-    def state(self) -> str:
-        """What the frame shows, before any doubt."""
-        if self.sight.entry.constant or self.saturated or self.normalised:
-            return "blank"
-        if self.closed:
-            return "closed"
-        if self.exptime == 0:
-            return "light in no time"
-        if not self.few:
-            return "stars without sky" if self.sight.light is False else "stars"
-        return "unclear" if not self.sight.light else "light, called flat" if self.declared == "flat" else "light"
-
-    @cached_property
-    def calibrated(self) -> tuple[str, ...]:
-        """Steps done before: what the header says, and what the level shows."""
-        by_level = {"bias", "flat"} if self.normalised else {"bias"} if self.sight.zero_from.startswith("the bias taken off") else set()
-        return tuple(step for step in ("bias", "dark", "flat") if step in by_level.union(self.sight.header.calibrated))
-
-    @cached_property
-    def closed(self) -> bool:
-        """The shutter was closed or the filter blocked, by the pixels or, where these leave it open, by the declared type."""
-        sight = self.sight
-        if sight.header.blocked:
-            return True
-        if self.exptime == 0:
-            return not self.timeless_stars and (sight.light is not True or (sight.excess is None and not self.many))
-        if sight.light or not self.few:
-            return False
-        if self.declared in ("bias", "dark"):
-            # A single frame that bright is not believed to be closed.
-            return sight.light is False or sight.zero is not None or not sight.deep or sight.steady
-        # Faint light with a few peaks may be no dark current, whatever its shape.
-        return sight.light is False and (sight.light_by == "level" or sight.stars < _SOME_STARS)
-
-    @cached_property
-    def closed_kind(self) -> str:
-        """Bias or dark: by exposure time; a dark as short as its flat is still a dark where the header declares it one."""
-        return "dark" if self.exptime >= _SHORT or (self.exptime >= _INSTANT and self.declared == "dark") else "bias"
-
-    @cached_property
-    def colour(self) -> tuple[float, float] | None:
-        """R/G and B/G of the light; None on a monochrome sensor or without a zero level."""
-        zero, channels = self.sight.base, self.sight.entry.channels
-        if channels is None or (self.sight.zero is None and not self.sight.deep) or channels[1] - zero <= 0:
-            return None
-        return (channels[0] - zero) / (channels[1] - zero), (channels[2] - zero) / (channels[1] - zero)
-
-    @cached_property
-    def sky_coloured(self) -> bool | None:
-        """The colour is that of twilight or day; None where it is unknown."""
-        if self.colour is None:
-            return None
-        red, blue = self.colour
-        return _RED[0] <= red <= _RED[1] and _BLUE[0] <= blue <= _BLUE[1] and blue >= _SLOPE * red
-
-    @cached_property
-    def twilight(self) -> bool | None:
-        return None if self.sight.header.sun is None else self.sight.header.sun > TWILIGHT
-
-    @cached_property
-    def starry_flat(self) -> bool:
-        """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
-        ratio = self.sight.rate_ratio
-        bright = self.sight.deep and self.sight.signal_to_noise >= 2 * _USABLE
-        # Where the Sun's altitude is unknown, only the night sky can be compared with.
-        brighter = (ratio is None or ratio >= _CLOUDS) if self.twilight else self.twilight is None and (ratio or 0.0) >= _LAMP
-        return bright and brighter and self.exptime <= _FLAT_LENGTH
-
-    @cached_property
-    def surely_twilight(self) -> bool:
-        """So bright that no object frame is like it."""
-        return self.starry_flat and not self.many and (self.sight.rate_ratio or 0.0) >= _LAMP
-
-    @cached_property
-    def like_the_sky(self) -> bool:
-        """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
-        sight, ratio, long = self.sight, self.sight.rate_ratio, self.exptime > _FLAT_LENGTH
-        if self.twilight:
-            return False
-        clouds = not (sight.deep and sight.steady) if ratio is None else ratio < _CLOUDS
-        return (clouds and (sight.as_stars or long)) or (long and (sight.zero is None or not sight.deep))
-
-    @cached_property
-    def sky_flat(self) -> bool:
-        """High S/N and sky colour, or, on a monochrome sensor, the level and the Sun's altitude; or a lamp."""
-        sight, ratio, short = self.sight, self.sight.rate_ratio, self.exptime <= _FLAT_LENGTH
-        if sight.signal_to_noise < _USABLE or not sight.smooth:
-            return False
-        if self.sky_coloured is False or self.twilight is False:
-            # No star shows by day: what is bright and steady then is a lamp in a closed dome. Nor is a cloud at night that bright.
-            lamp = (sight.header.sun or 0.0) > 0 or (ratio or 0.0) >= _LAMP
-            return lamp and sight.deep and sight.steady and short
-        if self.twilight:
-            bright = ratio >= _BRIGHTER if ratio is not None else sight.zero is not None or sight.deep
-            return bright and self.exptime <= _TWILIGHT_LENGTH
-        bright = sight.deep if ratio is None else ratio >= _BRIGHTER and not sight.as_stars and (sight.steady or sight.deep)
-        return bright and short
-
-    @property
-    def timeless_stars(self) -> bool:
-        return self.many and self.sight.zero is None and self.declared in (None, "object")
-
-    @property
-    def called_object(self) -> bool:
-        return self.declared == "object" and self.sight.stars > 0
-
-    @property
-    def uncalled_twilight(self) -> bool:
-        return self.declared in (None, "bias", "dark") and self.surely_twilight
-
-    @property
-    def faint(self) -> bool:
-        return self.sight.excess is not None and self.sight.signal_to_noise < 0.5 * _USABLE
-
-    @property
-    def deep_flat(self) -> bool:
-        return self.declared == "flat" and self.sight.deep and self.sight.excess is None and not self.like_the_sky
-
-    @property
-    def as_stars(self) -> bool:
-        return self.declared is None and self.sight.stars > 0 and self.sight.as_stars
-
-    @property
-    def quoted(self) -> dict[str, str]:
-        """What the sentences of the rules quote."""
-        sight, entry, ratio, sun = self.sight, self.sight.entry, self.sight.rate_ratio, self.sight.header.sun
-        altitude = "" if sun is None else f"Sun at {sun:+.0f} degrees"
-        brighter = "" if ratio is None else f", {ratio:.1f} times the night sky"
-        if self.sky_coloured and self.colour is not None:
-            ground = f"sky colour by the Bayer channels (R/G {self.colour[0]:.2f}, B/G {self.colour[1]:.2f})"
-        else:
-            ground = f"by the level{brighter}"
-        ground += f", {altitude}" if altitude else ""
-        if self.twilight and self.sky_coloured is None:
-            ground = f"monochrome: by the level and the Sun's altitude ({altitude}{brighter})"
-        return {
-            "value": "no pixel has a value" if np.isnan(entry.level) else f"every pixel is {entry.level:g}",
-            "saturated": f"{entry.saturated:.0%}",
-            "level": f"{entry.level:.3f}",
-            "stars": f"{sight.stars} stars",
-            "peaks": f"{sight.stars} star-like peaks",
-            "length": f"exposure of {self.exptime:g} s",
-            "zero": f"level {sight.excess:+.1f} ADU from the zero level" if sight.excess is not None else "no stars",
-            "light": "light" + (f" ({sight.excess:+.0f} ADU)" if sight.excess is not None else "") + " and hardly a star",
-            "noise": f"{sight.signal_to_noise:.1f} times the noise",
-            "excess": f"{sight.excess or 0.0:.1f} ADU",
-            "night": f"{ratio or 0.0:.0f} times the night's",
-            "ground": ground,
-        }
-
-
-def _always(_: _Case) -> bool:
-    return True
-
-
 class _Rule(NamedTuple):
-    """Where it applies, the frame is of this type, for this reason.
+    """Where it applies, this is the verdict, for this reason.
 
-    `kind` "closed" is bias or dark, by the exposure. `undeclared` is the confidence where the header declares another type or none,
-    where that differs.
+    The type "closed" is bias or dark, by the exposure. The confidence is `undeclared`, where that is given, for a type that the header does
+    not declare.
     """
 
-    name: str
-    applies: Callable[[_Case], bool]
-    kind: str
-    confidence: float
-    sentence: str
+    applies: BoolArray
+    verdict: str | bool | None
+    reason: str
+    confidence: float = 0.0
     undeclared: float | None = None
 
 
-# By what the frame shows (`_Case.state`); the first rule that applies decides.
-_RULES = {
-    "blank": (
-        _Rule("constant", lambda c: c.sight.entry.constant, "other", 0.99, "{value}: nothing was exposed or read out"),
-        _Rule("saturated", lambda c: c.saturated, "other", 0.99, "{saturated} of the pixels are saturated"),
-        _Rule("normalised", _always, "other", 0.9, "its level is {level}: a flat that is normalised already, a master and no raw frame"),
-    ),
-    "closed": (
-        _Rule("dark pixels", lambda c: c.sight.light is not None, "closed", 0.99, "shutter closed ({zero}), {length}", 0.9),
-        _Rule("blocked filter", lambda c: c.sight.header.blocked, "closed", 0.99, "{length} behind a blocked filter", 0.9),
-        _Rule("no time", lambda c: c.exptime == 0, "closed", 0.99, "{length}", 0.9),
-        _Rule("by the header", _always, "closed", 0.8, "called closed, {length}; nothing to compare its level with"),
-    ),
-    # An exposure of 0 s that shows light is longer than its header says.
-    "light in no time": (
-        _Rule("stars", lambda c: c.timeless_stars, "object", 0.6, "{stars}, though the exposure is 0 s"),
-        _Rule("light", _always, "other", 0.6, "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open"),
-    ),
-    "stars without sky": (
-        _Rule("stars", lambda c: c.many or c.declared == "object", "object", 0.99, "{stars} on hardly any sky", 0.6),
-        _Rule("peaks", _always, "other", 0.6, "{peaks} and no light above the zero level"),
-    ),
-    "stars": (
-        _Rule("called flat", lambda c: c.declared == "flat" and c.starry_flat, "flat", 0.8, "a bright twilight sky, though with {stars}"),
-        _Rule("twilight", lambda c: c.uncalled_twilight, "flat", 0.6, "a twilight sky {night}, though with {stars}"),
-        _Rule("stars", _always, "object", 0.99, "{stars}", 0.9),
-    ),
-    "light, called flat": (
-        _Rule("clouds", lambda c: c.like_the_sky, "other", 0.6, "no star, and no brighter than the night sky of that exposure: clouds"),
-        _Rule("faint", lambda c: c.faint, "other", 0.6, "{light}, {noise}: too faint to tell"),
-        _Rule("flat", _always, "flat", 0.99, "{light}"),
-    ),
-    "light": (
-        _Rule("few stars", lambda c: c.called_object, "object", 0.99, "{stars}"),
-        _Rule("twilight", lambda c: c.sky_flat and c.twilight is True, "flat", 0.9, "bright and smooth, without stars; {ground}"),
-        _Rule("bright", lambda c: c.sky_flat, "flat", 0.6, "bright and smooth, without stars; {ground}"),
-        _Rule("as stars", lambda c: c.as_stars, "object", 0.6, "{stars}, in an exposure as long as those of other frames with stars"),
-        _Rule("doubtful", _always, "other", 0.6, "open, without stars, and no bright twilight sky (clouds, or a closed dome?)"),
-    ),
-    # The pixels do not show whether there is light: the declared type decides, with care.
-    "unclear": (
-        _Rule("called flat", lambda c: c.deep_flat, "flat", 0.8, "hardly a star; no zero level to compare with"),
-        _Rule("few stars", lambda c: c.called_object, "object", 0.8, "{stars}; no zero level to compare with"),
-        _Rule("no zero", lambda c: c.sight.excess is None, "other", 0.3, "hardly a star, and no closed frame to compare the level with"),
-        _Rule("faint", _always, "other", 0.3, "hardly a star, and {excess} that may be dark current or the sky of clouds"),
-    ),
-}
+def _first(rules: Sequence[_Rule]) -> list[_Rule]:
+    """The first rule that applies to each frame; one must."""
+    return [rules[place] for place in np.argmax([rule.applies for rule in rules], axis=0)]
+
+
+class _Frames:
+    """The frames of a night as columns of what the rules ask for; True where it is so.
+
+    A comparison with what is unknown (NaN) is false. Light fell on the detector where `lit`, none where `dark`; elsewhere that is unknown.
+    """
+
+    def __init__(self, night: Night, *, trusted: bool) -> None:
+        self.night, self.exptime, self.noise, self.stars, self.excess = night, night.exptime, night.noise, night.stars, night.excess
+        # What the header declares, where that is trusted
+        self.declared = [header.declared if trusted else None for header in night.headers]
+        names = (None, "flat", "object", "other")
+        self.uncalled, self.called_flat, self.called_object, self.called_other = (self._called(name) for name in names)
+        self.called_closed = self._called("bias") | self._called("dark")
+        self.blocked = np.array([header.blocked for header in night.headers], dtype=bool)
+        # The exposure, the Sun
+        self.no_time, self.short, self.seconds = self.exptime == 0, self.exptime <= limit.FLAT_LENGTH, np.maximum(self.exptime, 1e-3)
+        self.twilight, self.night_time = night.sun > limit.TWILIGHT, night.sun <= limit.TWILIGHT
+        # Stars
+        self.starry, self.many = self.stars >= limit.FEW_STARS, self.stars >= limit.MANY_STARS
+        self.as_stars = np.array([bool((night.shining & night.as_long(time)).any()) for time in self.exptime], dtype=bool)
+        # The level; without a zero level the light over the noise is a least
+        self.measured = np.isfinite(self.excess)
+        self.signal_to_noise = night.above / night.noise
+        self.deep = night.above >= limit.DEEP * (night.top - np.maximum(0.0, night.base))
+        self.rate_ratio = self.excess / self.seconds / (night.sky_rates.max(initial=0.0) or np.nan)
+        alike = np.where(self.measured, np.maximum(0.05 * self.excess, 2.0 * night.zero.scatter), self.noise)
+        self.steady = night.repeated(alike)[0] >= 2
+        self.smooth = night.smooth
+        # What follows from these
+        self.constant, self.saturated, self.normalised = self._blank()
+        self.red, self.blue, self.sky_coloured = self._colour()
+        light = _first(_light_rules(self))
+        self.light, self.light_by = (np.array(column, dtype=object) for column in ([r.verdict for r in light], [r.reason for r in light]))
+        self.lit, self.dark = (np.array([rule.verdict is which for rule in light], dtype=bool) for which in (True, False))
+        self.closed = self._closed()
+        self.starry_flat, self.like_the_sky, self.sky_flat = self._starry_flat(), self._like_the_sky(), self._sky_flat()
+        self.surely_twilight = self.starry_flat & ~self.many & (self.rate_ratio >= limit.LAMP)
+
+    def _called(self, name: str | None) -> BoolArray:
+        return np.array([declared == name for declared in self.declared], dtype=bool)
+
+    def _blank(self) -> tuple[BoolArray, BoolArray, BoolArray]:
+        """Frames that hold nothing to be judged: constant, saturated, or normalised already."""
+        names = ("saturated", "quantum", "level", "noise", "structure")
+        saturated, quantum, level, noise, structure = (np.array([getattr(e, name) for e in self.night.statistics]) for name in names)
+        normalised = (quantum == 0) & (level > 0.3) & (level < 2.0) & (noise < 0.2) & (structure < 0.5)
+        return ~self.night.usable, saturated > 0.5, normalised
+
+    def _colour(self) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """R/G and B/G of the light, NaN on a monochrome sensor or without a zero level; whether it is that of twilight or day."""
+        channels = np.array([entry.channels or (np.nan,) * 3 for entry in self.night.statistics]).reshape(-1, 3)
+        red, green, blue = (channels - self.night.base[:, None]).T
+        green = np.where((self.measured | self.deep) & (green > 0), green, np.nan)
+        red, blue = red / green, blue / green
+        inside = (limit.RED[0] <= red) & (red <= limit.RED[1]) & (limit.BLUE[0] <= blue) & (blue <= limit.BLUE[1])
+        return red, blue, inside & (blue >= limit.SLOPE * red)
+
+    def _closed(self) -> BoolArray:
+        """The shutter was closed or the filter blocked, by the pixels or, where these leave it open, by the declared type."""
+        # A single frame that bright is not believed to be closed.
+        by_type = self.dark | self.measured | ~self.deep | self.steady
+        # Faint light with a few peaks may be no dark current, whatever its shape.
+        by_pixels = self.dark & ((self.light_by == "level") | (self.stars < limit.SOME_STARS))
+        few = ~self.starry & np.where(self.called_closed, by_type, by_pixels)
+        return np.asarray(self.blocked | (~self.lit & (self.no_time | few)))
+
+    def _starry_flat(self) -> BoolArray:
+        """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
+        # Where the Sun's altitude is unknown, only the night sky can be compared with.
+        ratio = self.rate_ratio
+        brighter = np.where(self.twilight, ~(ratio < limit.CLOUDS), ~self.night_time & (ratio >= limit.LAMP))
+        return np.asarray(brighter & self.deep & (self.signal_to_noise >= 2 * limit.USABLE) & self.short)
+
+    def _like_the_sky(self) -> BoolArray:
+        """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
+        clouds = np.where(np.isfinite(self.rate_ratio), self.rate_ratio < limit.CLOUDS, ~(self.deep & self.steady))
+        return np.asarray(~self.twilight & ((clouds & self.as_stars) | (~self.short & (clouds | ~(self.measured & self.deep)))))
+
+    def _sky_flat(self) -> BoolArray:
+        """High S/N and sky colour, or, on a monochrome sensor, the level and the Sun's altitude; or a lamp."""
+        ratio, compared, deep, steady = self.rate_ratio, np.isfinite(self.rate_ratio), self.deep, self.steady
+        # No star shows by day: what is bright and steady then is a lamp in a closed dome. Nor is a cloud at night that bright.
+        no_sky = (np.isfinite(self.red) & ~self.sky_coloured) | self.night_time
+        lamp = ((self.night.sun > 0) | (ratio >= limit.LAMP)) & deep & steady & self.short
+        twilight = np.where(compared, ratio >= limit.BRIGHTER, self.measured | deep) & (self.exptime <= limit.TWILIGHT_LENGTH)
+        unknown = np.where(compared, (ratio >= limit.BRIGHTER) & ~self.as_stars & (steady | deep), deep) & self.short
+        bright = np.where(no_sky, lamp, np.where(self.twilight, twilight, unknown))
+        return np.asarray((self.signal_to_noise >= limit.USABLE) & self.smooth & bright)
+
+
+def _light_rules(f: _Frames) -> list[_Rule]:
+    """Whether light fell on the detector, None where that is unknown, and what shows it."""
+    night, level, excess, noise, zero, open_ = f.night, f.night.level, f.excess, f.noise, f.night.zero, ~f.night.shut
+    # Without a zero level, or with one that rests on the frame's declared type, a frame can only be compared with the others.
+    alone = ~f.measured if zero.declared is None else ~f.measured | zero.declared
+    sky, electrons, vignetting = night.sky, (excess / noise) ** 2 / f.seconds, night.vignetting
+    # Other frames of the exposure time repeat the level as only dark current does.
+    same, of = night.repeated(np.maximum(np.maximum(3.0 * zero.scatter, limit.STEADY * excess), 0.02 * noise))
+    as_dark = (excess < 0.5 * noise) | (same >= np.maximum(2, 0.6 * of))
+    return [
+        _Rule(alone & f.starry, True, "stars"),
+        _Rule(alone & (level - night.floor > limit.CLEAR * noise), True, "level"),
+        _Rule(alone & (level > night.faintest_with_stars + 0.2 * noise), True, "brighter than frames with stars"),
+        _Rule(alone & night.vignetted, True, "vignetting"),
+        _Rule(alone, None, ""),
+        _Rule(excess <= night.tolerance, False, "level"),
+        _Rule(f.deep & (excess > limit.CLEAR * noise), True, "level"),
+        _Rule(open_ & f.many, True, "stars"),
+        _Rule(open_ & (excess > np.maximum(limit.ABOVE_SKY * sky, limit.CLEAR * noise)), True, "rate"),
+        _Rule(open_ & (electrons > limit.FLOOD), True, "rate"),
+        _Rule(vignetting > 0, True, "shape"),
+        _Rule(vignetting < 0, False, "shape"),
+        _Rule(open_ & f.starry, True, "stars"),
+        _Rule((f.exptime < limit.SHORT) & (excess < 0.5 * noise), False, "level"),
+        _Rule(open_ & (electrons > limit.ELECTRON_RATE), True, "rate"),
+        _Rule(as_dark & (excess < limit.FAINT * sky), False, "fainter than any sky"),
+        _Rule(np.ones(level.size, dtype=bool), None, ""),
+    ]
+
+
+def _type_rules(f: _Frames) -> list[_Rule]:
+    """Types of frames, and why."""
+    starry, lit, flat, closed = f.starry, f.lit, f.lit & f.called_flat, f.closed
+    uncalled_flat = starry & (f.uncalled | f.called_closed) & f.surely_twilight
+    faint = f.measured & (f.signal_to_noise < 0.5 * limit.USABLE)
+    as_stars = lit & f.uncalled & (f.stars > 0) & f.as_stars
+    few_stars = f.called_object & (f.stars > 0)
+    return [
+        # Nothing that could be judged
+        _Rule(f.constant, "other", "{value}: nothing was exposed or read out", 0.99),
+        _Rule(f.saturated, "other", "{saturated:.0%} of the pixels are saturated", 0.99),
+        _Rule(f.normalised, "other", "its level is {level:.3f}: a flat that is normalised already, a master and no raw frame", 0.9),
+        # The shutter was closed
+        _Rule(closed & (lit | f.dark), "closed", "shutter closed ({distance}), exposure of {exptime:g} s", 0.99, 0.9),
+        _Rule(closed & f.blocked, "closed", "exposure of {exptime:g} s behind a blocked filter", 0.99, 0.9),
+        _Rule(closed & f.no_time, "closed", "exposure of {exptime:g} s", 0.99, 0.9),
+        _Rule(closed, "closed", "called closed, exposure of {exptime:g} s; nothing to compare its level with", 0.8),
+        _Rule(f.no_time, "other", "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open", 0.6),
+        # Stars
+        _Rule(starry & f.dark & (f.many | f.called_object), "object", "{stars} stars on hardly any sky", 0.99, 0.6),
+        _Rule(starry & f.dark, "other", "{stars} star-like peaks and no light above the zero level", 0.6),
+        _Rule(starry & f.called_flat & f.starry_flat, "flat", "a bright twilight sky, though with {stars} stars", 0.8),
+        _Rule(uncalled_flat, "flat", "a twilight sky {rate_ratio:.0f} times the night's, though with {stars} stars", 0.6),
+        _Rule(starry, "object", "{stars} stars", 0.99, 0.9),
+        # Light and hardly a star
+        _Rule(flat & f.like_the_sky, "other", "no star, and no brighter than the night sky of that exposure: clouds", 0.6),
+        _Rule(flat & faint, "other", "{lit}, {signal_to_noise:.1f} times the noise: too faint to tell", 0.6),
+        _Rule(flat, "flat", "{lit}", 0.99),
+        _Rule(lit & few_stars, "object", "{stars} stars", 0.99),
+        _Rule(lit & f.sky_flat & f.twilight, "flat", "bright and smooth, without stars; {ground}", 0.9),
+        _Rule(lit & f.sky_flat, "flat", "bright and smooth, without stars; {ground}", 0.6),
+        _Rule(as_stars, "object", "{stars} stars, in an exposure as long as those of other frames with stars", 0.6),
+        _Rule(lit, "other", "open, without stars, and no bright twilight sky (clouds, or a closed dome?)", 0.6),
+        # The pixels do not show whether there is light: the declared type decides, with care
+        _Rule(f.called_flat & f.deep & ~f.measured & ~f.like_the_sky, "flat", "hardly a star; no zero level to compare with", 0.8),
+        _Rule(few_stars, "object", "{stars} stars; no zero level to compare with", 0.8),
+        _Rule(~f.measured, "other", "hardly a star, and no closed frame to compare the level with", 0.3),
+        _Rule(f.measured, "other", "hardly a star, and {excess:.1f} ADU that may be dark current or the sky of clouds", 0.3),
+    ]
 
 
 def classify_set(
@@ -329,7 +249,7 @@ def classify_set(
     headers : sequence of HeaderEvidence
         Of the same length.
     neighbours : sequence of (FrameStatistics, HeaderEvidence)
-        Exposures of the same set-up on the nights around it: where the night has no frame that shows the zero level, theirs do.
+        Exposures of the same set-up on the nights around it, used where the night's own zero level is unknown or rests on declared types.
 
     Returns
     -------
@@ -343,78 +263,110 @@ def classify_set(
     """
     if len(statistics) != len(headers):
         raise ValueError(f"{len(statistics)} statistics and {len(headers)} headers; one of each is needed for an exposure")
-    cases = [_Case(sight, sight.header.declared) for sight in survey(statistics, headers, neighbours)]
-    fits = [fit for case in cases if case.declared is not None and (fit := _fits(case)) is not None]
-    trusted = fits.count(False) <= max(1, _TRUST * len(fits))
-    return [_classified(case if trusted else _Case(case.sight, None), trusted) for case in cases]
+    night = Night(statistics, headers)
+    if neighbours and (night.zero.level is None or night.zero.declared is not None):
+        beside, said = zip(*neighbours, strict=True)
+        night = Night([*statistics, *beside], [*headers, *said])
+    frames = _Frames(night, trusted=True)
+    fits = _fits(frames)[: len(statistics)]
+    trusted = bool(np.count_nonzero(fits == 0) <= max(1, limit.TRUST * np.count_nonzero(np.isfinite(fits))))
+    frames = frames if trusted else _Frames(night, trusted=False)
+    return [_classified(frames, index, rule, trusted) for index, rule in enumerate(_first(_type_rules(frames))[: len(statistics)])]
 
 
-def _fits(case: _Case) -> bool | None:
-    """Whether the declared type fits the pixels, where these leave no doubt; None where they could be either."""
-    declared, sight = case.declared, case.sight
-    if case.state == "blank":
-        return None
-    if sight.light is False and sight.light_by == "level" and case.few:
-        return declared in ("bias", "dark")
-    if case.many and not sight.header.blocked:
-        return declared in ("object", "other") or (declared == "flat" and case.starry_flat)
-    if case.surely_twilight:
-        return declared == "flat"
-    if sight.light and case.few and (sight.deep or sight.light_by == "shape"):
-        return declared not in ("bias", "dark") and (declared != "object" or not case.sky_flat)
-    return None
-
-
-def _classified(case: _Case, trusted: bool) -> Classification:
-    rule = next(rule for rule in _RULES[case.state] if rule.applies(case))
-    kind = case.closed_kind if rule.kind == "closed" else rule.kind
-    reason, confidence = (
-        rule.sentence.format(**case.quoted),
-        rule.confidence if rule.undeclared is None or case.declared == kind else rule.undeclared,
+def _fits(f: _Frames) -> FloatArray:
+    """1 where the declared type fits the pixels, 0 where it does not; NaN where these leave a doubt, or no type is declared."""
+    few, level, shape = ~f.starry, f.light_by == "level", f.light_by == "shape"
+    return np.select(
+        [
+            f.uncalled | f.constant | f.saturated | f.normalised,
+            f.dark & level & few,
+            f.many & ~f.blocked,
+            f.surely_twilight,
+            f.lit & few & (f.deep | shape),
+        ],
+        [
+            np.full(few.size, np.nan),
+            f.called_closed,
+            f.called_object | f.called_other | (f.called_flat & f.starry_flat),
+            f.called_flat,
+            ~f.called_closed & ~(f.called_object & f.sky_flat),
+        ],
+        np.nan,
     )
-    declared = case.sight.header.declared
-    disagrees = declared is not None and declared != kind
+
+
+def _classified(f: _Frames, index: int, rule: _Rule, trusted: bool) -> Classification:
+    header, trusted_type = f.night.headers[index], f.declared[index]
+    kind = str(rule.verdict)
+    if kind == "closed":
+        # By exposure time; a dark as short as its flat is still a dark where the header declares it one.
+        kind = "dark" if header.exptime >= (limit.TRUE_DARK if trusted_type == "dark" else limit.SHORT) else "bias"
+    values = _evidence(f, index)
+    reason = rule.reason.format(**values, **_quoted(values))
+    confidence = rule.confidence if rule.undeclared is None or trusted_type == kind else rule.undeclared
+    disagrees = header.declared is not None and header.declared != kind
     if disagrees:
-        reason = f"called {declared}, but {reason}"
+        reason = f"called {header.declared}, but {reason}"
         confidence = min(confidence, 0.6) if kind != "other" else confidence
-    if case.calibrated and kind in ("object", "flat"):
-        reason += f"; already corrected for {', '.join(case.calibrated)}"
-    return Classification(kind, reason, confidence, disagrees, _evidence(case, trusted), case.calibrated)
+    # By what the level shows, and by the header
+    before = {*(("bias", "flat") if f.normalised[index] else ("bias",) if f.night.zeroed[index] else ()), *header.calibrated}
+    calibrated = tuple(step for step in ("bias", "dark", "flat") if step in before)
+    if calibrated and kind in ("object", "flat"):
+        reason += f"; already corrected for {', '.join(calibrated)}"
+    evidence = {name: _rounded(value, _DIGITS.get(name, 3)) for name, value in values.items()}
+    evidence |= {"exptime": header.exptime, "words_trusted": trusted, "calibrated": " ".join(calibrated)}
+    return Classification(kind, reason, confidence, disagrees, evidence, calibrated)
 
 
-def _rounded(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None or not np.isfinite(value) else round(float(value), digits)
+_DIGITS = {"saturated": 6, "signal_to_noise": 2, "sun_altitude": 2}
 
 
-def _evidence(case: _Case, trusted: bool) -> Evidence:
-    sight, colour = case.sight, case.colour
-    entry, header = sight.entry, sight.header
+def _rounded(value: Any, digits: int) -> Any:
+    """As JSON holds it: None for what is unknown."""
+    if isinstance(value, float):
+        return round(float(value), digits) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _evidence(f: _Frames, index: int) -> dict[str, Any]:
+    """The numbers behind a type."""
+    night, entry, sun = f.night, f.night.statistics[index], f.night.sun[index]
+    coloured, zeroed = bool(np.isfinite(f.red[index])), night.zeroed[index]
+    columns = ("exptime", "stars", "excess", "light", "light_by", "deep", "smooth", "rate_ratio", "blocked")
     return {
-        "level": _rounded(entry.level),
-        "noise": _rounded(entry.noise),
-        "temporal_noise": _rounded(sight.noise),
-        "structure": _rounded(entry.structure),
-        "saturated": _rounded(entry.saturated, 6),
+        **{name: getattr(entry, name) for name in ("level", "noise", "structure", "saturated")},
+        **{name: getattr(f, name)[index] for name in columns},
+        "declared": night.headers[index].declared,
+        "signal_to_noise": f.signal_to_noise[index] if f.measured[index] else None,
+        "temporal_noise": f.noise[index],
         "star_like_peaks": entry.n_peaks,
-        "stars": sight.stars,
-        "zero": _rounded(sight.zero),
-        "zero_from": sight.zero_from,
-        "excess": _rounded(sight.excess),
-        "light": sight.light,
-        "light_by": sight.light_by,
-        "signal_to_noise": _rounded(sight.signal_to_noise, 2) if sight.excess is not None else None,
-        "deep": sight.deep,
-        "smooth": sight.smooth,
-        "rate_ratio": _rounded(sight.rate_ratio),
-        "sky_colour": case.sky_coloured,
-        "sky_by": "Bayer channels" if colour is not None else "level and Sun's altitude" if header.sun is not None else "level",
-        "red_to_green": None if colour is None else _rounded(colour[0]),
-        "blue_to_green": None if colour is None else _rounded(colour[1]),
-        "sun_altitude": _rounded(header.sun, 2),
-        "twilight": case.twilight,
-        "exptime": header.exptime,
-        "declared": header.declared,
-        "words_trusted": trusted,
-        "blocked": header.blocked,
-        "calibrated": " ".join(case.calibrated),
+        "zero": 0.0 if zeroed else night.zero.level,
+        "zero_from": "the bias taken off before" if zeroed else night.zero.source,
+        "sky_colour": f.sky_coloured[index] if coloured else None,
+        "sky_by": "Bayer channels" if coloured else "level" if np.isnan(sun) else "level and Sun's altitude",
+        "red_to_green": f.red[index],
+        "blue_to_green": f.blue[index],
+        "sun_altitude": sun,
+        "twilight": None if np.isnan(sun) else f.twilight[index],
+    }
+
+
+def _quoted(values: dict[str, Any]) -> dict[str, str]:
+    """What sentences quote beside the evidence."""
+    level, excess, ratio, sun = (values[name] for name in ("level", "excess", "rate_ratio", "sun_altitude"))
+    measured, coloured = np.isfinite(excess), values["sky_colour"]
+    altitude = "" if np.isnan(sun) else f"Sun at {sun:+.0f} degrees"
+    brighter = f", {ratio:.1f} times the night sky" if np.isfinite(ratio) else ""
+    ground = f"by the level{brighter}"
+    if coloured:
+        ground = f"sky colour by the Bayer channels (R/G {values['red_to_green']:.2f}, B/G {values['blue_to_green']:.2f})"
+    ground += f", {altitude}" if altitude else ""
+    if values["twilight"] and coloured is None:
+        ground = f"monochrome: by the level and the Sun's altitude ({altitude}{brighter})"
+    return {
+        "value": "no pixel has a value" if np.isnan(level) else f"every pixel is {level:g}",
+        "distance": f"level {excess:+.1f} ADU from the zero level" if measured else "no stars",
+        "lit": "light" + (f" ({excess:+.0f} ADU)" if measured else "") + " and hardly a star",
+        "ground": ground,
     }

@@ -14,26 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from reduction.frames.kernels import type_limits as limit
 from reduction.frames.kernels.bayer import Channel, channels_of
-from reduction.kernels.arrays import Float32Array, FloatArray
+from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray
 from reduction.kernels.robust import GAUSSIAN_MAD, mad_scatter, scatter_about
 
 __all__ = ["FrameStatistics", "HeaderEvidence", "frame_statistics"]
 
-
-_SAMPLE = 200_000  # pixels that give level and noise: to 0.3 % of the noise
-_WINDOW = 1024  # pixels a side searched for stars: enough to tell, and quick on large frames
-_BOX = 16  # pixels a side of a background box
-_STAR_SIGMA = 6.0  # above the smoothed noise: none expected by chance in 10^7 pixels
-_STAR_WIDTH = 0.25  # fourth-brightest of the 3x3 pixels over the brightest: 0 for a hot pixel, 0.3 or more for FWHM of 1.5
-_STAR_SIDES = 0.12  # mean of two opposite neighbours over the brightest, across and along: a particle's track is bright along only
-_STAR_CORNERS = 0.04  # the same for opposite corners
-_OTHER_GREEN = 0.04  # third-brightest of the four other greens around a green pixel over its own: 0.08 for FWHM of 1.5
-_DONUT_BIN = 4  # pixels a side that are added up to find stars far out of focus
-_MOST_PEAKS = 300
-_GRID = 8  # boxes a side that show the shape of the light
-_PROBE = 16  # pixels a side whose values are kept: differences of two frames show the noise without fixed pattern
-_PILE = 10  # pixels at the very same maximum that make a pile-up
+_SHAPES = {"peaks": (-1, 2), "heights": (-1,), "boxes": (-1, limit.GRID), "probe": (-1,)}
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class FrameStatistics:
     channels : tuple of float or None
         Levels of R, G and B, ADU; None on a monochrome sensor.
     boxes : float64, shape (8, 8)
-        Clipped means of an 8 by 8 division of the frame, ADU; shape (0, 0) for a frame of fewer than 64 pixels a side.
+        Clipped means of an 8 by 8 division of the frame, ADU; shape (0, 8) for a frame of fewer than 64 pixels a side.
     probe : float64, shape (256,)
         Values of a regular grid of single pixels, ADU; shape (0,) for a frame of fewer than 64 pixels a side.
     quantum : float
@@ -83,7 +71,7 @@ class FrameStatistics:
     peaks: FloatArray
     heights: FloatArray = field(default_factory=lambda: np.empty(0))
     channels: tuple[float, float, float] | None = None
-    boxes: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    boxes: FloatArray = field(default_factory=lambda: np.empty((0, limit.GRID)))
     probe: FloatArray = field(default_factory=lambda: np.empty(0))
     quantum: float = 1.0
     negative: float = 0.0
@@ -96,17 +84,14 @@ class FrameStatistics:
     def from_dict(cls, values: Mapping[str, Any]) -> FrameStatistics:
         """Read the values of `as_dict`; None stands for NaN."""
         read: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values.items()}
-        arrays = {name: np.asarray(values[name], dtype=np.float64) for name in ("peaks", "heights", "boxes", "probe")}
-        boxes = arrays["boxes"] if arrays["boxes"].size else np.empty((0, 0))
-        channels = None if values["channels"] is None else tuple(np.asarray(values["channels"], dtype=np.float64).tolist())
-        return cls(**{**read, **arrays, "peaks": arrays["peaks"].reshape(-1, 2), "boxes": boxes, "channels": channels})
+        read |= {name: np.array(values[name], dtype=np.float64).reshape(shape) for name, shape in _SHAPES.items()}
+        read["channels"] = None if values["channels"] is None else tuple(np.array(values["channels"], dtype=np.float64).tolist())
+        return cls(**read)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | tuple):
+    if isinstance(value, np.ndarray | tuple | list):
         return [_plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -136,16 +121,6 @@ class HeaderEvidence:
     calibrated: tuple[str, ...] = ()
     sun_altitude: float | None = None
     black_level: float | None = None
-
-    @property
-    def says_closed(self) -> bool:
-        """No light was meant to fall on the detector."""
-        return self.blocked or self.exptime == 0 or self.declared in ("bias", "dark")
-
-    @property
-    def sun(self) -> float | None:
-        """Altitude of the Sun, degrees; None when unknown."""
-        return None if self.sun_altitude is None or np.isnan(self.sun_altitude) else self.sun_altitude
 
 
 def frame_statistics(data: Float32Array, *, saturation: float | None = None, bayer: str | None = None) -> FrameStatistics:
@@ -178,22 +153,22 @@ def frame_statistics(data: Float32Array, *, saturation: float | None = None, bay
     sample = _sample(plane)
     level = _clipped(sample)[0]
     window, corner = _central(plane)
-    window = np.where(np.isfinite(window), window, np.float32(level))
+    window = _filled(window, level)
     smoothed = ndimage.gaussian_filter(window, 1.0)
     other = None if green is None else _central(_around(data, colours["G2"], green, level))[0]
-    n_peaks, places, heights = _peaks(window, smoothed, other)
+    places, heights = _peaks(window, smoothed, other)
     step, origin = (1, (0, 0)) if green is None else (green.step, (green.x0, green.y0))
     return FrameStatistics(
         level=level,
         noise=_clipped(_sample(np.diff(window, axis=1)))[1] / float(np.sqrt(2.0)),
-        structure=mad_scatter(_box_medians(smoothed, _box(window)).ravel(), GAUSSIAN_MAD),
+        structure=mad_scatter(_box_medians(smoothed)[0].ravel(), GAUSSIAN_MAD),
         minimum=minimum,
         maximum=maximum,
         saturated=saturated,
         constant=False,
-        n_peaks=n_peaks,
-        peaks=(places + np.asarray(corner, dtype=np.float64)) * step + np.asarray(origin, dtype=np.float64),
-        heights=np.round(heights, 2),
+        n_peaks=len(places),
+        peaks=(places[: limit.MOST_PEAKS] + corner) * step + origin,
+        heights=np.round(heights[: limit.MOST_PEAKS], 2),
         channels=_levels(data, colours),
         boxes=_shape_of_light(plane),
         probe=_probe(plane),
@@ -207,12 +182,10 @@ def _extremes(data: Float32Array, saturation: float | None) -> tuple[float, floa
     finite = data[np.isfinite(data)]
     if finite.size == 0:
         return float("nan"), float("nan"), 0.0
-    minimum, maximum = float(finite.min()), float(finite.max())
     # A camera may saturate below what its header says. One pixel is always the brightest; only several at one value are a pile-up.
-    piled = int(np.count_nonzero(data == np.float32(maximum)))
+    piled = int(np.count_nonzero(finite == finite.max()))
     above = 0 if saturation is None else int(np.count_nonzero(data >= saturation))
-    at_top = max(above, piled if piled >= _PILE else 0)
-    return minimum, maximum, at_top / max(1, data.size)
+    return float(finite.min()), float(finite.max()), max(above, piled if piled >= limit.PILE else 0) / data.size
 
 
 def _levels(data: Float32Array, colours: Mapping[str, Channel]) -> tuple[float, float, float] | None:
@@ -224,7 +197,7 @@ def _levels(data: Float32Array, colours: Mapping[str, Channel]) -> tuple[float, 
 
 def _sample(values: npt.NDArray[Any]) -> FloatArray:
     """Finite values of a regular sub-grid; its steps are odd, as columns of even and odd number may have amplifiers of their own."""
-    step = max(1, int(np.sqrt(values.size / _SAMPLE)))
+    step = max(1, int(np.sqrt(values.size / limit.SAMPLE)))
     step += 1 - step % 2
     sample = values[::step, ::step].astype(np.float64).ravel()
     return sample[np.isfinite(sample)]
@@ -237,86 +210,87 @@ def _quantum(sample: FloatArray) -> float:
     return float(np.gcd.reduce(np.diff(np.unique(sample)).astype(np.int64))) or 1.0
 
 
-def _clipped(values: FloatArray, sigma: float = 3.0, iterations: int = 10) -> tuple[float, float]:
-    """Mean and standard deviation of what lies within `sigma` of the mean; NaN for no values."""
+def _clipped(values: FloatArray) -> tuple[float, float]:
+    """Mean and standard deviation of what lies within 3 sigma of the mean; NaN for no values."""
     if values.size == 0:
         return float("nan"), float("nan")
     mean = float(np.median(values))
     scatter = scatter_about(values, mean, GAUSSIAN_MAD)
     if scatter == 0:
         mean, scatter = float(values.mean()), float(values.std())
-    for _ in range(iterations):
-        kept = values[np.abs(values - mean) <= sigma * scatter]
+    for _ in range(10):
+        kept = values[np.abs(values - mean) <= 3.0 * scatter]
         if kept.size == 0:
             break
-        before = scatter
-        mean, scatter = float(kept.mean()), float(kept.std())
+        before, mean, scatter = scatter, float(kept.mean()), float(kept.std())
         if abs(scatter - before) <= 1e-3 * before:
             break
     return mean, scatter
 
 
+def _blocks(data: Float32Array, height: int, width: int) -> Float32Array:
+    """A division into blocks of that size, shape (rows, columns, height, width); what is left over at the far edges is left out."""
+    rows, columns = data.shape[0] // height, data.shape[1] // width
+    return data[: rows * height, : columns * width].reshape(rows, height, columns, width).swapaxes(1, 2)
+
+
 def _shape_of_light(plane: Float32Array) -> FloatArray:
     """Clipped means of an 8 by 8 division."""
-    ny, nx = (size // _GRID for size in plane.shape)
-    if min(ny, nx) < _GRID:
-        return np.empty((0, 0))
-    boxes = [[_clipped(_sample(plane[j * ny : (j + 1) * ny, i * nx : (i + 1) * nx]))[0] for i in range(_GRID)] for j in range(_GRID)]
-    return np.round(np.array(boxes), 3)
+    height, width = (size // limit.GRID for size in plane.shape)
+    if min(height, width) < limit.GRID:
+        return np.empty((0, limit.GRID))
+    means = [_clipped(_sample(block))[0] for row in _blocks(plane, height, width) for block in row]
+    return np.round(np.array(means).reshape(limit.GRID, limit.GRID), 3)
 
 
 def _probe(plane: Float32Array) -> FloatArray:
-    if min(plane.shape) < _GRID * _GRID:
+    if min(plane.shape) < limit.GRID * limit.GRID:
         return np.empty(0)
-    y, x = ((np.arange(_PROBE) + 0.5) / _PROBE * np.array(plane.shape)[:, None]).astype(int)
+    y, x = ((np.arange(limit.PROBE) + 0.5) / limit.PROBE * np.array(plane.shape)[:, None]).astype(int)
     return plane[np.ix_(y, x)].astype(np.float64).ravel().round(3)
 
 
-def _central(data: Float32Array) -> tuple[Float32Array, tuple[int, int]]:
-    ny, nx = data.shape
-    height, width = min(ny, _WINDOW), min(nx, _WINDOW)
-    y0, x0 = (ny - height) // 2, (nx - width) // 2
-    return data[y0 : y0 + height, x0 : x0 + width], (x0, y0)
+def _central(plane: Float32Array) -> tuple[Float32Array, tuple[int, int]]:
+    """The window searched for stars, and the pixel x, y of its corner."""
+    y0, x0 = (max(0, size - limit.WINDOW) // 2 for size in plane.shape)
+    return plane[y0 : y0 + limit.WINDOW, x0 : x0 + limit.WINDOW], (x0, y0)
 
 
-def _box(data: Float32Array) -> int:
-    return int(max(1, min(_BOX, data.shape[0] // 4, data.shape[1] // 4)))
+def _filled(plane: Float32Array, level: float) -> Float32Array:
+    return np.where(np.isfinite(plane), plane, np.float32(level))
 
 
-def _box_medians(data: Float32Array, box: int) -> FloatArray:
-    rows, columns = data.shape[0] // box, data.shape[1] // box
-    boxes = data[: rows * box, : columns * box].reshape(rows, box, columns, box).swapaxes(1, 2)
-    medians: FloatArray = np.median(boxes.reshape(rows, columns, -1), axis=-1).astype(np.float64)
-    return medians
+def _box_medians(data: Float32Array) -> tuple[FloatArray, int]:
+    """Medians of boxes of 16 pixels, or of a quarter of a small image; and the pixels a side of a box."""
+    box = max(1, min(limit.BOX, *(size // 4 for size in data.shape)))
+    return np.median(_blocks(data, box, box), axis=(2, 3)).astype(np.float64), box
 
 
 def _background(data: Float32Array) -> Float32Array:
     """Box medians, median-filtered against bright stars and joined bilinearly."""
-    box = _box(data)
-    medians = ndimage.median_filter(_box_medians(data, box), 3, mode="nearest")
-    return _stretched(_stretched(medians, data.shape[0], box, 0), data.shape[1], box, 1).astype(np.float32)
+    medians, box = _box_medians(data)
+    medians = ndimage.median_filter(medians, 3, mode="nearest")
+    rows, columns = (_joined(size, count, box) for size, count in zip(data.shape, medians.shape, strict=True))
+    return np.asarray(rows @ medians @ columns.T, dtype=np.float32)
 
 
-def _stretched(grid: FloatArray, length: int, box: int, axis: int) -> FloatArray:
-    last = grid.shape[axis] - 1
-    place = np.clip((np.arange(length) - (box - 1) / 2) / box, 0, last)
-    lower = np.minimum(place.astype(np.int64), max(last - 1, 0))
-    weight = np.expand_dims(place - lower, 1 - axis)
-    joined: FloatArray = np.take(grid, lower, axis) * (1 - weight) + np.take(grid, np.minimum(lower + 1, last), axis) * weight
-    return joined
+def _joined(length: int, count: int, box: int) -> FloatArray:
+    """Weights of the boxes at each pixel of a line, shape (length, count): linear between their middles, constant beyond."""
+    place = np.clip((np.arange(length) - (box - 1) / 2) / box, 0, count - 1)
+    return np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(count)))
 
 
-def _peaks(data: Float32Array, smoothed: Float32Array, other: Float32Array | None) -> tuple[int, FloatArray, FloatArray]:
-    """Number, places and heights of star-like peaks; where there is hardly one, of stars far out of focus."""
-    if min(data.shape) < 12:
-        return 0, np.empty((0, 2)), np.empty(0)
-    places, heights = _star_like(data, smoothed, 4, other)
-    if len(places) < _MOST_PEAKS // 10 and min(data.shape) >= 16 * _DONUT_BIN:
-        binned = _binned(data)
+def _peaks(window: Float32Array, smoothed: Float32Array, other: Float32Array | None) -> tuple[FloatArray, FloatArray]:
+    """Places and heights of star-like peaks; where there is hardly one, of stars far out of focus."""
+    if min(window.shape) < 12:
+        return np.empty((0, 2)), np.empty(0)
+    places, heights = _star_like(window, smoothed, 4, other)
+    if len(places) < limit.MOST_PEAKS // 10 and min(window.shape) >= 16 * limit.DONUT_BIN:
+        binned = _binned(window)
         donuts, summits = _star_like(binned, ndimage.gaussian_filter(binned, 1.0), 2)
         if len(donuts) > len(places):
-            places, heights = donuts * _DONUT_BIN + (_DONUT_BIN - 1) / 2, summits
-    return len(places), places[:_MOST_PEAKS], heights[:_MOST_PEAKS]
+            return donuts * limit.DONUT_BIN + (limit.DONUT_BIN - 1) / 2, summits
+    return places, heights
 
 
 def _star_like(data: Float32Array, smoothed: Float32Array, border: int, other: Float32Array | None = None) -> tuple[FloatArray, FloatArray]:
@@ -326,7 +300,7 @@ def _star_like(data: Float32Array, smoothed: Float32Array, border: int, other: F
     scatter = np.abs(smoothed)
     # Pixel by pixel: a detector's glow is noisier than the rest of the frame.
     noise = GAUSSIAN_MAD * np.maximum(_background(scatter), np.median(scatter))
-    found = (smoothed > np.maximum(_STAR_SIGMA * noise, 1e-6)) & (smoothed == ndimage.maximum_filter(smoothed, 5))
+    found = (smoothed > np.maximum(limit.STAR_SIGMA * noise, 1e-6)) & (smoothed == ndimage.maximum_filter(smoothed, 5))
     # The borders of many detectors are dark or bright.
     found[:border], found[-border:], found[:, :border], found[:, -border:] = False, False, False, False
     y, x = np.nonzero(found)
@@ -334,35 +308,31 @@ def _star_like(data: Float32Array, smoothed: Float32Array, border: int, other: F
         wide = _round(np.stack([excess[y + j, x + i] for j in (-1, 0, 1) for i in (-1, 0, 1)], axis=-1))
     else:
         middle = float(np.median(other))
-        wide = other[y, x] - middle > np.maximum(_OTHER_GREEN * excess[y, x], 4.0 * scatter_about(other, middle, GAUSSIAN_MAD))
-    x, y, heights = x[wide], y[wide], smoothed[y, x][wide].astype(np.float64)
+        wide = other[y, x] - middle > np.maximum(limit.OTHER_GREEN * excess[y, x], 4.0 * scatter_about(other, middle, GAUSSIAN_MAD))
+    places, heights = np.stack([x, y], axis=-1)[wide].astype(np.float64), smoothed[y, x][wide].astype(np.float64)
     order = np.argsort(-heights, kind="stable")
-    return np.stack([x[order], y[order]], axis=-1).astype(np.float64), heights[order]
+    return places[order], heights[order]
 
 
-def _round(stamps: Float32Array) -> npt.NDArray[np.bool_]:
+def _round(stamps: Float32Array) -> BoolArray:
     """Whether 3x3 stamps, rows of nine values from bottom left to top right, are wider than a hot pixel and a particle's track."""
     peak, fourth = np.max(stamps, axis=-1), np.sort(stamps, axis=-1)[:, -4]
-    sides = np.minimum(stamps[:, 1] + stamps[:, 7], stamps[:, 3] + stamps[:, 5]) / 2
-    corners = np.minimum(stamps[:, 0] + stamps[:, 8], stamps[:, 2] + stamps[:, 6]) / 2
-    return np.asarray((fourth > _STAR_WIDTH * peak) & (sides > _STAR_SIDES * peak) & (corners > _STAR_CORNERS * peak))
+    sides, corners = (np.minimum(stamps[:, a] + stamps[:, 8 - a], stamps[:, b] + stamps[:, 8 - b]) / 2 for a, b in ((1, 3), (0, 2)))
+    return np.asarray((fourth > limit.STAR_WIDTH * peak) & (sides > limit.STAR_SIDES * peak) & (corners > limit.STAR_CORNERS * peak))
 
 
 def _around(data: Float32Array, second: Channel, first: Channel, level: float) -> Float32Array:
     """Third-brightest of the four pixels of the second green channel around each of the first, above their local background."""
-    plane = np.asarray(second.cut(data))
-    plane = np.where(np.isfinite(plane), plane, np.float32(level))
-    plane = plane - _background(plane) if min(plane.shape) >= 4 else plane - np.float32(level)
+    plane = _filled(np.asarray(second.cut(data)), level)
+    plane = plane - (_background(plane) if min(plane.shape) >= 4 else np.float32(level))
     # Both channels have the same size; the second's pixel of the same number lies to one side of the first's.
-    right, up = (1 if second.x0 < first.x0 else -1), (1 if second.y0 < first.y0 else -1)
-    stack = [np.roll(plane, (-dy, -dx), axis=(0, 1)) for dy, dx in ((0, 0), (0, right), (up, 0), (up, right))]
-    return np.asarray(np.sort(np.stack(stack), axis=0)[1])
+    origin = [-1 if there < here else 0 for there, here in ((second.y0, first.y0), (second.x0, first.x0))]
+    return np.asarray(ndimage.rank_filter(plane, 1, size=2, mode="wrap", origin=origin))
 
 
 def _binned(data: Float32Array) -> Float32Array:
-    """Sums of 4x4 pixels, which alone show stars that are far out of focus, or faint."""
-    rows, columns = data.shape[0] // _DONUT_BIN, data.shape[1] // _DONUT_BIN
-    blocks = data[: rows * _DONUT_BIN, : columns * _DONUT_BIN].reshape(rows, _DONUT_BIN, columns, _DONUT_BIN)
-    # Means of the middle half leave out hot pixels and tracks, and do not step as medians of whole numbers do.
-    ordered = np.sort(blocks.swapaxes(1, 2).reshape(rows, columns, -1), axis=-1)
-    return np.asarray(ordered[:, :, _DONUT_BIN : 3 * _DONUT_BIN].mean(axis=-1, dtype=np.float64), dtype=np.float32)
+    """Means of 4x4 pixels, which alone show stars that are far out of focus, or faint."""
+    blocks = _blocks(data, limit.DONUT_BIN, limit.DONUT_BIN)
+    # Of the middle half: they leave out hot pixels and tracks, and do not step as medians of whole numbers do.
+    ordered = np.sort(blocks.reshape(*blocks.shape[:2], -1), axis=-1)
+    return np.asarray(ordered[:, :, limit.DONUT_BIN : 3 * limit.DONUT_BIN].mean(axis=-1, dtype=np.float64), dtype=np.float32)

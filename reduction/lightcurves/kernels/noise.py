@@ -12,8 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reduction.kernels.arrays import FloatArray, IntArray
+from reduction.kernels.robust import scatter_about
 
 __all__ = ["NoiseModel", "best_slot", "excess_scatter", "noise_model"]
+
+#: Error of a variance from the median of n absolute values, times the root of n and over the variance.
+CHANCE = 2.33
+#: Errors by which a frame may be off the others' value and still be drawn to it.
+FAR = 3.0
+#: Part of the least variance by which an excess may be negative.
+LEAST_LEFT = 0.9
+#: Shares of the light in the largest aperture at which one class of crowding ends and the next begins.
+CROWDING = (0.2, 0.5, 0.8, 0.95)
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,19 @@ def _smooth(mag: FloatArray, scatter: FloatArray, n: IntArray, width: float) -> 
     return np.exp(out)
 
 
-def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = None, *, width: float = 0.5, min_stars: int = 7) -> IntArray:
-    """Photometry slot of each star: the one in which stars of its magnitude and crowding scatter least.
+def best_slot(
+    mag: ArrayLike,
+    scatter: ArrayLike,
+    share: ArrayLike | None = None,
+    alone: ArrayLike | None = None,
+    *,
+    width: float = 0.5,
+    min_stars: int = 7,
+) -> IntArray:
+    """Photometry slot of each star: the one in which dips of stars of its magnitude and crowding stand out best from their scatter.
+
+    What a star does shows in an aperture as its share of the light there, and a neighbour's constant light lowers the scatter in
+    magnitudes by the same factor. Scatter over share is the smallest dip of the star itself that could be seen.
 
     Parameters
     ----------
@@ -109,10 +130,13 @@ def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = N
         Mean magnitude of each star, the same for all slots.
     scatter : float64, shape (s, n)
         Cross-fitted scatter of each star in each slot (mag); NaN: unknown.
-    crowding : int, shape (n,), optional
-        Class of each star's surroundings; classes of fewer than `min_stars` stars are judged with all the others.
+    share : float64, shape (s, n), optional
+        The star's own part of what each slot measures, 1 without; NaN: unknown.
+    alone : float64, shape (n,), optional
+        The star's own part of the light in the largest aperture: how crowded it is; without it, that of the last slot's share. A star of
+        unknown crowding is judged with all the others.
     width, min_stars
-        As in `noise_model`.
+        As in `noise_model`; a class of crowding with fewer stars is joined with the next less crowded one.
 
     Returns
     -------
@@ -120,15 +144,32 @@ def best_slot(mag: ArrayLike, scatter: ArrayLike, crowding: ArrayLike | None = N
         Slot of each star (its row in `scatter`); stars without magnitude get the slot that is best for most; -1 where nothing is known.
     """
     mags, scatters = np.asarray(mag, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
-    group = np.zeros(mags.shape, dtype=np.int64) if crowding is None else np.asarray(crowding, dtype=np.int64)
-    out = _choose(mags, scatters, np.ones(mags.shape, dtype=np.bool_), width, min_stars)
-    for value in np.unique(group):
+    shares = np.ones(scatters.shape) if share is None else np.asarray(share, dtype=np.float64)
+    noise = scatters / np.where(shares > 0, shares, np.nan)
+    own = shares[-1] if alone is None else np.asarray(alone, dtype=np.float64)
+    group = _crowding(own, np.isfinite(mags) & np.isfinite(noise).any(axis=0), min_stars)
+    out = _choose(mags, noise, np.ones(mags.shape, dtype=np.bool_), width, min_stars)
+    for value in np.unique(group[group >= 0]):
         inside = group == value
-        if np.count_nonzero(inside & np.isfinite(mags) & np.isfinite(scatters).any(axis=0)) >= min_stars:
-            out[inside] = _choose(mags, scatters, inside, width, min_stars)[inside]
+        out[inside] = _choose(mags, noise, inside, width, min_stars)[inside]
     known = out[np.isfinite(mags) & (out >= 0)]
     out[~np.isfinite(mags)] = np.bincount(known).argmax() if known.size else -1
     return out
+
+
+def _crowding(share: FloatArray, usable: NDArray[np.bool_], min_stars: int) -> IntArray:
+    """Class of each star by its share of the light in the largest aperture, 0 the most crowded; -1 where that is unknown."""
+    group = np.where(np.isfinite(share), np.digitize(share, CROWDING), -1)
+
+    def few(value: int) -> bool:
+        return int(np.count_nonzero(usable & (group == value))) < min_stars
+
+    for value in range(len(CROWDING)):
+        if few(value):
+            group[group == value] = value + 1
+    if few(len(CROWDING)):
+        group[group == len(CROWDING)] = group.max(initial=-1, where=group < len(CROWDING))
+    return group
 
 
 def _choose(mag: FloatArray, scatter: FloatArray, inside: NDArray[np.bool_], width: float, min_stars: int) -> IntArray:
@@ -147,8 +188,10 @@ def _choose(mag: FloatArray, scatter: FloatArray, inside: NDArray[np.bool_], wid
 def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n_frame: int, *, min_stars: int = 5) -> FloatArray:
     """Scatter of each frame's residuals beyond their errors: scintillation, missing flats and whatever else acts on bright stars.
 
-    The value f at which the median of ``|r| / sqrt(variance + f^2)`` is that of a Gaussian, 0.6745: neither outliers nor variable stars
-    move it. For bright stars, whose errors do not hide it.
+    Of a frame, the value v at which the median of ``|r| / sqrt(variance + v)`` is that of a Gaussian, 0.6745: neither outliers nor
+    variable stars move it. It may be negative, by chance: else many frames without any excess would have one in the mean. What frames
+    differ by beyond chance is kept, and the rest is drawn to their common value (Efron and Morris 1975, JASA 70, 311); a frame far off,
+    in clouds, keeps its own. For bright stars, whose errors do not hide it.
 
     Parameters
     ----------
@@ -159,7 +202,7 @@ def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n
     n_frame : int
         Number of frames.
     min_stars : int
-        A frame with fewer takes the median of the others.
+        A frame with fewer takes the common value.
 
     Returns
     -------
@@ -171,21 +214,37 @@ def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n
     good = np.flatnonzero(np.isfinite(r) & np.isfinite(v) & (v > 0))
     good = good[np.argsort(frames[good], kind="stable")]
     ends = np.searchsorted(frames[good], np.arange(n_frame + 1))
-    excess = np.full(n_frame, np.nan)
+    excess, typical, n = np.full(n_frame, np.nan), np.full(n_frame, np.nan), np.diff(ends)
     for k in range(n_frame):
         rows = good[ends[k] : ends[k + 1]]
         if rows.size >= min_stars:
             excess[k] = _solve_excess(r[rows], v[rows])
-    known = excess[np.isfinite(excess)]
-    return np.where(np.isfinite(excess), excess, np.median(known) if known.size else 0.0)
+            typical[k] = np.median(v[rows])
+    return np.sqrt(np.maximum(_drawn_together(excess, typical, n), 0.0))
+
+
+def _drawn_together(value: FloatArray, typical: FloatArray, n: IntArray) -> FloatArray:
+    """Values shrunk to their common one by what chance explains of their differences; NaN take the common one.
+
+    typical: variance that the errors explain; n: stars.
+    """
+    known = np.isfinite(value)
+    if not known.any():
+        return np.zeros(len(value))
+    common = float(np.median(value[known]))
+    # by chance about the common value: a frame far off is not excused by its own scatter
+    error = CHANCE / np.sqrt(np.maximum(n, 1)) * (typical + common)
+    spread = float(scatter_about(value[known], common)) ** 2
+    real = max(spread - float(np.median(error[known] ** 2)), 0.0)
+    own = real / (real + error**2)
+    far = np.abs(value - common) > FAR * np.sqrt(real + error**2)
+    return np.where(known, np.where(far, value, common + own * (value - common)), common)
 
 
 def _solve_excess(r: FloatArray, variance: FloatArray) -> float:
-    """Bisection on f; the median ratio falls with it."""
-    if np.median(r / np.sqrt(variance)) <= 0.6745:
-        return 0.0
-    low, high = 0.0, 2.0 * float(r.max())
-    for _ in range(40):
+    """Bisection on v, mag^2; the median ratio falls with it."""
+    low, high = -LEAST_LEFT * float(variance.min()), 4.0 * float(r.max()) ** 2
+    for _ in range(60):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if np.median(r / np.sqrt(variance + middle**2)) > 0.6745 else (low, middle)
+        low, high = (middle, high) if np.median(r / np.sqrt(variance + middle)) > 0.6745 else (low, middle)
     return 0.5 * (low + high)

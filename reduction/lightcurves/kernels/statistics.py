@@ -11,7 +11,11 @@ from numpy.typing import ArrayLike
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.kernels.compiled import scatter_about
 
-__all__ = ["LightCurveStatistics", "light_curve_statistics"]
+__all__ = ["FAINT", "LightCurveStatistics", "light_curve_statistics"]
+
+#: Median signal-to-noise ratio below which a star's statistics are of its fluxes. Above, the two agree to a percent.
+FAINT = 10.0
+POGSON = 2.5 / np.log(10.0)
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class LightCurveStatistics:
     Attributes
     ----------
     n : int, shape (s,)
-        Number of finite values.
+        Number of values that count.
     mean : float64, shape (s,)
         Mean weighted by ``1 / err^2`` (mag); from 1 value.
     median : float64, shape (s,)
@@ -49,8 +53,13 @@ class LightCurveStatistics:
     eta: FloatArray
 
 
-def light_curve_statistics(star: ArrayLike, time: ArrayLike, mag: ArrayLike, err: ArrayLike, n_star: int) -> LightCurveStatistics:
+def light_curve_statistics(
+    star: ArrayLike, time: ArrayLike, mag: ArrayLike, err: ArrayLike, flux: ArrayLike, flux_err: ArrayLike, *, n_star: int
+) -> LightCurveStatistics:
     """Statistics of many light curves at once.
+
+    Those of a faint star, whose median signal-to-noise ratio is below `FAINT`, are of its fluxes, and are turned into magnitudes at their
+    mean: points without a positive flux count, and without them such a star would look too bright, and too quiet by a third.
 
     Parameters
     ----------
@@ -59,25 +68,55 @@ def light_curve_statistics(star: ArrayLike, time: ArrayLike, mag: ArrayLike, err
     time : float64, shape (rows,)
         Time of each value; only its order counts.
     mag, err : float64, shape (rows,)
-        Magnitude and error; values that are not finite or whose error is not positive are ignored.
+        Magnitude and error.
+    flux, flux_err : float64, shape (rows,)
+        Flux, on the scale where magnitude 25 is 1, and error; values that are not finite or whose error is not positive are ignored.
     n_star : int
         Number of stars.
+
+    Returns
+    -------
+    LightCurveStatistics
+        For a faint star whose mean flux is not positive only n.
     """
     stars = np.asarray(star, dtype=np.int64)
-    times, mags, errs = (np.asarray(v, dtype=np.float64) for v in (time, mag, err))
-    rows = np.flatnonzero(np.isfinite(mags) & np.isfinite(errs) & (errs > 0))
-    rows = rows[np.lexsort((times[rows], stars[rows]))]
+    values = [np.asarray(v, dtype=np.float64) for v in (mag, err, flux, flux_err)]
+    rows = np.flatnonzero(np.isfinite(values[2]) & np.isfinite(values[3]) & (values[3] > 0))
+    rows = rows[np.lexsort((np.asarray(time, dtype=np.float64)[rows], stars[rows]))]
     ends = np.searchsorted(stars[rows], np.arange(n_star + 1))
-    table = _all_stars(ends, mags[rows], errs[rows])
-    return LightCurveStatistics(np.diff(ends), *table)
+    table = _all_stars(ends, *(value[rows] for value in values))
+    n, *others = table
+    return LightCurveStatistics(n.astype(np.int64), *others)
 
 
 @njit(cache=True)
-def _all_stars(ends, mag, err):  # type: ignore[no-untyped-def]
-    out = np.full((7, ends.size - 1), np.nan)
+def _all_stars(ends, mag, err, flux, flux_err):  # type: ignore[no-untyped-def]
+    out = np.full((8, ends.size - 1), np.nan)
     for i in range(ends.size - 1):
-        if ends[i + 1] > ends[i]:
-            out[:, i] = _one_star(mag[ends[i] : ends[i + 1]], err[ends[i] : ends[i + 1]])
+        mine = slice(ends[i], ends[i + 1])
+        out[0, i] = ends[i + 1] - ends[i]
+        if out[0, i] == 0:
+            continue
+        if np.median(flux[mine] / flux_err[mine]) < FAINT:
+            out[1:, i] = _faint_star(flux[mine], flux_err[mine])
+            continue
+        use = np.isfinite(mag[mine]) & np.isfinite(err[mine]) & (err[mine] > 0)
+        out[0, i] = np.count_nonzero(use)
+        if out[0, i] > 0:
+            out[1:, i] = _one_star(mag[mine][use], err[mine][use])
+    return out
+
+
+@njit(cache=True)
+def _faint_star(flux, err):  # type: ignore[no-untyped-def]
+    """Statistics of fluxes, as magnitudes about their mean."""
+    out = _one_star(flux, err)
+    mean, median = out[0], out[1]
+    if not mean > 0.0:
+        return np.full(7, np.nan)
+    out[0] = 25.0 - 2.5 * np.log10(mean)
+    out[1] = 25.0 - 2.5 * np.log10(median) if median > 0.0 else np.nan
+    out[2:5] *= POGSON / mean
     return out
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from db.flags import Flag, Mask
 
-__all__ = ["ApertureSums", "aperture_photometry"]
+__all__ = ["ApertureSums", "aperture_photometry", "mask_flags", "pixel_overlap"]
 
 _NO_DATA = int(Mask.NO_DATA)
 _SATURATED = int(Mask.SATURATED)
@@ -79,8 +79,21 @@ def _area_below(x0: float, x1: float, y: float, r: float) -> float:
 
 
 @njit(cache=True)
-def _overlap(x0: float, y0: float, r: float) -> float:
-    """Area of the unit pixel [x0, x0+1] x [y0, y0+1] inside a circle about the origin."""
+def pixel_overlap(x0: float, y0: float, r: float) -> float:
+    """Area of a pixel inside a circle.
+
+    Parameters
+    ----------
+    x0, y0 : float
+        Lower left corner of the pixel from the circle's centre (pixel).
+    r : float
+        Radius (pixel), positive.
+
+    Returns
+    -------
+    float
+        From 0 to 1 (pixel^2).
+    """
     x1, y1 = x0 + 1.0, y0 + 1.0
     far_x, far_y = max(-x0, x1), max(-y0, y1)
     if far_x * far_x + far_y * far_y <= r * r:
@@ -96,7 +109,8 @@ def _overlap(x0: float, y0: float, r: float) -> float:
 
 
 @njit(cache=True)
-def _pixel_flags(bits: int) -> int:
+def mask_flags(bits: int) -> int:
+    """Bits of `db.flags.Flag` that a pixel with the mask `bits` sets."""
     flags = 0
     if bits & _SATURATED:
         flags |= _FLAG_SATURATED
@@ -121,7 +135,7 @@ def _sum_one(
     flux, noise, area = 0.0, 0.0, 0.0
     for iy in range(max(first_y, 0), min(last_y, ny - 1) + 1):
         for ix in range(max(first_x, 0), min(last_x, nx - 1) + 1):
-            weight = _overlap(ix - 0.5 - x, iy - 0.5 - y, r)
+            weight = pixel_overlap(ix - 0.5 - x, iy - 0.5 - y, r)
             if weight <= 0.0:
                 continue
             bits = mask[iy, ix]
@@ -129,7 +143,7 @@ def _sum_one(
             if bits & _NO_DATA or not math.isfinite(value):
                 flags |= _FLAG_BAD
                 continue
-            flags |= _pixel_flags(bits)
+            flags |= mask_flags(bits)
             flux += weight * value
             noise += weight * weight * variance[iy, ix]
             area += weight

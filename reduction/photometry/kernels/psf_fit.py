@@ -27,7 +27,9 @@ CORE = 1.2  # FWHM: half width of the core
 GROWTH = 1.5  # of the distances beyond
 BETA = 3.0  # of the Moffat profile that the fit begins with
 CHUNK = 64  # stars whose equations are multiplied out together
-TURNS = 3  # of fluxes and map
+TURNS = (3, 10)  # of fluxes and map: at least, at most
+SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
+PIXEL_FWHM = np.sqrt(8.0 * np.log(2.0) / 12.0)  # of a Gaussian as wide as a pixel
 STARS_PER_TERM = 4
 START_ORDER = 1
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
@@ -36,7 +38,9 @@ ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a t
 MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
-CLIP = 6.0  # sigma: pixels further off, model error included, have no say
+# sigma, by turn: pixels further off, model errors included, have no say; a seed that is far off must not choose its pixels
+CLIP = (np.inf, 20.0, 6.0)
+PEAK_ERROR = 0.005  # of the light in a star's brightest pixel: further model error of all its pixels, where they are judged
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def seed_map(
     size : (int, int)
         nx, ny of the frame.
     fwhm : float
-        Geometric mean of the full widths at half maximum along the axes (pixel).
+        Geometric mean of the full widths at half maximum along the axes, as pixels show it (pixel).
     radius, pixel : float
         See `PsfMap`.
     ellipticity, theta : float
@@ -95,7 +99,8 @@ def seed_map(
         first, last = spline_values(knots, point, 0.0, values)
         row[first:last] = values[first:last]
     basis = basis[:, PADDING:-PADDING]
-    core = 0.5 * fwhm / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
+    own = np.sqrt(max(fwhm**2 - (PIXEL_FWHM * pixel) ** 2, (0.5 * fwhm) ** 2))
+    core = 0.5 * own / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
     stretch = np.sqrt(1.0 - ellipticity)
     along = points[None, :] * np.cos(theta) + points[:, None] * np.sin(theta)
     across = points[:, None] * np.cos(theta) - points[None, :] * np.sin(theta)
@@ -145,20 +150,24 @@ def fit_psf(
     psf, stamps = seed, seed.stamps(x, y)
     fluxes = fit_fluxes(pixels, stamps)
     choice = _Choice(0, ROUGHNESS[0], ())
-    for turn in range(TURNS):
+    chi2 = np.inf
+    for turn in range(TURNS[1]):
         stars = _like_the_map(fluxes) if turn else np.ones(len(x), dtype=bool)
         used = _profile_stars(fluxes, x, y, stars, (psf.nx, psf.ny), min_snr, max_stars)
         order = min(max_order, _highest_order(int(np.count_nonzero(used))))
         # The seed is too far off for more than a first correction; then the order is chosen, and kept.
         tried = (min(order, START_ORDER), order, min(order, choice.order))[min(turn, 2)]
-        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried)
+        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried, CLIP[min(turn, 2)])
         if turn < 2:
             choice = _choose(equations, psf.knots, psf.radius, tried)
         coeff = _coefficients(_total(equations), psf.knots, psf.radius, min(choice.order, tried), tried, choice.roughness)
         psf = replace(psf, order=min(choice.order, tried), coeff=unit_integral(coeff, psf.knots))
         stamps = psf.stamps(x, y)
         fluxes = fit_fluxes(pixels, stamps, start=fluxes.flux, rounds=1)
-    return PsfFit(psf, fluxes, used, float(np.median(fluxes.chi2[used])), choice.held_out, choice.roughness)
+        before, chi2 = chi2, float(np.median(fluxes.chi2[used]))
+        if turn + 1 >= TURNS[0] and chi2 > before * (1.0 - SETTLED):
+            break
+    return PsfFit(psf, fluxes, used, chi2, choice.held_out, choice.roughness)
 
 
 @dataclass(frozen=True)
@@ -235,12 +244,12 @@ def _active(knots: FloatArray, radius: float) -> BoolArray:
 
 
 def _equations(
-    pixels: Pixels, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray, used: BoolArray, order: int
+    pixels: Pixels, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray, used: BoolArray, order: int, clip: float
 ) -> list[_Equations]:
     """Normal equations of the coefficients at an order, by fold of stars."""
     residual = pixels.value.astype(np.float64) - model_image(stamps, flux, pixels.value.shape)
     index = np.flatnonzero(used)
-    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[fold::FOLDS], order) for fold in range(FOLDS)]
+    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[fold::FOLDS], order, clip) for fold in range(FOLDS)]
 
 
 def _fold_equations(
@@ -253,6 +262,7 @@ def _fold_equations(
     flux: FloatArray,
     index: IntArray,
     order: int,
+    clip: float,
 ) -> _Equations:
     m, size = psf.coeff.shape[1], (psf.nx, psf.ny)
     reach = _reach(psf)
@@ -264,7 +274,18 @@ def _fold_equations(
         corner = (stamps.x0[i], stamps.y0[i])
         place = (x[i] - corner[0], y[i] - corner[1])
         own, own_right, squares, counts = _star_equations(
-            residual, pixels.dark, 1.0 / pixels.gain, pixels.good, stamps.share[i], *corner, *place, flux[i], psf.knots, psf.pixel, reach
+            residual,
+            pixels.dark,
+            1.0 / pixels.gain,
+            pixels.good,
+            stamps.share[i],
+            *corner,
+            *place,
+            flux[i],
+            psf.knots,
+            psf.pixel,
+            reach,
+            clip,
         )
         moments += products[part].T @ own.reshape(len(part), -1)
         right += terms[part].T @ own_right.reshape(len(part), -1)
@@ -293,6 +314,7 @@ def _star_equations(
     knots: FloatArray,
     pixel: float,
     reach: int,
+    clip: float,
 ) -> tuple[FloatArray, FloatArray, float, int]:
     """Each star's normal equations of the profile: products, right sides; sum of weighted squares of the data, number of pixels."""
     ny, nx = residual.shape
@@ -307,6 +329,7 @@ def _star_equations(
         for p in range(size):
             rx[p, 0], rx[p, 1] = spline_values(knots, p - x[i], pixel, bx[p])
             ry[p, 0], ry[p, 1] = spline_values(knots, p - y[i], pixel, by[p])
+        peak = PEAK_ERROR * flux[i] * stamps[i].max()
         for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
             iy = y0[i] + q
             row[:] = 0.0
@@ -318,7 +341,7 @@ def _star_equations(
                 light = flux[i] * stamps[i, q, p]
                 variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
                 off = residual[iy, ix]
-                if off * off > CLIP * CLIP * variance:
+                if off * off > clip * clip * (variance + peak * peak):
                     continue
                 data, weight = off + light, 1.0 / variance
                 square += weight * data * data

@@ -9,6 +9,7 @@ would have more weight, and faint stars too little light.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -17,7 +18,7 @@ from scipy.sparse import csr_array
 from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.psf_map import Stamps
 
-__all__ = ["Fluxes", "Pixels", "fit_fluxes", "model_image"]
+__all__ = ["Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_image"]
 
 TOLERANCE = 1e-4  # sigma: largest change of a flux at which the equations count as solved
 MAX_STEPS = 200  # of conjugate gradients
@@ -31,7 +32,7 @@ class Pixels:
     Attributes
     ----------
     value : float32, shape (ny, nx)
-        Pixels less the background (ADU).
+        Pixels less the background (ADU); finite.
     dark : float32, shape (ny, nx)
         Variance of a pixel without stars (ADU^2).
     gain : float
@@ -50,6 +51,18 @@ class Pixels:
         return np.where(self.good, 1.0 / (self.dark + np.maximum(model, 0.0) / self.gain), 0.0)
 
 
+class Neighbours(NamedTuple):
+    """Stars whose stamps overlap.
+
+    Those of star i are ``other[begin[i]:begin[i + 1]]``; `covariance` of its flux with each of theirs (ADU^2), 0 for all but the
+    `MAX_NEIGHBOURS` that it shares most pixels with.
+    """
+
+    begin: IntArray
+    other: IntArray
+    covariance: FloatArray
+
+
 @dataclass(frozen=True)
 class Fluxes:
     """Fluxes of n stars.
@@ -64,6 +77,7 @@ class Fluxes:
         Reduced chi-square over the pixels of the profile.
     coverage : float64, shape (n,)
         Fraction of the profile that lies on pixels that count.
+    neighbours : Neighbours
     """
 
     flux: FloatArray
@@ -71,6 +85,7 @@ class Fluxes:
     background_weight: FloatArray
     chi2: FloatArray
     coverage: FloatArray
+    neighbours: Neighbours
 
 
 def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = None, rounds: int = 2) -> Fluxes:
@@ -103,10 +118,12 @@ def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = Non
     chi2 = np.empty(n)
     _chi_squares(pixels.value, model, pixels.weight(model), *stamps, chi2)
     error, background = np.empty(n), np.empty(n)
-    _errors(diagonal, off, *pairs, sky, error, background)
+    begin, other, element = _both_ways(off, *pairs)
+    covariance = np.zeros(len(other))
+    _errors(diagonal, begin, other, element, sky, error, background, covariance)
     lost = diagonal <= 0.0
     flux, error, background, chi2 = (np.where(lost, np.nan, values) for values in (flux, error, background, chi2))
-    return Fluxes(flux, error, background, chi2, share)
+    return Fluxes(flux, error, background, chi2, share, Neighbours(begin, other, covariance))
 
 
 def model_image(stamps: Stamps, flux: FloatArray, shape: tuple[int, ...]) -> FloatArray:
@@ -296,10 +313,16 @@ def _strongest(i: int, begin: IntArray, other: IntArray, element: FloatArray, di
 
 @njit(cache=True)
 def _errors(
-    diagonal: FloatArray, off: FloatArray, start: IntArray, neighbours: IntArray, sky: FloatArray, error: FloatArray, background: FloatArray
+    diagonal: FloatArray,
+    begin: IntArray,
+    other: IntArray,
+    element: FloatArray,
+    sky: FloatArray,
+    error: FloatArray,
+    background: FloatArray,
+    covariance: FloatArray,
 ) -> None:
-    """Error of each flux, and its change for a unit of background, from the equations of a star and its strongest neighbours."""
-    begin, other, element = _both_ways(off, start, neighbours)
+    """Errors, changes for a unit of background, and covariances, from the equations of a star and its strongest neighbours."""
     place = np.full(diagonal.size, -1, np.int64)
     for i in range(diagonal.size):
         if diagonal[i] <= 0.0:
@@ -318,4 +341,8 @@ def _errors(
         solved = np.linalg.solve(matrix, right)
         error[i] = np.sqrt(max(solved[0, 0], 1.0)) * scale[0]
         background[i] = solved[0, 1] * scale[0]
+        for e in range(begin[i], begin[i + 1]):
+            k = place[other[e]]
+            if k >= 0:
+                covariance[e] = solved[k, 0] * scale[k] * scale[0]
         place[members] = -1

@@ -11,11 +11,12 @@ from numba import njit
 
 from reduction.kernels.arrays import FloatArray
 
-__all__ = ["PADDING", "axis_integrals", "axis_knots", "spline_values"]
+__all__ = ["ORDER", "PADDING", "axis_integrals", "axis_knots", "spline_values", "values_at"]
 
 #: Functions beyond each end of an axis; their coefficients are always zero, so that a profile ends smoothly.
 PADDING = 3
-ORDER = 4  # of a cubic spline
+#: Of a cubic spline: so many functions are not zero at a point.
+ORDER = 4
 GAUSS = 0.5 / np.sqrt(3.0)  # of an interval's length: two points off its middle integrate a cubic exactly
 
 
@@ -46,8 +47,8 @@ def axis_knots(radius: float, step: float, core: float, growth: float) -> FloatA
 
 
 @njit(cache=True)
-def _values_at(knots: FloatArray, t: float, out: FloatArray) -> int:
-    """The four functions that are not zero at t, into `out`; the number of the first, or -1 where all are zero."""
+def values_at(knots: FloatArray, t: float, out: FloatArray) -> int:
+    """The four functions that are not zero at t, into `out` (4,); returns the number of the first, or -1 where all are zero."""
     if not knots[ORDER - 1] <= t < knots[knots.size - ORDER]:
         return -1
     i = np.searchsorted(knots, t, side="right") - 1
@@ -84,7 +85,7 @@ def spline_values(knots: FloatArray, t: float, width: float, out: FloatArray) ->
     """
     four = np.empty(ORDER)
     if width <= 0.0:
-        first = _values_at(knots, t, four)
+        first = values_at(knots, t, four)
         if first < 0:
             return 0, 0
         for k in range(ORDER):
@@ -102,7 +103,7 @@ def spline_values(knots: FloatArray, t: float, width: float, out: FloatArray) ->
             last += 1
         middle, length = 0.5 * (left + end), end - left
         for point in (middle - GAUSS * length, middle + GAUSS * length):
-            here = _values_at(knots, point, four)
+            here = values_at(knots, point, four)
             if here >= 0:
                 for k in range(ORDER):
                     out[here + k] += 0.5 * length * four[k]

@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from raw_frames import EXPTIME, SHAPE, camera, mosaic
 
 from reduction.files.fits import read_raw
 from reduction.frames.evidence import evidence_text, read_evidence
@@ -20,30 +21,7 @@ from reduction.frames.kernels.classification import Classification, FrameStatist
 from reduction.frames.kernels.times import barycentric, night_number
 from reduction.headers.facts import Facts, facts, identify
 
-SHAPE = (192, 256)
 KINDS = {"bias": 5, "dark": 5, "flat": 5, "object": 6}
-EXPTIME = {"bias": 0.0, "dark": 60.0, "flat": 3.0, "object": 60.0}
-
-
-def camera(kind: str, seed: int, *, stars: int = 60, pedestal: float = 300.0, sky: float = 100.0) -> np.ndarray:
-    """Raw frame of gain 1.5, read noise 8 electron, 60 hot pixels and vignetting."""
-    generator = np.random.default_rng(seed)
-    y, x = np.indices(SHAPE)
-    response = 1 - 0.3 * ((x - 128) ** 2 + (y - 96) ** 2) / 128**2
-    light = np.zeros(SHAPE)
-    if kind == "flat":
-        light += 20000.0
-    if kind == "object":
-        light += sky
-        for cx, cy, flux in zip(
-            generator.uniform(6, 250, stars), generator.uniform(6, 186, stars), 10 ** generator.uniform(3, 4.7, stars), strict=True
-        ):
-            light += flux / (2 * np.pi * 1.2**2) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 2 / 1.2**2)
-    fixed = np.random.default_rng(99)
-    hot = np.zeros(SHAPE)
-    hot[fixed.integers(5, 187, 60), fixed.integers(5, 251, 60)] = fixed.exponential(10.0, 60)
-    electrons = generator.poisson(light * response * 1.5 + (0.2 + hot) * EXPTIME[kind])
-    return np.rint(electrons / 1.5 + generator.normal(pedestal, 8 / 1.5, SHAPE)).clip(0, 65535).astype(np.float32)
 
 
 def night(words: dict[str, str | None]) -> tuple[list[str], list[FrameStatistics], list[HeaderEvidence]]:
@@ -170,37 +148,6 @@ def test_a_saturated_frame_is_other() -> None:
     assert frame_statistics(data, saturation=65000).saturated == pytest.approx(150 / 192)
 
 
-@pytest.mark.parametrize("scale", [1.0, 5.0])
-def test_level_noise_and_structure_of_integers(scale: float) -> None:
-    data = np.rint(np.random.default_rng(12).normal(300.3, scale, (400, 500))).astype(np.float32)
-    statistics = frame_statistics(data)
-    # Rounding to whole numbers adds 1/12 to the variance; clipping at 3 sigma takes 1.5 %.
-    assert statistics.level == pytest.approx(300.3, abs=0.02 * scale)
-    assert statistics.noise == pytest.approx(np.sqrt(scale**2 + 1 / 12), rel=0.04)
-    assert statistics.structure < 0.3 * scale
-    assert statistics.n_peaks == 0
-
-
-def test_stars_are_counted_and_found() -> None:
-    data = np.random.default_rng(13).normal(300, 5, SHAPE).astype(np.float32)
-    y, x = np.indices(SHAPE)
-    places = [(30.0, 40.0), (100.0, 90.0), (200.0, 150.0)]
-    for cx, cy in places:
-        data += (500 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 2)).astype(np.float32)
-    data[60, 60] += 5000  # a hot pixel
-    found = frame_statistics(data)
-    assert sorted(map(tuple, found.peaks.tolist())) == places
-    assert found.n_peaks == 3
-
-
-def test_pixels_without_value_do_not_matter() -> None:
-    data = camera("object", 14)
-    data[50:60] = np.nan
-    whole, holed = frame_statistics(camera("object", 14)), frame_statistics(data)
-    assert holed.level == pytest.approx(whole.level, rel=0.01)
-    assert holed.n_peaks == pytest.approx(whole.n_peaks, abs=6)
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (11, 40), (40, 11)])
 def test_tiny_frames_do_not_fail(shape: tuple[int, int]) -> None:
     data = np.random.default_rng(15).normal(300, 5, shape).astype(np.float32)
@@ -216,17 +163,6 @@ def one(kind: str, seed: int, **more: float) -> FrameStatistics:
     return frame_statistics(camera(kind, seed, **more))  # type: ignore[arg-type]
 
 
-def test_statistics_are_json_with_null_for_nan() -> None:
-    data = camera("object", 17)
-    data[:24, :32] = np.nan  # a box and a pixel of the probe
-    statistics = frame_statistics(data)
-    text = json.dumps(statistics.as_dict(), allow_nan=False)
-    assert "null" in text
-    again = FrameStatistics.from_dict(json.loads(text))
-    assert json.dumps(again.as_dict()) == text
-    assert len(text) < 12_000
-
-
 def test_evidence_of_an_exposure_survives_its_column() -> None:
     statistics = one("object", 18)
     found = SimpleNamespace(declared="object", blocked=False, black_level=float("nan"))
@@ -236,40 +172,6 @@ def test_evidence_of_an_exposure_survives_its_column() -> None:
     assert header == HeaderEvidence(60.0, "object", False, ("bias", "dark"), -30.0, None)
     found.black_level = 2048.0
     assert read_evidence(evidence_text(statistics, cast("Facts", found)), 60.0, "", None)[1].black_level == 2048.0
-
-
-def mosaic(levels: dict[str, float], pattern: str = "RGGB", shape: tuple[int, int] = (256, 320), seed: int = 0) -> np.ndarray:
-    colours = np.array(list(pattern)).reshape(2, 2)[np.ix_(np.arange(shape[0]) % 2, np.arange(shape[1]) % 2)]
-    light = np.select([colours == name for name in levels], list(levels.values()))
-    return np.rint(2048 + np.random.default_rng(seed).normal(light, np.sqrt(light + 25.0))).astype(np.float32)
-
-
-@pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
-def test_levels_of_the_colours_of_a_mosaic(pattern: str) -> None:
-    found = frame_statistics(mosaic({"R": 500.0, "G": 1000.0, "B": 700.0}, pattern), bayer=pattern)
-    assert found.channels == pytest.approx((2548.0, 3048.0, 2748.0), abs=1.0)
-    assert found.level == pytest.approx(3048.0, abs=1.0)
-    assert found.n_peaks == 0
-    assert frame_statistics(mosaic({"R": 500.0, "G": 1000.0, "B": 700.0})).channels is None
-
-
-def test_a_pattern_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="no Bayer pattern"):
-        frame_statistics(np.zeros((10, 10), np.float32), bayer="RGBG")
-
-
-@pytest.mark.parametrize("pattern", ["RGGB", "GBRG"])
-def test_hot_pixels_of_a_mosaic_are_no_stars_and_stars_are_where_they_are(pattern: str) -> None:
-    data = mosaic({"R": 100.0, "G": 100.0, "B": 100.0}, pattern, seed=1)
-    generator = np.random.default_rng(2)
-    data[generator.integers(0, 256, 3000), generator.integers(0, 320, 3000)] += generator.exponential(300.0, 3000).astype(np.float32)
-    assert frame_statistics(data, bayer=pattern).n_peaks <= 2
-    y, x = np.indices(data.shape)
-    places = [(40.3, 60.8), (150.0, 100.0), (251.0, 200.4), (270.6, 31.5)]
-    for cx, cy in places:  # FWHM of 2 pixels of the mosaic, 1 of the green channel
-        data += (3000 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 2 / 0.85**2)).astype(np.float32)
-    found = frame_statistics(data, bayer=pattern).peaks
-    assert all(np.min(np.hypot(*(found - place).T)) < 2.0 for place in places)
 
 
 @pytest.mark.parametrize(

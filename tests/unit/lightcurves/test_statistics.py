@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reduction.lightcurves.kernels.statistics import light_curve_statistics
+from reduction.lightcurves.kernels.statistics import FAINT, POGSON, LightCurveStatistics
+from reduction.lightcurves.kernels.statistics import light_curve_statistics as of_both
+
+
+def light_curve_statistics(star, time, mag, err, n_star: int) -> LightCurveStatistics:
+    """Of magnitudes, with the fluxes that belong to them."""
+    mags, errs = np.asarray(mag, dtype=float), np.asarray(err, dtype=float)
+    flux = 10.0 ** (0.4 * (25.0 - mags))
+    return of_both(star, time, mags, errs, flux, flux * np.maximum(errs, 0.0) / POGSON, n_star=n_star)
 
 
 def test_by_hand():
@@ -65,3 +73,42 @@ def test_exact_for_a_bright_constant():
     assert s.rms[0] == 0
     assert s.chi2_dof[0] == pytest.approx(0, abs=1e-20)
     assert np.isnan(s.eta[0])
+
+
+def test_faint_stars_are_judged_by_their_fluxes() -> None:
+    """Half of the points have no magnitude, or nearly none: mean and scatter are the truth's all the same."""
+    rng = np.random.default_rng(3)
+    n_star, n = 400, 60
+    truth = np.repeat(10.0 ** rng.uniform(-0.3, 0.9, n_star), n)  # 0.5 to 8 times the error
+    flux = truth + rng.standard_normal(truth.size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mag, err = 25.0 - 2.5 * np.log10(flux), POGSON / np.abs(flux)
+    star = np.repeat(np.arange(n_star), n)
+    s = of_both(star, np.tile(np.arange(n), n_star), mag, err, flux, np.ones(flux.size), n_star=n_star)
+    assert np.all(s.n == n) and truth.max() < FAINT
+    light = 10.0 ** (0.4 * (25.0 - s.mean))
+    wanted = truth[::n]
+    assert abs(np.mean(light - wanted)) < 4.0 / np.sqrt(flux.size)
+    np.testing.assert_allclose(np.median(s.rms / (POGSON / wanted)), 1.0, atol=0.03)
+    np.testing.assert_allclose(np.median(s.mad_rms / (POGSON / wanted)), 1.0, atol=0.05)
+    np.testing.assert_allclose(s.expected_rms, POGSON / light, rtol=1e-12)
+    assert abs(np.mean(s.chi2_dof) - 1.0) < 0.03
+
+
+def test_fluxes_and_magnitudes_agree_where_one_takes_over() -> None:
+    rng = np.random.default_rng(4)
+    flux = FAINT + rng.standard_normal(4000)
+    found = []
+    for factor in (0.99, 1.01):  # of the error: either side of the limit
+        error = np.full(flux.size, np.median(flux) / (FAINT * factor))
+        args = (25.0 - 2.5 * np.log10(flux), POGSON * error / flux, flux, error)
+        found.append(of_both(np.zeros(flux.size, int), np.arange(flux.size), *args, n_star=1))
+    one, two = found
+    assert one.rms[0] != two.rms[0]
+    for name, limit in {"mean": 0.02, "median": 0.001, "rms": 0.003, "mad_rms": 0.003, "expected_rms": 0.003}.items():
+        assert abs(getattr(one, name)[0] - getattr(two, name)[0]) < limit, name
+
+
+def test_nothing_there_has_a_number_of_points_and_no_magnitude() -> None:
+    s = of_both([0, 0, 0], [0, 1, 2], [np.nan, np.nan, 24.0], [np.nan, np.nan, 1.0], [-3.0, -1.0, 0.4], [1.0, 1.0, 1.0], n_star=1)
+    assert s.n[0] == 3 and np.isnan(s.mean[0]) and np.isnan(s.rms[0])

@@ -9,12 +9,12 @@ import pytest
 from photutils.aperture import CircularAperture
 
 from db.flags import Flag, Mask
-from reduction.photometry.kernels.aperture import _overlap, aperture_photometry
+from reduction.photometry.kernels.aperture import aperture_photometry, pixel_overlap
 
 
 def circle_overlap(x: float, y: float, r: float, ix: int, iy: int) -> float:
     """Area of pixel (ix, iy) inside a circle about (x, y)."""
-    return float(_overlap(ix - 0.5 - x, iy - 0.5 - y, r))
+    return float(pixel_overlap(ix - 0.5 - x, iy - 0.5 - y, r))
 
 
 def planes(shape: tuple[int, int], seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

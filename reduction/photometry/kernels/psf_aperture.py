@@ -1,0 +1,328 @@
+"""Aperture photometry that knows the profile of stars.
+
+A pixel on the border of an aperture is split as the profile's integral says, not as its area does; where the sensitive part of a
+pixel is smaller than the pixel, as in one colour of a Bayer mosaic, what falls beside it is added in the same way. Neighbours' light
+is subtracted, and pixels without a value hold what the star's profile puts there (Pal 2009, PhD thesis, section 2.4; Penev et al.
+2025, arXiv 2507.14289). Without a profile of the light itself the border is split by area.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from db.flags import Flag, Mask
+from reduction.kernels.arrays import Float32Array, FloatArray, IntArray
+from reduction.photometry.kernels.aperture import mask_flags, pixel_overlap
+from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, model_image
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps
+from reduction.photometry.kernels.splines import ORDER, values_at
+
+__all__ = ["PsfApertures", "psf_apertures"]
+
+#: Pixels with these bits hold no light that counts.
+_REPLACED = int(Mask.NO_DATA | Mask.SATURATED | Mask.HOT | Mask.DEAD | Mask.COSMIC | Mask.BLEED)
+_EDGE, _SATURATED = int(Flag.EDGE), int(Mask.SATURATED | Mask.BLEED)
+#: Profile, as part of its peak, below which a border pixel is split by area: there the map is too uncertain for a ratio.
+SMALL = 3e-4
+#: Part of the star's light in an aperture that may fall on pixels without a value, saturated ones apart.
+MOST_REPLACED = 0.5
+#: Gauss-Legendre points of -1 to 1 and their weights: along either axis of the part of a border pixel inside the circle.
+_POINTS = np.array([-math.sqrt(0.6), 0.0, math.sqrt(0.6)])
+_WEIGHTS = np.array([5.0, 8.0, 5.0]) / 18.0
+
+
+@dataclass(frozen=True)
+class PsfApertures:
+    """Light of n stars in k apertures.
+
+    Attributes
+    ----------
+    flux, variance : float64, shape (n, k)
+        Light of the star (ADU), neighbours' subtracted, and its variance (ADU^2) but for the background's. NaN where too little of the
+        star falls on pixels with a value.
+    area : float64, shape (n, k)
+        Change of the flux for 1 ADU of background (pixel).
+    enclosed : float64, shape (n, k)
+        Part of the star's light that the profile puts into the aperture.
+    replaced : float64, shape (n, k)
+        Part of the star's light in the aperture that is the profile's, in place of pixels without a value.
+    foreign : float64, shape (n, k)
+        Light of other stars that fell into the aperture and was subtracted (ADU).
+    flags : int32, shape (n,)
+        Bits of `db.flags.Flag` in the largest aperture.
+    """
+
+    flux: FloatArray
+    variance: FloatArray
+    area: FloatArray
+    enclosed: FloatArray
+    replaced: FloatArray
+    foreign: FloatArray
+    flags: NDArray[np.int32]
+
+    def share(self, own: FloatArray) -> FloatArray:
+        """The star's own part of the light that falls into each aperture, before the neighbours' is subtracted; (n, k), 0 to 1.
+
+        own : float64, shape (n,)
+            Flux of each star (ADU), at least its error.
+        """
+        mine = np.maximum(own[:, None] * self.enclosed, 0.0)
+        whole = mine + np.maximum(self.foreign, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(whole > 0.0, mine / whole, np.nan), dtype=np.float64)
+
+
+def psf_apertures(
+    pixels: Pixels,
+    mask: NDArray[np.uint8],
+    psf: PsfMap,
+    stamps: Stamps,
+    fluxes: Fluxes,
+    x: FloatArray,
+    y: FloatArray,
+    radii: ArrayLike,
+    *,
+    wanted: NDArray[np.bool_] | None = None,
+    split: bool = True,
+) -> PsfApertures:
+    """Measure stars in circular apertures with the help of their profiles.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    mask : uint8, shape (ny, nx)
+        Bits of `db.flags.Mask`.
+    psf : PsfMap
+    stamps : Stamps
+        Of the map, of n stars: all whose light is on the frame.
+    fluxes : Fluxes
+        Of these stars, fitted with the map.
+    x, y : float64, shape (n,)
+        Positions that the stamps were made for (pixel).
+    radii : float64, shape (k,)
+        Radii (pixel).
+    wanted : bool, shape (n,), optional
+        Stars to measure; all without. The others are neighbours only.
+    split : bool
+        Border pixels are split by the profile, which needs a map of the light itself (`psf.pixel` > 0); otherwise by area.
+
+    Returns
+    -------
+    PsfApertures
+        Of the stars wanted.
+    """
+    chosen = np.arange(len(x)) if wanted is None else np.flatnonzero(wanted)
+    radius = np.ascontiguousarray(radii, dtype=np.float64).ravel()
+    model = model_image(stamps, fluxes.flux, pixels.value.shape)
+    dark = pixels.dark + (np.maximum(model, 0.0) / pixels.gain).astype(np.float32)
+    by_profile = bool(split and psf.pixel > 0.0)
+    # what whole pixels would hold; the same as the stamps unless only a part of a pixel is sensitive
+    whole = replace(psf, pixel=1.0).stamps(x, y).share if by_profile and psf.pixel < 1.0 else stamps.share
+    shape = (len(chosen), len(radius))
+    sums = np.zeros((6, *shape))
+    flags = np.zeros(len(chosen), dtype=np.int32)
+    own = (np.nan_to_num(fluxes.flux), np.nan_to_num(fluxes.error), np.nan_to_num(fluxes.background_weight))
+    light = (pixels.value, dark, model, np.ascontiguousarray(mask))
+    profile = (psf.knots, psf.coeff, psf.terms(x, y), psf.pixel if by_profile else 0.0)
+    _measure(*light, *profile, *stamps, whole, *own, *fluxes.neighbours, x, y, radius, chosen, sums, flags)
+    lost = (sums[4] > MOST_REPLACED * np.abs(sums[3])) | ~np.isfinite(fluxes.flux[chosen, None])
+    sums[:2, lost] = np.nan
+    total, variance, area, enclosed, replaced, foreign = sums
+    return PsfApertures(total, variance, area, enclosed, replaced, foreign, flags)
+
+
+@njit(cache=True)
+def _profile_at(knots: FloatArray, local: FloatArray, dx: float, dy: float, fx: FloatArray, fy: FloatArray) -> float:
+    """The profile at an offset from the star; fx, fy (4,): work space."""
+    first_x, first_y = values_at(knots, dx, fx), values_at(knots, dy, fy)
+    if first_x < 0 or first_y < 0:
+        return 0.0
+    total = 0.0
+    for b in range(ORDER):
+        row = 0.0
+        for a in range(ORDER):
+            row += fx[a] * local[first_y + b, first_x + a]
+        total += fy[b] * row
+    return total
+
+
+@njit(cache=True)
+def _inside(knots: FloatArray, local: FloatArray, x0: float, y0: float, r: float, fx: FloatArray, fy: FloatArray) -> float:
+    """Mean of the profile over that part of a pixel which is inside a circle about the star; x0, y0: the pixel's lower left corner."""
+    # Mirrored, so that the pixel is above the axis, or crosses it.
+    sign = 1.0
+    if y0 < -0.5:
+        sign, y0 = -1.0, -y0 - 1.0
+    low = max(y0, 0.0)
+    reach = math.sqrt(max(r * r - low * low, 0.0))
+    left, right = max(x0, -reach), min(x0 + 1.0, reach)
+    # Where the circle passes the pixel's upper or lower side the limits have kinks: a piece for either side of each.
+    lower, upper = math.sqrt(max(r * r - y0 * y0, 0.0)), math.sqrt(max(r * r - (y0 + 1.0) ** 2, 0.0))
+    inner, outer = min(lower, upper), max(lower, upper)
+    cuts = (left, -outer, -inner, inner, outer, right)
+    total, area = 0.0, 0.0
+    for piece in range(5):
+        start = min(max(cuts[piece], left), right)
+        half = 0.5 * (min(max(cuts[piece + 1], left), right) - start)
+        if half < 1e-9:
+            continue
+        for i in range(_POINTS.size):
+            dx = start + half * (1.0 + _POINTS[i])
+            height = math.sqrt(max(r * r - dx * dx, 0.0))
+            bottom, top = max(y0, -height), min(y0 + 1.0, height)
+            for j in range(_POINTS.size):
+                dy = 0.5 * (bottom + top) + 0.5 * (top - bottom) * _POINTS[j]
+                weight = half * _WEIGHTS[i] * _WEIGHTS[j] * (top - bottom)
+                total += weight * _profile_at(knots, local, dx, sign * dy, fx, fy)
+                area += weight
+    return total / area if area > 0.0 else 0.0
+
+
+@njit(cache=True)
+def _weight(
+    overlap: float, whole: float, response: float, small: float, sensitive: float, knots: FloatArray, local: FloatArray, at: FloatArray
+) -> float:
+    """Of what a pixel holds, how much is the star's light inside the circle; may be above 1 where part of a pixel is not sensitive.
+
+    at: x0, y0, r of `_inside`, then its work space.
+    """
+    if overlap >= 1.0:
+        part = whole
+    else:
+        part = overlap * _inside(knots, local, at[0], at[1], at[2], at[3 : 3 + ORDER], at[3 + ORDER :])
+    return (max(part, 0.0) + small * overlap) / (max(response, 0.0) + small * sensitive)
+
+
+@njit(cache=True)
+def _measure(
+    value: Float32Array,
+    variance: Float32Array,
+    model: FloatArray,
+    mask: NDArray[np.uint8],
+    knots: FloatArray,
+    coeff: FloatArray,
+    terms: FloatArray,
+    pixel: float,
+    stamps: FloatArray,
+    x0: IntArray,
+    y0: IntArray,
+    whole: FloatArray,
+    flux: FloatArray,
+    error: FloatArray,
+    sky: FloatArray,
+    begin: IntArray,
+    other: IntArray,
+    covariance: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    radii: FloatArray,
+    chosen: IntArray,
+    sums: FloatArray,
+    flags: NDArray[np.int32],
+) -> None:
+    """Sums (6, n, k): flux, variance, area, enclosed, replaced (but for saturated pixels), foreign; flags."""
+    size = stamps.shape[1]
+    local, weights = np.zeros(coeff.shape[1:]), np.zeros((size, size))
+    largest = np.argmax(radii)
+    for c in range(chosen.size):
+        i = chosen[c]
+        if pixel > 0.0:
+            local[:] = 0.0
+            for k in range(coeff.shape[0]):
+                local += terms[i, k] * coeff[k]
+        for k in range(radii.size):
+            weights[:] = 0.0
+            bits = _sum_one(
+                value, variance, model, mask, knots, local, pixel, stamps[i], whole[i], x0[i], y0[i],
+                flux[i], error[i], sky[i], x[i], y[i], radii[k], weights, sums[:, c, k],
+            )  # fmt: skip
+            if k == largest:
+                flags[c] = bits
+            for e in range(begin[i], begin[i + 1]):
+                j = other[e]
+                foreign = _seen(weights, x0[i], y0[i], stamps[j], x0[j], y0[j])
+                # What is subtracted was fitted to the same pixels: its error and theirs are correlated.
+                sums[1, c, k] -= foreign * (foreign * error[j] ** 2 + 2.0 * sums[3, c, k] * covariance[e])
+                sums[2, c, k] -= foreign * sky[j]
+            # No sum of these pixels tells the star's light better than the fit does (Cramer, Rao).
+            sums[1, c, k] = max(sums[1, c, k], (sums[3, c, k] * error[i]) ** 2)
+
+
+@njit(cache=True)
+def _seen(weights: FloatArray, x0: int, y0: int, other: FloatArray, other_x0: int, other_y0: int) -> float:
+    """What an aperture would hold of another star of unit flux; weights (size, size) on the pixels of the star's own stamp."""
+    size = weights.shape[0]
+    total = 0.0
+    for q in range(max(0, other_y0 - y0), min(size, other_y0 - y0 + size)):
+        for p in range(max(0, other_x0 - x0), min(size, other_x0 - x0 + size)):
+            if weights[q, p] != 0.0:
+                total += weights[q, p] * other[q + y0 - other_y0, p + x0 - other_x0]
+    return total
+
+
+@njit(cache=True)
+def _sum_one(
+    value: Float32Array,
+    variance: Float32Array,
+    model: FloatArray,
+    mask: NDArray[np.uint8],
+    knots: FloatArray,
+    local: FloatArray,
+    pixel: float,
+    stamp: FloatArray,
+    whole: FloatArray,
+    x0: int,
+    y0: int,
+    flux: float,
+    error: float,
+    sky: float,
+    x: float,
+    y: float,
+    r: float,
+    weights: FloatArray,
+    sums: FloatArray,
+) -> int:
+    """One star in one aperture: adds to sums (6,), sets weights (size, size) of pixels with a value, returns flags."""
+    ny, nx = value.shape
+    size = stamp.shape[0]
+    flags, lit = 0, 0.0
+    at = np.empty(3 + 2 * ORDER)
+    at[2] = r
+    small, sensitive = SMALL * stamp.max(), pixel * pixel
+    for iy in range(math.floor(y - r + 0.5), math.ceil(y + r - 0.5) + 1):
+        for ix in range(math.floor(x - r + 0.5), math.ceil(x + r - 0.5) + 1):
+            overlap = pixel_overlap(ix - 0.5 - x, iy - 0.5 - y, r)
+            if overlap <= 0.0:
+                continue
+            q, p = iy - y0, ix - x0
+            inside = 0 <= q < size and 0 <= p < size
+            response = stamp[q, p] if inside else 0.0
+            weight = overlap
+            if inside and pixel > 0.0 and (overlap < 1.0 or pixel < 1.0):
+                at[0], at[1] = ix - 0.5 - x, iy - 0.5 - y
+                weight = _weight(overlap, whole[q, p], response, small, sensitive, knots, local, at)
+            on_frame = 0 <= iy < ny and 0 <= ix < nx
+            bits = int(mask[iy, ix]) if on_frame else 0
+            flags |= mask_flags(bits) if on_frame else _EDGE
+            sums[3] += weight * response
+            if not on_frame or bits & _REPLACED:
+                sums[0] += weight * response * flux
+                lit += weight * response
+                if bits & _SATURATED == 0:
+                    sums[4] += weight * response
+                continue
+            neighbours = model[iy, ix] - flux * response
+            sums[0] += weight * (value[iy, ix] - neighbours)
+            sums[1] += weight * weight * variance[iy, ix]
+            sums[2] += weight
+            sums[5] += weight * neighbours
+            if inside:
+                weights[q, p] = weight
+    sums[1] += (lit * error) ** 2
+    sums[2] += lit * sky
+    return flags

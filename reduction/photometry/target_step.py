@@ -1,0 +1,110 @@
+"""Step target_photometry: the flux at the position of every target on each object frame, whether or not there is a star."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from db.flags import Flag
+from db.tables import Frame, PhotometrySlot, TargetMeasurement
+from reduction.astrometry.detections import fwhm_of
+from reduction.calibration.master_choice import Chosen, PatternWithoutDark
+from reduction.photometry.followed_targets import FollowedTargets, PlacedTargets, placed_targets, targets_by_frame
+from reduction.photometry.kernels.aperture import aperture_photometry
+from reduction.photometry.kernels.forced import beside_stars, forced_fluxes
+from reduction.photometry.psf_model import psf_map_of
+from reduction.photometry.star_light import PlacedSources, StarLight, placed_sources, star_light
+from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.inputs import Own, Untracked, Worked
+from reduction.pipeline.plans import frame_units
+
+__all__ = ["TargetParameters", "target_photometry"]
+
+#: So many frames are asked for by their keys; for more, all are planned and the others left out.
+_FEW = 10_000
+
+
+@dataclass(frozen=True)
+class TargetParameters:
+    """How targets are measured; margin, flag radius and blends are those of the step photometry."""
+
+    same_star: float = parameter(0.3, "FWHM", "a target closer than this to a source takes the source's place", least=0.01, most=2)
+
+
+def _plan(context: Context, _: TargetParameters) -> list[Unit[Chosen | None]]:
+    """Every measured frame that a target may fall on; what depends on the targets is that frame's alone."""
+    facts = targets_by_frame(context.session)
+    if not facts:
+        return []
+    units = frame_units(context, Frame.frame_id.in_(sorted(facts)) if len(facts) <= _FEW else None)
+    return [dataclasses.replace(unit, facts=unit.facts + facts[unit.frame_id]) for unit in units if unit.frame_id in facts]
+
+
+@step(
+    "target_photometry",
+    plan=_plan,
+    inputs=(
+        Own("calibrate"),
+        Own("refine"),
+        Own("background"),
+        Own("psf"),
+        Own("photometry"),
+        PatternWithoutDark("fixed_pattern"),
+        Worked("discover"),
+        Untracked("field_colours"),
+        FollowedTargets(),
+    ),
+    parameters=TargetParameters,
+    writes=(TargetMeasurement,),
+    complete=True,
+)
+def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetParameters) -> Output:
+    """Measure all targets on a frame by one joint fit with all its sources; each at its own position, seen or not."""
+    session = context.session
+    frame = session.get_one(Frame, int(unit.key))
+    psf = psf_map_of(session, frame.frame_id)
+    around = placed_sources(context, frame, -psf.radius)
+    same = p.same_star * psf.fwhm((frame.nx - 1) / 2.0, (frame.ny - 1) / 2.0)
+    targets = placed_targets(session, frame, around, context.parameters("photometry").margin, same)
+    place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
+    if len(targets) == 0:
+        return Output(rows=[Rows(TargetMeasurement, {"target_id": targets.target_id, **place}, replace=place)])
+    light = star_light(context, frame, unit.payload)
+    sky, sky_err = light.sky.at(targets.x, targets.y)
+    found = forced_fluxes(light.pixels(), psf, around.x, around.y, targets.x, targets.y, targets.star, same)
+    source_id = around.table.source_id[targets.star].astype(object)
+    source_id[targets.star < 0] = None
+    columns: dict[str, npt.NDArray[Any]] = {
+        "target_id": targets.target_id,
+        "source_id": source_id,
+        "flags": _flags(context, frame, light, around, targets),
+        "x": targets.x,
+        "y": targets.y,
+        "background": sky,
+        "background_err": sky_err,
+        "flux": found.flux,
+        "flux_err": np.hypot(found.error, found.background_weight * sky_err),
+        "chi2": found.chi2,
+        "neighbour_flux": found.neighbour_flux,
+    }
+    return Output(rows=[Rows(TargetMeasurement, {**columns, **place}, replace=place)])
+
+
+def _flags(context: Context, frame: Frame, light: StarLight, around: PlacedSources, targets: PlacedTargets) -> npt.NDArray[np.int64]:
+    """Flags as the step photometry sets them, of which a source at the same position has the same."""
+    p = context.parameters("photometry")
+    query = sa.select(PhotometrySlot.radius).where(PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture")
+    radii = np.array(context.session.execute(query).scalars().all(), dtype=np.float64)
+    near = p.flag_radius * (fwhm_of(context.session, frame.frame_id) or float(np.median(radii)))
+    science, variance, mask = (light.planes[name] for name in ("SCI", "VAR", "MASK"))
+    inner = aperture_photometry(science, variance, mask, targets.x, targets.y, [near]).flags & ~int(Flag.EDGE)
+    outer = aperture_photometry(science, variance, mask, targets.x, targets.y, [radii.max()]).flags & int(Flag.EDGE)
+    blended = beside_stars(targets.x, targets.y, targets.star, around.x, around.y, around.table.mag, near, p.blend_magnitudes)
+    measured = (targets.star >= 0) & around.table.colour_measured[targets.star]
+    assumed = np.where(measured, 0, int(Flag.COLOUR_ASSUMED))
+    return np.asarray(inner | outer | np.where(blended, int(Flag.BLENDED), 0) | assumed, dtype=np.int64)
