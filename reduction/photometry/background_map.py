@@ -179,9 +179,10 @@ def measured_sky(context: Context, frame: Frame, planes: dict[str, npt.NDArray[A
 
 
 def read_map(context: Context, path: str) -> BackgroundMap:
-    """The background map of a file written by this step."""
+    """The background of a file written by this step, as fluxes are measured against it: the sky and the wings of stars on it."""
     planes, header = read_image(context.files / path)
-    return BackgroundMap(planes["SKY"], planes["ERR"], int(header["BOX"]), int(header["NSKY"]))
+    sky = (planes["SKY"], planes["ERR"], int(header["BOX"]), int(header["NSKY"]))
+    return BackgroundMap(*sky, planes.get("WINGS"), planes.get("DOUBT")).seen()
 
 
 def read_local(context: Context, path: str) -> LocalSky | None:

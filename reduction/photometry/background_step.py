@@ -60,7 +60,7 @@ def background(context: Context, unit: Unit[None], p: BackgroundParameters) -> O
 
 def _contents(sky: Sky, p: BackgroundParameters) -> dict[str, Any]:
     """Planes and header of the file; for rings about the sources, the pixels that are not sky as well."""
-    planes: dict[str, Any] = {"SKY": sky.map.value, "ERR": sky.map.error}
+    planes: dict[str, Any] = {"SKY": sky.map.value, "ERR": sky.map.error, "WINGS": sky.map.wings, "DOUBT": sky.map.doubt}
     header: dict[str, Any] = {"BOX": sky.map.box, "NSKY": sky.map.n_sky}
     if p.ring_outer > 0:
         planes["HIDDEN"] = sky.excluded.astype(np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -23,6 +23,8 @@ _WING_ERROR = 0.1
 #: Ratio of the widths of the Gaussian that are compared, and by what the score of the narrower has to be less.
 _NARROWER = 1.5
 _REASON = 0.95
+#: Part of the wings' light that a smooth map does not follow.
+UNEVEN = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class BackgroundMap:
         Distance of the nodes, pixel.
     n_sky : int
         Sky pixels that the map rests on.
+    wings, doubt : float32, shape (gy, gx), optional
+        Light of stars beyond their masks that was taken off, smoothed, at the nodes, and what of `error` is its uncertainty, ADU.
     noise : float
         Standard deviation of a sky pixel, mean over the boxes, corrected for its clipping, ADU; NaN where it is not known.
     wing : float
@@ -55,10 +59,23 @@ class BackgroundMap:
     error: NDArray[np.float32]
     box: int
     n_sky: int
+    wings: NDArray[np.float32] | None = None
+    doubt: NDArray[np.float32] | None = None
     noise: float = math.nan
     wing: float = 0.0
     structure: float = 0.0
     smooth: float = math.nan
+
+    def seen(self) -> BackgroundMap:
+        """The sky and the wings on it: all smooth light that is beneath the stars, and its error.
+
+        Fluxes are measured against it, as no profile reaches that far. How much of the wings there is does not matter then, but that
+        they are not smooth: a part `UNEVEN` of them is the error.
+        """
+        if self.wings is None or self.doubt is None:
+            return self
+        squared = np.maximum(self.error**2 - self.doubt**2, 0.0) + (UNEVEN * self.wings) ** 2
+        return replace(self, value=self.value + self.wings, error=np.sqrt(squared), wings=None, doubt=None)
 
     def at(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Level and error at positions.
@@ -338,15 +355,21 @@ def background(
     y, x = np.indices(shape, dtype=np.float64).reshape(2, -1) * box - 0.5
     value, squared = _smoothed(grid, x, y, box, width, False)
     squared += _bending(value, squared, _smoothed(grid, x, y, box, width / _NARROWER, False)[0])
-    if doubt.any():
-        # What is wrong with the wings is wrong in all boxes about them: it does not average.
-        grid[..., 2] = doubt
-        squared += _smoothed(grid, x, y, box, width, False)[0] ** 2
+
+    def at_nodes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        grid[..., 2] = boxes
+        return _smoothed(grid, x, y, box, width, False)[0].reshape(shape) if boxes.any() else np.zeros(shape)
+
+    # What is wrong with the wings is wrong in all boxes about them: it does not average.
+    doubtful = at_nodes(doubt)
+    squared += doubtful.ravel() ** 2
     return BackgroundMap(
         value=value.reshape(shape).astype(np.float32),
         error=np.sqrt(squared).reshape(shape).astype(np.float32),
         box=box,
         n_sky=int(grid[..., 4].sum()),
+        wings=at_nodes(light).astype(np.float32),
+        doubt=doubtful.astype(np.float32),
         noise=noise,
         wing=float(light[used].mean()) if used.any() else 0.0,
         structure=math.sqrt(structure),
