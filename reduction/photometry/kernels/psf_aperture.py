@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -31,9 +32,16 @@ _EDGE, _SATURATED = int(Flag.EDGE), int(Mask.SATURATED | Mask.BLEED)
 SMALL = 3e-4
 #: Part of the star's light in an aperture that may fall on pixels without a value, saturated ones apart.
 MOST_REPLACED = 0.5
+#: Entries of the table of splines in a pixel: positions are rounded to them, which moves a point of the integral by 5e-4 pixel at most.
+FINE = 1024
+#: See `_Basis.steep`: in distances of the innermost knots, and pixels.
+STEEP = 4.5
+LEAST_STEEP = 3.0
 #: Gauss-Legendre points of -1 to 1 and their weights: along either axis of the part of a border pixel inside the circle.
 _POINTS = np.array([-math.sqrt(0.6), 0.0, math.sqrt(0.6)])
 _WEIGHTS = np.array([5.0, 8.0, 5.0]) / 18.0
+_FEW_POINTS = np.array([-math.sqrt(1.0 / 3.0), math.sqrt(1.0 / 3.0)])
+_FEW_WEIGHTS = np.array([0.5, 0.5])
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ def psf_apertures(
     flags = np.zeros(len(chosen), dtype=np.int32)
     own = (np.nan_to_num(fluxes.flux), np.nan_to_num(fluxes.error), np.nan_to_num(fluxes.background_weight))
     light = (pixels.value, dark, model, np.ascontiguousarray(mask))
-    profile = (psf.knots, psf.coeff, psf.terms(x, y), psf.pixel if by_profile else 0.0)
+    profile = (_basis(psf.knots), psf.coeff, psf.terms(x, y), psf.pixel if by_profile else 0.0)
     _measure(*light, *profile, *stamps, whole, *own, *fluxes.neighbours, x, y, radius, chosen, sums, flags)
     lost = (sums[4] > MOST_REPLACED * np.abs(sums[3])) | ~np.isfinite(fluxes.flux[chosen, None])
     sums[:2, lost] = np.nan
@@ -136,23 +144,51 @@ def psf_apertures(
     return PsfApertures(total, variance, area, enclosed, replaced, foreign, flags)
 
 
+class _Basis(NamedTuple):
+    """Splines along an axis, looked up: values of those that are not zero at ``start + k / FINE`` (m, 4), the first's number (m,).
+
+    steep : float
+        Radius (pixel) to which the profile is so steep that a border pixel takes nine points for every smooth piece, not four in all.
+    """
+
+    values: FloatArray
+    first: IntArray
+    start: float
+    steep: float
+
+
+def _basis(knots: FloatArray) -> _Basis:
+    start = float(knots[ORDER - 1])
+    points = start + np.arange(int((knots[-ORDER] - start) * FINE) + 1) / FINE
+    values, first = np.zeros((len(points), ORDER)), np.zeros(len(points), dtype=np.int64)
+    _look_up(knots, points, values, first)
+    return _Basis(values, first, start, max(STEEP * float(np.diff(knots).min()), LEAST_STEEP))
+
+
 @njit(cache=True)
-def _profile_at(knots: FloatArray, local: FloatArray, dx: float, dy: float, fx: FloatArray, fy: FloatArray) -> float:
-    """The profile at an offset from the star; fx, fy (4,): work space."""
-    first_x, first_y = values_at(knots, dx, fx), values_at(knots, dy, fy)
-    if first_x < 0 or first_y < 0:
+def _look_up(knots: FloatArray, points: FloatArray, values: FloatArray, first: IntArray) -> None:
+    for k in range(points.size):
+        first[k] = max(values_at(knots, points[k], values[k]), 0)
+
+
+@njit(cache=True)
+def _profile_at(basis: _Basis, local: FloatArray, dx: float, dy: float) -> float:
+    """The profile at an offset from the star, to the nearest entries of the table."""
+    i, j = int((dx - basis.start) * FINE + 0.5), int((dy - basis.start) * FINE + 0.5)
+    if not (0 <= i < basis.first.size and 0 <= j < basis.first.size):
         return 0.0
+    first_x, first_y = basis.first[i], basis.first[j]
     total = 0.0
     for b in range(ORDER):
         row = 0.0
         for a in range(ORDER):
-            row += fx[a] * local[first_y + b, first_x + a]
-        total += fy[b] * row
+            row += basis.values[i, a] * local[first_y + b, first_x + a]
+        total += basis.values[j, b] * row
     return total
 
 
 @njit(cache=True)
-def _inside(knots: FloatArray, local: FloatArray, x0: float, y0: float, r: float, fx: FloatArray, fy: FloatArray) -> float:
+def _inside(basis: _Basis, local: FloatArray, x0: float, y0: float, r: float) -> float:
     """Mean of the profile over that part of a pixel which is inside a circle about the star; x0, y0: the pixel's lower left corner."""
     # Mirrored, so that the pixel is above the axis, or crosses it.
     sign = 1.0
@@ -164,37 +200,32 @@ def _inside(knots: FloatArray, local: FloatArray, x0: float, y0: float, r: float
     # Where the circle passes the pixel's upper or lower side the limits have kinks: a piece for either side of each.
     lower, upper = math.sqrt(max(r * r - y0 * y0, 0.0)), math.sqrt(max(r * r - (y0 + 1.0) ** 2, 0.0))
     inner, outer = min(lower, upper), max(lower, upper)
-    cuts = (left, -outer, -inner, inner, outer, right)
+    if r > basis.steep:
+        cuts = (left, right, right, right, right, right)
+    else:
+        cuts = (left, -outer, -inner, inner, outer, right)
+    points, weights = (_POINTS, _WEIGHTS) if r <= basis.steep else (_FEW_POINTS, _FEW_WEIGHTS)
     total, area = 0.0, 0.0
     for piece in range(5):
         start = min(max(cuts[piece], left), right)
         half = 0.5 * (min(max(cuts[piece + 1], left), right) - start)
         if half < 1e-9:
             continue
-        for i in range(_POINTS.size):
-            dx = start + half * (1.0 + _POINTS[i])
+        for i in range(points.size):
+            dx = start + half * (1.0 + points[i])
             height = math.sqrt(max(r * r - dx * dx, 0.0))
             bottom, top = max(y0, -height), min(y0 + 1.0, height)
-            for j in range(_POINTS.size):
-                dy = 0.5 * (bottom + top) + 0.5 * (top - bottom) * _POINTS[j]
-                weight = half * _WEIGHTS[i] * _WEIGHTS[j] * (top - bottom)
-                total += weight * _profile_at(knots, local, dx, sign * dy, fx, fy)
+            for j in range(points.size):
+                dy = 0.5 * (bottom + top) + 0.5 * (top - bottom) * points[j]
+                weight = half * weights[i] * weights[j] * (top - bottom)
+                total += weight * _profile_at(basis, local, dx, sign * dy)
                 area += weight
     return total / area if area > 0.0 else 0.0
 
 
 @njit(cache=True)
-def _weight(
-    overlap: float, whole: float, response: float, small: float, sensitive: float, knots: FloatArray, local: FloatArray, at: FloatArray
-) -> float:
-    """Of what a pixel holds, how much is the star's light inside the circle; may be above 1 where part of a pixel is not sensitive.
-
-    at: x0, y0, r of `_inside`, then its work space.
-    """
-    if overlap >= 1.0:
-        part = whole
-    else:
-        part = overlap * _inside(knots, local, at[0], at[1], at[2], at[3 : 3 + ORDER], at[3 + ORDER :])
+def _weight(part: float, overlap: float, response: float, small: float, sensitive: float) -> float:
+    """Of what a pixel holds, how much is the star's light inside the circle; may be above 1 where part of a pixel is not sensitive."""
     return (max(part, 0.0) + small * overlap) / (max(response, 0.0) + small * sensitive)
 
 
@@ -204,7 +235,7 @@ def _measure(
     variance: Float32Array,
     model: FloatArray,
     mask: NDArray[np.uint8],
-    knots: FloatArray,
+    basis: _Basis,
     coeff: FloatArray,
     terms: FloatArray,
     pixel: float,
@@ -238,7 +269,7 @@ def _measure(
         for k in range(radii.size):
             weights[:] = 0.0
             bits = _sum_one(
-                value, variance, model, mask, knots, local, pixel, stamps[i], whole[i], x0[i], y0[i],
+                value, variance, model, mask, basis, local, pixel, stamps[i], whole[i], x0[i], y0[i],
                 flux[i], error[i], sky[i], x[i], y[i], radii[k], weights, sums[:, c, k],
             )  # fmt: skip
             if k == largest:
@@ -271,7 +302,7 @@ def _sum_one(
     variance: Float32Array,
     model: FloatArray,
     mask: NDArray[np.uint8],
-    knots: FloatArray,
+    basis: _Basis,
     local: FloatArray,
     pixel: float,
     stamp: FloatArray,
@@ -291,8 +322,6 @@ def _sum_one(
     ny, nx = value.shape
     size = stamp.shape[0]
     flags, lit = 0, 0.0
-    at = np.empty(3 + 2 * ORDER)
-    at[2] = r
     small, sensitive = SMALL * stamp.max(), pixel * pixel
     for iy in range(math.floor(y - r + 0.5), math.ceil(y + r - 0.5) + 1):
         for ix in range(math.floor(x - r + 0.5), math.ceil(x + r - 0.5) + 1):
@@ -304,8 +333,8 @@ def _sum_one(
             response = stamp[q, p] if inside else 0.0
             weight = overlap
             if inside and pixel > 0.0 and (overlap < 1.0 or pixel < 1.0):
-                at[0], at[1] = ix - 0.5 - x, iy - 0.5 - y
-                weight = _weight(overlap, whole[q, p], response, small, sensitive, knots, local, at)
+                part = whole[q, p] if overlap >= 1.0 else overlap * _inside(basis, local, ix - 0.5 - x, iy - 0.5 - y, r)
+                weight = _weight(part, overlap, response, small, sensitive)
             on_frame = 0 <= iy < ny and 0 <= ix < nx
             bits = int(mask[iy, ix]) if on_frame else 0
             flags |= mask_flags(bits) if on_frame else _EDGE

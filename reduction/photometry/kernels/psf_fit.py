@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from db.errors import AlgorithmFailed
 from reduction.astrometry.kernels.wcs import exponents
 from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image
+from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image, overlapping
 from reduction.photometry.kernels.psf_map import PsfMap, Stamps, map_terms, unit_integral
 from reduction.photometry.kernels.splines import PADDING, axis_knots, spline_values
 
@@ -31,16 +31,15 @@ TURNS = (3, 10)  # of fluxes and map: at least, at most
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
 PIXEL_FWHM = np.sqrt(8.0 * np.log(2.0) / 12.0)  # of a Gaussian as wide as a pixel
 STARS_PER_TERM = 4
-START_ORDER = 1
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
 FOLDS = 2  # of stars: either is predicted by the other
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
 MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
-# sigma, by turn: pixels further off, model errors included, have no say; a seed that is far off must not choose its pixels
-CLIP = (np.inf, 20.0, 6.0)
-PEAK_ERROR = 0.005  # of the light in a star's brightest pixel: further model error of all its pixels, where they are judged
+# By turn: sigma beyond which a pixel has no say, and the error of the map, as part of a star's light in its brightest pixel, that is
+# allowed for then. A seed that is far off must not choose its pixels.
+CLIP = ((np.inf, 0.0), (20.0, 0.005), (6.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -147,25 +146,44 @@ def fit_psf(
     AlgorithmFailed
         Too few stars.
     """
+    stamps = seed.stamps(x, y)
+    every = fit_fluxes(pixels, stamps)
+    first = _profile_stars(every, x, y, np.ones(len(x), dtype=bool), (seed.nx, seed.ny), min_snr, max_stars)
+    # Stars that share no pixel with one that shows the profile have no part in it.
+    near = np.flatnonzero(overlapping(stamps, first))
+    fit = _take_turns(pixels, x[near], y[near], seed, every.flux[near], max_order, min_snr, max_stars)
+    used = np.zeros(len(x), dtype=bool)
+    used[near] = fit.used
+    start = every.flux
+    start[near] = fit.fluxes.flux
+    fluxes = fit_fluxes(pixels, fit.psf.stamps(x, y), start=start, rounds=1)
+    return replace(fit, fluxes=fluxes, used=used)
+
+
+def _take_turns(
+    pixels: Pixels, x: FloatArray, y: FloatArray, seed: PsfMap, flux: FloatArray, max_order: int, min_snr: float, max_stars: int
+) -> PsfFit:
+    """Map and fluxes in turn until they settle. The order grows by one a turn for as long as stars left out gain by it."""
     psf, stamps = seed, seed.stamps(x, y)
-    fluxes = fit_fluxes(pixels, stamps)
-    choice = _Choice(0, ROUGHNESS[0], ())
-    chi2 = np.inf
+    fluxes = fit_fluxes(pixels, stamps, start=flux, rounds=1)
+    choice, growing, chi2 = _Choice(0, ROUGHNESS[0], ()), True, np.inf
     for turn in range(TURNS[1]):
         stars = _like_the_map(fluxes) if turn else np.ones(len(x), dtype=bool)
         used = _profile_stars(fluxes, x, y, stars, (psf.nx, psf.ny), min_snr, max_stars)
-        order = min(max_order, _highest_order(int(np.count_nonzero(used))))
-        # The seed is too far off for more than a first correction; then the order is chosen, and kept.
-        tried = (min(order, START_ORDER), order, min(order, choice.order))[min(turn, 2)]
+        highest = min(max_order, _highest_order(int(np.count_nonzero(used))))
+        tried = min(highest, choice.order + growing)
         equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried, CLIP[min(turn, 2)])
-        if turn < 2:
+        if growing:
+            # The seed is too far off to tell by it where to stop.
             choice = _choose(equations, psf.knots, psf.radius, tried)
-        coeff = _coefficients(_total(equations), psf.knots, psf.radius, min(choice.order, tried), tried, choice.roughness)
-        psf = replace(psf, order=min(choice.order, tried), coeff=unit_integral(coeff, psf.knots))
+            growing = turn == 0 or choice.order == tried < highest
+        order = min(choice.order, tried)
+        coeff = _coefficients(_total(equations), psf.knots, psf.radius, order, tried, choice.roughness)
+        psf = replace(psf, order=order, coeff=unit_integral(coeff, psf.knots))
         stamps = psf.stamps(x, y)
         fluxes = fit_fluxes(pixels, stamps, start=fluxes.flux, rounds=1)
         before, chi2 = chi2, float(np.median(fluxes.chi2[used]))
-        if turn + 1 >= TURNS[0] and chi2 > before * (1.0 - SETTLED):
+        if turn + 1 >= TURNS[0] and not growing and chi2 > before * (1.0 - SETTLED):
             break
     return PsfFit(psf, fluxes, used, chi2, choice.held_out, choice.roughness)
 
@@ -244,7 +262,15 @@ def _active(knots: FloatArray, radius: float) -> BoolArray:
 
 
 def _equations(
-    pixels: Pixels, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray, used: BoolArray, order: int, clip: float
+    pixels: Pixels,
+    psf: PsfMap,
+    stamps: Stamps,
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    used: BoolArray,
+    order: int,
+    clip: tuple[float, float],
 ) -> list[_Equations]:
     """Normal equations of the coefficients at an order, by fold of stars."""
     residual = pixels.value.astype(np.float64) - model_image(stamps, flux, pixels.value.shape)
@@ -262,7 +288,7 @@ def _fold_equations(
     flux: FloatArray,
     index: IntArray,
     order: int,
-    clip: float,
+    clip: tuple[float, float],
 ) -> _Equations:
     m, size = psf.coeff.shape[1], (psf.nx, psf.ny)
     reach = _reach(psf)
@@ -314,7 +340,7 @@ def _star_equations(
     knots: FloatArray,
     pixel: float,
     reach: int,
-    clip: float,
+    clip: tuple[float, float],
 ) -> tuple[FloatArray, FloatArray, float, int]:
     """Each star's normal equations of the profile: products, right sides; sum of weighted squares of the data, number of pixels."""
     ny, nx = residual.shape
@@ -329,7 +355,7 @@ def _star_equations(
         for p in range(size):
             rx[p, 0], rx[p, 1] = spline_values(knots, p - x[i], pixel, bx[p])
             ry[p, 0], ry[p, 1] = spline_values(knots, p - y[i], pixel, by[p])
-        peak = PEAK_ERROR * flux[i] * stamps[i].max()
+        allowed = clip[0] ** 2 * (clip[1] * flux[i] * stamps[i].max()) ** 2 if clip[1] > 0.0 else 0.0
         for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
             iy = y0[i] + q
             row[:] = 0.0
@@ -341,7 +367,7 @@ def _star_equations(
                 light = flux[i] * stamps[i, q, p]
                 variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
                 off = residual[iy, ix]
-                if off * off > clip * clip * (variance + peak * peak):
+                if off * off > clip[0] ** 2 * variance + allowed:
                     continue
                 data, weight = off + light, 1.0 / variance
                 square += weight * data * data

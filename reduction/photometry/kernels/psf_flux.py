@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.psf_map import Stamps
 
-__all__ = ["Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_image"]
+__all__ = ["Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_image", "overlapping"]
 
 TOLERANCE = 1e-4  # sigma: largest change of a flux at which the equations count as solved
 MAX_STEPS = 200  # of conjugate gradients
@@ -46,9 +46,11 @@ class Pixels:
     gain: float
     good: BoolArray
 
-    def weight(self, model: FloatArray) -> FloatArray:
+    def weight(self, model: FloatArray) -> Float32Array:
         """1 / variance of each pixel where `model` (ADU) is the stars' light; 0 for pixels that do not count."""
-        return np.where(self.good, 1.0 / (self.dark + np.maximum(model, 0.0) / self.gain), 0.0)
+        out = np.empty(model.shape, np.float32)
+        _weights(self.dark, model, self.good, 1.0 / self.gain, out)
+        return out
 
 
 class Neighbours(NamedTuple):
@@ -86,6 +88,16 @@ class Fluxes:
     chi2: FloatArray
     coverage: FloatArray
     neighbours: Neighbours
+
+
+def overlapping(stamps: Stamps, chosen: BoolArray) -> BoolArray:
+    """Which of n stars are chosen, or have stamps that overlap with those of one that is."""
+    start, other = _pairs(stamps.x0, stamps.y0, stamps.share.shape[1])
+    one = np.repeat(np.arange(len(chosen)), np.diff(start))
+    out = chosen.copy()
+    out[one[chosen[other]]] = True
+    out[other[chosen[one]]] = True
+    return out
 
 
 def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = None, rounds: int = 2) -> Fluxes:
@@ -149,6 +161,14 @@ def model_image(stamps: Stamps, flux: FloatArray, shape: tuple[int, ...]) -> Flo
 
 
 @njit(cache=True)
+def _weights(dark: Float32Array, model: FloatArray, good: BoolArray, inverse_gain: float, out: Float32Array) -> None:
+    for iy in range(model.shape[0]):
+        for ix in range(model.shape[1]):
+            light = max(model[iy, ix], 0.0) * inverse_gain
+            out[iy, ix] = 1.0 / (dark[iy, ix] + light) if good[iy, ix] else 0.0
+
+
+@njit(cache=True)
 def _add(stamps: FloatArray, x0: IntArray, y0: IntArray, flux: FloatArray, out: FloatArray) -> None:
     ny, nx = out.shape
     n, size, _ = stamps.shape
@@ -193,7 +213,7 @@ def _pairs(x0: IntArray, y0: IntArray, size: int) -> tuple[IntArray, IntArray]:
 @njit(cache=True)
 def _equations(
     value: Float32Array,
-    weight: FloatArray,
+    weight: Float32Array,
     stamps: FloatArray,
     x0: IntArray,
     y0: IntArray,
@@ -259,7 +279,7 @@ def _solve(diagonal: FloatArray, off: FloatArray, pairs: tuple[IntArray, IntArra
 
 @njit(cache=True)
 def _chi_squares(
-    value: Float32Array, model: FloatArray, weight: FloatArray, stamps: FloatArray, x0: IntArray, y0: IntArray, out: FloatArray
+    value: Float32Array, model: FloatArray, weight: Float32Array, stamps: FloatArray, x0: IntArray, y0: IntArray, out: FloatArray
 ) -> None:
     ny, nx = value.shape
     n, size, _ = stamps.shape
