@@ -39,7 +39,7 @@ BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map mis
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
 # By turn: sigma beyond which a pixel has no say, and the error of the map, as part of a star's light in its brightest pixel, that is
 # allowed for then. A seed that is far off must not choose its pixels.
-CLIP = ((np.inf, 0.0), (20.0, 0.005), (6.0, 0.0))
+CLIP = ((20.0, 0.05), (20.0, 0.005), (6.0, 0.0))
 
 
 @dataclass(frozen=True)
