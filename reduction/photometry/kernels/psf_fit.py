@@ -32,14 +32,14 @@ SETTLED = 0.01  # part of the median chi-square by which a further turn must low
 PIXEL_FWHM = np.sqrt(8.0 * np.log(2.0) / 12.0)  # of a Gaussian as wide as a pixel
 STARS_PER_TERM = 4
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
-FOLDS = 2  # of stars: either is predicted by the other
+FOLDS, MANY = (5, 2), 500  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
 MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
 # By turn: sigma beyond which a pixel has no say, and the error of the map, as part of a star's light in its brightest pixel, that is
 # allowed for then. A seed that is far off must not choose its pixels.
-CLIP = ((np.inf, 0.0), (20.0, 0.005), (6.0, 0.0))
+CLIP = ((20.0, 0.05), (20.0, 0.005), (6.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -172,11 +172,11 @@ def _take_turns(
         used = _profile_stars(fluxes, x, y, stars, (psf.nx, psf.ny), min_snr, max_stars)
         highest = min(max_order, _highest_order(int(np.count_nonzero(used))))
         tried = min(highest, choice.order + growing)
-        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried, CLIP[min(turn, 2)])
+        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried, CLIP[min(turn, len(CLIP) - 1)])
         if growing:
-            # The seed is too far off to tell by it where to stop.
-            choice = _choose(equations, psf.knots, psf.radius, tried)
-            growing = turn == 0 or choice.order == tried < highest
+            # As long as the seed's errors have their say, nothing tells where to stop.
+            choice = _choose(equations, psf.knots, psf.radius, tried, ROUGHNESS if turn + 1 >= len(CLIP) else ROUGHNESS[:1])
+            growing = turn + 1 < len(CLIP) or choice.order == tried < highest
         order = min(choice.order, tried)
         coeff = _coefficients(_total(equations), psf.knots, psf.radius, order, tried, choice.roughness)
         psf = replace(psf, order=order, coeff=unit_integral(coeff, psf.knots))
@@ -275,7 +275,8 @@ def _equations(
     """Normal equations of the coefficients at an order, by fold of stars."""
     residual = pixels.value.astype(np.float64) - model_image(stamps, flux, pixels.value.shape)
     index = np.flatnonzero(used)
-    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[fold::FOLDS], order, clip) for fold in range(FOLDS)]
+    folds = FOLDS[len(index) >= MANY]
+    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[k::folds], order, clip) for k in range(folds)]
 
 
 def _fold_equations(
@@ -401,26 +402,26 @@ def _total(equations: list[_Equations]) -> _Equations:
     return _Equations(moments, right, sum(e.square for e in equations), sum(e.count for e in equations))
 
 
-def _choose(equations: list[_Equations], knots: FloatArray, radius: float, max_order: int) -> _Choice:
-    """Order, then roughness, by how well each fold's map predicts the stars of the other; orders are tried as long as they gain."""
+def _choose(equations: list[_Equations], knots: FloatArray, radius: float, max_order: int, roughness: tuple[float, ...]) -> _Choice:
+    """Order, then roughness, by how well the map of all other folds predicts the stars of each; orders are tried as long as they gain."""
     systems = [_dense(e, knots, radius) for e in equations]
     count = sum(e.count for e in equations)
+    whole = (sum(matrix for matrix, _ in systems), sum(right for _, right in systems))
 
-    def score(order: int, roughness: float) -> float:
+    def score(order: int, strength: float) -> float:
         total = 0.0
-        for fold in range(FOLDS):
-            solution = _solve(*systems[1 - fold], knots, radius, order, max_order, roughness)
-            matrix, right = systems[fold]
-            total += float(equations[fold].square - 2.0 * solution @ right + solution @ matrix @ solution)
+        for fold, (matrix, right) in zip(equations, systems, strict=True):
+            solution = _solve(whole[0] - matrix, whole[1] - right, knots, radius, order, max_order, strength)
+            total += float(fold.square - 2.0 * solution @ right + solution @ matrix @ solution)
         return total / count
 
-    scores = [score(0, ROUGHNESS[0])]
+    scores = [score(0, roughness[0])]
     for order in range(1, max_order + 1):
-        scores.append(score(order, ROUGHNESS[0]))
+        scores.append(score(order, roughness[0]))
         if scores[-1] > scores[-2] * (1.0 - ORDER_GAIN / count):
             break
     best = next(order for order, value in enumerate(scores) if value <= min(scores) * (1.0 + ORDER_GAIN / count))
-    by_roughness = {ROUGHNESS[0]: scores[best]} | {roughness: score(best, roughness) for roughness in ROUGHNESS[1:]}
+    by_roughness = {roughness[0]: scores[best]} | {strength: score(best, strength) for strength in roughness[1:]}
     return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(scores))
 
 
