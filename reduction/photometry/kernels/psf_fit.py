@@ -8,6 +8,7 @@ and multiplied out by the terms (Pal 2009, PhD thesis, section 2.5; Penev et al.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -469,8 +470,10 @@ def _products(n_term: int) -> IntArray:
     return np.array([[number[i + a, j + b] for a, b in terms] for i, j in terms], dtype=np.int64)
 
 
-def _penalty(knots: FloatArray, radius: float) -> FloatArray:
-    """Sum of squared second differences of coefficients along both axes, for the free ones (n, n)."""
+@lru_cache(maxsize=8)
+def _penalty(places: tuple[float, ...], radius: float) -> FloatArray:
+    """Sum of squared second differences of coefficients along both axes, for the free ones (n, n); places: the knots."""
+    knots = np.array(places)
     active = _active(knots, radius)
     m = len(active)
     middle = knots[2:-2]
@@ -493,8 +496,10 @@ def _solve(
     n_term, n = len(exponents(order)), len(right) // len(exponents(max_order))
     used = n_term * n
     scale = float(np.median(np.diag(matrix)[:n]))
-    penalty = np.kron(np.eye(n_term), _penalty(knots, radius) * roughness * scale)
-    system = matrix[:used, :used] + penalty
+    penalty = _penalty(tuple(knots.tolist()), radius) * (roughness * scale)
+    system = matrix[:used, :used].copy()
+    for term in range(0, used, n):
+        system[term : term + n, term : term + n] += penalty
     system[np.diag_indices(used)] += 1e-9 * scale
     out = np.zeros(len(right))
     try:
