@@ -12,8 +12,9 @@ from db.tables import Frame, PsfStar, ShapeMap
 from db.tables import PsfMap as PsfMapRow
 from reduction.astrometry.detections import fwhm_of
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
-from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf, seed_map
+from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
 from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.star_light import PlacedSources, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from db.flags import Flag
 from db.tables import Frame, PhotometrySlot, TargetMeasurement
 from reduction.astrometry.detections import fwhm_of
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
+from reduction.kernels.arrays import FloatArray
 from reduction.photometry.followed_targets import FollowedTargets, PlacedTargets, placed_targets, targets_by_frame
 from reduction.photometry.kernels.aperture import aperture_photometry
-from reduction.photometry.kernels.forced import beside_stars, forced_fluxes
+from reduction.photometry.kernels.forced import forced_fluxes
 from reduction.photometry.psf_model import psf_map_of
 from reduction.photometry.star_light import PlacedSources, StarLight, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
@@ -75,19 +77,22 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
     if len(targets) == 0:
         return Output(rows=[Rows(TargetMeasurement, {"target_id": targets.target_id, **place}, replace=place)])
     light = star_light(context, frame, unit.payload)
-    sky, sky_err = light.sky.at(targets.x, targets.y)
-    found = forced_fluxes(light.pixels(), psf, around.x, around.y, targets.x, targets.y, targets.star, same)
+    sky, sky_err = light.sky_at(targets.x, targets.y)
+    beyond = sky - light.sky.at(targets.x, targets.y)[0]  # of rings, as in the step photometry
+    largest = _largest(session, frame)
+    stars = (around.x, around.y, targets.x, targets.y, targets.star)
+    found = forced_fluxes(light.pixels(), light.planes["MASK"], psf, *stars, radius=same, aperture=largest)
     source_id = around.table.source_id[targets.star].astype(object)
     source_id[targets.star < 0] = None
     columns: dict[str, npt.NDArray[Any]] = {
         "target_id": targets.target_id,
         "source_id": source_id,
-        "flags": _flags(context, frame, light, around, targets),
+        "flags": _flags(context, frame, light, around, targets, found.share, largest),
         "x": targets.x,
         "y": targets.y,
         "background": sky,
         "background_err": sky_err,
-        "flux": found.flux,
+        "flux": found.flux - found.background_weight * beyond,
         "flux_err": np.hypot(found.error, found.background_weight * sky_err),
         "chi2": found.chi2,
         "neighbour_flux": found.neighbour_flux,
@@ -95,16 +100,22 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
     return Output(rows=[Rows(TargetMeasurement, {**columns, **place}, replace=place)])
 
 
-def _flags(context: Context, frame: Frame, light: StarLight, around: PlacedSources, targets: PlacedTargets) -> npt.NDArray[np.int64]:
+def _largest(session: Session, frame: Frame) -> float:
+    """Radius of the largest aperture (pixel)."""
+    query = sa.select(PhotometrySlot.radius).where(PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture")
+    return float(np.max(np.array(session.execute(query).scalars().all(), dtype=np.float64)))
+
+
+def _flags(
+    context: Context, frame: Frame, light: StarLight, around: PlacedSources, targets: PlacedTargets, share: FloatArray, largest: float
+) -> npt.NDArray[np.int64]:
     """Flags as the step photometry sets them, of which a source at the same position has the same."""
     p = context.parameters("photometry")
-    query = sa.select(PhotometrySlot.radius).where(PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture")
-    radii = np.array(context.session.execute(query).scalars().all(), dtype=np.float64)
-    near = p.flag_radius * (fwhm_of(context.session, frame.frame_id) or float(np.median(radii)))
+    near = p.flag_radius * (fwhm_of(context.session, frame.frame_id) or largest)
     science, variance, mask = (light.planes[name] for name in ("SCI", "VAR", "MASK"))
     inner = aperture_photometry(science, variance, mask, targets.x, targets.y, [near]).flags & ~int(Flag.EDGE)
-    outer = aperture_photometry(science, variance, mask, targets.x, targets.y, [radii.max()]).flags & int(Flag.EDGE)
-    blended = beside_stars(targets.x, targets.y, targets.star, around.x, around.y, around.table.mag, near, p.blend_magnitudes)
+    outer = aperture_photometry(science, variance, mask, targets.x, targets.y, [largest]).flags & int(Flag.EDGE)
+    blended = np.where(share < 1.0 - p.foreign_light, int(Flag.BLENDED), 0)
     measured = (targets.star >= 0) & around.table.colour_measured[targets.star]
     assumed = np.where(measured, 0, int(Flag.COLOUR_ASSUMED))
-    return np.asarray(inner | outer | np.where(blended, int(Flag.BLENDED), 0) | assumed, dtype=np.int64)
+    return np.asarray(inner | outer | blended | assumed, dtype=np.int64)

@@ -8,9 +8,10 @@ import galsim
 import numpy as np
 
 from reduction.kernels.arrays import FloatArray
-from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf, seed_map
+from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
 from reduction.photometry.kernels.psf_flux import Fluxes, Pixels
 from reduction.photometry.kernels.psf_map import Stamps
+from reduction.photometry.kernels.psf_seed import seed_map
 
 __all__ = ["SIZE", "Sky", "fitted", "grid", "normalised", "profile", "render"]
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.photometry.kernels.psf_aperture import psf_apertures
 from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_image
-from reduction.photometry.kernels.psf_map import PsfMap, Stamps
+from reduction.photometry.kernels.psf_map import PsfMap
 
-__all__ = ["ForcedFluxes", "beside_stars", "forced_fluxes", "match_moving", "take_turns"]
+__all__ = ["ForcedFluxes", "forced_fluxes", "match_moving", "take_turns"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ForcedFluxes:
         Reduced chi-square over the pixels of the profile.
     neighbour_flux : float64, shape (n,)
         What a fit of the position alone, all pixels weighed alike, would take from the light of other stars (ADU).
+    share : float64, shape (n,)
+        Own part of the light in a circle about the position, as `PsfApertures.share` has it.
     """
 
     flux: FloatArray
@@ -40,6 +44,7 @@ class ForcedFluxes:
     background_weight: FloatArray
     chi2: FloatArray
     neighbour_flux: FloatArray
+    share: FloatArray
 
 
 def match_moving(
@@ -119,13 +124,25 @@ def take_turns(x: FloatArray, y: FloatArray, star: IntArray, radius: float) -> t
 
 
 def forced_fluxes(
-    pixels: Pixels, psf: PsfMap, star_x: FloatArray, star_y: FloatArray, x: FloatArray, y: FloatArray, star: IntArray, radius: float
+    pixels: Pixels,
+    mask: NDArray[np.uint8],
+    psf: PsfMap,
+    star_x: FloatArray,
+    star_y: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    star: IntArray,
+    *,
+    radius: float,
+    aperture: float,
 ) -> ForcedFluxes:
     """Fluxes at n positions, in a joint fit with all stars.
 
     Parameters
     ----------
     pixels : Pixels
+    mask : uint8, shape (ny, nx)
+        Bits of `db.flags.Mask`.
     psf : PsfMap
     star_x, star_y : float64, shape (n_star,)
         All stars whose light is on the frame (pixel).
@@ -135,13 +152,15 @@ def forced_fluxes(
         The star whose place a position takes; -1: it is a star of its own.
     radius : float
         Positions at most so far apart are measured in different fits (pixel).
+    aperture : float
+        Radius of the circle that `share` is of (pixel).
 
     Returns
     -------
     ForcedFluxes
     """
     turn, pairs = take_turns(x, y, star, radius)
-    out = np.full((5, len(x)), np.nan)
+    out = np.full((6, len(x)), np.nan)
     for number in range(int(turn.max(initial=-1)) + 1):
         mine = turn == number
         conflict = np.zeros(len(x), dtype=bool)
@@ -153,18 +172,28 @@ def forced_fluxes(
         all_x[star[moved]], all_y[star[moved]] = x[moved], y[moved]
         index = star.copy()
         index[extra] = len(star_x) + np.arange(len(extra))
-        out[:, mine] = _fit(pixels, psf.stamps(all_x, all_y), index[mine])
+        out[:, mine] = _fit(pixels, mask, psf, all_x, all_y, index[mine], aperture)
     return ForcedFluxes(*out)
 
 
-def _fit(pixels: Pixels, stamps: Stamps, wanted: IntArray) -> FloatArray:
-    """Rows of a `ForcedFluxes` for some of the stars."""
+def _fit(
+    pixels: Pixels, mask: NDArray[np.uint8], psf: PsfMap, x: FloatArray, y: FloatArray, wanted: IntArray, aperture: float
+) -> FloatArray:
+    """Rows of a `ForcedFluxes` for some of the stars, no star twice."""
+    stamps = psf.stamps(x, y)
     found = fit_fluxes(pixels, stamps)
     model = model_image(stamps, found.flux, pixels.value.shape)
     alone = np.empty(len(wanted))
     _alone(model, pixels.good, stamps.share[wanted], stamps.x0[wanted], stamps.y0[wanted], alone)
+    chosen = np.zeros(len(x), dtype=bool)
+    chosen[wanted] = True
+    circle = psf_apertures(pixels, mask, psf, stamps, found, x, y, [aperture], wanted=chosen)
+    share = np.full(len(x), np.nan)
+    share[chosen] = circle.share(np.fmax(found.flux, found.error)[chosen])[:, 0]
     flux = found.flux[wanted]
-    return np.array([flux, found.error[wanted], found.background_weight[wanted], found.chi2[wanted], alone - flux])
+    return np.array(
+        [flux, found.error[wanted], found.background_weight[wanted], found.chi2[wanted], alone - flux, share[wanted]], dtype=np.float64
+    )
 
 
 @njit(cache=True)
@@ -181,42 +210,3 @@ def _alone(model: FloatArray, good: BoolArray, stamps: FloatArray, x0: IntArray,
                     own += share * share
                     light += share * model[iy, ix]
         out[i] = light / own if own > 0.0 else np.nan
-
-
-def beside_stars(
-    x: FloatArray,
-    y: FloatArray,
-    star: IntArray,
-    star_x: FloatArray,
-    star_y: FloatArray,
-    star_mag: FloatArray,
-    radius: float,
-    magnitudes: float,
-) -> BoolArray:
-    """Whether another star lies within `radius` that is not fainter by more than `magnitudes`.
-
-    Parameters
-    ----------
-    x, y : float64, shape (n,)
-        Positions (pixel).
-    star : int64, shape (n,)
-        The star that each is; one that is none (-1) counts as fainter than any star.
-    star_x, star_y, star_mag : float64, shape (n_star,)
-        Positions (pixel) and magnitudes; a NaN magnitude never counts.
-    radius : float
-        Pixel.
-    magnitudes : float
-        Largest difference, neighbour minus position, that still counts.
-
-    Returns
-    -------
-    bool, shape (n,)
-    """
-    if not len(star_x):
-        return np.zeros(len(x), dtype=bool)
-    tree, result = cKDTree(np.column_stack([star_x, star_y])), np.zeros(len(x), dtype=bool)
-    for k, own in enumerate(star.tolist()):
-        near = np.array([j for j in tree.query_ball_point([x[k], y[k]], radius) if j != own], dtype=np.int64)
-        most = star_mag[own] + magnitudes if own >= 0 else np.inf
-        result[k] = bool((star_mag[near] <= most).any())
-    return result

@@ -19,18 +19,14 @@ from reduction.astrometry.kernels.wcs import exponents
 from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image, overlapping
 from reduction.photometry.kernels.psf_map import PsfMap, Stamps, map_terms, unit_integral
-from reduction.photometry.kernels.splines import PADDING, axis_knots, spline_values
+from reduction.photometry.kernels.psf_seed import active_functions
+from reduction.photometry.kernels.splines import PADDING, spline_values
 
-__all__ = ["PsfFit", "fit_psf", "seed_map"]
+__all__ = ["PsfFit", "fit_psf"]
 
-CORE_STEP = 0.3  # FWHM: distance of the knots within the core; a Gaussian is met to 1e-3 of its peak
-CORE = 1.2  # FWHM: half width of the core
-GROWTH = 1.5  # of the distances beyond
-BETA = 3.0  # of the Moffat profile that the fit begins with
 CHUNK = 64  # stars whose equations are multiplied out together
 TURNS = (3, 10)  # of fluxes and map: at least, at most
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
-PIXEL_FWHM = np.sqrt(8.0 * np.log(2.0) / 12.0)  # of a Gaussian as wide as a pixel
 STARS_PER_TERM = 4
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
 FOLDS, MANY = (5, 2), 500  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
@@ -68,48 +64,6 @@ class PsfFit:
     chi2: float
     held_out: tuple[float, ...]
     roughness: float
-
-
-def seed_map(
-    size: tuple[int, int], fwhm: float, radius: float, *, pixel: float = 0.0, ellipticity: float = 0.0, theta: float = 0.0
-) -> PsfMap:
-    """A Moffat profile, the same everywhere on a frame: where the fit begins, and what stands in where it cannot be made.
-
-    Parameters
-    ----------
-    size : (int, int)
-        nx, ny of the frame.
-    fwhm : float
-        Geometric mean of the full widths at half maximum along the axes, as pixels show it (pixel).
-    radius, pixel : float
-        See `PsfMap`.
-    ellipticity, theta : float
-        1 - minor/major axis; angle of the major axis from +x towards +y (rad).
-
-    Returns
-    -------
-    PsfMap
-        Of order 0.
-    """
-    knots = axis_knots(radius, CORE_STEP * fwhm, CORE * fwhm, GROWTH)
-    inner = knots[PADDING:-PADDING]
-    points = np.linspace(inner[0], inner[-1], 8 * len(inner), endpoint=False)[1:]
-    basis, values = np.zeros((len(points), len(knots) - 4)), np.zeros(len(knots) - 4)
-    for row, point in zip(basis, points, strict=True):
-        first, last = spline_values(knots, point, 0.0, values)
-        row[first:last] = values[first:last]
-    basis = basis[:, PADDING:-PADDING]
-    own = np.sqrt(max(fwhm**2 - (PIXEL_FWHM * pixel) ** 2, (0.5 * fwhm) ** 2))
-    core = 0.5 * own / np.sqrt(2.0 ** (1.0 / BETA) - 1.0)
-    stretch = np.sqrt(1.0 - ellipticity)
-    along = points[None, :] * np.cos(theta) + points[:, None] * np.sin(theta)
-    across = points[:, None] * np.cos(theta) - points[None, :] * np.sin(theta)
-    wanted = (1.0 + ((along * stretch) ** 2 + (across / stretch) ** 2) / core**2) ** -BETA
-    inverse = np.linalg.pinv(basis)
-    coeff = np.zeros((1, len(knots) - 4, len(knots) - 4))
-    coeff[0, PADDING:-PADDING, PADDING:-PADDING] = inverse @ wanted @ inverse.T
-    coeff[0] *= _active(knots, radius)
-    return PsfMap(*size, 0, knots, unit_integral(coeff, knots), radius, pixel)
 
 
 def fit_psf(
@@ -252,14 +206,6 @@ def _profile_stars(
     rank[order] = np.arange(len(good)) - first
     used[good[np.lexsort((-snr[good], rank))[:most]]] = True
     return used
-
-
-def _active(knots: FloatArray, radius: float) -> BoolArray:
-    """Functions (m, m) that have a coefficient: those whose middle is within the radius."""
-    middle = knots[2:-2]
-    inside = middle[:, None] ** 2 + middle[None, :] ** 2 < radius**2
-    inside[:PADDING] = inside[-PADDING:] = inside[:, :PADDING] = inside[:, -PADDING:] = False
-    return np.asarray(inside)
 
 
 def _equations(
@@ -453,7 +399,7 @@ def _fill(moments: FloatArray, product: IntArray, index: IntArray, out: FloatArr
 
 def _dense(equations: _Equations, knots: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
     """Matrix and right side of the coefficients that are free, term after term."""
-    active = _active(knots, radius)
+    active = active_functions(knots, radius)
     index = np.full(active.shape, -1, dtype=np.int64)
     index[active] = np.arange(np.count_nonzero(active))
     n = np.count_nonzero(active) * equations.right.shape[0]
@@ -474,7 +420,7 @@ def _products(n_term: int) -> IntArray:
 def _penalty(places: tuple[float, ...], radius: float) -> FloatArray:
     """Sum of squared second differences of coefficients along both axes, for the free ones (n, n); places: the knots."""
     knots = np.array(places)
-    active = _active(knots, radius)
+    active = active_functions(knots, radius)
     m = len(active)
     middle = knots[2:-2]
     second = np.zeros((m, m))
@@ -516,7 +462,7 @@ def _solve(
 
 def _coefficients(equations: _Equations, knots: FloatArray, radius: float, order: int, max_order: int, roughness: float) -> FloatArray:
     """Coefficients (n_term, m, m) of an order."""
-    active = _active(knots, radius)
+    active = active_functions(knots, radius)
     solution = _solve(*_dense(equations, knots, radius), knots, radius, order, max_order, roughness)
     n, n_term = np.count_nonzero(active), len(exponents(order))
     coeff = np.zeros((n_term, *active.shape))

@@ -7,12 +7,19 @@ import pytest
 from rendered_stars import fitted, grid, render
 
 from reduction.kernels.arrays import FloatArray, IntArray
-from reduction.photometry.kernels.forced import ForcedFluxes, beside_stars, forced_fluxes, match_moving, take_turns
-from reduction.photometry.kernels.psf_fit import seed_map
+from reduction.photometry.kernels.forced import ForcedFluxes, match_moving, take_turns
+from reduction.photometry.kernels.forced import forced_fluxes as on_masked
 from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_image
+from reduction.photometry.kernels.psf_seed import seed_map
 
 FWHM = 2.5
 SIZE = 640
+
+
+def forced_fluxes(pixels, psf, *positions) -> ForcedFluxes:
+    """Without masked pixels; the last of `positions` is the radius of conflict."""
+    *places, radius = positions
+    return on_masked(pixels, np.zeros(pixels.value.shape, np.uint8), psf, *places, radius=radius, aperture=6.0)
 
 
 def none(n: int) -> IntArray:
@@ -130,12 +137,16 @@ def test_a_star_that_moves_is_followed() -> None:
     assert match_moving(x, x, np.zeros((3, 0)), np.zeros((3, 0)), 1.0)[0].tolist() == [-1] * 7
 
 
-def test_stars_nearby_that_count() -> None:
-    star_x, star_mag = np.array([10.0, 12.0, 40.0, 60.0]), np.array([12.0, 16.0, 11.0, np.nan])
-    x, star = np.array([10.0, 12.0, 41.0, 61.0, 80.0]), np.array([0, 1, -1, -1, -1])
-    found = beside_stars(x, np.zeros(5), star, star_x, np.zeros(4), star_mag, 3.0, 3.0)
-    assert found.tolist() == [False, True, True, False, False]
-    assert beside_stars(x, x, none(5), star_x[:0], star_x[:0], star_mag[:0], 3.0, 3.0).tolist() == [False] * 5
+def test_the_own_part_of_the_light_says_how_blended_a_position_is() -> None:
+    psf = seed_map((120, 120), 3.0, 12.0, pixel=1.0)
+    star_x, star_y = np.array([30.0, 90.0]), np.array([60.0, 60.0])
+    stamps = psf.stamps(star_x, star_y)
+    value = model_image(stamps, np.array([1e4, 1e4]), (120, 120)).astype(np.float32)
+    pixels = Pixels(value, np.ones((120, 120), np.float32), 1.0, np.ones((120, 120), bool))
+    found = forced_fluxes(pixels, psf, star_x, star_y, np.array([30.0, 94.0, 60.0]), np.full(3, 60.0), np.array([0, -1, -1]), 1.0)
+    assert found.share[0] > 0.999  # a star alone
+    assert found.share[1] < 0.05  # nothing beside one
+    assert found.share[2] > 0.3  # nothing far from both: its error, against hardly any light
 
 
 def test_masked_pixels_and_none_at_all() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.light_share import light_shares, typical_fluxes
-from reduction.photometry.kernels.psf_fit import seed_map
 from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_image
 from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.kernels.psf_seed import seed_map
 
 SIZE = (120, 100)
 RADII = [2.25, 3.5, 6.0, 9.0]

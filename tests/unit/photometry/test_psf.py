@@ -9,9 +9,10 @@ from rendered_stars import SIZE, fitted, grid, normalised, render
 from scipy.interpolate import BSpline
 
 from db.errors import AlgorithmFailed
-from reduction.photometry.kernels.psf_fit import fit_psf, seed_map
+from reduction.photometry.kernels.psf_fit import fit_psf
 from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_image
 from reduction.photometry.kernels.psf_map import PsfMap, Stamps
+from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.kernels.splines import axis_integrals, axis_knots, spline_values
 from reduction.photometry.psf_model import gridded_model
 

@@ -11,9 +11,10 @@ from db.flags import Flag, Mask
 from reduction.kernels.arrays import FloatArray
 from reduction.photometry.kernels.growth import aperture_corrections
 from reduction.photometry.kernels.psf_aperture import PsfApertures, psf_apertures
-from reduction.photometry.kernels.psf_fit import PsfFit, seed_map
+from reduction.photometry.kernels.psf_fit import PsfFit
 from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image
 from reduction.photometry.kernels.psf_map import map_terms
+from reduction.photometry.kernels.psf_seed import seed_map
 
 
 def measured(
