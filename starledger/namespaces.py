@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from db.tables import Annotation, MasterChoice, Product, TypeCorrection
     from reduction.photometry.kernels.psf_map import PsfMap
+    from reduction.photometry.model_frame import ModelFrame
     from starledger.archive import Archive
 
 __all__ = ["Frames", "Masks", "Masters", "Targets"]
@@ -207,7 +208,7 @@ class Frames(_Namespace):
             return pd.Series({column.name: getattr(row, column.name) for column in row.__table__.columns if column.name != "coeff"})
 
     def plot_psf(self, frame_id: int, path: str | os.PathLike[str]) -> None:
-        """Draw the profile at places over a frame into a .png, .pdf or .svg file.
+        """Draw the profile at places over a frame, and what bright stars have beyond it, into a .png, .pdf or .svg file.
 
         Raises
         ------
@@ -222,7 +223,46 @@ class Frames(_Namespace):
 
         psf = self._psf_map(frame_id)
         middle = ((psf.nx - 1) / 2.0, (psf.ny - 1) / 2.0)
-        plot_psf(psf, Path(path).expanduser(), f"frame {frame_id}: profile of stars, FWHM {psf.fwhm(*middle):.2f} pixel")
+        title = f"frame {frame_id}: profile of stars, FWHM {psf.fwhm(*middle):.2f} pixel"
+        plot_psf(psf, Path(path).expanduser(), title, self.model(frame_id).stacked)
+
+    def model(self, frame_id: int) -> ModelFrame:
+        """The frame as its profile map and all sources' fluxes say it should look: model, background, residual, pull, stacked residual.
+
+        Raises
+        ------
+        ConfigurationError
+            When the frame has no profile map.
+
+        Examples
+        --------
+        >>> archive.frames.model(15).residual.std()
+        """
+        from reduction.photometry.model_frame import model_frame
+
+        with self._archive.reading() as session:
+            frames.psf_row(session, frame_id)
+            return model_frame(session, self._archive.files, frame_id)
+
+    def write_model(self, frame_id: int, path: str | os.PathLike[str]) -> None:
+        """Write the planes MODEL, SKY, RESIDUAL and PULL of a frame into a FITS file.
+
+        Raises
+        ------
+        ConfigurationError
+            When the frame has no profile map.
+        ArchiveUnavailable
+            When the file cannot be written.
+
+        Examples
+        --------
+        >>> archive.frames.write_model(15, "model.fits")
+        """
+        from reduction.files.product import write_image
+
+        found = self.model(frame_id)
+        planes = {"MODEL": found.model, "SKY": found.background, "RESIDUAL": found.residual, "PULL": found.pull}
+        write_image(Path(path).expanduser(), planes, {"FRAME": frame_id})
 
     def _psf_map(self, frame_id: int) -> PsfMap:
         from reduction.photometry.kernels.psf_map import PsfMap

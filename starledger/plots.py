@@ -18,6 +18,7 @@ from db.errors import ConfigurationError
 if TYPE_CHECKING:
     from queries.lightcurve import Curve
     from reduction.astrometry.solve_file import FileSolution
+    from reduction.kernels.arrays import FloatArray
     from reduction.photometry.kernels.psf_map import PsfMap
 
 __all__ = ["draw_light_curve", "plot_curve", "plot_light_curve", "plot_psf", "plot_solution"]
@@ -146,8 +147,10 @@ def plot_solution(found: FileSolution, path: Path, title: str) -> None:
     _save(figure, path)
 
 
-def plot_psf(psf: PsfMap, path: Path, title: str) -> None:
+def plot_psf(psf: PsfMap, path: Path, title: str, stacked: FloatArray) -> None:
     """Draw the profile at five by five places over the frame into a file, on a scale that shows wings and negative values.
+
+    Beside them what bright stars have beyond it.
 
     Parameters
     ----------
@@ -157,22 +160,33 @@ def plot_psf(psf: PsfMap, path: Path, title: str) -> None:
         File to write; its suffix (.png, .pdf, .svg) is the format.
     title : str
         Line above the plot.
+    stacked : float64, shape (s, s)
+        Stacked residual of bright stars, as part of their light (`ModelFrame.stacked`).
 
     Raises
     ------
     ConfigurationError
         When the file cannot be written, or nobody knows its format.
     """
-    figure = _figure(path, (8.0, 8.0 * max(0.5, min(psf.ny / psf.nx, 1.5)) + 0.5))
+    figure = _figure(path, (11.0, 8.0 * max(0.5, min(psf.ny / psf.nx, 1.5)) + 0.5))
+    grid = figure.add_gridspec(1, 2, width_ratios=(8, 3))
+    left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     offset = np.linspace(-psf.radius, psf.radius, 61)
     places = [(x, y) for y in np.linspace(psf.ny - 1, 0, 5) for x in np.linspace(0, psf.nx - 1, 5)]
     images = [psf.response(float(x), float(y), offset, offset) for x, y in places]
     scale = SymLogNorm(linthresh=1e-4, vmin=-1e-3, vmax=max(float(image.max()) for image in images))
-    for axes, (x, y), image in zip(figure.subplots(5, 5).flat, places, images, strict=True):
+    for axes, (x, y), image in zip(left.subplots(5, 5).flat, places, images, strict=True):
         axes.imshow(image, origin="lower", cmap="inferno", norm=scale)
         axes.contour(image, levels=[0.5 * float(image.max())], colors="white", linewidths=0.7)
         axes.set_axis_off()
         axes.set_title(f"{x:.0f}, {y:.0f}", fontsize=7)
+    peak = max(float(image.max()) for image in images)
+    axes = right.subplots(1, 1)
+    limit = max(0.01, float(np.nanmax(np.abs(stacked), initial=0.0)) / peak)
+    shown = axes.imshow(stacked / peak, origin="lower", cmap="RdBu", vmin=-limit, vmax=limit)
+    axes.set_axis_off()
+    axes.set_title("residual of bright stars,\npart of their peak", fontsize=8)
+    right.colorbar(shown, ax=axes, orientation="horizontal", shrink=0.9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     _save(figure, path)
 

@@ -79,11 +79,14 @@ def _summary(frame: pd.DataFrame) -> str:
 def frames_psf(
     frame_id: Annotated[int, typer.Argument(metavar="FRAME", help="frame_id, as 'frames list' shows it.")],
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the profile over the frame into this file.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FILE", help="Write model, sky, residual and pull images into this FITS file.")
+    ] = None,
     archive: ArchiveOption = None,
 ) -> None:
     """Show the profile of stars on a frame: of which kind, from how many stars, how well it fits.
 
-    Example: starledger frames psf 35 --plot psf.png
+    Example: starledger frames psf 35 --plot psf.png --model model.fits
     """
     frames = starledger.open(archive).frames
     found = frames.psf_summary(frame_id)
@@ -93,6 +96,8 @@ def frames_psf(
     say(f"FWHM in the middle {found['fwhm']:.2f} pixel{shape}; counted as far as {found['radius']:.1f} pixel")
     if plot is not None:
         frames.plot_psf(frame_id, plot)
+    if model is not None:
+        frames.write_model(frame_id, model)
 
 
 @frames_app.command("set")
