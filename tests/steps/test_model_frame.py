@@ -37,3 +37,27 @@ def test_its_planes_go_to_a_file_and_a_plot(reduced: Work, tmp_path: Path) -> No
     assert (tmp_path / "psf.png").stat().st_size > 20_000
     with pytest.raises(ConfigurationError, match="has no profile map"):
         frames.write_model(10**6, tmp_path / "none.fits")
+
+
+def test_either_kind_of_map_and_of_aperture_serves(reduced: Work, tmp_path: Path) -> None:
+    """A PRF splits by area and says so; plain apertures keep the neighbours' light; slots keep their meaning."""
+    assert reduced.sql("SELECT DISTINCT p.kind, f.apertures FROM psf_map p JOIN frame_photometry f ON f.frame_id = p.frame_id") == [
+        ("psf", "psf")
+    ]
+    before = dict(reduced.sql("SELECT slot, count(*) FROM aperture_correction GROUP BY slot"))
+    for section, kind, mode in (('[psf]\nkind = "prf"\n', "prf", "area"), ('[photometry]\napertures = "plain"\n', "psf", "plain")):
+        config = tmp_path / f"{mode}.toml"
+        config.write_text(section)
+        reduced.worked([], catalogues=[], config=config)
+        found = reduced.sql("SELECT DISTINCT p.kind, f.apertures FROM psf_map p JOIN frame_photometry f ON f.frame_id = p.frame_id")
+        assert found == [(kind, mode)]
+        assert dict(reduced.sql("SELECT slot, count(*) FROM aperture_correction GROUP BY slot")) == before
+        enclosed = [row[0] for row in reduced.sql("SELECT avg(enclosed) FROM aperture_correction GROUP BY slot ORDER BY slot")]
+        assert np.all(np.diff(enclosed) > 0) and enclosed[-1] > 0.9
+        shares = reduced.sql(
+            "SELECT max(l.share), min(l.share), max(l.foreign_light) FROM light_share l "
+            "JOIN latest_reference r ON r.reference_id = l.reference_id WHERE l.slot > 0"
+        )[0]
+        # what is subtracted is not in what is measured
+        assert shares[0] <= 1.0 and shares[2] > 0.0
+        assert (shares[1] == 1.0) == (mode != "plain")
