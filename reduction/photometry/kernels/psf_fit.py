@@ -27,7 +27,8 @@ __all__ = ["PsfFit", "fit_psf"]
 CHUNK = 64  # stars whose equations are multiplied out together
 TURNS = (3, 10)  # of fluxes and map: at least, at most
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
-STARS_PER_TERM = 4
+LEAST_STARS = 4
+STARS_PER_TERM = 10  # beyond the first
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
 FOLDS, MANY = (5, 2), 500  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
@@ -166,9 +167,9 @@ class _Choice:
 
 
 def _highest_order(n_star: int) -> int:
-    if n_star < STARS_PER_TERM:
+    if n_star < LEAST_STARS:
         raise AlgorithmFailed(
-            f"{n_star} stars show the profile, at least {STARS_PER_TERM} are needed",
+            f"{n_star} stars show the profile, at least {LEAST_STARS} are needed",
             hint="look at the frame for clouds, saturation or a wrong background",
             code="psf.few_stars",
         )
