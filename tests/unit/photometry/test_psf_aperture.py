@@ -153,3 +153,31 @@ def test_the_curve_of_growth_is_that_of_the_stars() -> None:
     assert np.all(growth.n_star == len(x)) and np.all(growth.scatter < 0.03)
     nothing = aperture_corrections(fluxes.flux, fluxes.error, found.flux, found.enclosed, np.zeros(len(x), bool))
     assert np.isnan(nothing.correction).all() and not nothing.n_star.any()
+
+
+def test_dips_of_crowded_stars_keep_their_depth_in_every_aperture() -> None:
+    rng = np.random.default_rng(163)
+    n = int(SIZE**2 / (40 * 2.5**2))
+    x, y = rng.uniform(8, SIZE - 8, (2, n))
+    flux = 10 ** rng.uniform(3.8, 5.3, n)
+    gap = np.hypot(x[:, None] - x, y[:, None] - y) + np.where(np.eye(n), 1e9, 0.0)
+    crowded = np.flatnonzero((gap.min(axis=1) > 2.5) & (gap.min(axis=1) < 7.0))
+    dipped = crowded[::3]
+    assert len(dipped) > 20
+    lower = flux.copy()
+    lower[dipped] *= 0.9
+    radii = 2.75 * np.array([0.7, 1.0, 1.6, 2.1])
+    before, after = (render(x, y, light, fwhm=2.5, seed=seed) for light, seed in ((flux, 164), (lower, 165)))
+    first, second = (measured(sky, fitted(sky, 2.5), radii)[0] for sky in (before, after))
+    sums = [
+        np.stack([CircularAperture(np.stack([x, y], axis=1), r).do_photometry(sky.pixels.value.astype(float))[0] for r in radii], axis=1)
+        for sky in (before, after)
+    ]
+    weight = 1.0 / (first.variance[dipped] / first.flux[dipped] ** 2 + second.variance[dipped] / second.flux[dipped] ** 2)
+    depth = 1.0 - np.average((second.flux / first.flux)[dipped], axis=0, weights=weight)
+    plain = 1.0 - np.average((sums[1] / sums[0])[dipped], axis=0, weights=weight)
+    np.testing.assert_allclose(depth, 0.1, rtol=0.03)
+    assert plain[-1] < 0.085  # the neighbours' constant light hides a part of it
+    others = np.setdiff1d(crowded, dipped)
+    change = (second.flux - first.flux)[others] / np.sqrt(first.variance + second.variance)[others]
+    assert np.all(np.abs(np.median(change, axis=0)) < 0.4)
