@@ -28,7 +28,7 @@ CHUNK = 64  # stars whose equations are multiplied out together
 TURNS = (3, 10)  # of fluxes and map: at least, at most
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
 LEAST_STARS = 4
-STARS_PER_TERM = 10  # beyond the first
+STARS_PER_TERM = (1, 10, 10, 30)  # by order, the last for all higher ones: these cost most, and few stars never carry them
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
 FOLDS, MANY = (5, 2), 500  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
@@ -174,7 +174,7 @@ def _highest_order(n_star: int) -> int:
             code="psf.few_stars",
         )
     order = 0
-    while STARS_PER_TERM * len(exponents(order + 1)) <= n_star:
+    while STARS_PER_TERM[min(order + 1, len(STARS_PER_TERM) - 1)] * len(exponents(order + 1)) <= n_star:
         order += 1
     return order
 
