@@ -150,7 +150,8 @@ def add_targets(archive: Archive, path: Path) -> tuple[Target, ...]:
                 added.append(_insert(session, name, known, None))
             except ConfigurationError as error:
                 where = f"{path}, line {number}"
-                raise ConfigurationError(f"{error.where}: {error.message}", where=where, hint=error.hint, code=error.code) from error
+                message = ": ".join(part for part in (error.where, error.message) if part)
+                raise ConfigurationError(message, where=where, hint=error.hint, code=error.code) from error
     return tuple(added)
 
 
@@ -170,8 +171,13 @@ def _rows(path: Path) -> Iterator[tuple[int, str, Known]]:
         raise ConfigurationError(
             f"no column {', '.join(absent)}", where=str(path), hint="its first line has names: name, ra, dec", code="target.file"
         )
-    for (number, _), row in zip(lines[1:], reader, strict=True):
-        yield number, str(row["name"] or ""), _known(row, f"{path}, line {number}")
+    try:
+        for row in reader:
+            # what is quoted may go over several lines
+            number = lines[reader.line_num - 1][0]
+            yield number, str(row["name"] or ""), _known(row, f"{path}, line {number}")
+    except csv.Error as error:
+        raise ConfigurationError(str(error), where=str(path), hint="write one target on each line", code="target.file") from error
 
 
 def _known(row: dict[str, str | None], where: str) -> Known:
