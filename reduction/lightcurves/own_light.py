@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
-from db.tables import Frame, FramePhotometry, PhotometrySlot, PsfMap
+from db.tables import Frame, FramePhotometry, PsfMap
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.kernels.light_share import light_shares
 from reduction.photometry.psf_model import psf_map_of
-from reduction.photometry.star_light import placed_sources
+from reduction.photometry.star_light import apertures_of, placed_sources
 from reduction.pipeline.declaration import Context
 
 __all__ = ["OwnLight", "own_light"]
@@ -59,22 +59,19 @@ def own_light(context: Context, frame_id: int, source_id: IntArray, flux: FloatA
     """
     session = context.session
     frame = session.get_one(Frame, frame_id)
-    query = sa.select(PhotometrySlot.slot, PhotometrySlot.radius).where(
-        PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture"
-    )
-    radius = {row.slot: row.radius for row in session.execute(query)}
-    apertures = sorted(radius, key=lambda slot: radius[slot])
+    apertures, radii = apertures_of(session, frame.instrument_id)
     around = placed_sources(context, frame, -BEYOND * max(frame.nx, frame.ny))
     _, mine, theirs = np.intersect1d(source_id, around.table.source_id, assume_unique=True, return_indices=True)
     x, y = around.x[theirs], around.y[theirs]
     inside = np.full((len(source_id), len(apertures)), np.nan)
-    inside[mine] = light_shares(psf_map_of(session, frame_id).stamps(x, y), flux[mine], x, y, [radius[slot] for slot in apertures])
-    column = [apertures.index(slot) if slot in radius else 0 for slot in slots.tolist()]
+    inside[mine] = light_shares(psf_map_of(session, frame_id).stamps(x, y), flux[mine], x, y, radii)
+    is_aperture = np.isin(slots, apertures)
+    column = np.where(is_aperture, np.searchsorted(apertures, slots), 0)
     kind, mode = session.execute(
         sa.select(PsfMap.kind, FramePhotometry.apertures)
         .join(FramePhotometry, FramePhotometry.frame_id == PsfMap.frame_id)
         .where(PsfMap.frame_id == frame_id)
     ).one()
-    subtracted = np.array([kind != "shape" and (mode != "plain" or slot not in radius) for slot in slots.tolist()])
+    subtracted = (kind != "shape") & ((mode != "plain") | ~is_aperture)
     known = inside[:, column].T
     return OwnLight(1.0 - known, np.where(subtracted[:, None] & np.isfinite(known), 1.0, known))

@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable
 from db.flags import Flag
-from db.tables import ApertureCorrection, Frame, FramePhotometry, Measurement, PhotometrySlot
+from db.tables import ApertureCorrection, Frame, FramePhotometry, Measurement
 from reduction.astrometry.detections import fwhm_of
 from reduction.astrometry.sources import SourceTable
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
-from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.kernels.arrays import BoolArray, FloatArray
 from reduction.kernels.robust import scatter_about
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.growth import aperture_corrections
@@ -24,7 +22,7 @@ from reduction.photometry.kernels.psf_aperture import PsfApertures, psf_aperture
 from reduction.photometry.kernels.psf_flux import Fluxes, fit_fluxes
 from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.psf_model import psf_map_of
-from reduction.photometry.star_light import PlacedSources, StarLight, placed_sources, star_light
+from reduction.photometry.star_light import PlacedSources, StarLight, apertures_of, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import OfInstrument, Own, Untracked, Worked
 
@@ -80,7 +78,7 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     sources = around.take(inside)
     if len(sources) == 0:
         raise FrameUnusable("no source falls on the frame", where=unit.label, hint="check its plate solution", code="frame.no_source")
-    slots, radii = _slots(session, frame.instrument_id)
+    slots, radii = apertures_of(session, frame.instrument_id)
     light = star_light(context, frame, unit.payload)
     fwhm = fwhm_of(session, frame.frame_id) or psf.fwhm(frame.nx / 2, frame.ny / 2)
     fluxes, apertures = _light(light, psf, around, inside, radii, p.apertures == "psf")
@@ -90,7 +88,7 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     flux, error = _plain(light, sources, radii) if p.apertures == "plain" else _errors(apertures, beyond, sky_err)
     share = apertures.share(np.fmax(fluxes.flux, fluxes.error)[inside])
     columns: dict[str, npt.NDArray[Any]] = {
-        "flags": _flags(light, sources, apertures, p.flag_radius * fwhm),
+        "flags": light.flags(sources.x, sources.y, p.flag_radius * fwhm, float(radii[-1])),
         "x": sources.x,
         "y": sources.y,
         "background": sky,
@@ -99,6 +97,7 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
         "flux_err_0": np.hypot(fluxes.error[inside], fluxes.background_weight[inside] * sky_err),
         "psf_chi2": fluxes.chi2[inside],
     }
+    columns["flags"] |= np.where(sources.table.colour_measured, 0, int(Flag.COLOUR_ASSUMED))
     # A share that is unknown marks nothing.
     columns["flags"] |= np.where(share[:, -1] < 1.0 - p.foreign_light, int(Flag.BLENDED), 0)
     for k, slot in enumerate(slots):
@@ -120,15 +119,6 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
             Rows(ApertureCorrection, corrections, replace={"frame_id": frame.frame_id}),
         ]
     )
-
-
-def _slots(session: Session, instrument_id: int) -> tuple[IntArray, FloatArray]:
-    """Numbers and radii (pixel) of an instrument's apertures."""
-    query = sa.select(PhotometrySlot.slot, PhotometrySlot.radius).where(
-        PhotometrySlot.instrument_id == instrument_id, PhotometrySlot.kind == "aperture"
-    )
-    rows = session.execute(query.order_by(PhotometrySlot.slot)).all()
-    return np.array([row.slot for row in rows]), np.array([row.radius for row in rows], dtype=float)
 
 
 def _light(
@@ -154,14 +144,6 @@ def _plain(light: StarLight, sources: PlacedSources, radii: FloatArray) -> tuple
     cut = sums.area < 0.995 * np.pi * radii**2
     flux = np.where(cut, np.nan, sums.flux - sums.area * sky[:, None])
     return flux, np.where(cut, np.nan, np.sqrt(sums.variance + (sums.area * sky_err[:, None]) ** 2))
-
-
-def _flags(light: StarLight, sources: PlacedSources, apertures: PsfApertures, radius: float) -> IntArray:
-    """Bits of masked pixels within a radius, of the edge in the largest aperture, and of assumed colours."""
-    planes = light.planes
-    near = aperture_photometry(planes["SCI"], planes["VAR"], planes["MASK"], sources.x, sources.y, [radius]).flags
-    flags = (near & ~int(Flag.EDGE)) | (apertures.flags & int(Flag.EDGE))
-    return np.asarray(flags | np.where(sources.table.colour_measured, 0, int(Flag.COLOUR_ASSUMED)), dtype=np.int64)
 
 
 def _zero_point(

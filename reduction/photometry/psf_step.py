@@ -54,6 +54,7 @@ class PsfParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
+    version=2,
     parameters=PsfParameters,
     writes=(PsfMapRow, PsfStar),
     standing=(PsfMapRow,),

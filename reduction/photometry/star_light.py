@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from db.flags import Mask
-from db.tables import Detector, Frame, FrameBackground, Product
+from db.flags import Flag, Mask
+from db.tables import Detector, Frame, FrameBackground, PhotometrySlot, Product
 from reduction.astrometry.solutions import plate_solution
 from reduction.astrometry.sources import SourceTable, julian_year, sources_near
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.detectors import detector_of
 from reduction.calibration.master_choice import Chosen, master_plane
-from reduction.kernels.arrays import BoolArray, FloatArray
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.background_map import LocalSky, read_local, read_map
+from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.background import BackgroundMap
 from reduction.photometry.kernels.psf_flux import Pixels
 from reduction.pipeline.declaration import Context
 
-__all__ = ["PlacedSources", "StarLight", "placed_sources", "star_light"]
+__all__ = ["PlacedSources", "StarLight", "apertures_of", "placed_sources", "star_light"]
 
 ARCSEC = 3600.0  # in a degree
 
@@ -80,6 +82,12 @@ class StarLight:
         """Sky and its error (ADU), common to all pixels of an aperture, at positions; of the map, or of rings about them."""
         return self.sky.at(x, y) if self.local is None else self.local.at(self.planes["SCI"], self.sky, x, y)
 
+    def flags(self, x: FloatArray, y: FloatArray, near: float, largest: float) -> IntArray:
+        """Bits of `db.flags.Flag` at positions: of masked pixels within `near`, and of the edge within `largest` (pixel)."""
+        planes = (self.planes["SCI"], self.planes["VAR"], self.planes["MASK"])
+        inner, outer = (aperture_photometry(*planes, x, y, [radius]).flags for radius in (near, largest))
+        return np.asarray((inner & ~int(Flag.EDGE)) | (outer & int(Flag.EDGE)), dtype=np.int64)
+
     def pixels(self) -> Pixels:
         """What profiles are fitted to: pixels less the background, and their variance without stars.
 
@@ -93,6 +101,15 @@ class StarLight:
         typical = float(np.median(dark[good])) if good.any() else 1.0
         dark = np.maximum(dark, LEAST_VARIANCE * typical) * np.float32(self.noise**2 / typical)
         return Pixels(np.where(known, value, np.float32(0.0)), np.where(known, dark, np.float32(1.0)), self.gain, good)
+
+
+def apertures_of(session: Session, instrument_id: int) -> tuple[IntArray, FloatArray]:
+    """Numbers of an instrument's apertures and their radii (pixel), in rising order."""
+    query = sa.select(PhotometrySlot.slot, PhotometrySlot.radius).where(
+        PhotometrySlot.instrument_id == instrument_id, PhotometrySlot.kind == "aperture"
+    )
+    rows = session.execute(query.order_by(PhotometrySlot.slot)).all()
+    return np.array([row.slot for row in rows], dtype=np.int64), np.array([row.radius for row in rows], dtype=np.float64)
 
 
 def placed_sources(context: Context, frame: Frame, margin: float) -> PlacedSources:

@@ -8,19 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from db.flags import Flag
-from db.tables import Frame, PhotometrySlot, TargetMeasurement
+from db.tables import Frame, TargetMeasurement
 from reduction.astrometry.detections import fwhm_of
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
-from reduction.kernels.arrays import FloatArray
+from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.followed_targets import FollowedTargets, PlacedTargets, placed_targets, targets_by_frame
-from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.forced import forced_fluxes
 from reduction.photometry.psf_model import psf_map_of
-from reduction.photometry.star_light import PlacedSources, StarLight, placed_sources, star_light
+from reduction.photometry.star_light import PlacedSources, StarLight, apertures_of, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
 from reduction.pipeline.plans import frame_units
@@ -79,7 +76,9 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
     light = star_light(context, frame, unit.payload)
     sky, sky_err = light.sky_at(targets.x, targets.y)
     beyond = sky - light.sky.at(targets.x, targets.y)[0]  # of rings, as in the step photometry
-    largest = _largest(session, frame)
+    largest = float(apertures_of(session, frame.instrument_id)[1][-1])
+    as_sources = context.parameters("photometry")
+    near = as_sources.flag_radius * (fwhm_of(session, frame.frame_id) or psf.fwhm(frame.nx / 2, frame.ny / 2))
     stars = (around.x, around.y, targets.x, targets.y, targets.star)
     found = forced_fluxes(light.pixels(), light.planes["MASK"], psf, *stars, radius=same, aperture=largest)
     source_id = around.table.source_id[targets.star].astype(object)
@@ -87,7 +86,7 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
     columns: dict[str, npt.NDArray[Any]] = {
         "target_id": targets.target_id,
         "source_id": source_id,
-        "flags": _flags(context, frame, light, around, targets, found.share, largest),
+        "flags": _flags(light, around, targets, found.share, near, largest, as_sources.foreign_light),
         "x": targets.x,
         "y": targets.y,
         "background": sky,
@@ -100,22 +99,11 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
     return Output(rows=[Rows(TargetMeasurement, {**columns, **place}, replace=place)])
 
 
-def _largest(session: Session, frame: Frame) -> float:
-    """Radius of the largest aperture (pixel)."""
-    query = sa.select(PhotometrySlot.radius).where(PhotometrySlot.instrument_id == frame.instrument_id, PhotometrySlot.kind == "aperture")
-    return float(np.max(np.array(session.execute(query).scalars().all(), dtype=np.float64)))
-
-
 def _flags(
-    context: Context, frame: Frame, light: StarLight, around: PlacedSources, targets: PlacedTargets, share: FloatArray, largest: float
-) -> npt.NDArray[np.int64]:
+    light: StarLight, around: PlacedSources, targets: PlacedTargets, share: FloatArray, near: float, largest: float, foreign_light: float
+) -> IntArray:
     """Flags as the step photometry sets them, of which a source at the same position has the same."""
-    p = context.parameters("photometry")
-    near = p.flag_radius * (fwhm_of(context.session, frame.frame_id) or largest)
-    science, variance, mask = (light.planes[name] for name in ("SCI", "VAR", "MASK"))
-    inner = aperture_photometry(science, variance, mask, targets.x, targets.y, [near]).flags & ~int(Flag.EDGE)
-    outer = aperture_photometry(science, variance, mask, targets.x, targets.y, [largest]).flags & int(Flag.EDGE)
-    blended = np.where(share < 1.0 - p.foreign_light, int(Flag.BLENDED), 0)
+    blended = np.where(share < 1.0 - foreign_light, int(Flag.BLENDED), 0)
     measured = (targets.star >= 0) & around.table.colour_measured[targets.star]
     assumed = np.where(measured, 0, int(Flag.COLOUR_ASSUMED))
-    return np.asarray(inner | outer | blended | assumed, dtype=np.int64)
+    return np.asarray(light.flags(targets.x, targets.y, near, largest) | blended | assumed, dtype=np.int64)

@@ -126,7 +126,7 @@ def target_measure(
         "SELECT count(*) AS n, count(DISTINCT m.target_id) AS targets, count(DISTINCT m.frame_id) AS frames FROM target_measurement m"
     )
     n, targets, frames = (int(counts[name][0]) for name in ("n", "targets", "frames"))
-    say(f"{n} measurements of {targets} targets on {frames} frames")
+    say(f"{n} measurements of {targets} target{'s' * (targets != 1)} on {frames} frame{'s' * (frames != 1)}")
     if tally.failed:
         raise typer.Exit(1)
 

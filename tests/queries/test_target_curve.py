@@ -156,3 +156,13 @@ def test_files_by_comma_semicolon_or_blank(fresh: SmallArchive, tmp_path: Path) 
         ("b 1", 10.5, -20.25),
         ("b2", 11.5, -21.25),
     ]
+
+
+def test_a_quoted_name_over_two_lines_is_one_row(fresh: SmallArchive, tmp_path: Path) -> None:
+    archive = Archive(fresh.engine, tmp_path, writer=True)
+    (tmp_path / "a.csv").write_text('name,ra,dec\n"two\nlines",10.5,20\nnext,11,21\n')
+    assert [row.ra for row in archive.targets.add_file(tmp_path / "a.csv")] == [10.5, 11.0]
+    (tmp_path / "b.csv").write_text('name,ra,dec\n"one\nmore",12,22\nbad,x,23\n')
+    with pytest.raises(ConfigurationError, match="no position") as caught:
+        archive.targets.add_file(tmp_path / "b.csv")
+    assert str(caught.value.where).endswith("line 4")
