@@ -12,7 +12,7 @@ from db.flags import Mask
 from db.tables import Frame
 from reduction.calibration.master_choice import PatternWithoutDark
 from reduction.kernels.arrays import Float32Array, FloatArray
-from reduction.photometry.kernels.psf_flux import fit_fluxes, model_image
+from reduction.photometry.kernels.psf_flux import fit_fluxes
 from reduction.photometry.psf_model import psf_map_of
 from reduction.photometry.star_light import placed_sources, star_light
 from reduction.pipeline.declaration import Context
@@ -71,10 +71,10 @@ def model_frame(session: Session, files: Path, frame_id: int, *, n_stacked: int 
     around = placed_sources(context, frame, -psf.radius)
     pixels, stamps = light.pixels(), psf.stamps(around.x, around.y)
     fluxes = fit_fluxes(pixels, stamps)
-    model = model_image(stamps, fluxes.flux, pixels.value.shape)
+    model = fluxes.model
     missing = (light.planes["MASK"] & np.uint8(Mask.NO_DATA)) > 0
     residual = np.where(missing, np.nan, pixels.value - model)
-    pull = np.where(pixels.good, residual * np.sqrt(pixels.weight(model)), np.nan)
+    pull = np.where(pixels.good, residual / np.sqrt(pixels.dark + np.maximum(model, 0.0) / pixels.gain), np.nan)
     whole = np.flatnonzero(around.inside(frame, psf.radius) & (fluxes.coverage > 0.99))
     brightest = whole[np.argsort(-fluxes.flux[whole])[:n_stacked]]
     size = stamps.share.shape[1]

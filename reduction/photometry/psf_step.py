@@ -121,6 +121,6 @@ def _stars(frame: Frame, sources: PlacedSources, fit: PsfFit | None) -> Rows:
     place = {"night_id": frame.night_id, "frame_id": frame.frame_id}
     used = fit.used if fit is not None else np.zeros(len(sources), dtype=bool)
     columns = {"source_id": sources.table.source_id[used], **place}
-    columns["snr"] = fit.fluxes.flux[used] / fit.fluxes.error[used] if fit is not None else np.zeros(0)
-    columns["chi2"] = fit.fluxes.chi2[used] if fit is not None else np.zeros(0)
+    columns["snr"] = fit.snr if fit is not None else np.zeros(0)
+    columns["chi2"] = fit.star_chi2 if fit is not None else np.zeros(0)
     return Rows(PsfStar, columns, replace=place)

@@ -9,11 +9,11 @@ import numpy as np
 
 from reduction.kernels.arrays import FloatArray
 from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
-from reduction.photometry.kernels.psf_flux import Fluxes, Pixels
+from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes
 from reduction.photometry.kernels.psf_map import Stamps
 from reduction.photometry.kernels.psf_seed import seed_map
 
-__all__ = ["SIZE", "Sky", "fitted", "grid", "normalised", "profile", "render"]
+__all__ = ["SIZE", "Sky", "counted", "fitted", "grid", "normalised", "profile", "render"]
 
 SIZE = 300
 
@@ -89,6 +89,11 @@ def grid(spacing: float, seed: int, size: int = SIZE) -> tuple[FloatArray, Float
 def fitted(sky: Sky, fwhm: float, *, pixel: float = 1.0, radius: float = 4.0) -> PsfFit:
     size = (sky.pixels.value.shape[1], sky.pixels.value.shape[0])
     return fit_psf(sky.pixels, sky.x, sky.y, seed_map(size, 1.15 * fwhm, radius * 1.15 * fwhm, pixel=pixel))
+
+
+def counted(sky: Sky, fit: PsfFit) -> Fluxes:
+    """Fluxes of all stars, fitted with a map."""
+    return fit_fluxes(sky.pixels, fit.psf.stamps(sky.x, sky.y))
 
 
 def normalised(fluxes: Fluxes, sky: Sky) -> FloatArray:

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.kernels.psf_aperture import psf_apertures
-from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_image
+from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes
 from reduction.photometry.kernels.psf_map import PsfMap
 
 __all__ = ["ForcedFluxes", "forced_fluxes", "match_moving", "take_turns"]
@@ -182,9 +182,8 @@ def _fit(
     """Rows of a `ForcedFluxes` for some of the stars, no star twice."""
     stamps = psf.stamps(x, y)
     found = fit_fluxes(pixels, stamps)
-    model = model_image(stamps, found.flux, pixels.value.shape)
     alone = np.empty(len(wanted))
-    _alone(model, pixels.good, stamps.share[wanted], stamps.x0[wanted], stamps.y0[wanted], alone)
+    _alone(found.model, pixels.good, stamps.share[wanted], stamps.x0[wanted], stamps.y0[wanted], alone)
     chosen = np.zeros(len(x), dtype=bool)
     chosen[wanted] = True
     circle = psf_apertures(pixels, mask, psf, stamps, found, x, y, [aperture], wanted=chosen)

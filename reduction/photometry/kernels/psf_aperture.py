@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from db.flags import Flag, Mask
 from reduction.kernels.arrays import Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.aperture import mask_flags, pixel_overlap
-from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, model_image
+from reduction.photometry.kernels.psf_flux import Fluxes, Pixels
 from reduction.photometry.kernels.psf_map import PsfMap, Stamps
 from reduction.photometry.kernels.splines import ORDER, values_at
 
@@ -126,8 +126,6 @@ def psf_apertures(
     """
     chosen = np.arange(len(x)) if wanted is None else np.flatnonzero(wanted)
     radius = np.ascontiguousarray(radii, dtype=np.float64).ravel()
-    model = model_image(stamps, fluxes.flux, pixels.value.shape)
-    dark = pixels.dark + (np.maximum(model, 0.0) / pixels.gain).astype(np.float32)
     by_profile = bool(split and psf.pixel > 0.0)
     # what whole pixels would hold; the same as the stamps unless only a part of a pixel is sensitive
     whole = replace(psf, pixel=1.0).stamps(x, y).share if by_profile and psf.pixel < 1.0 else stamps.share
@@ -135,7 +133,7 @@ def psf_apertures(
     sums = np.zeros((6, *shape))
     flags = np.zeros(len(chosen), dtype=np.int32)
     own = (np.nan_to_num(fluxes.flux), np.nan_to_num(fluxes.error), np.nan_to_num(fluxes.background_weight))
-    light = (pixels.value, dark, model, np.ascontiguousarray(mask))
+    light = (pixels.value, pixels.dark, 1.0 / pixels.gain, fluxes.model, np.ascontiguousarray(mask))
     profile = (_basis(psf.knots), psf.coeff, psf.terms(x, y), psf.pixel if by_profile else 0.0)
     _measure(*light, *profile, *stamps, whole, *own, *fluxes.neighbours, x, y, radius, chosen, sums, flags)
     lost = (sums[4] > MOST_REPLACED * np.abs(sums[3])) | ~np.isfinite(fluxes.flux[chosen, None])
@@ -232,7 +230,8 @@ def _weight(part: float, overlap: float, response: float, small: float, sensitiv
 @njit(cache=True)
 def _measure(
     value: Float32Array,
-    variance: Float32Array,
+    dark: Float32Array,
+    inverse_gain: float,
     model: FloatArray,
     mask: NDArray[np.uint8],
     basis: _Basis,
@@ -269,7 +268,7 @@ def _measure(
         for k in range(radii.size):
             weights[:] = 0.0
             bits = _sum_one(
-                value, variance, model, mask, basis, local, pixel, stamps[i], whole[i], x0[i], y0[i],
+                value, dark, inverse_gain, model, mask, basis, local, pixel, stamps[i], whole[i], x0[i], y0[i],
                 flux[i], error[i], sky[i], x[i], y[i], radii[k], weights, sums[:, c, k],
             )  # fmt: skip
             if k == largest:
@@ -299,7 +298,8 @@ def _seen(weights: FloatArray, x0: int, y0: int, other: FloatArray, other_x0: in
 @njit(cache=True)
 def _sum_one(
     value: Float32Array,
-    variance: Float32Array,
+    dark: Float32Array,
+    inverse_gain: float,
     model: FloatArray,
     mask: NDArray[np.uint8],
     basis: _Basis,
@@ -347,7 +347,7 @@ def _sum_one(
                 continue
             neighbours = model[iy, ix] - flux * response
             sums[0] += weight * (value[iy, ix] - neighbours)
-            sums[1] += weight * weight * variance[iy, ix]
+            sums[1] += weight * weight * (dark[iy, ix] + max(model[iy, ix], 0.0) * inverse_gain)
             sums[2] += weight
             sums[5] += weight * neighbours
             if inside:

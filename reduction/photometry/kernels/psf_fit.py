@@ -2,42 +2,49 @@
 
 Two linear fits take turns: the fluxes of all stars jointly with the map held (`psf_flux`), and the map's coefficients with
 the fluxes held. The terms in x and y hardly change over a star, so that its normal equations are formed once for the profile
-and multiplied out by the terms (Pal 2009, PhD thesis, section 2.5; Penev et al. 2025, arXiv 2507.14289).
+and multiplied out by the terms (Pal 2009, PhD thesis, section 2.5; Penev et al. 2025, arXiv 2507.14289). The unknowns are changes
+of the map, the data what its model leaves: once order and roughness are chosen the equations' matrix is kept, and a turn
+makes only the right sides anew, which alone say where the turns end.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
-from scipy.linalg import cho_factor, cho_solve
 
 from db.errors import AlgorithmFailed
 from reduction.astrometry.kernels.wcs import exponents
-from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from reduction.photometry.kernels.psf_flux import Fluxes, Pixels, fit_fluxes, model_image, overlapping
-from reduction.photometry.kernels.psf_map import PsfMap, Stamps, map_terms, unit_integral
-from reduction.photometry.kernels.psf_seed import active_functions
-from reduction.photometry.kernels.splines import PADDING, spline_values
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.photometry.kernels.psf_equations import Normal, Scene, normal_equations, right_side, system, total
+from reduction.photometry.kernels.psf_flux import Canvas, Fluxes, Pixels, fit_fluxes, overlapping
+from reduction.photometry.kernels.psf_map import PsfMap
 
 __all__ = ["PsfFit", "fit_psf"]
 
-CHUNK = 64  # stars whose equations are multiplied out together
-TURNS = (3, 10)  # of fluxes and map: at least, at most
+MOST_TURNS = 10  # of fluxes and map
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
 LEAST_STARS = 4
 STARS_PER_TERM = (1, 10, 10, 30)  # by order, the last for all higher ones: these cost most, and few stars never carry them
 ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
 FOLDS, MANY = (5, 2), 200  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
-MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
-# By turn: sigma beyond which a pixel has no say, and the error of the map, as part of a star's light in its brightest pixel, that is
-# allowed for then. A seed that is far off must not choose its pixels.
-CLIP = ((20.0, 0.05), (20.0, 0.005), (6.0, 0.0))
+
+
+class _Turn(NamedTuple):
+    """See `psf_equations.Scene`; order is what is fitted at most."""
+
+    clip: float
+    allowed: float
+    order: int
+
+
+#: A seed that is far off must not choose its pixels, and as long as its errors have their say nothing tells where to stop: order and
+#: roughness are chosen in the last of the first turns, from all orders allowed.
+FIRST_TURNS = (_Turn(20.0, 0.05, 0), _Turn(20.0, 0.005, 2), _Turn(6.0, 0.0, 99))
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,12 @@ class PsfFit:
     Attributes
     ----------
     psf : PsfMap
-    fluxes : Fluxes
-        Of all stars.
     used : bool, shape (n,)
         Stars that the map was fitted to.
+    snr, star_chi2 : float64, shape (n_used,)
+        Signal-to-noise ratio of each of these, and its reduced chi-square about the map.
     chi2 : float
-        Median reduced chi-square of the stars used, about the map.
+        Median of `star_chi2`.
     held_out : tuple of float
         Reduced chi-square of stars left out of the fit, by order.
     roughness : float
@@ -60,8 +67,9 @@ class PsfFit:
     """
 
     psf: PsfMap
-    fluxes: Fluxes
     used: BoolArray
+    snr: FloatArray
+    star_chi2: FloatArray
     chi2: float
     held_out: tuple[float, ...]
     roughness: float
@@ -102,61 +110,82 @@ def fit_psf(
     AlgorithmFailed
         Too few stars.
     """
-    stamps = seed.stamps(x, y)
-    every = fit_fluxes(pixels, stamps)
-    first = _profile_stars(every, x, y, np.ones(len(x), dtype=bool), (seed.nx, seed.ny), min_snr, max_stars)
-    # Stars that share no pixel with one that shows the profile have no part in it.
+    canvas, stamps = Canvas(pixels), seed.stamps(x, y)
+    every = fit_fluxes(pixels, stamps, canvas=canvas)
+    selection = _Selection(x, y, (seed.nx, seed.ny), min_snr, max_stars)
+    first = selection.stars(every, np.ones(len(x), dtype=bool))
+    # Stars that share no pixel with one that shows the profile have no part in it. Row after row, for what is near is in the cache.
     near = np.flatnonzero(overlapping(stamps, first))
-    fit = _take_turns(pixels, x[near], y[near], seed, every.flux[near], max_order, min_snr, max_stars)
-    used = np.zeros(len(x), dtype=bool)
-    used[near] = fit.used
-    start = every.flux
-    start[near] = fit.fluxes.flux
-    fluxes = fit_fluxes(pixels, fit.psf.stamps(x, y), start=start, rounds=1)
-    return replace(fit, fluxes=fluxes, used=used)
-
-
-def _take_turns(
-    pixels: Pixels, x: FloatArray, y: FloatArray, seed: PsfMap, flux: FloatArray, max_order: int, min_snr: float, max_stars: int
-) -> PsfFit:
-    """Map and fluxes in turn until they settle. The order grows by one a turn for as long as stars left out gain by it."""
-    psf, stamps = seed, seed.stamps(x, y)
-    fluxes = fit_fluxes(pixels, stamps, start=flux, rounds=1)
-    choice, growing, chi2 = _Choice(0, ROUGHNESS[0], ()), True, np.inf
-    for turn in range(TURNS[1]):
-        stars = _like_the_map(fluxes) if turn else np.ones(len(x), dtype=bool)
-        used = _profile_stars(fluxes, x, y, stars, (psf.nx, psf.ny), min_snr, max_stars)
-        highest = min(max_order, _highest_order(int(np.count_nonzero(used))))
-        tried = min(highest, choice.order + growing)
-        equations = _equations(pixels, psf, stamps, x, y, fluxes.flux, used, tried, CLIP[min(turn, len(CLIP) - 1)])
-        if growing:
-            # As long as the seed's errors have their say, nothing tells where to stop.
-            choice = _choose(equations, psf.knots, psf.radius, tried, ROUGHNESS if turn + 1 >= len(CLIP) else ROUGHNESS[:1])
-            growing = turn + 1 < len(CLIP) or choice.order == tried < highest
-        order = min(choice.order, tried)
-        coeff = _coefficients(_total(equations), psf.knots, psf.radius, order, tried, choice.roughness)
-        psf = replace(psf, order=order, coeff=unit_integral(coeff, psf.knots))
-        stamps = psf.stamps(x, y)
-        fluxes = fit_fluxes(pixels, stamps, start=fluxes.flux, rounds=1)
-        before, chi2 = chi2, float(np.median(fluxes.chi2[used]))
-        if turn + 1 >= TURNS[0] and not growing and chi2 > before * (1.0 - SETTLED):
-            break
-    return PsfFit(psf, fluxes, used, chi2, choice.held_out, choice.roughness)
+    near = near[np.argsort(y[near], kind="stable")]
+    fit, used = _take_turns(canvas, selection.of(near), seed, every.flux[near], max_order)
+    back = np.argsort(near[used])
+    chosen = np.zeros(len(x), dtype=bool)
+    chosen[near[used]] = True
+    return replace(fit, used=chosen, snr=fit.snr[back], star_chi2=fit.star_chi2[back])
 
 
 @dataclass(frozen=True)
-class _Equations:
-    """Normal equations of the coefficients for one fold of stars, at the highest order.
+class _Selection:
+    """How stars that show the profile are chosen from those at `x`, `y`."""
 
-    moments (n_moment, m, reach + 1, m, 2 reach + 1): sums of products of function (b, a) with its neighbour (b + i,
-    a + j - reach) at [b, i, a, j], times each monomial in x, y up to twice the order, for the product of two terms is one of those; right
-    (n_term, m, m); square, the sum of weighted squares of the data; count of pixels.
-    """
+    x: FloatArray
+    y: FloatArray
+    size: tuple[int, int]
+    min_snr: float
+    most: int
 
-    moments: FloatArray
-    right: FloatArray
-    square: float
-    count: int
+    def of(self, index: IntArray) -> _Selection:
+        return replace(self, x=self.x[index], y=self.y[index])
+
+    def stars(self, fluxes: Fluxes, usable: BoolArray) -> BoolArray:
+        """The brightest usable stars of each part of the frame, whole, of enough S/N."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            snr = fluxes.flux / fluxes.error
+        good = np.flatnonzero(usable & (snr >= self.min_snr) & (fluxes.coverage > 0.99))
+        used = np.zeros(len(self.x), dtype=bool)
+        if len(good) <= self.most:
+            used[good] = True
+            return used
+        cell = np.sqrt(self.size[0] * self.size[1] / 64.0)
+        number = (self.y[good] // cell).astype(np.int64) * 1000 + (self.x[good] // cell).astype(np.int64)
+        order = np.lexsort((-snr[good], number))
+        first = np.searchsorted(number[order], number[order])
+        rank = np.empty(len(good), dtype=np.int64)
+        rank[order] = np.arange(len(good)) - first
+        used[good[np.lexsort((-snr[good], rank))[: self.most]]] = True
+        return used
+
+
+def _take_turns(canvas: Canvas, selection: _Selection, seed: PsfMap, flux: FloatArray, max_order: int) -> tuple[PsfFit, IntArray]:
+    """Map and fluxes in turn until they settle; the stars that the map was fitted to."""
+    x, y = selection.x, selection.y
+    psf, stamps = seed, seed.stamps(x, y)
+    fluxes = fit_fluxes(canvas.pixels, stamps, start=flux, rounds=1, canvas=canvas)
+    choice, chi2 = _Choice(0, ROUGHNESS[0], ()), np.inf
+    for number in range(MOST_TURNS):
+        usable = _like_the_map(fluxes) if number else np.ones(len(x), dtype=bool)
+        used = np.flatnonzero(selection.stars(fluxes, usable))
+        turn = FIRST_TURNS[min(number, len(FIRST_TURNS) - 1)]
+        scene = Scene(canvas, psf, stamps, x, y, fluxes.flux, turn.clip, turn.allowed)
+        if number < len(FIRST_TURNS):
+            tried = min(max_order, turn.order, _highest_order(len(used)))
+            last = number + 1 == len(FIRST_TURNS)
+            folds = FOLDS[len(used) >= MANY] if last else 1
+            parts = [normal_equations(scene, used[k::folds], max(tried, psf.order)) for k in range(folds)]
+            choice = _choose(parts, seed, tried, choice.roughness) if last else replace(choice, order=tried)
+            whole = total(parts)
+            equations = system(whole, seed, choice.order, choice.roughness)
+            coeff = equations.solve(whole.right)
+        else:
+            coeff = equations.solve(right_side(scene, used, equations.matrix))
+        psf = psf.with_free(choice.order, coeff)
+        stamps = psf.stamps(x, y)
+        fluxes = fit_fluxes(canvas.pixels, stamps, start=fluxes.flux, rounds=1, canvas=canvas)
+        before, chi2 = chi2, float(np.median(fluxes.chi2[used]))
+        if number + 1 >= len(FIRST_TURNS) and chi2 > before * (1.0 - SETTLED):
+            break
+    snr = fluxes.flux[used] / fluxes.error[used]
+    return PsfFit(psf, np.zeros(0, dtype=bool), snr, fluxes.chi2[used], chi2, choice.held_out, choice.roughness), used
 
 
 @dataclass(frozen=True)
@@ -188,284 +217,25 @@ def _like_the_map(fluxes: Fluxes) -> BoolArray:
     return np.asarray(~((fluxes.chi2 > UNLIKE_CHI2) & (miss > UNLIKE * typical)))
 
 
-def _profile_stars(
-    fluxes: Fluxes, x: FloatArray, y: FloatArray, usable: BoolArray, size: tuple[int, int], min_snr: float, most: int
-) -> BoolArray:
-    """The brightest usable stars of each part of the frame, whole, of enough S/N."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        snr = fluxes.flux / fluxes.error
-    good = np.flatnonzero(usable & (snr >= min_snr) & (fluxes.coverage > 0.99))
-    used = np.zeros(len(x), dtype=bool)
-    if len(good) <= most:
-        used[good] = True
-        return used
-    cell = np.sqrt(size[0] * size[1] / 64.0)
-    number = (y[good] // cell).astype(np.int64) * 1000 + (x[good] // cell).astype(np.int64)
-    order = np.lexsort((-snr[good], number))
-    first = np.searchsorted(number[order], number[order])
-    rank = np.empty(len(good), dtype=np.int64)
-    rank[order] = np.arange(len(good)) - first
-    used[good[np.lexsort((-snr[good], rank))[:most]]] = True
-    return used
-
-
-def _equations(
-    pixels: Pixels,
-    psf: PsfMap,
-    stamps: Stamps,
-    x: FloatArray,
-    y: FloatArray,
-    flux: FloatArray,
-    used: BoolArray,
-    order: int,
-    clip: tuple[float, float],
-) -> list[_Equations]:
-    """Normal equations of the coefficients at an order, by fold of stars."""
-    residual = pixels.value.astype(np.float64) - model_image(stamps, flux, pixels.value.shape)
-    index = np.flatnonzero(used)
-    folds = FOLDS[len(index) >= MANY]
-    return [_fold_equations(pixels, residual, psf, stamps, x, y, flux, index[k::folds], order, clip) for k in range(folds)]
-
-
-def _fold_equations(
-    pixels: Pixels,
-    residual: FloatArray,
-    psf: PsfMap,
-    stamps: Stamps,
-    x: FloatArray,
-    y: FloatArray,
-    flux: FloatArray,
-    index: IntArray,
-    order: int,
-    clip: tuple[float, float],
-) -> _Equations:
-    m, size = psf.coeff.shape[1], (psf.nx, psf.ny)
-    reach = _reach(psf)
-    terms, products = map_terms(x[index], y[index], size, order), map_terms(x[index], y[index], size, 2 * order)
-    moments = np.zeros((products.shape[1], m * m * (reach + 1) * (2 * reach + 1)))
-    right, square, count = np.zeros((terms.shape[1], m * m)), 0.0, 0
-    for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)):
-        i = index[part]
-        corner = (stamps.x0[i], stamps.y0[i])
-        place = (x[i] - corner[0], y[i] - corner[1])
-        own, own_right, squares, counts = _star_equations(
-            residual,
-            pixels.dark,
-            1.0 / pixels.gain,
-            pixels.good,
-            stamps.share[i],
-            *corner,
-            *place,
-            flux[i],
-            psf.knots,
-            psf.pixel,
-            reach,
-            clip,
-        )
-        moments += products[part].T @ own.reshape(len(part), -1)
-        right += terms[part].T @ own_right.reshape(len(part), -1)
-        square += squares
-        count += counts
-    return _Equations(moments.reshape(-1, m, reach + 1, m, 2 * reach + 1), right.reshape(-1, m, m), square, count)
-
-
-def _reach(psf: PsfMap) -> int:
-    """How many functions further on an axis one can meet the same pixel."""
-    return PADDING + int(np.ceil(psf.pixel / np.diff(psf.knots).min())) if psf.pixel else PADDING
-
-
-@njit(cache=True)
-def _star_equations(
-    residual: FloatArray,
-    dark: Float32Array,
-    inverse_gain: float,
-    good: BoolArray,
-    stamps: FloatArray,
-    x0: IntArray,
-    y0: IntArray,
-    x: FloatArray,
-    y: FloatArray,
-    flux: FloatArray,
-    knots: FloatArray,
-    pixel: float,
-    reach: int,
-    clip: tuple[float, float],
-) -> tuple[FloatArray, FloatArray, float, int]:
-    """Each star's normal equations of the profile: products, right sides; sum of weighted squares of the data, number of pixels."""
-    ny, nx = residual.shape
-    n, size, _ = stamps.shape
-    m = knots.size - 4
-    own, right = np.zeros((n, m, reach + 1, m, 2 * reach + 1)), np.zeros((n, m, m))
-    bx, by = np.zeros((size, m)), np.zeros((size, m))
-    rx, ry = np.zeros((size, 2), np.int64), np.zeros((size, 2), np.int64)
-    row, row_right = np.empty((m, 2 * reach + 1)), np.empty(m)
-    square, count = 0.0, 0
-    for i in range(n):
-        for p in range(size):
-            rx[p, 0], rx[p, 1] = spline_values(knots, p - x[i], pixel, bx[p])
-            ry[p, 0], ry[p, 1] = spline_values(knots, p - y[i], pixel, by[p])
-        allowed = clip[0] ** 2 * (clip[1] * flux[i] * stamps[i].max()) ** 2 if clip[1] > 0.0 else 0.0
-        for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
-            iy = y0[i] + q
-            row[:] = 0.0
-            row_right[:] = 0.0
-            for p in range(max(0, -x0[i]), min(size, nx - x0[i])):
-                ix = x0[i] + p
-                if not good[iy, ix] or stamps[i, q, p] == 0.0:
-                    continue
-                light = flux[i] * stamps[i, q, p]
-                variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
-                off = residual[iy, ix]
-                if off * off > clip[0] ** 2 * variance + allowed:
-                    continue
-                data, weight = off + light, 1.0 / variance
-                square += weight * data * data
-                count += 1
-                for a in range(rx[p, 0], rx[p, 1]):
-                    first = weight * flux[i] * bx[p, a]
-                    row_right[a] += first * data
-                    for a2 in range(rx[p, 0], rx[p, 1]):
-                        row[a, a2 - a + reach] += first * flux[i] * bx[p, a2]
-            # what a row of pixels adds is the same for all functions in y, but for their values there
-            for b in range(ry[q, 0], ry[q, 1]):
-                right[i, b] += by[q, b] * row_right
-                for b2 in range(b, ry[q, 1]):
-                    _add_scaled(row, by[q, b] * by[q, b2], own[i, b, b2 - b])
-    return own, right, square, count
-
-
-@njit(cache=True)
-def _add_scaled(values: FloatArray, factor: float, out: FloatArray) -> None:
-    for j in range(values.shape[0]):
-        for k in range(values.shape[1]):
-            out[j, k] += factor * values[j, k]
-
-
-def _total(equations: list[_Equations]) -> _Equations:
-    first, *others = equations
-    moments, right = first.moments.copy(), first.right.copy()
-    for other in others:
-        moments += other.moments
-        right += other.right
-    return _Equations(moments, right, sum(e.square for e in equations), sum(e.count for e in equations))
-
-
-def _choose(equations: list[_Equations], knots: FloatArray, radius: float, max_order: int, roughness: tuple[float, ...]) -> _Choice:
+def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float) -> _Choice:
     """Order, then roughness, by how well the map of all other folds predicts the stars of each; orders are tried as long as they gain."""
-    systems = [_dense(e, knots, radius) for e in equations]
-    count = sum(e.count for e in equations)
-    whole = (sum(matrix for matrix, _ in systems), sum(right for _, right in systems))
+    whole = total(parts)
+    allowed = ORDER_GAIN / whole.n_pixel
 
-    def score(order: int, strength: float) -> float:
-        total = 0.0
-        for fold, (matrix, right) in zip(equations, systems, strict=True):
-            solution = _solve(whole[0] - matrix, whole[1] - right, knots, radius, order, max_order, strength)
-            total += float(fold.square - 2.0 * solution @ right + solution @ matrix @ solution)
-        return total / count
+    def scores(orders: list[int], strength: float) -> list[float]:
+        rests = np.zeros(len(orders))
+        for part in parts:
+            others = Normal(whole.matrix - part.matrix, whole.right - part.right, 0.0, 0)
+            equations = system(others, seed, orders[-1], strength)
+            n = [len(equations.factor) // len(exponents(orders[-1])) * len(exponents(order)) for order in orders]
+            rests += [part.rest(equations.solve(others.right, size)) for size in n]
+        return [float(rest) / whole.n_pixel for rest in rests]
 
-    scores = [score(0, roughness[0])]
-    for order in range(1, max_order + 1):
-        scores.append(score(order, roughness[0]))
-        if scores[-1] > scores[-2] * (1.0 - ORDER_GAIN / count):
-            break
-    best = next(order for order, value in enumerate(scores) if value <= min(scores) * (1.0 + ORDER_GAIN / count))
-    by_roughness = {roughness[0]: scores[best]} | {strength: score(best, strength) for strength in roughness[1:]}
-    return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(scores))
-
-
-@njit(cache=True)
-def _fill(moments: FloatArray, product: IntArray, index: IntArray, out: FloatArray) -> None:
-    """The symmetric matrix (n_term * n, n_term * n).
-
-    product (n_term, n_term): the monomial that two terms make; index (m, m): number of each function's coefficient, or -1.
-    """
-    m, reach = moments.shape[1], moments.shape[2] - 1
-    n_term = product.shape[0]
-    n = out.shape[0] // n_term
-    for k in range(n_term):
-        for k2 in range(n_term):
-            for b in range(m):
-                for a in range(m):
-                    i = index[b, a]
-                    if i < 0:
-                        continue
-                    for b2 in range(b, min(b + reach + 1, m)):
-                        for a2 in range(max(a - reach, 0), min(a + reach + 1, m)):
-                            j = index[b2, a2]
-                            if j >= 0:
-                                value = moments[product[k, k2], b, b2 - b, a, a2 - a + reach]
-                                out[k * n + i, k2 * n + j] = value
-                                out[k2 * n + j, k * n + i] = value
-
-
-def _dense(equations: _Equations, knots: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
-    """Matrix and right side of the coefficients that are free, term after term."""
-    active = active_functions(knots, radius)
-    index = np.full(active.shape, -1, dtype=np.int64)
-    index[active] = np.arange(np.count_nonzero(active))
-    n = np.count_nonzero(active) * equations.right.shape[0]
-    matrix = np.zeros((n, n))
-    _fill(equations.moments, _products(equations.right.shape[0]), index, matrix)
-    return matrix, equations.right[:, active].ravel()
-
-
-def _products(n_term: int) -> IntArray:
-    """Number of the monomial that each two terms make, (n_term, n_term)."""
-    order = next(k for k in range(n_term) if len(exponents(k)) == n_term)
-    number = {powers: k for k, powers in enumerate(exponents(2 * order))}
-    terms = exponents(order)
-    return np.array([[number[i + a, j + b] for a, b in terms] for i, j in terms], dtype=np.int64)
-
-
-@lru_cache(maxsize=8)
-def _penalty(places: tuple[float, ...], radius: float) -> FloatArray:
-    """Sum of squared second differences of coefficients along both axes, for the free ones (n, n); places: the knots."""
-    knots = np.array(places)
-    active = active_functions(knots, radius)
-    m = len(active)
-    middle = knots[2:-2]
-    second = np.zeros((m, m))
-    for j in range(1, m - 1):
-        left, right = middle[j] - middle[j - 1], middle[j + 1] - middle[j]
-        # second derivative on uneven distances, times the core's distance squared
-        second[j, j - 1 : j + 2] = 2.0 / (left + right) * np.array([1.0 / left, -1.0 / left - 1.0 / right, 1.0 / right])
-    second *= np.diff(knots).min() ** 2
-    one = second.T @ second
-    whole = np.kron(np.eye(m), one) + np.kron(one, np.eye(m))
-    chosen = active.ravel()
-    return np.asarray(whole[np.ix_(chosen, chosen)], dtype=np.float64)
-
-
-def _solve(
-    matrix: FloatArray, right: FloatArray, knots: FloatArray, radius: float, order: int, max_order: int, roughness: float
-) -> FloatArray:
-    """Coefficients of the highest order, of which those beyond `order` are zero."""
-    n_term, n = len(exponents(order)), len(right) // len(exponents(max_order))
-    used = n_term * n
-    scale = float(np.median(np.diag(matrix)[:n]))
-    penalty = _penalty(tuple(knots.tolist()), radius) * (roughness * scale)
-    system = matrix[:used, :used].copy()
-    for term in range(0, used, n):
-        system[term : term + n, term : term + n] += penalty
-    system[np.diag_indices(used)] += 1e-9 * scale
-    out = np.zeros(len(right))
-    try:
-        factor = cho_factor(system, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError as error:
-        raise AlgorithmFailed(
-            "the stars do not fix the coefficients of the profile",
-            hint="look at the frame for clouds, saturation or a wrong background",
-            code="psf.few_stars",
-        ) from error
-    out[:used] = cho_solve(factor, right[:used], check_finite=False)
-    return out
-
-
-def _coefficients(equations: _Equations, knots: FloatArray, radius: float, order: int, max_order: int, roughness: float) -> FloatArray:
-    """Coefficients (n_term, m, m) of an order."""
-    active = active_functions(knots, radius)
-    solution = _solve(*_dense(equations, knots, radius), knots, radius, order, max_order, roughness)
-    n, n_term = np.count_nonzero(active), len(exponents(order))
-    coeff = np.zeros((n_term, *active.shape))
-    coeff[:, active] = solution[: n * n_term].reshape(n_term, n)
-    return coeff
+    found = scores(list(range(highest + 1)), roughness)
+    gains = [found[k] <= found[k - 1] * (1.0 - allowed) for k in range(1, len(found))]
+    held_out = found[: gains.index(False) + 2] if False in gains else found
+    best = next(order for order, value in enumerate(held_out) if value <= min(held_out) * (1.0 + allowed))
+    # What detail the stars show is seen in the mean profile and its slopes; higher orders would cost most of the time.
+    low = min(best, 1)
+    by_roughness = {strength: found[low] if strength == roughness else scores([low], strength)[0] for strength in ROUGHNESS}
+    return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(held_out))

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.psf_map import Stamps
 
-__all__ = ["Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_image", "overlapping"]
+__all__ = ["Canvas", "Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_image", "overlapping"]
 
 TOLERANCE = 1e-4  # sigma: largest change of a flux at which the equations count as solved
 MAX_STEPS = 200  # of conjugate gradients
@@ -46,11 +46,30 @@ class Pixels:
     gain: float
     good: BoolArray
 
-    def weight(self, model: FloatArray) -> Float32Array:
-        """1 / variance of each pixel where `model` (ADU) is the stars' light; 0 for pixels that do not count."""
-        out = np.empty(model.shape, np.float32)
-        _weights(self.dark, model, self.good, 1.0 / self.gain, out)
-        return out
+
+class Canvas:
+    """Light of stars on a frame and the weights that follow, beneath their stamps; fits of one frame share its planes.
+
+    Attributes
+    ----------
+    pixels : Pixels
+    model : float64, shape (ny, nx)
+        Light of the stars drawn last (ADU), good beneath their stamps; 0 where none was ever drawn.
+    weight : float32, shape (ny, nx)
+        1 / variance of each pixel beneath them (1/ADU^2); 0 for pixels that do not count.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+        self.model: FloatArray = np.zeros(pixels.value.shape)
+        self.weight: Float32Array = np.zeros(pixels.value.shape, np.float32)
+
+    def draw(self, stamps: Stamps, flux: FloatArray) -> None:
+        """Put stars in place of what is there; those of NaN have no light."""
+        _clear(*stamps, self.model)
+        _add(*stamps, np.nan_to_num(flux), self.model)
+        pixels = self.pixels
+        _weights(pixels.dark, self.model, pixels.good, 1.0 / pixels.gain, *stamps, self.weight)
 
 
 class Neighbours(NamedTuple):
@@ -80,6 +99,8 @@ class Fluxes:
     coverage : float64, shape (n,)
         Fraction of the profile that lies on pixels that count.
     neighbours : Neighbours
+    model : float64, shape (ny, nx)
+        Light of all of them on the frame (ADU).
     """
 
     flux: FloatArray
@@ -88,6 +109,7 @@ class Fluxes:
     chi2: FloatArray
     coverage: FloatArray
     neighbours: Neighbours
+    model: FloatArray
 
 
 def overlapping(stamps: Stamps, chosen: BoolArray) -> BoolArray:
@@ -100,7 +122,7 @@ def overlapping(stamps: Stamps, chosen: BoolArray) -> BoolArray:
     return out
 
 
-def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = None, rounds: int = 2) -> Fluxes:
+def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = None, rounds: int = 2, canvas: Canvas | None = None) -> Fluxes:
     """Fit the fluxes of all stars of a frame.
 
     Parameters
@@ -112,30 +134,32 @@ def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = Non
         Fluxes (ADU) that say how much photon noise there is at first; none without.
     rounds : int
         How often the weights are made from the fluxes found.
+    canvas : Canvas, optional
+        Of the frame, to work on; what other fits returned as `model` is overwritten.
 
     Returns
     -------
     Fluxes
     """
-    n = len(stamps.x0)
+    n, canvas = len(stamps.x0), canvas or Canvas(pixels)
     flux = np.zeros(n) if start is None else np.nan_to_num(start)
     pairs = _pairs(stamps.x0, stamps.y0, stamps.share.shape[1])
     diagonal, right, sky, share = (np.empty(n) for _ in range(4))
     off = np.empty(len(pairs[1]))
     for _ in range(rounds):
-        weight = pixels.weight(model_image(stamps, flux, pixels.value.shape))
-        _equations(pixels.value, weight, *stamps, *pairs, diagonal, off, right, sky, share)
+        canvas.draw(stamps, flux)
+        _equations(pixels.value, canvas.weight, *stamps, *pairs, diagonal, off, right, sky, share)
         flux = _solve(diagonal, off, pairs, right, flux)
-    model = model_image(stamps, flux, pixels.value.shape)
+    canvas.draw(stamps, flux)
     chi2 = np.empty(n)
-    _chi_squares(pixels.value, model, pixels.weight(model), *stamps, chi2)
+    _chi_squares(pixels.value, canvas.model, canvas.weight, *stamps, chi2)
     error, background = np.empty(n), np.empty(n)
     begin, other, element = _both_ways(off, *pairs)
     covariance = np.zeros(len(other))
     _errors(diagonal, begin, other, element, sky, error, background, covariance)
     lost = diagonal <= 0.0
     flux, error, background, chi2 = (np.where(lost, np.nan, values) for values in (flux, error, background, chi2))
-    return Fluxes(flux, error, background, chi2, share, Neighbours(begin, other, covariance))
+    return Fluxes(flux, error, background, chi2, share, Neighbours(begin, other, covariance), canvas.model)
 
 
 def model_image(stamps: Stamps, flux: FloatArray, shape: tuple[int, ...]) -> FloatArray:
@@ -161,11 +185,31 @@ def model_image(stamps: Stamps, flux: FloatArray, shape: tuple[int, ...]) -> Flo
 
 
 @njit(cache=True)
-def _weights(dark: Float32Array, model: FloatArray, good: BoolArray, inverse_gain: float, out: Float32Array) -> None:
-    for iy in range(model.shape[0]):
-        for ix in range(model.shape[1]):
-            light = max(model[iy, ix], 0.0) * inverse_gain
-            out[iy, ix] = 1.0 / (dark[iy, ix] + light) if good[iy, ix] else 0.0
+def _weights(
+    dark: Float32Array,
+    model: FloatArray,
+    good: BoolArray,
+    inverse_gain: float,
+    stamps: FloatArray,
+    x0: IntArray,
+    y0: IntArray,
+    out: Float32Array,
+) -> None:
+    ny, nx = out.shape
+    n, size, _ = stamps.shape
+    for i in range(n):
+        for iy in range(max(0, y0[i]), min(y0[i] + size, ny)):
+            for ix in range(max(0, x0[i]), min(x0[i] + size, nx)):
+                light = max(model[iy, ix], 0.0) * inverse_gain
+                out[iy, ix] = 1.0 / (dark[iy, ix] + light) if good[iy, ix] else 0.0
+
+
+@njit(cache=True)
+def _clear(stamps: FloatArray, x0: IntArray, y0: IntArray, out: FloatArray) -> None:
+    ny, nx = out.shape
+    n, size, _ = stamps.shape
+    for i in range(n):
+        out[max(0, y0[i]) : max(0, min(y0[i] + size, ny)), max(0, x0[i]) : max(0, min(x0[i] + size, nx))] = 0.0
 
 
 @njit(cache=True)

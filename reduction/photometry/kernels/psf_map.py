@@ -8,17 +8,17 @@ own profile (PSF: a pixel holds its integral over the sensitive part of the pixe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from reduction.astrometry.kernels.wcs import design_matrix
-from reduction.kernels.arrays import FloatArray, IntArray
-from reduction.photometry.kernels.splines import axis_integrals, spline_values
+from reduction.astrometry.kernels.wcs import design_matrix, exponents
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.photometry.kernels.splines import PADDING, axis_integrals, axis_values, spline_values
 
-__all__ = ["PsfMap", "Stamps", "map_terms", "unit_integral"]
+__all__ = ["PsfMap", "Stamps", "active_functions", "map_terms", "unit_integral"]
 
 
 class Stamps(NamedTuple):
@@ -89,7 +89,8 @@ class PsfMap:
         size = _stamp_size(self.radius)
         x0, y0 = np.floor(x + 0.5).astype(np.int64) - size // 2, np.floor(y + 0.5).astype(np.int64) - size // 2
         out = np.empty((len(x), size, size))
-        _stamps(self.knots, self.coeff, self.terms(x, y), self.radius, self.pixel, x - x0, y - y0, out)
+        free = np.ascontiguousarray(self.coeff[:, PADDING:-PADDING, PADDING:-PADDING])
+        _stamps(self.knots, free, self.terms(x, y), self.radius, self.pixel, x - x0, y - y0, out)
         return Stamps(out, x0, y0)
 
     def fwhm(self, x: float, y: float) -> float:
@@ -98,6 +99,24 @@ class PsfMap:
         offset = np.arange(-self.radius, self.radius + step, step)
         image = self.response(x, y, offset, offset)
         return float(2.0 * np.sqrt(np.count_nonzero(image > 0.5 * image.max()) * step**2 / np.pi))
+
+    @property
+    def active(self) -> BoolArray:
+        """Which functions (y, x) have a coefficient, shape (m, m)."""
+        return active_functions(self.knots, self.radius)
+
+    def free(self, order: int) -> FloatArray:
+        """The coefficients of these functions, term after term, up to an order: lower than the map's is cut off, higher is zero."""
+        known = self.coeff[:, self.active]
+        out = np.zeros((len(exponents(order)), known.shape[1]))
+        out[: len(known)] = known[: len(out)]
+        return out.ravel()
+
+    def with_free(self, order: int, free: FloatArray) -> PsfMap:
+        """The same but for these coefficients, and of unit integral."""
+        coeff = np.zeros((len(exponents(order)), *self.coeff.shape[1:]))
+        coeff[:, self.active] = free.reshape(len(coeff), -1)
+        return replace(self, order=order, coeff=unit_integral(coeff, self.knots))
 
     def to_row(self) -> dict[str, Any]:
         """Plain values, fit for JSON; coefficients to seven digits."""
@@ -113,6 +132,27 @@ class PsfMap:
         m = len(knots) - 4
         coeff = np.array(row["coeff"], dtype=np.float64).reshape(-1, m, m)
         return cls(row["nx"], row["ny"], row["order"], knots, coeff, row["radius"], row["pixel"])
+
+
+def active_functions(knots: FloatArray, radius: float) -> BoolArray:
+    """Which products of splines have a coefficient: those whose middle is within the radius.
+
+    Parameters
+    ----------
+    knots : float64, shape (m + 4,)
+        Knots along either axis (pixel).
+    radius : float
+        Pixel.
+
+    Returns
+    -------
+    bool, shape (m, m)
+        Function in y, function in x.
+    """
+    middle = knots[2:-2]
+    inside = middle[:, None] ** 2 + middle[None, :] ** 2 < radius**2
+    inside[:PADDING] = inside[-PADDING:] = inside[:, :PADDING] = inside[:, -PADDING:] = False
+    return np.asarray(inside)
 
 
 def map_terms(x: FloatArray, y: FloatArray, size: tuple[int, int], order: int) -> FloatArray:
@@ -185,15 +225,14 @@ def _render(
     ranges: tuple[IntArray, IntArray],
     out: FloatArray,
 ) -> None:
-    """Pixels of one star of unit flux at `x`, `y` within the stamp; local (m, m): the map's coefficients there.
+    """Pixels of one star of unit flux at `x`, `y` within the stamp; local (m, m): the map's free coefficients there.
 
     Work space: basis, two of (size, m), values of the functions at the pixels of a row and of a column; ranges, two of
     (size, 2), which of those are not zero.
     """
     size, m = out.shape[0], local.shape[0]
-    for p in range(size):
-        ranges[0][p, 0], ranges[0][p, 1] = spline_values(knots, p - x, pixel, basis[0][p])
-        ranges[1][p, 0], ranges[1][p, 1] = spline_values(knots, p - y, pixel, basis[1][p])
+    axis_values(knots, x, pixel, basis[0], ranges[0])
+    axis_values(knots, y, pixel, basis[1], ranges[1])
     row = np.empty(m)
     for q in range(size):
         b0, b1 = ranges[1][q, 0], ranges[1][q, 1]

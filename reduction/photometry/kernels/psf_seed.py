@@ -4,38 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from reduction.kernels.arrays import BoolArray, FloatArray
-from reduction.photometry.kernels.psf_map import PsfMap, unit_integral
+from reduction.photometry.kernels.psf_map import PsfMap, active_functions, unit_integral
 from reduction.photometry.kernels.splines import PADDING, axis_knots, spline_values
 
-__all__ = ["active_functions", "seed_map"]
+__all__ = ["seed_map"]
 
 CORE_STEP = 0.3  # FWHM: distance of the knots within the core; a Gaussian is met to 1e-3 of its peak
 CORE = 1.2  # FWHM: half width of the core
 GROWTH = 1.5  # of the distances beyond
 BETA = 3.0  # of the Moffat profile that the fit begins with
 PIXEL_FWHM = np.sqrt(8.0 * np.log(2.0) / 12.0)  # of a Gaussian as wide as a pixel
-
-
-def active_functions(knots: FloatArray, radius: float) -> BoolArray:
-    """Which products of splines have a coefficient: those whose middle is within the radius.
-
-    Parameters
-    ----------
-    knots : float64, shape (m + 4,)
-        Knots along either axis (pixel).
-    radius : float
-        Pixel.
-
-    Returns
-    -------
-    bool, shape (m, m)
-        Function in y, function in x.
-    """
-    middle = knots[2:-2]
-    inside = middle[:, None] ** 2 + middle[None, :] ** 2 < radius**2
-    inside[:PADDING] = inside[-PADDING:] = inside[:, :PADDING] = inside[:, -PADDING:] = False
-    return np.asarray(inside)
 
 
 def seed_map(

@@ -9,15 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from reduction.kernels.arrays import FloatArray
+from reduction.kernels.arrays import FloatArray, IntArray
 
-__all__ = ["ORDER", "PADDING", "axis_integrals", "axis_knots", "spline_values", "values_at"]
+__all__ = ["ORDER", "PADDING", "axis_integrals", "axis_knots", "axis_values", "spline_values", "values_at"]
 
 #: Functions beyond each end of an axis; their coefficients are always zero, so that a profile ends smoothly.
 PADDING = 3
 #: Of a cubic spline: so many functions are not zero at a point.
 ORDER = 4
-GAUSS = 0.5 / np.sqrt(3.0)  # of an interval's length: two points off its middle integrate a cubic exactly
 
 
 def axis_knots(radius: float, step: float, core: float, growth: float) -> FloatArray:
@@ -48,7 +47,7 @@ def axis_knots(radius: float, step: float, core: float, growth: float) -> FloatA
 
 @njit(cache=True)
 def values_at(knots: FloatArray, t: float, out: FloatArray) -> int:
-    """The four functions that are not zero at t, into `out` (4,); returns the number of the first, or -1 where all are zero."""
+    """The four functions that are not zero at t, into `out` (4 or more,); returns the number of the first, or -1 where all are zero."""
     if not knots[ORDER - 1] <= t < knots[knots.size - ORDER]:
         return -1
     i = np.searchsorted(knots, t, side="right") - 1
@@ -83,33 +82,77 @@ def spline_values(knots: FloatArray, t: float, width: float, out: FloatArray) ->
     first, last : int
         The functions that are not zero: from first up to, not including, last.
     """
-    four = np.empty(ORDER)
+    return _values(knots, t, width, np.empty((2, ORDER + 1)), out)
+
+
+@njit(cache=True)
+def axis_values(knots: FloatArray, x: float, width: float, values: FloatArray, ranges: IntArray) -> None:
+    """The functions that may have a coefficient, those but the padding, at or over all pixels of an axis.
+
+    Parameters
+    ----------
+    knots : float64, shape (m + 4,)
+    x : float
+        Where the star is (pixel; the first pixel's centre is 0).
+    width : float
+        Width of a pixel's sensitive part (pixel); 0 for the values at the pixels' centres.
+    values : float64, shape (size, m - 2 * PADDING)
+        Where the values go; only those in range are set.
+    ranges : int64, shape (size, 2)
+        Where the first function that is not zero goes, and the one after the last.
+    """
+    m = values.shape[1]
+    sums, full = np.empty((2, ORDER + 1)), np.empty(m + 2 * PADDING)
+    for p in range(values.shape[0]):
+        first, last = _values(knots, p - x, width, sums, full)
+        ranges[p, 0], ranges[p, 1] = max(first - PADDING, 0), min(last - PADDING, m)
+        for a in range(ranges[p, 0], ranges[p, 1]):
+            values[p, a] = full[a + PADDING]
+
+
+@njit(cache=True)
+def _values(knots: FloatArray, t: float, width: float, sums: FloatArray, out: FloatArray) -> tuple[int, int]:
+    """What `spline_values` gives; sums (2, 5): work space."""
     if width <= 0.0:
-        first = values_at(knots, t, four)
+        first = values_at(knots, t, sums[0])
         if first < 0:
             return 0, 0
         for k in range(ORDER):
-            out[first + k] = four[k]
+            out[first + k] = sums[0, k]
         return first, first + ORDER
     left, right = max(t - 0.5 * width, knots[ORDER - 1]), min(t + 0.5 * width, knots[knots.size - ORDER])
     if right <= left:
         return 0, 0
-    i = np.searchsorted(knots, left, side="right") - 1
-    first, last = i - (ORDER - 1), i - (ORDER - 1)
-    while left < right and i < knots.size - ORDER:
-        end = min(right, knots[i + 1])
-        while last < i + 1:
-            out[last] = 0.0
-            last += 1
-        middle, length = 0.5 * (left + end), end - left
-        for point in (middle - GAUSS * length, middle + GAUSS * length):
-            here = values_at(knots, point, four)
-            if here >= 0:
-                for k in range(ORDER):
-                    out[here + k] += 0.5 * length * four[k]
-        left = end
-        i += 1
-    return first, last
+    begin, end = _sums_at(knots, left, sums[0]), _sums_at(knots, right, sums[1])
+    for a in range(begin, end + ORDER):
+        # all of a function lies before a point, or its sum's part, or nothing
+        until = 1.0 if a < end else sums[1, a - end]
+        before = sums[0, a - begin] if a < begin + ORDER else 0.0
+        out[a] = (until - before) * (knots[a + ORDER] - knots[a]) / ORDER
+    return begin, end + ORDER
+
+
+@njit(cache=True)
+def _sums_at(knots: FloatArray, t: float, out: FloatArray) -> int:
+    """Integrals up to t, as parts of the whole, of the four functions that are not zero there, into `out` (5,); the first's number.
+
+    The integral of a function is the sum of the splines of the next degree from its number on (de Boor, X.6).
+    """
+    i = int(min(int(np.searchsorted(knots, t, side="right")), knots.size - ORDER)) - 1
+    out[0] = 1.0
+    for degree in range(1, ORDER + 1):
+        saved = 0.0
+        for k in range(degree):
+            high, low = knots[i + k + 1], knots[i + k + 1 - degree]
+            part = out[k] / (high - low)
+            out[k] = saved + (high - t) * part
+            saved = (t - low) * part
+        out[degree] = saved
+    for k in range(ORDER - 1, 0, -1):
+        out[k] += out[k + 1]
+    for k in range(ORDER):
+        out[k] = out[k + 1]
+    return int(i - (ORDER - 1))
 
 
 def axis_integrals(knots: FloatArray) -> FloatArray:

@@ -1,0 +1,326 @@
+"""Normal equations of a profile map: what the pixels of stars say of its coefficients.
+
+The unknowns are a change of the map, the data what its model leaves of the pixels.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from scipy.linalg import cho_solve, cholesky
+
+from db.errors import AlgorithmFailed
+from reduction.astrometry.kernels.wcs import exponents
+from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from reduction.photometry.kernels.psf_flux import Canvas
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps, active_functions, map_terms
+from reduction.photometry.kernels.splines import PADDING, axis_values
+
+__all__ = ["Normal", "Scene", "System", "normal_equations", "right_side", "system", "total"]
+
+CHUNK = 64  # stars whose equations are multiplied out together
+MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
+
+
+class Scene(NamedTuple):
+    """A frame's stars as a map has them.
+
+    canvas, with the stars drawn on it; psf, the map; stamps, positions `x`, `y` (pixel) and `flux` (ADU), of n stars; pixels off by
+    more than `clip` sigma have no say, where the map may be wrong by `allowed` of a star's light in its brightest pixel.
+    """
+
+    canvas: Canvas
+    psf: PsfMap
+    stamps: Stamps
+    x: FloatArray
+    y: FloatArray
+    flux: FloatArray
+    clip: float
+    allowed: float
+
+
+class Normal(NamedTuple):
+    """Normal equations of n coefficients, term after term.
+
+    matrix (n, n), right (n,); square, the sum of weighted squares of the data, coefficients c leave square - 2 c right + c matrix c;
+    n_pixel, how many have a say.
+    """
+
+    matrix: FloatArray
+    right: FloatArray
+    square: float
+    n_pixel: int
+
+    def rest(self, coeff: FloatArray) -> float:
+        """Sum of weighted squares that coefficients of this or a lower order leave."""
+        n = len(coeff)
+        return float(self.square - 2.0 * coeff @ self.right[:n] + coeff @ self.matrix[:n, :n] @ coeff)
+
+
+class System(NamedTuple):
+    """Equations of a map: matrix (n, n) without the penalty on roughness, the upper Cholesky factor (n, n) with it."""
+
+    matrix: FloatArray
+    factor: FloatArray
+
+    def solve(self, right: FloatArray, n: int | None = None) -> FloatArray:
+        """The first `n` coefficients, all without; the others are held at zero, for a lower order's factor is the corner of a higher's."""
+        corner = self.factor[:n, :n]
+        return np.asarray(cho_solve((corner, False), right[: len(corner)], check_finite=False), dtype=np.float64)
+
+
+def normal_equations(scene: Scene, index: IntArray, order: int) -> Normal:
+    """Equations of the map's coefficients up to an order.
+
+    Parameters
+    ----------
+    scene : Scene
+    index : int64, shape (k,)
+        Stars that have a say.
+    order : int
+        At least the map's own.
+
+    Returns
+    -------
+    Normal
+    """
+    found = _changes(scene, index, order, products=True)
+    active = scene.psf.active[PADDING:-PADDING, PADDING:-PADDING]
+    number = np.full(active.shape, -1, dtype=np.int64)
+    number[active] = np.arange(np.count_nonzero(active))
+    n_term = len(exponents(order))
+    matrix = np.zeros((n_term * np.count_nonzero(active),) * 2)
+    _fill(found.moments, _products(order), number, matrix)
+    change, own = found.right[:, active].ravel(), scene.psf.free(order)
+    explained = matrix @ own
+    return Normal(matrix, change + explained, found.square + float(own @ (2.0 * change + explained)), found.n_pixel)
+
+
+def right_side(scene: Scene, index: IntArray, matrix: FloatArray) -> FloatArray:
+    """Right sides of the coefficients of the map's order by another's matrix, that is near the scene's own.
+
+    Parameters
+    ----------
+    scene : Scene
+    index : int64, shape (k,)
+        Stars that have a say.
+    matrix : float64, shape (n, n)
+        Of `Normal`, of the map's order.
+
+    Returns
+    -------
+    float64, shape (n,)
+    """
+    found, active = _changes(scene, index, scene.psf.order, products=False), scene.psf.active[PADDING:-PADDING, PADDING:-PADDING]
+    return np.asarray(found.right[:, active].ravel() + matrix @ scene.psf.free(scene.psf.order), dtype=np.float64)
+
+
+def total(parts: list[Normal]) -> Normal:
+    """Equations of all stars of several parts."""
+    matrix, right, square, n_pixel = zip(*parts, strict=True)
+    return Normal(sum(matrix[1:], matrix[0]), sum(right[1:], right[0]), sum(square), sum(n_pixel))
+
+
+def system(normal: Normal, psf: PsfMap, order: int, roughness: float) -> System:
+    """Equations up to an order with a penalty on roughness.
+
+    Parameters
+    ----------
+    normal : Normal
+        Of that order or a higher.
+    psf : PsfMap
+        Any map with these knots and this radius.
+    order : int
+    roughness : float
+        Strength of the penalty, in units of what a typical coefficient is known by.
+
+    Returns
+    -------
+    System
+
+    Raises
+    ------
+    AlgorithmFailed
+        The equations have no solution.
+    """
+    penalty = _penalty(tuple(psf.knots.tolist()), psf.radius)
+    n = len(penalty)
+    used = n * len(exponents(order))
+    matrix = normal.matrix[:used, :used]
+    scale = float(np.median(np.diag(matrix)[:n]))
+    penalised = matrix.copy()
+    for term in range(0, used, n):
+        penalised[term : term + n, term : term + n] += penalty * (roughness * scale)
+    penalised[np.diag_indices(used)] += 1e-9 * scale
+    try:
+        return System(matrix, cholesky(penalised, overwrite_a=True, check_finite=False))
+    except np.linalg.LinAlgError as error:
+        raise AlgorithmFailed(
+            "the stars do not fix the coefficients of the profile",
+            hint="look at the frame for clouds, saturation or a wrong background",
+            code="psf.few_stars",
+        ) from error
+
+
+class _Changes(NamedTuple):
+    """Normal equations of a change of the coefficients; m functions along either axis may have one.
+
+    moments (n_moment, m, reach + 1, m, reach + 1): sums of products of function (b, a) with function (b + i, a + j) at [b, i, a, j], the
+    same as of (b, a + j) with (b + i, a), times each monomial in x, y up to twice the order, for the product of two terms is one of those;
+    right (n_term, m, m); square, the sum of weighted squares of what the model leaves.
+    """
+
+    moments: FloatArray
+    right: FloatArray
+    square: float
+    n_pixel: int
+
+
+def _changes(scene: Scene, index: IntArray, order: int, *, products: bool) -> _Changes:
+    """Equations for some of the stars; without products only the right sides."""
+    canvas, psf, stamps, x, y, flux, clip, allowed = scene
+    size = (psf.nx, psf.ny)
+    m, reach = len(psf.knots) - 4 - 2 * PADDING, _reach(psf)
+    terms, monomials = map_terms(x[index], y[index], size, order), map_terms(x[index], y[index], size, 2 * order)
+    moments = np.zeros((monomials.shape[1], m * m * (reach + 1) ** 2))
+    right, square, n_pixel = np.zeros((terms.shape[1], m * m)), 0.0, 0
+    pixels = canvas.pixels
+    planes = (pixels.value, canvas.model, pixels.dark, pixels.good, 1.0 / pixels.gain)
+    for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)):
+        i = index[part]
+        corner = (stamps.x0[i], stamps.y0[i])
+        place = (x[i] - corner[0], y[i] - corner[1])
+        own, own_right, squares, counts = _star_equations(
+            *planes, stamps.share[i], *corner, *place, flux[i], psf.knots, psf.pixel, reach, clip, allowed, products
+        )
+        if products:
+            moments += monomials[part].T @ own.reshape(len(part), -1)
+        right += terms[part].T @ own_right.reshape(len(part), -1)
+        square += squares
+        n_pixel += counts
+    return _Changes(moments.reshape(-1, m, reach + 1, m, reach + 1), right.reshape(-1, m, m), square, n_pixel)
+
+
+def _reach(psf: PsfMap) -> int:
+    """How many functions further on an axis one can meet the same pixel."""
+    return PADDING + int(np.ceil(psf.pixel / np.diff(psf.knots).min())) if psf.pixel else PADDING
+
+
+@njit(cache=True)
+def _star_equations(
+    value: Float32Array,
+    model: FloatArray,
+    dark: Float32Array,
+    good: BoolArray,
+    inverse_gain: float,
+    stamps: FloatArray,
+    x0: IntArray,
+    y0: IntArray,
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    knots: FloatArray,
+    pixel: float,
+    reach: int,
+    clip: float,
+    allowed: float,
+    products: bool,
+) -> tuple[FloatArray, FloatArray, float, int]:
+    """Each star's normal equations of the profile: products, right sides; sum of weighted squares of the rest, number of pixels."""
+    ny, nx = value.shape
+    n, size, _ = stamps.shape
+    m, step = knots.size - 4 - 2 * PADDING, reach + 1
+    own, right = np.zeros((n if products else 0, m, step, m * step)), np.zeros((n, m, m))
+    bx, by = np.zeros((size, m)), np.zeros((size, m))
+    rx, ry = np.zeros((size, 2), np.int64), np.zeros((size, 2), np.int64)
+    row, row_right = np.empty(m * step), np.empty(m)
+    square, count = 0.0, 0
+    for i in range(n):
+        axis_values(knots, x[i], pixel, bx, rx)
+        axis_values(knots, y[i], pixel, by, ry)
+        miss = (clip * allowed * flux[i] * stamps[i].max()) ** 2
+        for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
+            iy = y0[i] + q
+            row[:] = 0.0
+            row_right[:] = 0.0
+            for p in range(max(0, -x0[i]), min(size, nx - x0[i])):
+                ix = x0[i] + p
+                if not good[iy, ix] or stamps[i, q, p] == 0.0:
+                    continue
+                light, off = flux[i] * stamps[i, q, p], value[iy, ix] - model[iy, ix]
+                variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
+                if off * off > clip**2 * variance + miss:
+                    continue
+                weight = 1.0 / variance
+                square += weight * off * off
+                count += 1
+                for a in range(rx[p, 0], rx[p, 1]):
+                    first = weight * flux[i] * bx[p, a]
+                    row_right[a] += first * off
+                    if products:
+                        for a2 in range(a, rx[p, 1]):
+                            row[a * step + a2 - a] += first * flux[i] * bx[p, a2]
+            # what a row of pixels adds is the same for all functions in y, but for their values there
+            for b in range(ry[q, 0], ry[q, 1]):
+                right[i, b] += by[q, b] * row_right
+                if products:
+                    for b2 in range(b, ry[q, 1]):
+                        _add_scaled(row, by[q, b] * by[q, b2], own[i, b, b2 - b])
+    return own, right, square, count
+
+
+@njit(cache=True)
+def _add_scaled(values: FloatArray, factor: float, out: FloatArray) -> None:
+    for k in range(values.size):
+        out[k] += factor * values[k]
+
+
+@njit(cache=True)
+def _fill(moments: FloatArray, product: IntArray, index: IntArray, out: FloatArray) -> None:
+    """The symmetric matrix (n_term * n, n_term * n).
+
+    product (n_term, n_term): the monomial that two terms make; index (m, m): number of each function's coefficient, or -1.
+    """
+    m, step = moments.shape[1], moments.shape[2]
+    n_term = product.shape[0]
+    n = out.shape[0] // n_term
+    for k in range(n_term):
+        for k2 in range(n_term):
+            for b in range(m):
+                for b2 in range(b, min(b + step, m)):
+                    for a in range(m):
+                        for a2 in range(a, min(a + step, m)):
+                            value = moments[product[k, k2], b, b2 - b, a, a2 - a]
+                            for one, two in ((index[b, a], index[b2, a2]), (index[b, a2], index[b2, a])):
+                                if one >= 0 and two >= 0:
+                                    out[k * n + one, k2 * n + two] = value
+                                    out[k * n + two, k2 * n + one] = value
+
+
+def _products(order: int) -> IntArray:
+    """Number of the monomial that each two terms make, (n_term, n_term)."""
+    number = {powers: k for k, powers in enumerate(exponents(2 * order))}
+    terms = exponents(order)
+    return np.array([[number[i + a, j + b] for a, b in terms] for i, j in terms], dtype=np.int64)
+
+
+@lru_cache(maxsize=8)
+def _penalty(places: tuple[float, ...], radius: float) -> FloatArray:
+    """Sum of squared second differences of coefficients along both axes, for the free ones (n, n); places: the knots."""
+    knots = np.array(places)
+    active = active_functions(knots, radius)
+    m = len(active)
+    middle = knots[2:-2]
+    second = np.zeros((m, m))
+    for j in range(1, m - 1):
+        left, right = middle[j] - middle[j - 1], middle[j + 1] - middle[j]
+        # second derivative on uneven distances, times the core's distance squared
+        second[j, j - 1 : j + 2] = 2.0 / (left + right) * np.array([1.0 / left, -1.0 / left - 1.0 / right, 1.0 / right])
+    second *= np.diff(knots).min() ** 2
+    one = second.T @ second
+    whole = np.kron(np.eye(m), one) + np.kron(one, np.eye(m))
+    chosen = active.ravel()
+    return np.asarray(whole[np.ix_(chosen, chosen)], dtype=np.float64)
