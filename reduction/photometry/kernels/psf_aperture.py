@@ -257,21 +257,28 @@ def _measure(
 ) -> None:
     """Sums (6, n, k): flux, variance, area, enclosed, replaced (but for saturated pixels), foreign; flags."""
     size = stamps.shape[1]
+    largest = 0.0
+    for k in range(radii.size):
+        largest = max(largest, radii[k])
     local, weights = np.zeros(coeff.shape[1:]), np.zeros((size, size))
-    largest = np.argmax(radii)
     for c in range(chosen.size):
         i = chosen[c]
         if pixel > 0.0:
-            local[:] = 0.0
-            for k in range(coeff.shape[0]):
-                local += terms[i, k] * coeff[k]
+            for b in range(local.shape[0]):
+                for a in range(local.shape[1]):
+                    local[b, a] = 0.0
+                for k in range(coeff.shape[0]):
+                    for a in range(local.shape[1]):
+                        local[b, a] += terms[i, k] * coeff[k, b, a]
         for k in range(radii.size):
-            weights[:] = 0.0
+            for q in range(size):
+                for p in range(size):
+                    weights[q, p] = 0.0
             bits = _sum_one(
                 value, dark, inverse_gain, model, mask, basis, local, pixel, stamps[i], whole[i], x0[i], y0[i],
                 flux[i], error[i], sky[i], x[i], y[i], radii[k], weights, sums[:, c, k],
             )  # fmt: skip
-            if k == largest:
+            if radii[k] >= largest:
                 flags[c] = bits
             for e in range(begin[i], begin[i + 1]):
                 j = other[e]
@@ -322,7 +329,11 @@ def _sum_one(
     ny, nx = value.shape
     size = stamp.shape[0]
     flags, lit = 0, 0.0
-    small, sensitive = SMALL * stamp.max(), pixel * pixel
+    peak = 0.0
+    for q in range(size):
+        for p in range(size):
+            peak = max(peak, stamp[q, p])
+    small, sensitive = SMALL * peak, pixel * pixel
     for iy in range(math.floor(y - r + 0.5), math.ceil(y + r - 0.5) + 1):
         for ix in range(math.floor(x - r + 0.5), math.ceil(x + r - 0.5) + 1):
             overlap = pixel_overlap(ix - 0.5 - x, iy - 0.5 - y, r)

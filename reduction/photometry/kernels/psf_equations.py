@@ -193,8 +193,9 @@ def _changes(scene: Scene, index: IntArray, order: int, *, products: bool) -> _C
         i = index[part]
         corner = (stamps.x0[i], stamps.y0[i])
         place = (x[i] - corner[0], y[i] - corner[1])
+        miss = clip * allowed * flux[i] * stamps.share[i].max(axis=(1, 2))
         own, own_right, squares, counts = _star_equations(
-            *planes, stamps.share[i], *corner, *place, flux[i], psf.knots, psf.pixel, reach, clip, allowed, products
+            *planes, stamps.share[i], *corner, *place, flux[i], miss, psf.knots, psf.pixel, reach, clip, products
         )
         if products:
             moments += monomials[part].T @ own.reshape(len(part), -1)
@@ -222,11 +223,11 @@ def _star_equations(
     x: FloatArray,
     y: FloatArray,
     flux: FloatArray,
+    miss: FloatArray,
     knots: FloatArray,
     pixel: float,
     reach: int,
     clip: float,
-    allowed: float,
     products: bool,
 ) -> tuple[FloatArray, FloatArray, float, int]:
     """Each star's normal equations of the profile: products, right sides; sum of weighted squares of the rest, number of pixels."""
@@ -241,18 +242,19 @@ def _star_equations(
     for i in range(n):
         axis_values(knots, x[i], pixel, bx, rx)
         axis_values(knots, y[i], pixel, by, ry)
-        miss = (clip * allowed * flux[i] * stamps[i].max()) ** 2
         for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
             iy = y0[i] + q
-            row[:] = 0.0
-            row_right[:] = 0.0
+            for a in range(row.size):
+                row[a] = 0.0
+            for a in range(m):
+                row_right[a] = 0.0
             for p in range(max(0, -x0[i]), min(size, nx - x0[i])):
                 ix = x0[i] + p
                 if not good[iy, ix] or stamps[i, q, p] == 0.0:
                     continue
                 light, off = flux[i] * stamps[i, q, p], value[iy, ix] - model[iy, ix]
                 variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
-                if off * off > clip**2 * variance + miss:
+                if off * off > clip**2 * variance + miss[i] ** 2:
                     continue
                 weight = 1.0 / variance
                 square += weight * off * off
@@ -265,7 +267,7 @@ def _star_equations(
                             row[a * step + a2 - a] += first * flux[i] * bx[p, a2]
             # what a row of pixels adds is the same for all functions in y, but for their values there
             for b in range(ry[q, 0], ry[q, 1]):
-                right[i, b] += by[q, b] * row_right
+                _add_scaled(row_right, by[q, b], right[i, b])
                 if products:
                     for b2 in range(b, ry[q, 1]):
                         _add_scaled(row, by[q, b] * by[q, b2], own[i, b, b2 - b])

@@ -23,6 +23,7 @@ __all__ = ["Canvas", "Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_imag
 TOLERANCE = 1e-4  # sigma: largest change of a flux at which the equations count as solved
 MAX_STEPS = 200  # of conjugate gradients
 MAX_NEIGHBOURS = 24  # whose equations enter a star's error
+LEAST_SHARED = 1e-8  # square of the correlation of two stars' profiles, below which they are no neighbours
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = Non
     error, background = np.empty(n), np.empty(n)
     begin, other, element = _both_ways(off, *pairs)
     covariance = np.zeros(len(other))
-    _errors(diagonal, begin, other, element, sky, error, background, covariance)
+    strength, place = np.empty(np.diff(begin).max(initial=0)), np.full(n, -1)
+    _errors(diagonal, begin, other, element, sky, strength, place, error, background, covariance)
     lost = diagonal <= 0.0
     flux, error, background, chi2 = (np.where(lost, np.nan, values) for values in (flux, error, background, chi2))
     return Fluxes(flux, error, background, chi2, share, Neighbours(begin, other, covariance), canvas.model)
@@ -209,7 +211,9 @@ def _clear(stamps: FloatArray, x0: IntArray, y0: IntArray, out: FloatArray) -> N
     ny, nx = out.shape
     n, size, _ = stamps.shape
     for i in range(n):
-        out[max(0, y0[i]) : max(0, min(y0[i] + size, ny)), max(0, x0[i]) : max(0, min(x0[i] + size, nx))] = 0.0
+        for iy in range(max(0, y0[i]), min(y0[i] + size, ny)):
+            for ix in range(max(0, x0[i]), min(x0[i] + size, nx)):
+                out[iy, ix] = 0.0
 
 
 @njit(cache=True)
@@ -224,34 +228,41 @@ def _add(stamps: FloatArray, x0: IntArray, y0: IntArray, flux: FloatArray, out: 
                 out[y0[i] + q, x0[i] + p] += flux[i] * stamps[i, q, p]
 
 
-@njit(cache=True)
 def _pairs(x0: IntArray, y0: IntArray, size: int) -> tuple[IntArray, IntArray]:
     """Neighbours j > i of each star i whose stamps overlap: where those of i begin in the list, and the list."""
-    n = x0.size
     order = np.argsort(x0)
-    start, count = np.zeros(n + 1, np.int64), 0
-    for turn in range(2):
-        found = np.empty(count, np.int64)
-        fill = start[:-1].copy()
-        if turn == 0:
-            number = np.zeros(n, np.int64)
-        for a in range(n):
-            i = order[a]
-            b = a + 1
-            while b < n and x0[order[b]] - x0[i] < size:
-                j = order[b]
-                if abs(y0[j] - y0[i]) < size:
-                    low, high = min(i, j), max(i, j)
-                    if turn == 0:
-                        number[low] += 1
-                    else:
-                        found[fill[low]] = high
-                        fill[low] += 1
-                b += 1
-        if turn == 0:
-            start[1:] = np.cumsum(number)
-            count = start[n]
+    start = np.zeros(len(x0) + 1, dtype=np.int64)
+    _count_pairs(x0, y0, size, order, start)
+    start = np.cumsum(start)
+    found = np.empty(start[-1], dtype=np.int64)
+    _list_pairs(x0, y0, size, order, start[:-1].copy(), found)
     return start, found
+
+
+@njit(cache=True)
+def _count_pairs(x0: IntArray, y0: IntArray, size: int, order: IntArray, count: IntArray) -> None:
+    """How many pairs each star has with those of higher number, at the place after its own (n + 1,)."""
+    for a in range(order.size):
+        i = order[a]
+        b = a + 1
+        while b < order.size and x0[order[b]] - x0[i] < size:
+            if abs(y0[order[b]] - y0[i]) < size:
+                count[min(i, order[b]) + 1] += 1
+            b += 1
+
+
+@njit(cache=True)
+def _list_pairs(x0: IntArray, y0: IntArray, size: int, order: IntArray, fill: IntArray, found: IntArray) -> None:
+    """Write down these stars; fill (n,), where those of each begin."""
+    for a in range(order.size):
+        i = order[a]
+        b = a + 1
+        while b < order.size and x0[order[b]] - x0[i] < size:
+            j = order[b]
+            if abs(y0[j] - y0[i]) < size:
+                found[fill[min(i, j)]] = max(i, j)
+                fill[min(i, j)] += 1
+            b += 1
 
 
 @njit(cache=True)
@@ -337,42 +348,57 @@ def _chi_squares(
         out[i] = total / (count - 1) if count > 1 else np.nan
 
 
-@njit(cache=True)
 def _both_ways(off: FloatArray, start: IntArray, neighbours: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
     """Neighbours of either direction: where those of each star begin, the neighbours, and the elements with them."""
-    n = start.size - 1
-    count = np.zeros(n + 1, np.int64)
-    for i in range(n):
-        for k in range(start[i], start[i + 1]):
-            count[i + 1] += 1
-            count[neighbours[k] + 1] += 1
-    begin = np.cumsum(count)
-    fill, other, element = begin[:-1].copy(), np.empty(begin[n], np.int64), np.empty(begin[n])
-    for i in range(n):
-        for k in range(start[i], start[i + 1]):
-            j = neighbours[k]
-            other[fill[i]], element[fill[i]] = j, off[k]
-            other[fill[j]], element[fill[j]] = i, off[k]
-            fill[i] += 1
-            fill[j] += 1
-    return begin, other, element
+    first = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    one = np.concatenate([first, neighbours])
+    order = np.argsort(one, kind="stable")
+    begin = np.concatenate([[0], np.cumsum(np.bincount(one, minlength=len(start) - 1))])
+    return begin, np.concatenate([neighbours, first])[order], np.concatenate([off, off])[order]
 
 
 @njit(cache=True)
-def _strongest(i: int, begin: IntArray, other: IntArray, element: FloatArray, diagonal: FloatArray) -> IntArray:
-    """A star and those of its neighbours that it shares most of its pixels with."""
+def _strongest(
+    i: int, begin: IntArray, other: IntArray, element: FloatArray, diagonal: FloatArray, strength: FloatArray, members: IntArray
+) -> int:
+    """A star and those of its neighbours that it shares most of its pixels with, into members (`MAX_NEIGHBOURS` + 1,); how many."""
     size = begin[i + 1] - begin[i]
-    strength = np.empty(size)
     for k in range(size):
         j = other[begin[i] + k]
         strength[k] = element[begin[i] + k] ** 2 / (diagonal[j] * diagonal[i]) if diagonal[j] > 0.0 else 0.0
-    members = np.empty(min(size, MAX_NEIGHBOURS) + 1, np.int64)
     members[0], used = i, 1
-    for k in np.argsort(-strength)[: members.size - 1]:
-        if strength[k] > 1e-8:
-            members[used] = other[begin[i] + k]
-            used += 1
-    return members[:used]
+    while used < members.size:
+        best = -1
+        for k in range(size):
+            if strength[k] > (strength[best] if best >= 0 else LEAST_SHARED):
+                best = k
+        if best < 0:
+            break
+        strength[best] = 0.0
+        members[used] = other[begin[i] + best]
+        used += 1
+    return used
+
+
+@njit(cache=True)
+def _solve_small(matrix: FloatArray, right: FloatArray, n: int) -> None:
+    """Solve the leading (n, n) of a positive definite matrix for two right sides (n, 2), in their place, by Cholesky's factor, in its."""
+    for j in range(n):
+        for k in range(j):
+            for i in range(j, n):
+                matrix[i, j] -= matrix[i, k] * matrix[j, k]
+        root = np.sqrt(max(matrix[j, j], 1e-30))
+        for i in range(j, n):
+            matrix[i, j] /= root
+    for side in range(2):
+        for i in range(n):
+            for k in range(i):
+                right[i, side] -= matrix[i, k] * right[k, side]
+            right[i, side] /= matrix[i, i]
+        for i in range(n - 1, -1, -1):
+            for k in range(i + 1, n):
+                right[i, side] -= matrix[k, i] * right[k, side]
+            right[i, side] /= matrix[i, i]
 
 
 @njit(cache=True)
@@ -382,31 +408,40 @@ def _errors(
     other: IntArray,
     element: FloatArray,
     sky: FloatArray,
+    strength: FloatArray,
+    place: IntArray,
     error: FloatArray,
     background: FloatArray,
     covariance: FloatArray,
 ) -> None:
-    """Errors, changes for a unit of background, and covariances, from the equations of a star and its strongest neighbours."""
-    place = np.full(diagonal.size, -1, np.int64)
+    """Errors, changes for a unit of background, and covariances, from the equations of a star and its strongest neighbours.
+
+    Work space: strength, as long as the longest list of neighbours; place (n,), -1 everywhere.
+    """
+    members = np.zeros(MAX_NEIGHBOURS + 1, np.int64)
+    matrix, right = np.zeros((members.size, members.size)), np.zeros((members.size, 2))
     for i in range(diagonal.size):
         if diagonal[i] <= 0.0:
             continue
-        members = _strongest(i, begin, other, element, diagonal)
-        place[members] = np.arange(members.size)
+        n = _strongest(i, begin, other, element, diagonal, strength, members)
+        for k in range(n):
+            place[members[k]] = k
         # in units of each star's own error, so that none outweighs another in the rounding
-        scale = 1.0 / np.sqrt(diagonal[members])
-        matrix, right = np.eye(members.size) * (1.0 + 1e-12), np.zeros((members.size, 2))
-        right[0, 0] = 1.0
-        right[:, 1] = sky[members] * scale
-        for k in range(members.size):
-            for e in range(begin[members[k]], begin[members[k] + 1]):
+        for k in range(n):
+            one = members[k]
+            for e in range(n):
+                matrix[k, e] = 0.0
+            matrix[k, k] = 1.0 + 1e-12
+            right[k, 0], right[k, 1] = 1.0 if k == 0 else 0.0, sky[one] / np.sqrt(diagonal[one])
+            for e in range(begin[one], begin[one + 1]):
                 if place[other[e]] >= 0:
-                    matrix[k, place[other[e]]] = element[e] * scale[k] * scale[place[other[e]]]
-        solved = np.linalg.solve(matrix, right)
-        error[i] = np.sqrt(max(solved[0, 0], 1.0)) * scale[0]
-        background[i] = solved[0, 1] * scale[0]
+                    matrix[k, place[other[e]]] = element[e] / np.sqrt(diagonal[one] * diagonal[other[e]])
+        _solve_small(matrix, right, n)
+        error[i] = np.sqrt(max(right[0, 0], 1.0) / diagonal[i])
+        background[i] = right[0, 1] / np.sqrt(diagonal[i])
         for e in range(begin[i], begin[i + 1]):
             k = place[other[e]]
             if k >= 0:
-                covariance[e] = solved[k, 0] * scale[k] * scale[0]
-        place[members] = -1
+                covariance[e] = right[k, 0] / np.sqrt(diagonal[other[e]] * diagonal[i])
+        for k in range(n):
+            place[members[k]] = -1

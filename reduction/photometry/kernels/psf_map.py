@@ -268,7 +268,10 @@ def _stamps(
     basis = (np.zeros((size, m)), np.zeros((size, m)))
     ranges = (np.zeros((size, 2), np.int64), np.zeros((size, 2), np.int64))
     for i in range(x.size):
-        local[:] = 0.0
-        for k in range(n_term):
-            local += terms[i, k] * coeff[k]
+        for b in range(m):
+            for a in range(m):
+                local[b, a] = terms[i, 0] * coeff[0, b, a]
+            for k in range(1, n_term):
+                for a in range(m):
+                    local[b, a] += terms[i, k] * coeff[k, b, a]
         _render(knots, local, radius, pixel, x[i], y[i], basis, ranges, out[i])

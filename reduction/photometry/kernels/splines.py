@@ -46,11 +46,24 @@ def axis_knots(radius: float, step: float, core: float, growth: float) -> FloatA
 
 
 @njit(cache=True)
+def _interval(knots: FloatArray, t: float) -> int:
+    """Number of the knot before t, among those between which four functions are not zero."""
+    low, high = ORDER - 1, knots.size - ORDER
+    while high - low > 1:
+        middle = (low + high) // 2
+        if knots[middle] <= t:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
 def values_at(knots: FloatArray, t: float, out: FloatArray) -> int:
     """The four functions that are not zero at t, into `out` (4 or more,); returns the number of the first, or -1 where all are zero."""
     if not knots[ORDER - 1] <= t < knots[knots.size - ORDER]:
         return -1
-    i = np.searchsorted(knots, t, side="right") - 1
+    i = _interval(knots, t)
     out[0] = 1.0
     for degree in range(1, ORDER):
         saved = 0.0
@@ -138,7 +151,7 @@ def _sums_at(knots: FloatArray, t: float, out: FloatArray) -> int:
 
     The integral of a function is the sum of the splines of the next degree from its number on (de Boor, X.6).
     """
-    i = int(min(int(np.searchsorted(knots, t, side="right")), knots.size - ORDER)) - 1
+    i = _interval(knots, t)
     out[0] = 1.0
     for degree in range(1, ORDER + 1):
         saved = 0.0
