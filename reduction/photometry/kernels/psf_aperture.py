@@ -20,7 +20,7 @@ from db.flags import Flag, Mask
 from reduction.kernels.arrays import Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.aperture import mask_flags, pixel_overlap
 from reduction.photometry.kernels.psf_flux import Fluxes, Pixels
-from reduction.photometry.kernels.psf_map import PsfMap, Stamps
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps, local_profile
 from reduction.photometry.kernels.splines import ORDER, values_at
 
 __all__ = ["PsfApertures", "psf_apertures"]
@@ -135,7 +135,8 @@ def psf_apertures(
     own = (np.nan_to_num(fluxes.flux), np.nan_to_num(fluxes.error), np.nan_to_num(fluxes.background_weight))
     light = (pixels.value, pixels.dark, 1.0 / pixels.gain, fluxes.model, np.ascontiguousarray(mask))
     profile = (_basis(psf.knots), psf.coeff, psf.terms(x, y), psf.pixel if by_profile else 0.0)
-    _measure(*light, *profile, *stamps, whole, *own, *fluxes.neighbours, x, y, radius, chosen, sums, flags)
+    visit = np.argsort(stamps.y0[chosen], kind="stable")
+    _measure(*light, *profile, *stamps, whole, *own, *fluxes.neighbours, x, y, radius, chosen, visit, sums, flags)
     lost = (sums[4] > MOST_REPLACED * np.abs(sums[3])) | ~np.isfinite(fluxes.flux[chosen, None])
     sums[:2, lost] = np.nan
     total, variance, area, enclosed, replaced, foreign = sums
@@ -252,6 +253,7 @@ def _measure(
     y: FloatArray,
     radii: FloatArray,
     chosen: IntArray,
+    visit: IntArray,
     sums: FloatArray,
     flags: NDArray[np.int32],
 ) -> None:
@@ -261,18 +263,14 @@ def _measure(
     for k in range(radii.size):
         largest = max(largest, radii[k])
     local, weights = np.zeros(coeff.shape[1:]), np.zeros((size, size))
-    for c in range(chosen.size):
+    for c in visit:
         i = chosen[c]
         if pixel > 0.0:
-            for b in range(local.shape[0]):
-                for a in range(local.shape[1]):
-                    local[b, a] = 0.0
-                for k in range(coeff.shape[0]):
-                    for a in range(local.shape[1]):
-                        local[b, a] += terms[i, k] * coeff[k, b, a]
+            local_profile(terms[i], coeff, local)
         for k in range(radii.size):
-            for q in range(size):
-                for p in range(size):
+            box = _box(x[i] - x0[i], y[i] - y0[i], radii[k], size)
+            for q in range(box[0], box[1]):
+                for p in range(box[2], box[3]):
                     weights[q, p] = 0.0
             bits = _sum_one(
                 value, dark, inverse_gain, model, mask, basis, local, pixel, stamps[i], whole[i], x0[i], y0[i],
@@ -282,7 +280,7 @@ def _measure(
                 flags[c] = bits
             for e in range(begin[i], begin[i + 1]):
                 j = other[e]
-                foreign = _seen(weights, x0[i], y0[i], stamps[j], x0[j], y0[j])
+                foreign = _seen(weights, box, stamps[j], x0[i] - x0[j], y0[i] - y0[j])
                 # What is subtracted was fitted to the same pixels: its error and theirs are correlated.
                 sums[1, c, k] -= foreign * (foreign * error[j] ** 2 + 2.0 * sums[3, c, k] * covariance[e])
                 sums[2, c, k] -= foreign * sky[j]
@@ -291,14 +289,20 @@ def _measure(
 
 
 @njit(cache=True)
-def _seen(weights: FloatArray, x0: int, y0: int, other: FloatArray, other_x0: int, other_y0: int) -> float:
-    """What an aperture would hold of another star of unit flux; weights (size, size) on the pixels of the star's own stamp."""
+def _box(x: float, y: float, r: float, size: int) -> tuple[int, int, int, int]:
+    """Rows, then columns, of a stamp that an aperture meets: from, up to."""
+    low, high = max(0, math.floor(y - r + 0.5)), min(size, math.ceil(y + r - 0.5) + 1)
+    return low, high, max(0, math.floor(x - r + 0.5)), min(size, math.ceil(x + r - 0.5) + 1)
+
+
+@njit(cache=True)
+def _seen(weights: FloatArray, box: tuple[int, int, int, int], other: FloatArray, dx: int, dy: int) -> float:
+    """What an aperture would hold of another star of unit flux; weights (size, size) on the own stamp, dx, dy beyond the other's."""
     size = weights.shape[0]
     total = 0.0
-    for q in range(max(0, other_y0 - y0), min(size, other_y0 - y0 + size)):
-        for p in range(max(0, other_x0 - x0), min(size, other_x0 - x0 + size)):
-            if weights[q, p] != 0.0:
-                total += weights[q, p] * other[q + y0 - other_y0, p + x0 - other_x0]
+    for q in range(max(box[0], -dy), min(box[1], size - dy)):
+        for p in range(max(box[2], -dx), min(box[3], size - dx)):
+            total += weights[q, p] * other[q + dy, p + dx]
     return total
 
 

@@ -244,10 +244,8 @@ def _star_equations(
         axis_values(knots, y[i], pixel, by, ry)
         for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
             iy = y0[i] + q
-            for a in range(row.size):
-                row[a] = 0.0
-            for a in range(m):
-                row_right[a] = 0.0
+            _reset(row)
+            _reset(row_right)
             for p in range(max(0, -x0[i]), min(size, nx - x0[i])):
                 ix = x0[i] + p
                 if not good[iy, ix] or stamps[i, q, p] == 0.0:
@@ -259,12 +257,7 @@ def _star_equations(
                 weight = 1.0 / variance
                 square += weight * off * off
                 count += 1
-                for a in range(rx[p, 0], rx[p, 1]):
-                    first = weight * flux[i] * bx[p, a]
-                    row_right[a] += first * off
-                    if products:
-                        for a2 in range(a, rx[p, 1]):
-                            row[a * step + a2 - a] += first * flux[i] * bx[p, a2]
+                _add_pixel(bx[p], rx[p], weight * flux[i] * off, weight * flux[i] ** 2 if products else 0.0, step, row_right, row)
             # what a row of pixels adds is the same for all functions in y, but for their values there
             for b in range(ry[q, 0], ry[q, 1]):
                 _add_scaled(row_right, by[q, b], right[i, b])
@@ -272,6 +265,22 @@ def _star_equations(
                     for b2 in range(b, ry[q, 1]):
                         _add_scaled(row, by[q, b] * by[q, b2], own[i, b, b2 - b])
     return own, right, square, count
+
+
+@njit(cache=True)
+def _add_pixel(values: FloatArray, span: IntArray, data: float, weight: float, step: int, row_right: FloatArray, row: FloatArray) -> None:
+    """Add a pixel to a row's right sides (m,) and, if it has a weight, its products (m * step,)."""
+    for a in range(span[0], span[1]):
+        row_right[a] += data * values[a]
+        if weight > 0.0:
+            for a2 in range(a, span[1]):
+                row[a * step + a2 - a] += weight * values[a] * values[a2]
+
+
+@njit(cache=True)
+def _reset(values: FloatArray) -> None:
+    for k in range(values.size):
+        values[k] = 0.0
 
 
 @njit(cache=True)

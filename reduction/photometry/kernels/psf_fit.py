@@ -114,14 +114,12 @@ def fit_psf(
     every = fit_fluxes(pixels, stamps, canvas=canvas)
     selection = _Selection(x, y, (seed.nx, seed.ny), min_snr, max_stars)
     first = selection.stars(every, np.ones(len(x), dtype=bool))
-    # Stars that share no pixel with one that shows the profile have no part in it. Row after row, for what is near is in the cache.
+    # Stars that share no pixel with one that shows the profile have no part in it.
     near = np.flatnonzero(overlapping(stamps, first))
-    near = near[np.argsort(y[near], kind="stable")]
     fit, used = _take_turns(canvas, selection.of(near), seed, every.flux[near], max_order)
-    back = np.argsort(near[used])
     chosen = np.zeros(len(x), dtype=bool)
     chosen[near[used]] = True
-    return replace(fit, used=chosen, snr=fit.snr[back], star_chi2=fit.star_chi2[back])
+    return replace(fit, used=chosen)
 
 
 @dataclass(frozen=True)

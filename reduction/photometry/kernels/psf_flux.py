@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.psf_map import Stamps
 
-__all__ = ["Canvas", "Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_image", "overlapping"]
+__all__ = ["Canvas", "Fluxes", "Neighbours", "Pixels", "fit_fluxes", "model_image", "overlapping", "row_by_row"]
 
 TOLERANCE = 1e-4  # sigma: largest change of a flux at which the equations count as solved
 MAX_STEPS = 200  # of conjugate gradients
@@ -67,10 +67,15 @@ class Canvas:
 
     def draw(self, stamps: Stamps, flux: FloatArray) -> None:
         """Put stars in place of what is there; those of NaN have no light."""
-        _clear(*stamps, self.model)
-        _add(*stamps, np.nan_to_num(flux), self.model)
-        pixels = self.pixels
-        _weights(pixels.dark, self.model, pixels.good, 1.0 / pixels.gain, *stamps, self.weight)
+        pixels, visit = self.pixels, row_by_row(stamps)
+        _clear(*stamps, visit, self.model)
+        _add(*stamps, visit, np.nan_to_num(flux), self.model)
+        _weights(pixels.dark, self.model, pixels.good, 1.0 / pixels.gain, *stamps, visit, self.weight)
+
+
+def row_by_row(stamps: Stamps) -> IntArray:
+    """Order of stars (n,) in which their pixels are still in the cache when the next star needs them."""
+    return np.argsort(stamps.y0, kind="stable")
 
 
 class Neighbours(NamedTuple):
@@ -144,16 +149,16 @@ def fit_fluxes(pixels: Pixels, stamps: Stamps, *, start: FloatArray | None = Non
     """
     n, canvas = len(stamps.x0), canvas or Canvas(pixels)
     flux = np.zeros(n) if start is None else np.nan_to_num(start)
-    pairs = _pairs(stamps.x0, stamps.y0, stamps.share.shape[1])
+    visit, pairs = row_by_row(stamps), _pairs(stamps.x0, stamps.y0, stamps.share.shape[1])
     diagonal, right, sky, share = (np.empty(n) for _ in range(4))
     off = np.empty(len(pairs[1]))
     for _ in range(rounds):
         canvas.draw(stamps, flux)
-        _equations(pixels.value, canvas.weight, *stamps, *pairs, diagonal, off, right, sky, share)
+        _equations(pixels.value, canvas.weight, *stamps, visit, *pairs, diagonal, off, right, sky, share)
         flux = _solve(diagonal, off, pairs, right, flux)
     canvas.draw(stamps, flux)
     chi2 = np.empty(n)
-    _chi_squares(pixels.value, canvas.model, canvas.weight, *stamps, chi2)
+    _chi_squares(pixels.value, canvas.model, canvas.weight, *stamps, visit, chi2)
     error, background = np.empty(n), np.empty(n)
     begin, other, element = _both_ways(off, *pairs)
     covariance = np.zeros(len(other))
@@ -182,7 +187,7 @@ def model_image(stamps: Stamps, flux: FloatArray, shape: tuple[int, ...]) -> Flo
         ADU.
     """
     out = np.zeros(shape)
-    _add(*stamps, np.nan_to_num(flux), out)
+    _add(*stamps, row_by_row(stamps), np.nan_to_num(flux), out)
     return out
 
 
@@ -195,11 +200,12 @@ def _weights(
     stamps: FloatArray,
     x0: IntArray,
     y0: IntArray,
+    visit: IntArray,
     out: Float32Array,
 ) -> None:
     ny, nx = out.shape
-    n, size, _ = stamps.shape
-    for i in range(n):
+    size = stamps.shape[1]
+    for i in visit:
         for iy in range(max(0, y0[i]), min(y0[i] + size, ny)):
             for ix in range(max(0, x0[i]), min(x0[i] + size, nx)):
                 light = max(model[iy, ix], 0.0) * inverse_gain
@@ -207,20 +213,20 @@ def _weights(
 
 
 @njit(cache=True)
-def _clear(stamps: FloatArray, x0: IntArray, y0: IntArray, out: FloatArray) -> None:
+def _clear(stamps: FloatArray, x0: IntArray, y0: IntArray, visit: IntArray, out: FloatArray) -> None:
     ny, nx = out.shape
-    n, size, _ = stamps.shape
-    for i in range(n):
+    size = stamps.shape[1]
+    for i in visit:
         for iy in range(max(0, y0[i]), min(y0[i] + size, ny)):
             for ix in range(max(0, x0[i]), min(x0[i] + size, nx)):
                 out[iy, ix] = 0.0
 
 
 @njit(cache=True)
-def _add(stamps: FloatArray, x0: IntArray, y0: IntArray, flux: FloatArray, out: FloatArray) -> None:
+def _add(stamps: FloatArray, x0: IntArray, y0: IntArray, visit: IntArray, flux: FloatArray, out: FloatArray) -> None:
     ny, nx = out.shape
-    n, size, _ = stamps.shape
-    for i in range(n):
+    size = stamps.shape[1]
+    for i in visit:
         if flux[i] == 0.0:
             continue
         for q in range(max(0, -y0[i]), min(size, ny - y0[i])):
@@ -272,6 +278,7 @@ def _equations(
     stamps: FloatArray,
     x0: IntArray,
     y0: IntArray,
+    visit: IntArray,
     start: IntArray,
     neighbours: IntArray,
     diagonal: FloatArray,
@@ -282,8 +289,8 @@ def _equations(
 ) -> None:
     """Normal equations of the fluxes: diagonal, off-diagonal elements in the order of the pairs, right sides; sum of weighted profiles."""
     ny, nx = value.shape
-    n, size, _ = stamps.shape
-    for i in range(n):
+    size = stamps.shape[1]
+    for i in visit:
         own, data, flat, inside, whole = 0.0, 0.0, 0.0, 0.0, 0.0
         for q in range(size):
             iy = y0[i] + q
@@ -334,11 +341,18 @@ def _solve(diagonal: FloatArray, off: FloatArray, pairs: tuple[IntArray, IntArra
 
 @njit(cache=True)
 def _chi_squares(
-    value: Float32Array, model: FloatArray, weight: Float32Array, stamps: FloatArray, x0: IntArray, y0: IntArray, out: FloatArray
+    value: Float32Array,
+    model: FloatArray,
+    weight: Float32Array,
+    stamps: FloatArray,
+    x0: IntArray,
+    y0: IntArray,
+    visit: IntArray,
+    out: FloatArray,
 ) -> None:
     ny, nx = value.shape
-    n, size, _ = stamps.shape
-    for i in range(n):
+    size = stamps.shape[1]
+    for i in visit:
         total, count = 0.0, 0
         for iy in range(max(y0[i], 0), min(y0[i] + size, ny)):
             for ix in range(max(x0[i], 0), min(x0[i] + size, nx)):

@@ -18,7 +18,7 @@ from reduction.astrometry.kernels.wcs import design_matrix, exponents
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.kernels.splines import PADDING, axis_integrals, axis_values, spline_values
 
-__all__ = ["PsfMap", "Stamps", "active_functions", "map_terms", "unit_integral"]
+__all__ = ["PsfMap", "Stamps", "active_functions", "local_profile", "map_terms", "unit_integral"]
 
 
 class Stamps(NamedTuple):
@@ -252,6 +252,28 @@ def _render(
 
 
 @njit(cache=True)
+def local_profile(terms: FloatArray, coeff: FloatArray, out: FloatArray) -> None:
+    """Coefficients of the profile at a place on the frame.
+
+    Parameters
+    ----------
+    terms : float64, shape (n_term,)
+        Values of the terms there.
+    coeff : float64, shape (n_term, m, m)
+        Of the map.
+    out : float64, shape (m, m)
+        Where they go.
+    """
+    m = out.shape[0]
+    for b in range(m):
+        for a in range(m):
+            out[b, a] = terms[0] * coeff[0, b, a]
+        for k in range(1, terms.size):
+            for a in range(m):
+                out[b, a] += terms[k] * coeff[k, b, a]
+
+
+@njit(cache=True)
 def _stamps(
     knots: FloatArray,
     coeff: FloatArray,
@@ -262,16 +284,11 @@ def _stamps(
     y: FloatArray,
     out: FloatArray,
 ) -> None:
-    n_term, m, _ = coeff.shape
+    m = coeff.shape[1]
     size = out.shape[1]
     local = np.empty((m, m))
     basis = (np.zeros((size, m)), np.zeros((size, m)))
     ranges = (np.zeros((size, 2), np.int64), np.zeros((size, 2), np.int64))
     for i in range(x.size):
-        for b in range(m):
-            for a in range(m):
-                local[b, a] = terms[i, 0] * coeff[0, b, a]
-            for k in range(1, n_term):
-                for a in range(m):
-                    local[b, a] += terms[i, k] * coeff[k, b, a]
+        local_profile(terms[i], coeff, local)
         _render(knots, local, radius, pixel, x[i], y[i], basis, ranges, out[i])
