@@ -74,7 +74,18 @@ class Canvas:
 
 
 def row_by_row(stamps: Stamps) -> IntArray:
-    """Order of stars (n,) in which their pixels are still in the cache when the next star needs them."""
+    """Order in which stars' pixels are still in the cache when the next star needs them.
+
+    Parameters
+    ----------
+    stamps : Stamps
+        Of n stars.
+
+    Returns
+    -------
+    int64, shape (n,)
+        Their numbers.
+    """
     return np.argsort(stamps.y0, kind="stable")
 
 
