@@ -7,6 +7,7 @@ Penev et al., arXiv 2507.14289, sect. 3.9).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -22,10 +23,10 @@ __all__ = ["Averages", "Iteration", "MagfitResult", "average", "iterate", "selec
 
 OWN_SCATTER_EPOCHS = 20
 """Measurements from which on a star's own scatter is known well enough (16 %) to weigh it."""
-CYCLE, CYCLE_GAIN = 4, 0.9
-"""Iterations that go by without a change smaller than this part of the smallest before: it will not settle further."""
-SMALL_CYCLE = 1.3
-"""Changes up to so many times the tolerance count as settled where they go to and fro: larger ones cost a dip some of its depth."""
+MODE_ROUNDS = 10
+"""Fits and averages that leave of the terms what no data hold."""
+LEAST_ERROR = 1e-4
+"""Of a reference magnitude: none is better known where its change is weighed (mag)."""
 
 
 @dataclass(frozen=True)
@@ -263,14 +264,15 @@ def iterate(
         a star seen once agrees with itself.
     tolerance : float
         Median change of the reference (mag) at which it has settled. At 1e-4 two runs that stop an iteration apart differ by up to 5 % of a
-        1 % dip with 40 stars a frame, at 3e-5 by 1 %. A reference that goes to and fro by at most 1.3 times as much has
-        settled as well.
+        1 % dip with 40 stars a frame, at 3e-5 by 1 %.
     max_iterations : int
         Most iterations, at least 1.
 
     Returns
     -------
     MagfitResult
+        What the terms describe of a reference is that of the first: a change of it goes into every frame's fit and leaves the
+        fitted magnitudes as they are.
 
     Raises
     ------
@@ -279,31 +281,30 @@ def iterate(
     """
     rows = _Rows.prepare(frame, star, mag, sigma, design, fold, eligible)
     choice = _Choice(np.asarray(group), n_fold, per_term, clip, fit_sigma)
-    public = _first_reference(start, rows)
-    reference = _stack([public] * n_fold)
+    first = public = _first_reference(start, rows)
+    reference = _stack([first] * n_fold)
     history: list[Iteration] = []
     references: list[Averages] = []
+    held: BoolArray | None = None
     excess = np.zeros((n_fold, rows.fold.size))
     while True:
         fits, terms = _fit(rows, excess, reference, public, choice)
         fitted = rows.mag - fits.fitted
         zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
-        following = _following(rows, excess, fits, n_fold, min_epochs)
+        if held is None or not np.array_equal(held, terms.all(axis=0)):
+            held = np.asarray(terms.all(axis=0))
+            modes = _free_modes(rows, held)
+        following = _pinned(_following(rows, excess, fits, n_fold, min_epochs), first, modes)
         use, err = rows.eligible, _errors(rows, excess.max(axis=0), fits)
         mean = average(rows.star[use], fitted[use], err[use], rows.fold.size)
         history.append(Iteration(settled(reference.mag.ravel(), following.mag.ravel(), following.err.ravel())))
         references.append(Averages(public.mag, public.err, mean.scatter, public.n))
-        converged = history[-1].change <= tolerance or _cycles([each.change for each in history], SMALL_CYCLE * tolerance)
+        converged = history[-1].change <= tolerance
         if converged or len(history) >= max_iterations:
             break
         excess = np.array([_excess(rows, k, following) for k in range(n_fold)])
         reference, public = following, mean
     return MagfitResult(public, fits, fitted, np.hypot(rows.sigma, zero_point), mean, terms, tuple(history), converged, tuple(references))
-
-
-def _cycles(changes: list[float], small: float) -> bool:
-    """Whether small changes have stopped to fall: a few stars go to and fro at the limit of the clipping, and would for ever."""
-    return len(changes) > CYCLE and max(changes[-CYCLE:]) <= small and min(changes[-CYCLE:]) > CYCLE_GAIN * min(changes[:-CYCLE])
 
 
 @dataclass(frozen=True)
@@ -382,12 +383,60 @@ def _following(rows: _Rows, excess: FloatArray, fits: FrameFits, n_fold: int, mi
         corrected = rows.mag[mine] - np.einsum("ij,ij->i", rows.design[mine], fits.coeff[rows.frame[mine], k])
         mean = average(rows.star[mine], corrected, _errors(rows, excess[k], fits)[mine], rows.fold.size)
         means.append(Averages(np.where(mean.n < enough, np.nan, mean.mag), mean.err, mean.scatter, mean.n))
-    stack = _stack(means)
-    # Each system may drift by a constant of its own, which its zero points absorb; magnitudes of all folds must agree.
-    known = np.isfinite(stack.mag)
-    common = np.where(known, stack.mag, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    shift = [float(np.median((stack.mag[k] - common)[known[k]])) if known[k].any() else 0.0 for k in range(n_fold)]
-    return Averages(stack.mag - np.array(shift)[:, None], stack.err, stack.scatter, stack.n)
+    return _stack(means)
+
+
+def _free_modes(rows: _Rows, held: BoolArray) -> FloatArray:
+    """Changes of the reference (n, p) that every frame's fit takes up whole: nothing in the data holds them.
+
+    With the same terms at the same places in all frames they are the terms themselves. Where stars move over the detector, or are not in
+    every frame, what a fit and an average leave of the terms comes nearer to them each time.
+    """
+    use = np.flatnonzero(rows.eligible & np.isfinite(rows.design).all(axis=1))
+    star, design = rows.star[use], rows.design[use][:, held]
+    ends = np.searchsorted(rows.frame[use], np.arange(rows.ends.size))
+    number = np.maximum(np.bincount(star, minlength=rows.fold.size), 1)[:, None]
+
+    def mean(values: FloatArray) -> FloatArray:
+        return np.stack([np.bincount(star, column, rows.fold.size) for column in values.T], axis=1) / number
+
+    modes = mean(design)
+    for _ in range(MODE_ROUNDS):
+        fitted = modes[star]
+        for first, last in pairwise(ends):
+            terms = design[first:last]
+            fitted[first:last] = terms @ np.linalg.lstsq(terms, fitted[first:last], rcond=1e-12)[0]
+        modes = mean(fitted)
+    return modes
+
+
+def _pinned(following: Averages, first: Averages, modes: FloatArray) -> Averages:
+    """A next reference with what no data hold as the first reference has it, and the same in the systems of all folds.
+
+    Otherwise these would drift apart, and on for ever.
+    """
+    known = np.isfinite(following.mag)
+    common = np.where(known.any(axis=0), np.where(known, following.mag, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+    err = np.where(known, following.err, np.inf).min(axis=0)
+    moved = _along(modes, common - first.mag, err)
+    apart = [_along(modes, mag - common, error) for mag, error in zip(following.mag, following.err, strict=True)]
+    return Averages(following.mag - np.array(apart) - moved, following.err, following.scatter, following.n)
+
+
+def _along(modes: FloatArray, change: FloatArray, err: FloatArray) -> FloatArray:
+    """What a change has of the modes, by robust least squares."""
+    use = np.isfinite(change) & np.isfinite(err)
+    if np.count_nonzero(use) < 2 * modes.shape[1]:
+        return np.full(change.shape, float(np.median(change[use])) if use.any() else 0.0)
+    terms, values, weight = modes[use], change[use], 1.0 / np.maximum(err[use], LEAST_ERROR)
+    left: FloatArray = values - np.median(values)
+    coeff: FloatArray = np.zeros(modes.shape[1])
+    for _ in range(3):
+        pull = np.abs(left) * weight
+        robust = weight * (pull <= 5.0 * max(scatter_about(pull, 0.0), 1e-9))
+        coeff = np.asarray(np.linalg.lstsq(terms * robust[:, None], values * robust, rcond=1e-10)[0], dtype=np.float64)
+        left = values - terms @ coeff
+    return np.asarray(modes @ coeff, dtype=np.float64)
 
 
 def _excess(rows: _Rows, k: int, mean: Averages) -> FloatArray:

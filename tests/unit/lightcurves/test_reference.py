@@ -148,9 +148,36 @@ def test_reference_frame_is_the_best_that_is_usable():
     assert select_reference(*merit, usable=[False] * 3) == -1
 
 
-def test_a_small_limit_cycle_is_the_end() -> None:
-    falling = [1e-2 * 0.7**k for k in range(12)]
-    cycle = [1e-2, 5e-4, 9e-5, 3.3e-5, 3.5e-5, 3.1e-5, 3.5e-5, 3.2e-5, 3.6e-5]
-    assert not any(reference._cycles(falling[:n], 1e-4) for n in range(1, 13))
-    assert [reference._cycles(cycle[:n], 4e-5) for n in (4, 7, 8, 9)] == [False, False, True, True]
-    assert not reference._cycles([10 * change for change in cycle], 4e-5), "a large one goes on to the most iterations"
+@pytest.mark.parametrize("n_seen", [60, 400])
+def test_the_reference_settles_and_stays_where_no_data_hold_it(n_seen: int) -> None:
+    """A polynomial in x and y may go from the reference into all frames' fits: the systems of the folds do not drift along it."""
+    night = Night(n_seen, seed=n_seen)
+    result = night.iterate(night.observed, tolerance=1e-6, max_iterations=20)
+    again = night.iterate(night.observed, tolerance=1e-9, max_iterations=60)
+    assert result.converged
+    assert again.converged
+    change = again.mag - result.mag
+    change -= (np.bincount(night.star, change) / np.bincount(night.star))[night.star]
+    assert np.median(np.abs(change)) < 1e-5, "the light curves are the same, but for a constant of each star"
+    x, y = (np.bincount(night.star, night.design[:, k]) / np.bincount(night.star) for k in (1, 2))
+    known = np.isfinite(again.mean.mag) & (np.bincount(night.star) == N_FRAME)
+    place = np.stack([np.ones(x.size), x, y, x * x, x * y, y * y], axis=1)[known]
+    drift = np.linalg.lstsq(place, (again.mean.mag - result.mean.mag)[known], rcond=None)[0]
+    assert np.abs(drift[1:]).max() < 1e-4
+
+
+def test_modes_that_no_data_hold_are_polynomials_on_the_sky() -> None:
+    """Stars that drift over the detector and leave it: their mean places are no polynomials of where they are."""
+    night = Night(200)
+    rows = reference._Rows.prepare(night.frame, night.star, night.observed, night.sigma, night.design, night.fold, None)
+    modes = reference._free_modes(rows, np.ones(6, dtype=bool))
+    places = np.stack([np.bincount(night.star, column) for column in night.design.T], axis=1) / np.bincount(night.star)[:, None]
+
+    def left(values: np.ndarray) -> float:
+        worst = 0.0
+        for frame in range(0, N_FRAME, 7):
+            terms, wanted = night.design[night.frame == frame], values[night.star[night.frame == frame]]
+            worst = max(worst, np.abs(terms @ np.linalg.lstsq(terms, wanted, rcond=None)[0] - wanted).max())
+        return worst
+
+    assert left(modes) < 0.01 < 0.1 < left(places)
