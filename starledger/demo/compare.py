@@ -33,7 +33,7 @@ class TransitFit:
         Relative flux missing on the floor.
     mid_time, mid_time_err : float
         BJD_TDB (d).
-    duration : float
+    duration, duration_err : float
         First to last contact (d).
     level, slope : float
         Baseline in the middle of the transit (mag), and its slope (mag/d).
@@ -46,6 +46,7 @@ class TransitFit:
     mid_time: float
     mid_time_err: float
     duration: float
+    duration_err: float
     level: float
     slope: float
     rms: float
@@ -203,13 +204,13 @@ def _rows(signal: Signal, fit: TransitFit | PulsationFit | None, tolerance: floa
     """Table of one signal."""
     nan = float("nan")
     if isinstance(signal, Transit):
-        t = fit if isinstance(fit, TransitFit) else TransitFit(*[nan] * 8)
+        t = fit if isinstance(fit, TransitFit) else TransitFit(*[nan] * 9)
         origin = np.floor(signal.mid_time)
         minutes = (signal.mid_time - origin) * MINUTE, (t.mid_time - origin) * MINUTE, t.mid_time_err * MINUTE
         return [
             Row(signal.name, "depth", "", signal.depth, t.depth, t.depth_err, True, tolerance),
             Row(signal.name, f"mid-time - {origin:.0f} d", "min", *minutes, False, tolerance),
-            Row(signal.name, "duration", "min", signal.duration * MINUTE, t.duration * MINUTE, nan, False, tolerance),
+            Row(signal.name, "duration", "min", signal.duration * MINUTE, t.duration * MINUTE, t.duration_err * MINUTE, False, tolerance),
         ]
     p = fit if isinstance(fit, PulsationFit) else PulsationFit(nan, nan, nan, nan, 0, nan, nan)
     return [
@@ -285,9 +286,9 @@ def fit_transit(time: FloatArray, mag: FloatArray, mag_err: FloatArray) -> Trans
     covariance = np.linalg.pinv(jacobian.T @ jacobian) * spread**2
     err = np.sqrt(np.diag(covariance))
     depth, mid_time, duration, level, slope = (float(value) for value in fit.x)
-    return TransitFit(
-        depth, float(err[0]), mid_time + origin, float(err[1]), duration, level + centre, slope, float(np.std(residual, ddof=1))
-    )
+    depth_err, mid_time_err, duration_err = (float(value) for value in err[:3])
+    rms = float(np.std(residual, ddof=1))
+    return TransitFit(depth, depth_err, mid_time + origin, mid_time_err, duration, duration_err, level + centre, slope, rms)
 
 
 def _series(time: FloatArray, frequency: float, n_harmonic: int) -> FloatArray:
