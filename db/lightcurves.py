@@ -10,7 +10,16 @@ from sqlalchemy.orm import Mapped
 from db.base import Base, column, key, reference
 from db.terms import TERMS
 
-__all__ = ["BestSlot", "LightShare", "LightcurveStatistics", "MagfitReference", "MagfitSolution", "ReferenceMagnitude", "Target"]
+__all__ = [
+    "BestSlot",
+    "LightShare",
+    "LightcurveStatistics",
+    "MagfitReference",
+    "MagfitSolution",
+    "NightNoise",
+    "ReferenceMagnitude",
+    "Target",
+]
 
 
 class MagfitReference(Base):
@@ -112,6 +121,26 @@ class LightShare(Base):
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
     foreign_light: Mapped[float] = column(sa.Double, "", "Other sources' part of the light that falls into it, 0 to 1")
     share: Mapped[float] = column(sa.Double, "", "The source's own part of what is measured: 1 where the others' light is subtracted")
+
+
+class NightNoise(Base):
+    """What bright stars scattered by beyond their errors on one night, frozen with the reference.
+
+    Fitted to the frames' own excess. A frame of airmass X and t seconds is expected to have
+    sqrt(mag_floor^2 + scintillation^2 X^3.5 / (2 t)), Young's law.
+    """
+
+    __tablename__ = "night_noise"
+    __table_args__ = ({"comment": "Floor and scintillation of each night, per slot", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    night_id: Mapped[int] = key(sa.Integer, "Night")
+    n_frame: Mapped[int] = column(sa.Integer, "", "Frames that tell")
+    mag_floor: Mapped[float] = column(sa.Double, "mag", "Scatter that does not depend on airmass and exposure")
+    mag_floor_err: Mapped[float] = column(sa.Double, "mag", "Its error")
+    scintillation: Mapped[float] = column(sa.Double, "mag s^1/2", "Scatter times the root of 2 t that rises as airmass^1.75")
+    scintillation_err: Mapped[float] = column(sa.Double, "mag s^1/2", "Its error")
 
 
 class LightcurveStatistics(Base):

@@ -29,7 +29,16 @@ from db.frames import (
     Setup,
     TypeCorrection,
 )
-from db.lightcurves import BestSlot, LightcurveStatistics, LightShare, MagfitReference, MagfitSolution, ReferenceMagnitude, Target
+from db.lightcurves import (
+    BestSlot,
+    LightcurveStatistics,
+    LightShare,
+    MagfitReference,
+    MagfitSolution,
+    NightNoise,
+    ReferenceMagnitude,
+    Target,
+)
 from db.photometry import (
     N_SLOT,
     ApertureCorrection,
@@ -80,6 +89,7 @@ __all__ = [
     "MasterFrame",
     "Measurement",
     "Night",
+    "NightNoise",
     "Observatory",
     "Passband",
     "PhotometrySlot",

@@ -29,12 +29,14 @@ from db.tables import (
     LightShare,
     MagfitReference,
     MagfitSolution,
+    NightNoise,
     PhotometrySlot,
     ReferenceMagnitude,
     SourceMagnitude,
 )
 from db.terms import TERMS, VARIABLES, Term, design
-from reduction.lightcurves.kernels.noise import best_slot, excess_scatter
+from reduction.lightcurves.kernels.night_noise import night_noise
+from reduction.lightcurves.kernels.noise import FrameExcess, best_slot, excess_scatter, frame_excess
 from reduction.lightcurves.kernels.reference import Averages, MagfitResult, iterate, select_reference
 from reduction.lightcurves.own_light import OwnLight, own_light
 from reduction.photometry.kernels.light_share import typical_fluxes
@@ -81,6 +83,7 @@ class _Shot:
     """What the fit needs to know of a frame; None where it is unknown."""
 
     frame_id: int
+    night_id: int
     instrument_id: int
     exptime: float
     measure_task: int
@@ -138,9 +141,9 @@ def _measured(*columns: Any) -> sa.Select[Any]:
     "magnitude_fit",
     plan=_plan,
     inputs=(Members("photometry"), Grouped("field"), Said((Annotation,))),
-    version=2,
+    version=3,
     parameters=MagnitudeFitParameters,
-    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot, LightShare),
+    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot, LightShare, NightNoise),
 )
 def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters) -> Output:
     """Fit every frame to the reference (cross-fitted), average the next reference, repeat until it settles."""
@@ -149,7 +152,7 @@ def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters)
     matrix = design(points.variables, terms)
     first = _reference_frame(context.session, points)
     results: dict[int, MagfitResult] = {}
-    floors: dict[int, FloatArray] = {}
+    bright: dict[int, _BrightStars] = {}
     starts: dict[int, tuple[FloatArray, int]] = {}
     for slot, (flux, error) in points.flux.items():
         mag, sigma = _instrumental(points, flux, error)
@@ -172,7 +175,7 @@ def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters)
             tolerance=p.tolerance,
             max_iterations=p.max_iterations,
         )
-        floors[slot] = _floor(points, results[slot], eligible & (sigma <= p.floor_sigma))
+        bright[slot] = _bright_stars(points, results[slot], eligible & (sigma <= p.floor_sigma))
     if not any(np.isfinite(result.fits.coeff).any() for result in results.values()):
         raise AlgorithmFailed(
             "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"
@@ -182,7 +185,7 @@ def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters)
     zero = _zero(context.session, points, min(n for _, n in starts.values()))
     settled = sum(result.converged for result in results.values())
     remark = f"reference from frame {points.frames[first].frame_id}; settled in {settled} of {len(results)} slots"
-    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, floors, best, own, zero), remark=remark)
+    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, bright, best, own, zero), remark=remark)
 
 
 def _terms(p: MagnitudeFitParameters) -> tuple[tuple[Term, ...], IntArray]:
@@ -238,7 +241,7 @@ def _read(session: Session, field_id: int) -> _Points:
 def _shots(session: Session, field_id: int) -> list[_Shot]:
     """The measured frames of a field, in the order of time."""
     columns = (
-        *(Frame.frame_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
+        *(Frame.frame_id, Frame.night_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
         *(FramePhotometry.zero_point, FramePhotometry.zero_point_scatter),
         *(FrameField.airmass, DetectionSummary.fwhm, FrameBackground.level),
     )
@@ -290,12 +293,21 @@ def _start(points: _Points, mag: FloatArray, sigma: FloatArray, eligible: npt.ND
     return reference + float(np.median(points.fit_mag[points.star[good]] - mag[good])), int(good.size)
 
 
-def _floor(points: _Points, result: MagfitResult, bright: npt.NDArray[np.bool_]) -> FloatArray:
-    """Scatter of each frame's bright stars about the reference beyond their errors: held out, as no star fits itself."""
+@dataclass(frozen=True)
+class _BrightStars:
+    """Scatter of the bright stars of each frame beyond their errors: of the frame by itself, and what is taken for it (mag)."""
+
+    excess: FrameExcess
+    floor: FloatArray
+
+
+def _bright_stars(points: _Points, result: MagfitResult, bright: npt.NDArray[np.bool_]) -> _BrightStars:
+    """About the reference, held out: no star fits itself."""
     rows = np.flatnonzero(bright & np.isfinite(result.mag))
     star, frame = points.star[rows], points.frame[rows]
     residual = result.mag[rows] - result.mean.mag[star]
-    return excess_scatter(frame, residual, result.mag_err[rows] ** 2, len(points.frames))
+    excess = frame_excess(frame, residual, result.mag_err[rows] ** 2, len(points.frames))
+    return _BrightStars(excess, excess_scatter(excess))
 
 
 def _own_light(context: Context, points: _Points, first: int) -> OwnLight:
@@ -320,7 +332,7 @@ def _rows(
     first: int,
     terms: tuple[Term, ...],
     results: Mapping[int, MagfitResult],
-    floors: Mapping[int, FloatArray],
+    bright: Mapping[int, _BrightStars],
     best: IntArray,
     own: OwnLight,
     zero: Mapping[str, Any],
@@ -351,7 +363,8 @@ def _rows(
         rows.append(Rows(MagfitReference, columns, upsert=True))
         rows += [_magnitudes(number + k, slot, points, _at(result.references, iteration)) for slot, result in results.items()]
     accepted = number + len(kept) - 1
-    rows += [_solutions(accepted, slot, points, terms, result, floors[slot]) for slot, result in results.items()]
+    rows += [_solutions(accepted, slot, points, terms, result, bright[slot].floor) for slot, result in results.items()]
+    rows += [_nights(accepted, slot, points, found.excess) for slot, found in bright.items()]
     rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
     rows += [_shares(accepted, slot, points, *light) for slot, *light in zip(sorted(results), own.foreign, own.share, strict=True)]
     return rows
@@ -394,6 +407,28 @@ def _shares(reference_id: int, slot: int, points: _Points, foreign: FloatArray, 
     known = np.isfinite(share)
     light = {"foreign_light": foreign[known], "share": share[known]}
     return Rows(LightShare, {"reference_id": reference_id, "slot": slot, "source_id": points.source_id[known], **light})
+
+
+def _nights(reference_id: int, slot: int, points: _Points, excess: FrameExcess) -> Rows:
+    """Floor and scintillation of each night whose frames tell."""
+    nights = np.array([frame.night_id for frame in points.frames])
+    airmass = np.array([np.nan if frame.airmass is None else frame.airmass for frame in points.frames], dtype=np.float64)
+    exptime = np.array([frame.exptime for frame in points.frames], dtype=np.float64)
+    found = {
+        int(night): night_noise(FrameExcess(excess.value[mine], excess.typical[mine], excess.chance[mine]), airmass[mine], exptime[mine])
+        for night in np.unique(nights)
+        for mine in (nights == night,)
+    }
+    known = {night: noise for night, noise in found.items() if noise is not None}
+    columns = {
+        "n_frame": [noise.n_frame for noise in known.values()],
+        "mag_floor": [noise.floor for noise in known.values()],
+        "mag_floor_err": [noise.floor_err for noise in known.values()],
+        "scintillation": [noise.scintillation for noise in known.values()],
+        "scintillation_err": [noise.scintillation_err for noise in known.values()],
+    }
+    place = {"reference_id": reference_id, "slot": slot, "night_id": np.array(list(known), dtype=np.int64)}
+    return Rows(NightNoise, {**place, **{name: np.array(values) for name, values in columns.items()}})
 
 
 def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult, floor: FloatArray) -> Rows:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.kernels.robust import scatter_about
 
-__all__ = ["NoiseModel", "best_slot", "excess_scatter", "noise_model"]
+__all__ = ["FrameExcess", "NoiseModel", "best_slot", "excess_scatter", "frame_excess", "noise_model"]
 
 #: Error of a variance from the median of n absolute values, times the root of n and over the variance.
 CHANCE = 2.33
@@ -185,13 +185,34 @@ def _choose(mag: FloatArray, scatter: FloatArray, inside: NDArray[np.bool_], wid
     return np.where(np.isfinite(level).any(axis=0), np.argmin(level, axis=0), -1)
 
 
-def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n_frame: int, *, min_stars: int = 5) -> FloatArray:
-    """Scatter of each frame's residuals beyond their errors: scintillation, missing flats and whatever else acts on bright stars.
+@dataclass(frozen=True)
+class FrameExcess:
+    """Variance of each frame's residuals beyond their errors, each by itself.
+
+    Attributes
+    ----------
+    value : float64, shape (n_frame,)
+        Of the frame (mag^2); NaN where stars are too few.
+    typical : float64, shape (n_frame,)
+        Variance that the errors explain, of its middle star (mag^2).
+    chance : float64, shape (n_frame,)
+        Relative error of a variance from so many stars.
+    """
+
+    value: FloatArray
+    typical: FloatArray
+    chance: FloatArray
+
+    def error(self, expected: float | FloatArray) -> FloatArray:
+        """What chance makes of the values (mag^2) where `expected` is true: a frame far off is not excused by its own scatter."""
+        return self.chance * (self.typical + expected)
+
+
+def frame_excess(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n_frame: int, *, min_stars: int = 5) -> FrameExcess:
+    """Excess of each frame: scintillation, missing flats and whatever else acts on bright stars, whose errors do not hide it.
 
     Of a frame, the value v at which the median of ``|r| / sqrt(variance + v)`` is that of a Gaussian, 0.6745: neither outliers nor
-    variable stars move it. It may be negative, by chance: else many frames without any excess would have one in the mean. What frames
-    differ by beyond chance is kept, and the rest is drawn to their common value (Efron and Morris 1975, JASA 70, 311); a frame far off,
-    in clouds, keeps its own. For bright stars, whose errors do not hide it.
+    variable stars move it. It may be negative, by chance: else many frames without any excess would have one in the mean.
 
     Parameters
     ----------
@@ -202,12 +223,11 @@ def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n
     n_frame : int
         Number of frames.
     min_stars : int
-        A frame with fewer takes the common value.
+        A frame with fewer has none.
 
     Returns
     -------
-    float64, shape (n_frame,)
-        Excess (mag), 0 or more; 0 everywhere when no frame has enough stars.
+    FrameExcess
     """
     frames = np.asarray(frame, dtype=np.int64)
     r, v = np.abs(np.asarray(residual, dtype=np.float64)), np.asarray(variance, dtype=np.float64)
@@ -220,20 +240,36 @@ def excess_scatter(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n
         if rows.size >= min_stars:
             excess[k] = _solve_excess(r[rows], v[rows])
             typical[k] = np.median(v[rows])
-    return np.sqrt(np.maximum(_drawn_together(excess, typical, n), 0.0))
+    return FrameExcess(excess, typical, CHANCE / np.sqrt(np.maximum(n, 1)))
 
 
-def _drawn_together(value: FloatArray, typical: FloatArray, n: IntArray) -> FloatArray:
-    """Values shrunk to their common one by what chance explains of their differences; NaN take the common one.
+def excess_scatter(excess: FrameExcess) -> FloatArray:
+    """Scatter of bright stars that is taken for each frame.
 
-    typical: variance that the errors explain; n: stars.
+    What frames differ by beyond chance is kept, and the rest is drawn to their common value (Efron and Morris 1975, JASA 70, 311); a frame
+    far off, in clouds, keeps its own, one with too few stars takes the common value.
+
+    Parameters
+    ----------
+    excess : FrameExcess
+        Of n_frame frames.
+
+    Returns
+    -------
+    float64, shape (n_frame,)
+        Excess (mag), 0 or more; 0 everywhere when no frame has enough stars.
     """
+    return np.sqrt(np.maximum(_drawn_together(excess), 0.0))
+
+
+def _drawn_together(excess: FrameExcess) -> FloatArray:
+    """Values shrunk to their common one by what chance explains of their differences; NaN take the common one."""
+    value = excess.value
     known = np.isfinite(value)
     if not known.any():
         return np.zeros(len(value))
     common = float(np.median(value[known]))
-    # by chance about the common value: a frame far off is not excused by its own scatter
-    error = CHANCE / np.sqrt(np.maximum(n, 1)) * (typical + common)
+    error = excess.error(common)
     spread = float(scatter_about(value[known], common)) ** 2
     real = max(spread - float(np.median(error[known] ** 2)), 0.0)
     own = real / (real + error**2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reduction.lightcurves.kernels.noise import best_slot, excess_scatter, noise_model
+from reduction.lightcurves.kernels.noise import best_slot, excess_scatter, frame_excess, noise_model
 
 
 def stars(n: int = 600, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ def test_excess_scatter_is_what_errors_do_not_explain() -> None:
     excess = np.array([0.0, 0.005, 0.010])
     residual = rng.standard_normal(frame.size) * np.hypot(sigma, excess[frame])
     residual[::50] += 0.3  # variable stars move it little
-    found = excess_scatter(frame, residual, sigma**2, 4)
+    found = excess_scatter(frame_excess(frame, residual, sigma**2, 4))
     assert found[0] < 0.001 and abs(found[1] / 0.005 - 1) < 0.08 and abs(found[2] / 0.010 - 1) < 0.08
     assert found[3] == pytest.approx(np.median(found[:3]), rel=0.02)  # a frame without stars takes the others' median
 
@@ -136,7 +136,7 @@ def test_frames_of_few_stars_have_no_excess_by_chance(truth: float) -> None:
     sigma = rng.uniform(0.003, 0.005, frame.size)
     cloudy = frame == 7
     residual = rng.standard_normal(frame.size) * np.hypot(sigma, np.where(cloudy, 0.02, truth))
-    found = excess_scatter(frame, residual, sigma**2, n_frame)
+    found = excess_scatter(frame_excess(frame, residual, sigma**2, n_frame))
     rest = np.delete(found, 7)
     assert np.sqrt(np.mean(rest**2)) == pytest.approx(truth, abs=6e-4)
     assert found[7] == pytest.approx(0.02, rel=0.35)
@@ -147,6 +147,6 @@ def test_frames_that_differ_keep_their_own_excess() -> None:
     frame = np.repeat(np.arange(60), 300)
     truth = np.where(np.arange(60) % 2, 0.002, 0.008)
     residual = rng.standard_normal(frame.size) * np.hypot(0.003, truth[frame])
-    found = excess_scatter(frame, residual, np.full(frame.size, 9e-6), 60)
+    found = excess_scatter(frame_excess(frame, residual, np.full(frame.size, 9e-6), 60))
     assert np.corrcoef(found, truth)[0, 1] > 0.97
     assert np.median(found[::2]) == pytest.approx(0.008, rel=0.06) and np.median(found[1::2]) == pytest.approx(0.002, abs=6e-4)
