@@ -1,4 +1,4 @@
-"""A real wide field: 9 degrees around AG Peg, three nights. Whole with STARLEDGER_REALDATA=full, else every 12th frame."""
+"""A real wide field: 9 degrees around AG Peg, three nights. Whole with STARLEDGER_REALDATA=full, else every second frame."""
 
 from __future__ import annotations
 
