@@ -35,8 +35,10 @@ from reduction.pipeline.session import reading_session
 
 RADII = tuple(FWHM * factor for factor in (1.0, 1.25, 1.6, 2.1))
 SHAPE_STARS = 1000
-#: Borders of the cells in which AstroWISP's PRF is a polynomial (pixel from the star).
-GRID = (-5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0)
+#: Borders of the cells in which AstroWISP's PRF is a polynomial (pixel from the star): narrower ones take twice as long, and are no better.
+GRID = (-5.0, -2.5, 0.0, 2.5, 5.0)
+#: Pixels from the edge, at least, of the stars that it is given.
+EDGE = 10.0
 #: From raw to all fluxes: light curves need more than two frames.
 LINE = [line.name for line in NIGHT if line.name not in ("magnitude_fit", "statistics")]
 
@@ -151,7 +153,8 @@ def hand_over(night: Night, planes: dict[str, np.ndarray], gain: float) -> None:
     known = np.isfinite(planes["SCI"]) & np.isfinite(planes["VAR"])
     saturated = planes["MASK"] & np.uint8(int(Mask.SATURATED | Mask.BLEED)) > 0
     mask = np.where(saturated, 1, np.where((planes["MASK"] != 0) | ~known, 2, 0)).astype(np.uint8)
-    on = (truth["x"] > 0) & (truth["x"] < nx - 1) & (truth["y"] > 0) & (truth["y"] < ny - 1)
+    # Closer to the edge AstroWISP's apertures end its process.
+    on = np.all([(truth[name] > EDGE) & (truth[name] < size - 1 - EDGE) for name, size in (("x", nx), ("y", ny))], axis=0)
     arrays = {
         "value": np.where(known, planes["SCI"], 0.0).astype(np.float64),
         "error": np.sqrt(np.where(known, planes["VAR"], 1.0)).astype(np.float64),
