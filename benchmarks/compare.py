@@ -29,11 +29,12 @@ BAD = ("slower", "missing")
 
 @dataclass(frozen=True)
 class Remembered:
-    """A ratio of the baseline; None where the benchmark was never run for it, which the note explains."""
+    """A ratio of the baseline; None where the benchmark was never run for it, which the note explains; optional: not all have the peer."""
 
     ratio: float | None
     spread: float = 0.0
     note: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def compare(
     -------
     list of Verdict
         "slower", "faster" (by as much as would be slower the other way), "same", "missing" (remembered, not measured), "new" (measured,
-        not remembered), or "unknown" (neither: the note says why); by name.
+        not remembered), or "unknown" (neither: the note says why; or a competitor that is optional was not there); by name.
     """
     verdicts = []
     for name in sorted({*result, *baseline}):
@@ -81,8 +82,8 @@ def compare(
             continue
         values, known = result.get(name), baseline.get(name, Remembered(None))
         now = min(values) if values else None
-        if known.ratio is None:
-            verdicts.append(Verdict(name, "unknown" if now is None else "new", now, None, None))
+        if known.ratio is None or (now is None and known.optional):
+            verdicts.append(Verdict(name, "unknown" if now is None else "new", now, known.ratio, None))
             continue
         room = 1.0 + tolerance + known.spread
         word = "missing" if now is None else "slower" if now > known.ratio * room else "faster" if now < known.ratio / room else "same"
@@ -98,9 +99,10 @@ def accepted(
     for name, values in result.items():
         if not only or name.partition("/")[0] in only:
             best = min(values)
+            known = baseline.get(name, Remembered(None))
             # One run shows no spread: what is known of it stays.
-            spread = (max(values) - best) / best if len(values) > 1 else baseline.get(name, Remembered(None)).spread
-            new[name] = Remembered(round(best, 4), round(spread, 3))
+            spread = (max(values) - best) / best if len(values) > 1 else known.spread
+            new[name] = Remembered(round(best, 4), round(spread, 3), optional=known.optional)
     return dict(sorted(new.items()))
 
 

@@ -6,8 +6,8 @@ the file, or says what is the matter with it.
 
 from __future__ import annotations
 
+import math
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +28,16 @@ _N_RANDOM = 10_000
 #: Columns of tiles by the bytes of their values: a pair (length, offset) of 32 bits, or a double.
 _COLUMNS = {"PB": ">i4,>i4", "D": ">f8"}
 
-_BROKEN = (imagecodecs.DelayedImportError, imagecodecs.RcompError, zlib.error, ValueError, KeyError, IndexError, OverflowError)
+_BROKEN = (
+    imagecodecs.DelayedImportError,
+    imagecodecs.RcompError,
+    imagecodecs.DeflateError,
+    imagecodecs.GzipError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+)
 
 
 def header_end(contents: bytes | memoryview, start: int) -> int:
@@ -120,8 +129,7 @@ class _Plane:
         names = entry.dtype.names or ()
         packed = self._heap(entry["COMPRESSED_DATA"])
         if self.cards["ZCMPTYPE"] == "GZIP_2" and "ZSCALE" not in names:
-            shuffled = np.frombuffer(zlib.decompress(packed, 47), np.uint8)
-            return np.frombuffer(shuffled.reshape(4, -1).T.tobytes(), ">f4").reshape(shape)
+            return _unshuffled(imagecodecs.gzip_decode(packed, out=4 * math.prod(shape))).reshape(shape)
         if self.cards["ZCMPTYPE"] != "RICE_1" or (self.cards["ZNAME1"], self.cards["ZNAME2"]) != ("BLOCKSIZE", "BYTEPIX"):
             raise ValueError("not ours")
         codes = imagecodecs.rcomp_decode(packed, shape=shape, dtype=_CODES[self.cards["ZVAL2"]], nblock=self.cards["ZVAL1"])
@@ -150,6 +158,17 @@ class _Plane:
         if "ZBLANK" in self.cards:
             values[codes == self.cards["ZBLANK"]] = np.nan
         return values
+
+
+def _unshuffled(contents: bytes | bytearray) -> npt.NDArray[np.float32]:
+    """Values of which all first bytes come first, the highest, then all second ones."""
+    first, *others = np.frombuffer(contents, np.uint8).reshape(4, -1)
+    # Shifting whole words is several times as fast as moving single bytes.
+    words = first.astype(np.uint32)
+    for lower in others:
+        words <<= 8
+        words |= lower
+    return words.view(np.float32)
 
 
 @cache

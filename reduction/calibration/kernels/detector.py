@@ -130,6 +130,45 @@ def _box_samples(
     return rows[:m]
 
 
+@njit(cache=True)
+def _pair_samples(
+    flat: NDArray[np.float32],
+    other: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    second: NDArray[np.float32],
+    good: NDArray[np.bool_],
+    box: int,
+    clip: float,
+) -> NDArray[np.float64]:
+    """Level of the first of two flats over two biases, its ratio to the other's, and scatter of the differences of flats and of biases.
+
+    A row for each box with 100 good pixels; the second flat's difference is of what is brought to the level of the first.
+    """
+    ny, nx = flat.shape
+    rows = np.empty((((ny + box - 1) // box) * ((nx + box - 1) // box), 4))
+    # One more than a box has pixels: one that does not count is overwritten by the next.
+    light, dimmer, between = np.empty(box * box + 1), np.empty(box * box + 1), np.empty(box * box + 1)
+    m = 0
+    for y0 in range(0, ny, box):
+        for x0 in range(0, nx, box):
+            n = 0
+            for y in range(y0, min(y0 + box, ny)):
+                for x in range(x0, min(x0 + box, nx)):
+                    zero = 0.5 * (np.float64(bias[y, x]) + np.float64(second[y, x]))
+                    light[n], dimmer[n] = np.float64(flat[y, x]) - zero, np.float64(other[y, x]) - zero
+                    between[n] = np.float64(bias[y, x]) - np.float64(second[y, x])
+                    if good[y, x] and math.isfinite(light[n]) and math.isfinite(dimmer[n]) and math.isfinite(between[n]):
+                        n += 1
+            if n >= _FEWEST_PIXELS:
+                level, its_level = clipped_mean(light[:n], clip)[0], clipped_mean(dimmer[:n], clip)[0]
+                ratio = level / its_level if its_level > 0.0 else 1.0
+                rows[m, 0], rows[m, 1] = level, ratio
+                rows[m, 2] = clipped_mean(light[:n] - ratio * dimmer[:n], clip)[1]
+                rows[m, 3] = clipped_mean(between[:n], clip)[1]
+                m += 1
+    return rows[:m]
+
+
 def sky_mask(
     image: NDArray[np.float32], mask: NDArray[np.bool_] | None = None, *, threshold: float = 3.0, grow: int = 3
 ) -> NDArray[np.bool_]:
@@ -224,10 +263,6 @@ def pair_sample(
     level, scatter, n = rows.T
     variance = scatter**2 / _CLIPPED_VARIANCE / 2.0
     return SkySample(np.median(level, keepdims=True), np.median(variance, keepdims=True), np.array([int(n.sum())]))
-
-
-def _boxes(shape: tuple[int, ...], box: int) -> list[tuple[slice, slice]]:
-    return [(slice(y, y + box), slice(x, x + box)) for y in range(0, shape[0], box) for x in range(0, shape[1], box)]
 
 
 def _robust_line(
@@ -339,21 +374,13 @@ def pair_transfer(
         `zero_level` is the mean of the biases.  Read noise includes quantisation.
     """
     good = np.ones(flats[0].shape, dtype=np.bool_) if mask is None else ~mask
-    bias = 0.5 * (biases[0].astype(np.float64) + biases[1])
-    first, second = (flat - bias for flat in flats)
-    between = biases[0].astype(np.float64) - biases[1]
-    rows = []
-    for cut in _boxes(first.shape, box):
-        used = good[cut]
-        if int(used.sum()) >= 100:
-            level, other = (robust_mean(light[cut][used])[0] for light in (first, second))
-            ratio = level / other if other > 0 else 1.0
-            # `_difference_variance` is half the variance of the difference.
-            variance = 2.0 * _difference_variance(first[cut][used] - ratio * second[cut][used])
-            rows.append((level, ratio, variance, _difference_variance(between[cut][used])))
-    if not rows:
+    flat, other, bias, second = (np.ascontiguousarray(frame, np.float32) for frame in (*flats, *biases))
+    rows = _pair_samples(flat, other, bias, second, np.ascontiguousarray(good), box, _CLIP)
+    if not len(rows):
         return _unknown("no box of the flats has 100 good pixels")
-    level, ratio, variance, read_variance = np.array(rows).T
+    level, ratio, scatter, read_scatter = rows.T
+    # Of one of two values, but the flats' difference is taken whole.
+    variance, read_variance = 2.0 * (scatter**2 / _CLIPPED_VARIANCE / 2.0), read_scatter**2 / _CLIPPED_VARIANCE / 2.0
     read = float(np.median(read_variance))
     # The mean bias is in both: its noise, half the read noise squared, counts by the square of 1 - ratio.
     photon = variance - (1.0 + ratio**2 + 0.5 * (1.0 - ratio) ** 2) * read
@@ -364,7 +391,7 @@ def pair_transfer(
     slope_err = scatter / math.sqrt(slopes.size)
     constrained = slope_err < 0.3 * slope
     reason = "" if constrained else "the flats hold too little light"
-    zero = robust_mean(bias[good])[0]
+    zero = robust_mean((0.5 * (biases[0].astype(np.float64) + biases[1]))[good])[0]
     return PhotonTransfer(1.0 / slope, slope_err / slope**2, math.sqrt(read) / slope, zero, constrained, len(rows), reason)
 
 

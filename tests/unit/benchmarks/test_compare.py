@@ -50,6 +50,13 @@ def test_accepting_keeps_what_was_not_measured() -> None:
     assert new == {"a/x": compare.Remembered(2.0, 0.5), "a/y": compare.Remembered(1.5), "b/z": KNOWN["b/z"]}
 
 
+def test_an_optional_competitor_may_be_absent_but_is_judged_where_it_is_there() -> None:
+    known = {"a/x": compare.Remembered(1.0, optional=True)}
+    assert [verdict.word for verdict in compare.compare({}, known)] == ["unknown"]
+    assert [verdict.word for verdict in compare.compare({"a/x": [1.5]}, known)] == ["slower"]
+    assert compare.accepted({"a/x": [0.5]}, known) == {"a/x": compare.Remembered(0.5, optional=True)}
+
+
 def test_a_baseline_is_read_as_it_was_written(tmp_path: Path) -> None:
     compare.write_baseline(tmp_path / "baseline.json", KNOWN)
     assert compare.read_baseline(tmp_path / "baseline.json") == KNOWN
