@@ -54,7 +54,7 @@ class PsfParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
-    version=2,
+    version=3,
     parameters=PsfParameters,
     writes=(PsfMapRow, PsfStar),
     standing=(PsfMapRow,),

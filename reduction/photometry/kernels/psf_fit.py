@@ -27,7 +27,7 @@ MOST_TURNS = 10  # of fluxes and map
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
 LEAST_STARS = 4
 STARS_PER_TERM = (1, 10, 10, 30)  # by order, the last for all higher ones: these cost most, and few stars never carry them
-ORDER_GAIN = 2.0  # over the number of pixels: by so much of it a further order must lower the held-out chi-square for the next to be tried
+ORDER_GAIN = 2.0  # over the number of pixels: a higher order must lower the held-out chi-square by more, as part of it
 FOLDS, MANY = (3, 2), 200  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
@@ -216,7 +216,7 @@ def _like_the_map(fluxes: Fluxes) -> BoolArray:
 
 
 def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float) -> _Choice:
-    """Order, then roughness, by how well the map of all other folds predicts the stars of each; orders are tried as long as they gain."""
+    """Order, then roughness, by how well the map of all other folds predicts the stars of each."""
     whole = total(parts)
     allowed = ORDER_GAIN / whole.n_pixel
 
@@ -229,11 +229,10 @@ def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float) -
             rests += [part.rest(equations.solve(others.right, size)) for size in n]
         return [float(rest) / whole.n_pixel for rest in rests]
 
-    found = scores(list(range(highest + 1)), roughness)
-    gains = [found[k] <= found[k - 1] * (1.0 - allowed) for k in range(1, len(found))]
-    held_out = found[: gains.index(False) + 2] if False in gains else found
+    # All orders: a profile that changes with the distance from the axis gains nothing by slopes, and all by the next.
+    held_out = scores(list(range(highest + 1)), roughness)
     best = next(order for order, value in enumerate(held_out) if value <= min(held_out) * (1.0 + allowed))
     # What detail the stars show is seen in the mean profile and its slopes; higher orders would cost most of the time.
     low = min(best, 1)
-    by_roughness = {strength: found[low] if strength == roughness else scores([low], strength)[0] for strength in ROUGHNESS}
+    by_roughness = {strength: held_out[low] if strength == roughness else scores([low], strength)[0] for strength in ROUGHNESS}
     return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(held_out))

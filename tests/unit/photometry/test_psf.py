@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -9,9 +11,10 @@ from rendered_stars import SIZE, counted, fitted, grid, normalised, render
 from scipy.interpolate import BSpline
 
 from db.errors import AlgorithmFailed
+from reduction.astrometry.kernels.wcs import exponents
 from reduction.photometry.kernels.psf_fit import fit_psf
 from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_image
-from reduction.photometry.kernels.psf_map import PsfMap, Stamps
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps, unit_integral
 from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.kernels.splines import axis_integrals, axis_knots, spline_values
 from reduction.photometry.psf_model import gridded_model
@@ -152,6 +155,29 @@ def test_what_is_no_star_has_no_say_in_the_map() -> None:
     fit = fit_psf(pixels, x, y, seed_map((420, 420), 2.9, 11.0, pixel=1.0))
     galaxy = np.arange(len(x)) % 9 == 0
     assert fit.used[galaxy].mean() < 0.2 < 0.9 < fit.used[~galaxy].mean()
+
+
+def test_a_profile_that_changes_with_the_distance_from_the_axis_is_found() -> None:
+    """Slopes in x and y gain nothing, so that orders must not be tried only as long as the next one gains."""
+    size = 500
+    x, y = grid(30.0, 145, size)
+    seed = seed_map((size, size), 2.6, 10.0, pixel=1.0)
+    base = seed.coeff[0]
+    broader = 0.25 * (np.roll(base, 1, 0) + np.roll(base, -1, 0) + np.roll(base, 1, 1) + np.roll(base, -1, 1)) - base
+    u2, v2 = (exponents(2).index(powers) for powers in ((2, 0), (0, 2)))
+    coeff = np.zeros((6, *base.shape))
+    coeff[0], coeff[u2], coeff[v2] = base, 0.5 * broader * seed.active, 0.5 * broader * seed.active
+    truth = replace(seed, order=2, coeff=unit_integral(coeff, seed.knots))
+    flux = np.full(len(x), 3e4)
+    value = model_image(truth.stamps(x, y), flux, (size, size))
+    value += np.random.default_rng(146).standard_normal(value.shape) * np.sqrt(100.0 + value)
+    pixels = Pixels(value.astype(np.float32), np.full(value.shape, 100.0, np.float32), 1.0, np.ones(value.shape, bool))
+    fit = fit_psf(pixels, x, y, seed_map((size, size), 2.9, 11.0, pixel=1.0))
+    assert fit.psf.order >= 2
+    assert fit.held_out[2] < fit.held_out[0]
+    found = fit_fluxes(pixels, fit.psf.stamps(x, y)).flux / flux
+    corner = np.hypot(x - size / 2, y - size / 2) > 0.5 * size
+    assert np.mean(found[corner]) / np.mean(found[~corner]) == pytest.approx(1.0, abs=0.003)
 
 
 def test_too_few_stars_are_said() -> None:
