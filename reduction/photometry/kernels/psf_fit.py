@@ -163,10 +163,11 @@ def _take_turns(canvas: Canvas, selection: _Selection, seed: PsfMap, flux: Float
     for number in range(MOST_TURNS):
         usable = _like_the_map(fluxes) if number else np.ones(len(x), dtype=bool)
         used = np.flatnonzero(selection.stars(fluxes, usable))
+        highest = min(max_order, _highest_order(len(used)))
         turn = FIRST_TURNS[min(number, len(FIRST_TURNS) - 1)]
         scene = Scene(canvas, psf, stamps, x, y, fluxes.flux, turn.clip, turn.allowed)
         if number < len(FIRST_TURNS):
-            tried = min(max_order, turn.order, _highest_order(len(used)))
+            tried = min(highest, turn.order)
             last = number + 1 == len(FIRST_TURNS)
             folds = FOLDS[len(used) >= MANY] if last else 1
             parts = [normal_equations(scene, used[k::folds], max(tried, psf.order)) for k in range(folds)]
@@ -188,12 +189,15 @@ def _take_turns(canvas: Canvas, selection: _Selection, seed: PsfMap, flux: Float
 
 @dataclass(frozen=True)
 class _Choice:
+    """See `PsfFit`."""
+
     order: int
     roughness: float
     held_out: tuple[float, ...]
 
 
 def _highest_order(n_star: int) -> int:
+    """What so many stars carry."""
     if n_star < LEAST_STARS:
         raise AlgorithmFailed(
             f"{n_star} stars show the profile, at least {LEAST_STARS} are needed",
