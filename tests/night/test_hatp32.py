@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import astropy.units as u
@@ -157,6 +158,35 @@ def test_the_transit(hatp32: RealNight, shared_data: Path, tmp_path: Path) -> No
     judge = shared_data.parent / "tools" / "transit.py"
     judged = subprocess.run([sys.executable, judge, curve, "6.0", "5"], capture_output=True, text=True, check=False)
     assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
+#: Scintillation by Young's law, C = 1.5, of a 152 mm telescope 2,320 m high: at airmass 1, times the root of 2 t (mag s^1/2).
+YOUNG = 1.0857 * 1.5 * np.sqrt(2.0 * 1e-5) * 0.152 ** (-2 / 3) * np.exp(-2320 / 8000)
+
+
+def test_the_noise_of_the_night(hatp32: RealNight) -> None:
+    """A floor, for there are no flats, and about as much scintillation as the telescope should have."""
+    found = np.array(hatp32.work.sql("SELECT n_frame, mag_floor, scintillation FROM night_noise ORDER BY slot"), dtype=float)
+    assert len(found) == 8 and (found[:, 0] >= 0.9 * len(hatp32.files)).all()
+    assert (found[:, 1] < 0.008).all()
+    if hatp32.whole:
+        assert (found[:, 1] > 0.003).all()
+        assert ((found[:, 2] > YOUNG) & (found[:, 2] < 2.5 * YOUNG)).all()
+
+
+def test_scatter_is_near_what_photons_sky_and_air_explain(hatp32: RealNight) -> None:
+    """Constant stars in their best slots, held out: scatter over its theory, no fitted term in it."""
+    text = "SELECT source_id, mag, mag_err, airmass FROM light_curve WHERE mag IS NOT NULL AND quality = 0 ORDER BY source_id"
+    source, mag, err, airmass = np.array(hatp32.work.sql(text), dtype=float).T
+    theory = np.hypot(err, YOUNG * airmass**1.75 / np.sqrt(120.0))
+    ends = np.append(np.flatnonzero(np.diff(source, prepend=-1)), source.size)
+    stars = [slice(i, j) for i, j in pairwise(ends) if j - i >= 0.8 * len(hatp32.files)]
+    middle = np.array([np.median(mag[star]) for star in stars])
+    rms = np.array([1.4826 * np.median(np.abs(mag[star] - np.median(mag[star]))) for star in stars])
+    ratio = rms / np.array([np.sqrt(np.median(theory[star] ** 2)) for star in stars])
+    bars = {(10.5, 12.0): 1.75, (12.0, 13.5): 1.42, (13.5, 15.5): 1.12} if hatp32.whole else {(12.0, 15.5): 1.5}
+    found = {between: np.median(ratio[(middle >= between[0]) & (middle < between[1])]) for between in bars}
+    assert all(0.9 < found[between] < bar for between, bar in bars.items()), found
 
 
 def test_a_second_run_changes_nothing(hatp32: RealNight) -> None:
