@@ -139,8 +139,8 @@ class NightNoise(Base):
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames that tell")
     mag_floor: Mapped[float] = column(sa.Double, "mag", "Scatter that does not depend on airmass and exposure")
     mag_floor_err: Mapped[float] = column(sa.Double, "mag", "Its error")
-    scintillation: Mapped[float] = column(sa.Double, "mag s^1/2", "Scatter times the root of 2 t that rises as airmass^1.75")
-    scintillation_err: Mapped[float] = column(sa.Double, "mag s^1/2", "Its error")
+    scintillation: Mapped[float] = column(sa.Double, "mag s(1/2)", "Scatter times the root of 2 t that rises as airmass^1.75")
+    scintillation_err: Mapped[float] = column(sa.Double, "mag s(1/2)", "Its error")
 
 
 class LightcurveStatistics(Base):
