@@ -59,4 +59,4 @@ def test_a_dip_comes_through_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
         change = {frame: disturbed[frame] - undisturbed[star][frame] for frame in frames}
         dip = np.mean([change[frame] for frame in inside]) - np.mean([change[frame] for frame in frames if frame not in inside])
         ratios.append(dip / (-2.5 * np.log10(1.0 - DEPTH)))
-    np.testing.assert_allclose(ratios, 1.0, atol=0.03)
+    np.testing.assert_allclose(ratios, 1.0, atol=0.01)

@@ -47,7 +47,9 @@ class FrameFits:
     n_fit : int, shape (f,)
         Number of stars used in the fit to all.
     floor : float64, shape (f,)
-        Systematic scatter added in quadrature to the errors (mag).
+        Systematic scatter added in quadrature to the errors in the fit to all (mag).
+    fold_floor : float64, shape (f, n_fold)
+        The same in the fits without each fold: what is weighed for a fold's stars must not have seen them.
     used : bool, shape (rows,)
         False for stars that were not offered, not finite, or rejected in the fit to all.
     """
@@ -59,6 +61,7 @@ class FrameFits:
     rms: FloatArray
     n_fit: IntArray
     floor: FloatArray
+    fold_floor: FloatArray
     used: BoolArray
 
 
@@ -143,11 +146,12 @@ def fit_frames(
         offered &= np.asarray(eligible, dtype=np.bool_)
     fixed_floor = -1.0 if floor is None else float(floor)
     coeff = np.empty((edges.size - 1, n_fold, x.shape[1]))
-    zp_err = np.empty((edges.size - 1, n_fold))
+    zp_err, fold_floor = np.empty((2, edges.size - 1, n_fold))
     fitted = np.full(folds.size, np.nan)
     frame = np.repeat(np.arange(edges.size - 1), np.diff(edges))
     for k in range(n_fold):
-        coeff[:, k], covariance, _, _ = _fit_set(edges, y[k], error[k], x, offered & (folds != k), chosen, clip, fixed_floor, iterations)
+        found = _fit_set(edges, y[k], error[k], x, offered & (folds != k), chosen, clip, fixed_floor, iterations)
+        coeff[:, k], covariance, _, fold_floor[:, k] = found
         zp_err[:, k] = _typical_error(edges, x, folds == k, offered, covariance)
         mine = np.flatnonzero(folds == k)
         fitted[mine] = np.einsum("ij,ij->i", x[mine], coeff[frame[mine], k])
@@ -156,7 +160,8 @@ def fit_frames(
     total = np.bincount(frame, weight, edges.size - 1)
     square = np.bincount(frame[used], (weight * (y[-1] - fitted) ** 2)[used], edges.size - 1)
     rms = np.sqrt(np.divide(square, total, out=np.full(edges.size - 1, np.nan), where=total > 0))
-    return FrameFits(coeff, coeff_all, fitted, zp_err, rms, np.bincount(frame[used], minlength=edges.size - 1), floors, used)
+    n_fit = np.bincount(frame[used], minlength=edges.size - 1)
+    return FrameFits(coeff, coeff_all, fitted, zp_err, rms, n_fit, floors, fold_floor, used)
 
 
 @njit(cache=True)

@@ -364,8 +364,11 @@ def _first_reference(start: int | ArrayLike, rows: _Rows) -> Averages:
 
 def _errors(rows: _Rows, excess: FloatArray, fits: FrameFits) -> FloatArray:
     """Error of each fitted magnitude with all that scatters from frame to frame."""
-    zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
-    return np.asarray(np.sqrt(rows.sigma**2 + excess[rows.star] ** 2 + np.nan_to_num(fits.floor)[rows.frame] ** 2 + zero_point**2))
+    return _total_error(rows.sigma, excess[rows.star], fits.floor[rows.frame], fits.zp_err[rows.frame, rows.fold[rows.star]])
+
+
+def _total_error(sigma: FloatArray, excess: FloatArray, floor: FloatArray, zero_point: FloatArray) -> FloatArray:
+    return np.asarray(np.sqrt(sigma**2 + excess**2 + np.nan_to_num(floor) ** 2 + zero_point**2), dtype=np.float64)
 
 
 def _stack(means: list[Averages]) -> Averages:
@@ -381,7 +384,10 @@ def _following(rows: _Rows, excess: FloatArray, fits: FrameFits, n_fold: int, mi
     for k in range(n_fold):
         mine = np.flatnonzero(rows.eligible & (rows.fold[rows.star] != k))
         corrected = rows.mag[mine] - np.einsum("ij,ij->i", rows.design[mine], fits.coeff[rows.frame[mine], k])
-        mean = average(rows.star[mine], corrected, _errors(rows, excess[k], fits)[mine], rows.fold.size)
+        frame, star = rows.frame[mine], rows.star[mine]
+        # Errors, too, of this fit alone: floors and errors of the others have seen this fold's stars.
+        error = _total_error(rows.sigma[mine], excess[k, star], fits.fold_floor[frame, k], fits.zp_err[frame, k])
+        mean = average(star, corrected, error, rows.fold.size)
         means.append(Averages(np.where(mean.n < enough, np.nan, mean.mag), mean.err, mean.scatter, mean.n))
     return _stack(means)
 
@@ -411,16 +417,17 @@ def _free_modes(rows: _Rows, held: BoolArray) -> FloatArray:
 
 
 def _pinned(following: Averages, first: Averages, modes: FloatArray) -> Averages:
-    """A next reference with what no data hold as the first reference has it, and the same in the systems of all folds.
+    """A next reference with what no data hold as the first reference has it, for each fold by itself.
 
-    Otherwise these would drift apart, and on for ever.
+    Otherwise the folds' systems would drift apart, and on for ever. To bring them together by each other would let a star see itself:
+    the modes are not quite what the fits take up. But constants are, and by these the magnitudes of all folds agree.
     """
-    known = np.isfinite(following.mag)
-    common = np.where(known.any(axis=0), np.where(known, following.mag, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
-    err = np.where(known, following.err, np.inf).min(axis=0)
-    moved = _along(modes, common - first.mag, err)
-    apart = [_along(modes, mag - common, error) for mag, error in zip(following.mag, following.err, strict=True)]
-    return Averages(following.mag - np.array(apart) - moved, following.err, following.scatter, following.n)
+    held = [each - _along(modes, each - first.mag, err) for each, err in zip(following.mag, following.err, strict=True)]
+    mag = np.array(held)
+    known = np.isfinite(mag)
+    common = np.where(known, mag, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    shift = [float(np.median((one - common)[there])) if there.any() else 0.0 for one, there in zip(mag, known, strict=True)]
+    return Averages(mag - np.array(shift)[:, None], following.err, following.scatter, following.n)
 
 
 def _along(modes: FloatArray, change: FloatArray, err: FloatArray) -> FloatArray:

@@ -68,8 +68,23 @@ def test_dip_survives_the_iteration(n_seen: int, n_dips: int):
         difference = (changed.mag - plain.mag)[own]
         inside = dip[own] > 0
         ratio.append((difference[inside].mean() - difference[~inside].mean()) / dip.max())
-    assert np.mean(ratio) == pytest.approx(1.0, abs=0.01)
-    assert np.abs(np.array(ratio) - 1).max() < 0.05
+    assert np.mean(ratio) == pytest.approx(1.0, abs=0.002)
+    assert np.abs(np.array(ratio) - 1).max() < 0.02
+
+
+def test_a_fold_knows_nothing_of_its_own_stars():
+    """What a star does changes no bit of its own fold's fits, floors and errors included, at the fixed point and on the way."""
+    night = Night(60, seed=5)
+    host = int(np.argmax(np.bincount(night.star)))
+    own = night.star == host
+    wild = np.where(own, 0.3 * np.sin(np.arange(own.size)), 0.0)
+    for n in (1, 3, 6):
+        plain = night.iterate(night.observed, tolerance=0.0, max_iterations=n)
+        changed = night.iterate(night.observed + np.where(night.frame == N_FRAME // 2, 0.0, wild), tolerance=0.0, max_iterations=n)
+        k = night.fold[host]
+        np.testing.assert_allclose(changed.fits.coeff[:, k, 1:], plain.fits.coeff[:, k, 1:], rtol=0, atol=1e-12)
+        constant = changed.fits.coeff[:, k, 0] - plain.fits.coeff[:, k, 0]
+        assert np.ptp(constant) < 1e-12, "its zero points may move together: magnitudes of all folds agree"
 
 
 def test_ineligible_values_are_corrected_only():
@@ -153,7 +168,7 @@ def test_the_reference_settles_and_stays_where_no_data_hold_it(n_seen: int) -> N
     """A polynomial in x and y may go from the reference into all frames' fits: the systems of the folds do not drift along it."""
     night = Night(n_seen, seed=n_seen)
     result = night.iterate(night.observed, tolerance=1e-6, max_iterations=20)
-    again = night.iterate(night.observed, tolerance=1e-9, max_iterations=60)
+    again = night.iterate(night.observed, tolerance=1e-8, max_iterations=80)
     assert result.converged
     assert again.converged
     change = again.mag - result.mag
