@@ -25,6 +25,14 @@ def test_sees_a_changed_value_a_missing_row_and_nothing_else(reduced: Work) -> N
 def test_does_not_see_surrogate_keys(reduced: Work) -> None:
     before = compare.dump(reduced.url)
     row = reduced.sql("SELECT max(magfit_solution.reference_id) FROM magfit_solution")[0][0]
-    for table in ("magfit_solution", "reference_magnitude", "best_slot", "light_share", "lightcurve_statistics", "magfit_reference"):
+    for table in (
+        "magfit_solution",
+        "reference_magnitude",
+        "best_slot",
+        "light_share",
+        "night_noise",
+        "lightcurve_statistics",
+        "magfit_reference",
+    ):
         reduced.sql(f"UPDATE {table} SET reference_id = reference_id + 40 WHERE reference_id = {row}")
     assert compare.differences(before, compare.dump(reduced.url)) == []

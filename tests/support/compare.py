@@ -148,6 +148,7 @@ def _drop_superseded(rows: dict[str, list[Row]]) -> None:
         ("magfit_solution", "reference_id", "magfit_reference", "reference_id"),
         ("best_slot", "reference_id", "magfit_reference", "reference_id"),
         ("light_share", "reference_id", "magfit_reference", "reference_id"),
+        ("night_noise", "reference_id", "magfit_reference", "reference_id"),
         ("lightcurve_statistics", "reference_id", "magfit_reference", "reference_id"),
         ("config", "config_id", "task", "config_id"),
     ):
