@@ -35,6 +35,7 @@ from db.tables import (
     SourceMagnitude,
 )
 from db.terms import TERMS, VARIABLES, Term, design
+from reduction.lightcurves.kernels.night_noise import NightNoise as Noise
 from reduction.lightcurves.kernels.night_noise import night_noise
 from reduction.lightcurves.kernels.noise import FrameExcess, best_slot, excess_scatter, frame_excess
 from reduction.lightcurves.kernels.reference import Averages, MagfitResult, iterate, select_reference
@@ -414,21 +415,13 @@ def _nights(reference_id: int, slot: int, points: _Points, excess: FrameExcess) 
     nights = np.array([frame.night_id for frame in points.frames])
     airmass = np.array([np.nan if frame.airmass is None else frame.airmass for frame in points.frames], dtype=np.float64)
     exptime = np.array([frame.exptime for frame in points.frames], dtype=np.float64)
-    found = {
-        int(night): night_noise(FrameExcess(excess.value[mine], excess.typical[mine], excess.chance[mine]), airmass[mine], exptime[mine])
-        for night in np.unique(nights)
-        for mine in (nights == night,)
-    }
+    found = {}
+    for night in np.unique(nights):
+        mine = nights == night
+        found[int(night)] = night_noise(excess.of(mine), airmass[mine], exptime[mine])
     known = {night: noise for night, noise in found.items() if noise is not None}
-    columns = {
-        "n_frame": [noise.n_frame for noise in known.values()],
-        "mag_floor": [noise.floor for noise in known.values()],
-        "mag_floor_err": [noise.floor_err for noise in known.values()],
-        "scintillation": [noise.scintillation for noise in known.values()],
-        "scintillation_err": [noise.scintillation_err for noise in known.values()],
-    }
-    place = {"reference_id": reference_id, "slot": slot, "night_id": np.array(list(known), dtype=np.int64)}
-    return Rows(NightNoise, {**place, **{name: np.array(values) for name, values in columns.items()}})
+    columns = {name: np.array([getattr(noise, name) for noise in known.values()]) for name in Noise._fields}
+    return Rows(NightNoise, {"reference_id": reference_id, "slot": slot, "night_id": np.array(list(known), dtype=np.int64), **columns})
 
 
 def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult, floor: FloatArray) -> Rows:

@@ -379,8 +379,8 @@ def pair_transfer(
     if not len(rows):
         return _unknown("no box of the flats has 100 good pixels")
     level, ratio, scatter, read_scatter = rows.T
-    # Of one of two values, but the flats' difference is taken whole.
-    variance, read_variance = 2.0 * (scatter**2 / _CLIPPED_VARIANCE / 2.0), read_scatter**2 / _CLIPPED_VARIANCE / 2.0
+    # The flats' difference is taken whole, the biases' is that of two like values.
+    variance, read_variance = scatter**2 / _CLIPPED_VARIANCE, read_scatter**2 / _CLIPPED_VARIANCE / 2.0
     read = float(np.median(read_variance))
     # The mean bias is in both: its noise, half the read noise squared, counts by the square of 1 - ratio.
     photon = variance - (1.0 + ratio**2 + 0.5 * (1.0 - ratio) ** 2) * read

@@ -23,10 +23,10 @@ CLIP = 4.0  # of the scatter about the fit: frames in clouds are beyond
 
 
 class NightNoise(NamedTuple):
-    """Noise of one night: `floor` (mag), `scintillation` (mag s^1/2: that of `scintillation_law` = 1), their errors, frames used."""
+    """Noise of one night: `mag_floor` (mag), `scintillation` (mag s^1/2: that of `scintillation_law` = 1), their errors, frames used."""
 
-    floor: float
-    floor_err: float
+    mag_floor: float
+    mag_floor_err: float
     scintillation: float
     scintillation_err: float
     n_frame: int
@@ -70,7 +70,7 @@ def night_noise(excess: FrameExcess, airmass: ArrayLike, exptime: ArrayLike) -> 
     known = np.flatnonzero(np.isfinite(excess.value) & np.isfinite(law))
     if len(known) < LEAST_FRAMES:
         return None
-    some = FrameExcess(excess.value[known], excess.typical[known], excess.chance[known])
+    some = excess.of(known)
     value, terms = some.value, np.stack([np.ones(len(known)), law[known] ** 2], axis=1)
     expected, use = np.full(len(known), max(float(np.median(value)), 0.0)), np.ones(len(known), dtype=bool)
     for _ in range(ROUNDS):

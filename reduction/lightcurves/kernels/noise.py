@@ -207,6 +207,10 @@ class FrameExcess:
         """What chance makes of the values (mag^2) where `expected` is true: a frame far off is not excused by its own scatter."""
         return self.chance * (self.typical + expected)
 
+    def of(self, frames: NDArray[np.generic]) -> FrameExcess:
+        """That of some of the frames, by their numbers or a mask."""
+        return FrameExcess(self.value[frames], self.typical[frames], self.chance[frames])
+
 
 def frame_excess(frame: ArrayLike, residual: ArrayLike, variance: ArrayLike, n_frame: int, *, min_stars: int = 5) -> FrameExcess:
     """Excess of each frame: scintillation, missing flats and whatever else acts on bright stars, whose errors do not hide it.

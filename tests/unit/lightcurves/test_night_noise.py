@@ -31,10 +31,10 @@ def test_both_are_found_where_airmass_and_exposure_differ(floor: float, scintill
     for seed in range(20):
         found = night_noise(excess_of(floor, scintillation, airmass, exptime, seed), airmass, exptime)
         assert found is not None and found.n_frame > 110
-        pulls.append([(found.floor - floor) / found.floor_err, (found.scintillation - scintillation) / found.scintillation_err])
-        assert found.floor == pytest.approx(floor, abs=4 * found.floor_err if floor else 0.002)
+        pulls.append([(found.mag_floor - floor) / found.mag_floor_err, (found.scintillation - scintillation) / found.scintillation_err])
+        assert found.mag_floor == pytest.approx(floor, abs=4 * found.mag_floor_err if floor else 0.002)
         assert found.scintillation == pytest.approx(scintillation, abs=4 * found.scintillation_err if scintillation else 0.016)
-        assert found.floor_err < 0.0012 and found.scintillation_err < 0.008
+        assert found.mag_floor_err < 0.0012 and found.scintillation_err < 0.008
     known = np.array([floor, scintillation]) > 0
     assert (np.std(pulls, axis=0)[known] < 1.6).all() and (np.std(pulls, axis=0)[known] > 0.4).all()
 
@@ -45,15 +45,15 @@ def test_frames_in_clouds_are_left_out() -> None:
     value = excess.value.copy()
     value[10:14] += 0.05**2
     found = night_noise(FrameExcess(value, excess.typical, excess.chance), airmass, exptime)
-    assert found is not None and found.n_frame <= 56 and found.floor < 0.0035
+    assert found is not None and found.n_frame <= 56 and found.mag_floor < 0.0035
 
 
 def test_one_airmass_leaves_them_together_and_says_so() -> None:
     airmass, exptime = np.full(40, 1.2) + np.linspace(0, 1e-4, 40), np.full(40, 30.0)
     found = night_noise(excess_of(0.002, 0.02, airmass, exptime), airmass, exptime)
     assert found is not None
-    assert max(found.floor_err / 0.002, found.scintillation_err / 0.02) > 1.0
-    total = np.hypot(found.floor, found.scintillation * scintillation_law([1.2], [30.0])[0])
+    assert max(found.mag_floor_err / 0.002, found.scintillation_err / 0.02) > 1.0
+    total = np.hypot(found.mag_floor, found.scintillation * scintillation_law([1.2], [30.0])[0])
     assert total == pytest.approx(np.hypot(0.002, 0.02 * scintillation_law([1.2], [30.0])[0]), rel=0.1)
 
 
