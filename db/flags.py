@@ -47,7 +47,7 @@ class Flag(IntFlag):
 
 FLAG_TEXT: dict[Flag, str] = {
     Flag.SATURATED: "a saturated pixel lies within the flag radius (2 FWHM unless set otherwise)",
-    Flag.EDGE: "the largest aperture is cut by the frame's edge; apertures that are cut have no flux",
+    Flag.EDGE: "the largest aperture is cut by the frame's edge; what is beyond is filled from the profile, or the flux is missing",
     Flag.BAD_PIXEL: "a masked pixel (no data, hot, dead, bleed) lies within the flag radius",
     Flag.COSMIC: "a cosmic-ray hit lies within the flag radius",
     Flag.BLENDED: "of the light in the largest aperture, more than a twentieth (unless set otherwise) is other stars'; "

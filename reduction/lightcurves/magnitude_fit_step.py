@@ -53,7 +53,8 @@ IntArray = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 
 #: Points that may not fix a fit. Blends and corrected bad pixels may: they are as constant as other stars, and robustly weighted.
-_UNFIT = int(Flag.SATURATED | Flag.COSMIC)
+#: Light that fell beyond the edge is the profile's word, and differs from frame to frame where the pointing does.
+_UNFIT = int(Flag.SATURATED | Flag.COSMIC | Flag.EDGE)
 N_FOLD = 5
 
 
@@ -142,7 +143,7 @@ def _measured(*columns: Any) -> sa.Select[Any]:
     "magnitude_fit",
     plan=_plan,
     inputs=(Members("photometry"), Grouped("field"), Said((Annotation,))),
-    version=3,
+    version=4,
     parameters=MagnitudeFitParameters,
     writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot, LightShare, NightNoise),
 )
