@@ -37,6 +37,8 @@ FINE = 1024
 #: See `_Basis.steep`: in distances of the innermost knots, and pixels.
 STEEP = 4.5
 LEAST_STEEP = 3.0
+#: Distance of the innermost knots (pixel) below which the profile of a sharp star wants three Gauss points along either axis, not two.
+SHARP = 0.6
 #: Gauss-Legendre points of -1 to 1 and their weights: along either axis of the part of a border pixel inside the circle.
 _POINTS = np.array([-math.sqrt(0.6), 0.0, math.sqrt(0.6)])
 _WEIGHTS = np.array([5.0, 8.0, 5.0]) / 18.0
@@ -147,13 +149,16 @@ class _Basis(NamedTuple):
     """Splines along an axis, looked up: values of those that are not zero at ``start + k / FINE`` (m, 4), the first's number (m,).
 
     steep : float
-        Radius (pixel) to which the profile is so steep that a border pixel takes nine points for every smooth piece, not four in all.
+        Radius (pixel) to which the profile is so steep that a border pixel is cut where its border has kinks.
+    sharp : bool
+        Whether every piece then takes nine points instead of four.
     """
 
     values: FloatArray
     first: IntArray
     start: float
     steep: float
+    sharp: bool
 
 
 def _basis(knots: FloatArray) -> _Basis:
@@ -161,7 +166,8 @@ def _basis(knots: FloatArray) -> _Basis:
     points = start + np.arange(int((knots[-ORDER] - start) * FINE) + 1) / FINE
     values, first = np.zeros((len(points), ORDER)), np.zeros(len(points), dtype=np.int64)
     _look_up(knots, points, values, first)
-    return _Basis(values, first, start, max(STEEP * float(np.diff(knots).min()), LEAST_STEEP))
+    step = float(np.diff(knots).min())
+    return _Basis(values, first, start, max(STEEP * step, LEAST_STEEP), step < SHARP)
 
 
 @njit(cache=True)
@@ -171,24 +177,28 @@ def _look_up(knots: FloatArray, points: FloatArray, values: FloatArray, first: I
 
 
 @njit(cache=True)
-def _profile_at(basis: _Basis, local: FloatArray, dx: float, dy: float) -> float:
-    """The profile at an offset from the star, to the nearest entries of the table."""
-    i, j = int((dx - basis.start) * FINE + 0.5), int((dy - basis.start) * FINE + 0.5)
-    if not (0 <= i < basis.first.size and 0 <= j < basis.first.size):
-        return 0.0
-    first_x, first_y = basis.first[i], basis.first[j]
-    total = 0.0
-    for b in range(ORDER):
-        row = 0.0
-        for a in range(ORDER):
-            row += basis.values[i, a] * local[first_y + b, first_x + a]
-        total += basis.values[j, b] * row
-    return total
+def _entry(basis: _Basis, offset: float) -> int:
+    """The table's nearest entry, -1 beyond the profile's end."""
+    entry = int((offset - basis.start) * FINE + 0.5)
+    return entry if 0 <= entry < basis.first.size else -1
 
 
 @njit(cache=True)
-def _inside(basis: _Basis, local: FloatArray, x0: float, y0: float, r: float) -> float:
-    """Mean of the profile over that part of a pixel which is inside a circle about the star; x0, y0: the pixel's lower left corner."""
+def _sum_across(basis: _Basis, local: FloatArray, across: int, first: int, line: FloatArray) -> None:
+    """Sums over the functions of x at an entry, for each of the functions of y that begin with `first`."""
+    left = basis.first[across]
+    for b in range(ORDER):
+        line[b] = 0.0
+        for a in range(ORDER):
+            line[b] += basis.values[across, a] * local[first + b, left + a]
+
+
+@njit(cache=True)
+def _inside(basis: _Basis, local: FloatArray, x0: float, y0: float, r: float, line: FloatArray) -> float:
+    """Mean of the profile over that part of a pixel which is inside a circle about the star; x0, y0: the pixel's lower left corner.
+
+    Work space: line (ORDER,).
+    """
     # Mirrored, so that the pixel is above the axis, or crosses it.
     sign = 1.0
     if y0 < -0.5:
@@ -203,7 +213,7 @@ def _inside(basis: _Basis, local: FloatArray, x0: float, y0: float, r: float) ->
         cuts = (left, right, right, right, right, right)
     else:
         cuts = (left, -outer, -inner, inner, outer, right)
-    points, weights = (_POINTS, _WEIGHTS) if r <= basis.steep else (_FEW_POINTS, _FEW_WEIGHTS)
+    points, weights = (_POINTS, _WEIGHTS) if basis.sharp and r <= basis.steep else (_FEW_POINTS, _FEW_WEIGHTS)
     total, area = 0.0, 0.0
     for piece in range(5):
         start = min(max(cuts[piece], left), right)
@@ -214,11 +224,18 @@ def _inside(basis: _Basis, local: FloatArray, x0: float, y0: float, r: float) ->
             dx = start + half * (1.0 + points[i])
             height = math.sqrt(max(r * r - dx * dx, 0.0))
             bottom, top = max(y0, -height), min(y0 + 1.0, height)
+            across, known = _entry(basis, dx), -1
             for j in range(points.size):
-                dy = 0.5 * (bottom + top) + 0.5 * (top - bottom) * points[j]
                 weight = half * weights[i] * weights[j] * (top - bottom)
-                total += weight * _profile_at(basis, local, dx, sign * dy)
                 area += weight
+                up = _entry(basis, sign * (0.5 * (bottom + top) + 0.5 * (top - bottom) * points[j]))
+                if across < 0 or up < 0:
+                    continue
+                if basis.first[up] != known:
+                    known = basis.first[up]
+                    _sum_across(basis, local, across, known, line)
+                for b in range(ORDER):
+                    total += weight * basis.values[up, b] * line[b]
     return total / area if area > 0.0 else 0.0
 
 
@@ -262,9 +279,10 @@ def _measure(
     largest = 0.0
     for k in range(radii.size):
         largest = max(largest, radii[k])
-    local, weights = np.zeros(coeff.shape[1:]), np.zeros((size, size))
+    local, line, weights = np.zeros(coeff.shape[1:]), np.zeros(ORDER), np.zeros((size, size))
     for c in visit:
         i = chosen[c]
+        small = SMALL * stamps[i].max()
         if pixel > 0.0:
             local_profile(terms[i], coeff, local)
         for k in range(radii.size):
@@ -273,8 +291,8 @@ def _measure(
                 for p in range(box[2], box[3]):
                     weights[q, p] = 0.0
             bits = _sum_one(
-                value, dark, inverse_gain, model, mask, basis, local, pixel, stamps[i], whole[i], x0[i], y0[i],
-                flux[i], error[i], sky[i], x[i], y[i], radii[k], weights, sums[:, c, k],
+                value, dark, inverse_gain, model, mask, basis, local, pixel, stamps[i], whole[i], small, x0[i], y0[i],
+                flux[i], error[i], sky[i], x[i], y[i], radii[k], line, weights, sums[:, c, k],
             )  # fmt: skip
             if radii[k] >= largest:
                 flags[c] = bits
@@ -318,6 +336,7 @@ def _sum_one(
     pixel: float,
     stamp: FloatArray,
     whole: FloatArray,
+    small: float,
     x0: int,
     y0: int,
     flux: float,
@@ -326,18 +345,17 @@ def _sum_one(
     x: float,
     y: float,
     r: float,
+    line: FloatArray,
     weights: FloatArray,
     sums: FloatArray,
 ) -> int:
-    """One star in one aperture: adds to sums (6,), sets weights (size, size) of pixels with a value, returns flags."""
+    """One star in one aperture: adds to sums (6,), sets weights (size, size) of pixels with a value, returns flags.
+
+    small: see `SMALL`; line (ORDER,) is work space.
+    """
     ny, nx = value.shape
     size = stamp.shape[0]
-    flags, lit = 0, 0.0
-    peak = 0.0
-    for q in range(size):
-        for p in range(size):
-            peak = max(peak, stamp[q, p])
-    small, sensitive = SMALL * peak, pixel * pixel
+    flags, lit, sensitive = 0, 0.0, pixel * pixel
     for iy in range(math.floor(y - r + 0.5), math.ceil(y + r - 0.5) + 1):
         for ix in range(math.floor(x - r + 0.5), math.ceil(x + r - 0.5) + 1):
             overlap = pixel_overlap(ix - 0.5 - x, iy - 0.5 - y, r)
@@ -348,7 +366,7 @@ def _sum_one(
             response = stamp[q, p] if inside else 0.0
             weight = overlap
             if inside and pixel > 0.0 and (overlap < 1.0 or pixel < 1.0):
-                part = whole[q, p] if overlap >= 1.0 else overlap * _inside(basis, local, ix - 0.5 - x, iy - 0.5 - y, r)
+                part = whole[q, p] if overlap >= 1.0 else overlap * _inside(basis, local, ix - 0.5 - x, iy - 0.5 - y, r, line)
                 weight = _weight(part, overlap, response, small, sensitive)
             on_frame = 0 <= iy < ny and 0 <= ix < nx
             bits = int(mask[iy, ix]) if on_frame else 0
