@@ -39,7 +39,7 @@ class CalibrateParameters:
     "calibrate",
     inputs=(Own("classify"), OfNight("detector"), Masters("bias", kinds=_KINDS), Said((MasterChoice,))),
     products=(Kind("calibrated", passing=True),),
-    version=3,
+    version=4,
     parameters=CalibrateParameters,
     writes=(CalibratedFrame,),
 )

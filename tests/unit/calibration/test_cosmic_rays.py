@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import astroscrappy
+import galsim
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -78,6 +79,25 @@ def test_hits_are_found_and_stars_are_not(fwhm: tuple[float, float]) -> None:
     near = ndimage.binary_dilation(struck, np.ones((3, 3)))
     assert cores(found & ~near, x, y).sum() <= 1
     assert (found & ~near).sum() <= 3
+
+
+@pytest.mark.parametrize("angle", [0, 30, 45, 80])
+@pytest.mark.parametrize(("profile", "fwhm"), [("gaussian", 1.3), ("gaussian", 1.6), ("moffat", 1.6), ("moffat", 2.2)])
+def test_trailed_stars_are_no_hits_and_hits_among_them_are_found(profile: str, fwhm: float, angle: float) -> None:
+    rng = np.random.default_rng(31)
+    seen = galsim.Gaussian(fwhm=fwhm) if profile == "gaussian" else galsim.Moffat(beta=3.0, fwhm=fwhm)
+    trail = galsim.Convolve(seen, galsim.Box(8.0, 0.05).rotate(angle * galsim.degrees))
+    frame = galsim.ImageD(SIZE, SIZE, init_value=SKY)
+    for x, y, flux in zip(*rng.uniform(20, SIZE - 20, (2, 120)), 10 ** rng.uniform(3.5, 6.3, 120), strict=True):
+        stamp = trail.drawImage(nx=33, ny=33, scale=1.0, center=galsim.PositionD(x, y)) * flux
+        frame[stamp.bounds & frame.bounds] += stamp[stamp.bounds & frame.bounds]
+    charge = hits(rng, 60)
+    plane = exposed(rng, frame.array, charge)
+    found = cosmic_rays(plane)
+    assert not (found & ~ndimage.binary_dilation(charge > 0, np.ones((3, 3)))).any()
+    clear = (charge > 0) & (frame.array < SKY + 5.0) & (plane.mask == 0) & (charge > 30 * NOISE)
+    assert clear.sum() > 50
+    assert found[clear].mean() > 0.9
 
 
 @pytest.mark.parametrize("fwhm", [1.4, 1.8, 2.2, 2.6])
