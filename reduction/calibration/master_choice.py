@@ -30,6 +30,9 @@ DONE_BEFORE = (
     .where(Exposure.calibration_state != "")
 )
 
+#: Bytes of masters that are kept in memory for the next frames: bias, dark and flat of 16 million pixels.
+MOST_KEPT = 500_000_000
+
 #: So many frames are asked for by their keys; for more, the whole view is read.
 _FEW = 500
 
@@ -165,8 +168,20 @@ def zero_is_gone(done: Iterable[str]) -> bool:
 
 
 def master_plane(context: Context, path: str | None) -> Plane | None:
-    """The pixels of a master; None for None."""
+    """The pixels of a master, which the next frames find in memory as long as others do not need the room; None for None."""
     if path is None:
         return None
-    planes: dict[str, np.ndarray[Any, Any]] = read_image(context.files / path)[0]
-    return Plane(planes["SCI"], planes["VAR"], planes["MASK"])
+    file, kept = context.files / path, context.kept
+    plane = kept.pop(file, None)
+    if plane is None:
+        planes: dict[str, np.ndarray[Any, Any]] = read_image(file)[0]
+        plane = Plane(planes["SCI"], planes["VAR"], planes["MASK"])
+    kept[file] = plane  # the last to go
+    while len(kept) > 1 and sum(_size(other) for other in kept.values()) > MOST_KEPT:
+        del kept[next(iter(kept))]
+    found: Plane = plane
+    return found
+
+
+def _size(plane: Plane) -> int:
+    return int(plane.value.nbytes + plane.variance.nbytes + plane.mask.nbytes)

@@ -159,6 +159,7 @@ class Context:
     settings: Mapping[str, Any]  # sections of the configuration; "paths" and "catalogues" as given
     step: Step
     input_hash: str = ""
+    kept: dict[Path, Any] = field(default_factory=dict)  # read from files and kept for the step's next units, in this process
 
     def parameters(self, name: str) -> Any:
         """Parameters in force of the step itself, or of one that is behind it.

@@ -72,6 +72,9 @@ _Result = tuple[Unit[Any], str, Output | StarledgerError]
 # In a worker process: opened once, used for every unit.
 _worker: dict[str, Any] = {}
 
+# What a step's bodies have kept for its next units, by the step's name: that of the step at work alone.
+_kept: dict[str, dict[Path, Any]] = {}
+
 
 def _start_worker(url: sa.URL, files: Path, settings: Mapping[str, Any]) -> None:
     # The pool's modules register the steps; imported here since a spawned process starts empty.
@@ -109,9 +112,11 @@ def _work_in_pool(name: str, unit: Unit[Any], input_hash: str, parameters: Any) 
 
 def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, unit: Any, input_hash: str, parameters: Any) -> Any:
     """Run a body; this is the one place where whatever goes wrong with a unit becomes a record."""
+    if step.name not in _kept:
+        _kept.clear()
     try:
         with reading_session(engine, step) as session:
-            return step.body(Context(session, files, settings, step, input_hash), unit, parameters)
+            return step.body(Context(session, files, settings, step, input_hash, _kept.setdefault(step.name, {})), unit, parameters)
     except (ArchiveUnavailable, ConfigurationError, UndeclaredError, sa.exc.OperationalError, MemoryError):
         raise  # no unit's own fault: the run ends
     except StarledgerError as error:
@@ -232,6 +237,7 @@ class Runner:
                 self.reporter.advance(step, unit, error)
         if tally.done:
             self.writer.analyse(step.writes)
+        _kept.clear()
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
         if step.guarded and not state.settled and self.frames is None:
