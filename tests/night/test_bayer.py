@@ -59,7 +59,7 @@ def test_a_cameras_file_becomes_fits_and_is_refused_as_a_frame(shared_data: Path
     assert "no exposure time" in line and "; " in line and "--config" in line
 
 
-def test_four_channels_share_a_solution(shared_data: Path, tmp_path: Path) -> None:
+def test_four_channels_share_a_solution_and_each_counts_its_light(shared_data: Path, tmp_path: Path) -> None:
     """The channel with most stars is solved; the others follow, each with linear terms of its own."""
     indexes = sorted(Path("/usr/share/astrometry").glob("index-*.fits"))
     if not indexes:
@@ -68,8 +68,8 @@ def test_four_channels_share_a_solution(shared_data: Path, tmp_path: Path) -> No
     catalogue = tmp_path / "stars.csv"
     _stars_around(mosaic, indexes).write(catalogue, format="ascii.csv")
     work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
-    steps = ["catalogue", *STEPS, "detect", "fetch", "solve", "field", "discover", "distortion", "field_colours", "refine"]
-    work.worked([mosaic], catalogues=[catalogue], steps=steps)
+    steps = ["catalogue", *STEPS, "detect", "fetch", "solve", "field", "discover", "distortion", "field_colours", "refine", "shapes"]
+    work.worked([mosaic], catalogues=[catalogue], steps=[*steps, "background", "fixed_pattern", "psf", "slots", "photometry"])
     rows = work.sql(
         "SELECT f.channel, f.raw_x0, f.raw_y0, w.coeff, w.n_matched, w.rms_x, w.rms_y, s.start FROM wcs_solution w "
         "JOIN frame f ON f.frame_id = w.frame_id JOIN first_solution s ON s.frame_id = w.frame_id ORDER BY f.channel"
@@ -85,6 +85,31 @@ def test_four_channels_share_a_solution(shared_data: Path, tmp_path: Path) -> No
         places[channel] = np.column_stack([x0 + 2 * x, y0 + 2 * y])[plate.inside(x, y, 5.0)]
     # On the mosaic a star of one colour lies where it does in another, but for the lens.
     assert all(np.abs(places[channel] - places["G1"]).max() < 1.5 for channel in places)
+    _each_channel_has_a_profile_of_its_own(work)
+
+
+def _each_channel_has_a_profile_of_its_own(work: Work) -> None:
+    """A quarter of the mosaic's area sees one colour: the profile is the light's own, which that part of a pixel integrates."""
+    maps = work.sql(
+        "SELECT p.kind, p.pixel, p.n_star, p.fwhm, h.apertures FROM psf_map p JOIN frame_photometry h ON h.frame_id = p.frame_id"
+    )
+    assert len(maps) == 4
+    for kind, pixel, n_star, fwhm, apertures in maps:
+        assert (kind, pixel, apertures) == ("psf", 0.5, "psf")
+        assert n_star > 100 and 1.0 < fwhm < 2.0
+    lights = work.sql(
+        "SELECT f.channel, m.source_id, s.fit_mag, m.flux_0, m.flux_2 FROM measurement m JOIN frame f ON f.frame_id = m.frame_id"
+        " JOIN source s ON s.source_id = m.source_id WHERE s.origin = 'catalogue' AND m.flux_err_0 < 0.05 * m.flux_0"
+        " AND m.flags & 1 = 0 ORDER BY m.source_id"
+    )
+    by_channel = {channel: {row[1]: row[2:] for row in lights if row[0] == channel} for channel in OFFSETS}
+    for channel, stars in by_channel.items():
+        mag, profile, aperture = np.array(list(stars.values())).T
+        zero = mag + 2.5 * np.log10(profile)
+        assert len(zero) > 40 and 1.4826 * np.median(np.abs(zero - np.median(zero))) < 0.35, channel  # V of stars of all colours
+        ratio = 2.5 * np.log10(aperture / profile)
+        assert 1.4826 * np.median(np.abs(ratio - np.median(ratio))) < 0.15, channel
+
 
 
 def _stars_around(mosaic: Path, indexes: list[Path]) -> Table:
