@@ -15,7 +15,7 @@ from reduction.calibration.master_choice import Chosen, PatternWithoutDark
 from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
 from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.kernels.psf_seed import seed_map
-from reduction.photometry.star_light import PlacedSources, placed_sources, star_light
+from reduction.photometry.star_light import TRAITS, PlacedSources, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
 
@@ -40,6 +40,14 @@ class PsfParameters:
     radius: float = parameter(4.0, "FWHM", "the profile counts as far as this from a star", least=1, most=20)
     min_snr: float = parameter(20.0, "", "least signal-to-noise ratio of a star that shows the profile", least=5, most=10_000)
     max_stars: int = parameter(2000, "", "at most so many stars show it, evenly over the frame", least=10, most=100_000)
+    terms: tuple[str, ...] = parameter(
+        ("colour",),
+        "",
+        "what the profile may change with beside the place: a star's measured colour, its brightness (catalogue flux); each is tried in "
+        "turn where 30 stars are known by it, and kept if it predicts left-out stars better",
+        choices=tuple(TRAITS),
+        distinct=True,
+    )
 
 
 @step(
@@ -54,7 +62,7 @@ class PsfParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
-    version=3,
+    version=4,
     parameters=PsfParameters,
     writes=(PsfMapRow, PsfStar),
     standing=(PsfMapRow,),
@@ -71,7 +79,8 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
     seed = seed_map(size, fwhm, radius, pixel=1.0 / frame.raw_step if kind == "psf" else 0.0)
     try:
         pixels = star_light(context, frame, unit.payload).pixels()
-        fit = fit_psf(pixels, sources.x, sources.y, seed, max_order=p.order, min_snr=p.min_snr, max_stars=p.max_stars)
+        stars = (sources.x, sources.y, seed)
+        fit = fit_psf(pixels, *stars, max_order=p.order, min_snr=p.min_snr, max_stars=p.max_stars, traits=sources.traits(p.terms))
     except AlgorithmFailed as error:
         ellipticity, theta = (shape.ellipticity, shape.theta) if shape is not None else (0.0, 0.0)
         stand_in = seed_map(size, fwhm, radius, ellipticity=ellipticity, theta=theta)

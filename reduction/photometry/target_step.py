@@ -80,7 +80,7 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
     as_sources = context.parameters("photometry")
     near = as_sources.flag_radius * (fwhm_of(session, frame.frame_id) or psf.fwhm(frame.nx / 2, frame.ny / 2))
     stars = (around.x, around.y, targets.x, targets.y, targets.star)
-    found = forced_fluxes(light.pixels(), light.planes["MASK"], psf, *stars, radius=same, aperture=largest)
+    found = forced_fluxes(light.pixels(), light.planes["MASK"], psf, *stars, radius=same, aperture=largest, traits=around.traits())
     source_id = around.table.source_id[targets.star].astype(object)
     source_id[targets.star < 0] = None
     columns: dict[str, npt.NDArray[Any]] = {
