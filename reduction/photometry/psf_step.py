@@ -12,6 +12,7 @@ from db.tables import Frame, PsfStar, ShapeMap
 from db.tables import PsfMap as PsfMapRow
 from reduction.astrometry.detections import fwhm_of
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
+from reduction.photometry.kernels.psf_errors import MapErrors
 from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
 from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.kernels.psf_seed import seed_map
@@ -91,7 +92,10 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
         "chi2": fit.chi2,
         "held_out": json.dumps([round(value, 5) for value in fit.held_out]),
         "roughness": fit.roughness,
+        "terms": " ".join(term.name for term in fit.psf.further),
+        "terms_held_out": json.dumps({name: round(value, 5) for name, value in fit.tried.items()}),
     }
+    row |= {f"{name}_error": value if np.isfinite(value) else None for name, value in fit.errors._asdict().items()}
     return Output(rows=[_stars(frame, sources, fit), Rows(PsfMapRow, row, upsert=True)])
 
 
@@ -121,6 +125,9 @@ def _row(frame: Frame, kind: str, reason: str, fitted: PsfMap, shape: ShapeMap |
         "chi2": None,
         "held_out": None,
         "roughness": None,
+        "terms": "",
+        "terms_held_out": None,
+        **{f"{name}_error": None for name in MapErrors._fields},
         "fwhm": fitted.fwhm(*middle),
         "shape_fwhm": shape.fwhm if shape is not None else None,
     }

@@ -21,6 +21,7 @@ from db.errors import AlgorithmFailed
 from reduction.astrometry.kernels.wcs import exponents
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.kernels.psf_equations import Normal, Scene, normal_equations, right_side, system, total
+from reduction.photometry.kernels.psf_errors import MapErrors, map_errors
 from reduction.photometry.kernels.psf_flux import Canvas, Fluxes, Pixels, fit_fluxes, overlapping
 from reduction.photometry.kernels.psf_map import FurtherTerm, PsfMap, Traits
 
@@ -70,7 +71,10 @@ class PsfFit:
     roughness : float
         Strength of the penalty chosen.
     tried : dict of str to float
-        Reduced chi-square of stars left out, with each further term that could be tried, beside those kept before it.
+        Reduced chi-square of stars left out, with each further term that could be tried, beside those kept before it and the first
+        orders.
+    errors : MapErrors
+        How well the map is known.
     """
 
     psf: PsfMap
@@ -81,6 +85,7 @@ class PsfFit:
     held_out: tuple[float, ...]
     roughness: float
     tried: dict[str, float]
+    errors: MapErrors
 
 
 def fit_psf(
@@ -199,7 +204,8 @@ def _take_turns(
         if number + 1 >= len(FIRST_TURNS) and chi2 > before * (1.0 - SETTLED):
             break
     snr = fluxes.flux[used] / fluxes.error[used]
-    found = (choice.held_out, choice.roughness, choice.tried)
+    scene = Scene(canvas, psf, stamps, x, y, fluxes.flux, _values(choice.further, traits, len(x)), turn.clip, turn.allowed)
+    found = (choice.held_out, choice.roughness, choice.tried, map_errors(scene, used, equations))
     return PsfFit(psf, np.zeros(0, dtype=bool), snr, fluxes.chi2[used], chi2, *found), used
 
 
@@ -270,15 +276,16 @@ def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float, t
     # All orders: a profile that changes with the distance from the axis gains nothing by slopes, and all by the next.
     held_out = _held_out(places, seed, [len(exponents(order)) for order in range(highest + 1)], roughness)
     best = next(order for order, value in enumerate(held_out) if value <= min(held_out) * (1.0 + allowed))
-    kept, reached, found = [*range(len(exponents(best)))], held_out[best], {}
+    # What stars are unlike by, and what detail they show, is seen beside the mean profile and its slopes; higher orders would cost most of
+    # the time.
+    low = min(best, 1)
+    kept, reached, found = [*range(len(exponents(low)))], held_out[low], {}
     for k, term in enumerate(tried):
         terms = [*kept, n_place + k]
         found[term.name] = _held_out([part.of_terms(terms) for part in parts], seed, [len(terms)], roughness)[0]
         if found[term.name] < reached * (1.0 - allowed):
             kept, reached = terms, found[term.name]
     further = tuple(term for k, term in enumerate(tried) if n_place + k in kept)
-    # What detail the stars show is seen in the mean profile and its slopes; higher orders would cost most of the time.
-    low = min(best, 1)
     by_roughness = {roughness: held_out[low]}
     for strength in ROUGHNESS:
         by_roughness.setdefault(strength, _held_out(places, seed, [len(exponents(low))], strength)[0])
