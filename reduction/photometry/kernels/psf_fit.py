@@ -230,9 +230,8 @@ def _further_terms(traits: Traits, used: IntArray) -> tuple[FurtherTerm, ...]:
     terms = []
     for name, values in traits.items():
         known = values[used][np.isfinite(values[used])]
-        scale = float(np.std(known)) if len(known) >= LEAST_KNOWN else 0.0
-        if scale > 0.0:
-            centre = float(np.median(known))
+        if len(known) >= LEAST_KNOWN and known.min() < known.max():
+            centre, scale = float(np.median(known)), float(np.std(known))
             low, high = max(known.min(), centre - FURTHEST * scale), min(known.max(), centre + FURTHEST * scale)
             terms.append(FurtherTerm(name, centre, scale, float(low), float(high)))
     return tuple(terms)
