@@ -64,8 +64,8 @@ def pending(archive: Archive) -> dict[str, int]:
 
 def table(work: Work) -> list[tuple[Any, ...]]:
     columns = (
-        "m.night_id, m.frame_id, m.target_id, m.source_id, m.flags, m.x, m.y, m.background, m.background_err, m.flux, m.flux_err, m.psf_err, "
-        "m.chi2"
+        "m.night_id, m.frame_id, m.target_id, m.source_id, m.flags, m.x, m.y, m.background, m.background_err, m.flux, m.flux_err, "
+        "m.psf_err, m.chi2"
     )
     return work.sql(f"SELECT {columns}, m.neighbour_flux FROM target_measurement m ORDER BY m.frame_id, m.target_id")
 
