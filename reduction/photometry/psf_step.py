@@ -15,7 +15,7 @@ from reduction.calibration.master_choice import Chosen, PatternWithoutDark
 from reduction.photometry.kernels.psf_errors import MapErrors
 from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
 from reduction.photometry.kernels.psf_map import PsfMap
-from reduction.photometry.kernels.psf_seed import seed_map
+from reduction.photometry.kernels.psf_seed import fitted_seed, seed_map
 from reduction.photometry.star_light import TRAITS, PlacedSources, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
@@ -77,9 +77,13 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
     sources = placed_sources(context, frame, -radius)
     kind, reason = _kind(p, frame, fwhm)
     size = (frame.nx, frame.ny)
-    seed = seed_map(size, fwhm, radius, pixel=1.0 / frame.raw_step if kind == "psf" else 0.0)
+    pixel = 1.0 / frame.raw_step if kind == "psf" else 0.0
     try:
         pixels = star_light(context, frame, unit.payload).pixels()
+        if 0.0 < pixel < 1.0:
+            seed = fitted_seed(pixels, sources.x, sources.y, size, fwhm, radius, pixel)
+        else:
+            seed = seed_map(size, fwhm, radius, pixel=pixel)
         stars = (sources.x, sources.y, seed)
         fit = fit_psf(pixels, *stars, max_order=p.order, min_snr=p.min_snr, max_stars=p.max_stars, traits=sources.traits(p.terms))
     except AlgorithmFailed as error:
