@@ -162,13 +162,17 @@ class Frames(_Namespace):
         with self._archive.reading() as session:
             return frames.list_frames(session, night=night, type=type, doubtful=doubtful)
 
-    def psf(self, frame_id: int) -> GriddedPSFModel:
+    def psf(self, frame_id: int, *, colour: float | None = None, brightness: float | None = None) -> GriddedPSFModel:
         """The profile of stars over a frame, as a model that photutils fits, renders and draws.
 
         Parameters
         ----------
         frame_id : int
             A solved object frame.
+        colour : float, optional
+            Of the star (mag), where the profile changes with it; without, the profile is that of a star of median colour.
+        brightness : float, optional
+            The same of its flux, in units of that of a star of 12 mag.
 
         Returns
         -------
@@ -187,7 +191,8 @@ class Frames(_Namespace):
         """
         from reduction.photometry.psf_model import gridded_model
 
-        return gridded_model(self._psf_map(frame_id))
+        known = {"colour": colour, "brightness": brightness}
+        return gridded_model(self._psf_map(frame_id), traits={name: value for name, value in known.items() if value is not None})
 
     def psf_summary(self, frame_id: int) -> pd.Series:
         """What is known of a frame's profile map: the columns of `psf_map`, but for the coefficients.

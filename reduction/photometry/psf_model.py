@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def psf_map_of(session: Session, frame_id: int) -> PsfMap:
     return PsfMap.from_row(json.loads(text))
 
 
-def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4) -> GriddedPSFModel:
+def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4, traits: Mapping[str, float] | None = None) -> GriddedPSFModel:
     """The map on a grid of places, between which photutils interpolates.
 
     Parameters
@@ -34,6 +35,9 @@ def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4) -> Gridd
         Places along either axis, from edge to edge of the frame; at least 2.
     oversampling : int
         Points of the model for each pixel, along either axis.
+    traits : dict of str to float, optional
+        What is known of the star, by name of the map's further terms: its colour (mag), its brightness (flux, 1 at 12 mag). Of a term
+        that is not named the model has the middle.
 
     Returns
     -------
@@ -46,7 +50,8 @@ def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4) -> Gridd
     half = int(np.ceil(psf.radius)) * oversampling
     offset = np.arange(-half, half + 1) / oversampling
     places = [(float(x), float(y)) for y in np.linspace(0, psf.ny - 1, grid) for x in np.linspace(0, psf.nx - 1, grid)]
-    data = np.array([psf.response(x, y, offset, offset) for x, y in places])
+    known = {name: np.array([value]) for name, value in (traits or {}).items()}
+    data = np.array([psf.response(x, y, offset, offset, known) for x, y in places])
     data /= data.sum(axis=(1, 2), keepdims=True) / oversampling**2
     meta: dict[str, Any] = {"grid_xypos": places, "oversampling": oversampling}
     return GriddedPSFModel(NDData(data, meta=meta))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import galsim
 import numpy as np
 import pytest
+import rendered_stars
 from astropy.table import Table
 from rendered_stars import SIZE, counted, fitted, grid, normalised, render
 from scipy.interpolate import BSpline
@@ -15,7 +17,7 @@ from reduction.astrometry.kernels.wcs import exponents
 from reduction.photometry.kernels.psf_fit import fit_psf
 from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes, model_image
 from reduction.photometry.kernels.psf_map import PsfMap, Stamps, unit_integral
-from reduction.photometry.kernels.psf_seed import seed_map
+from reduction.photometry.kernels.psf_seed import fitted_seed, seed_map
 from reduction.photometry.kernels.splines import axis_integrals, axis_knots, spline_values
 from reduction.photometry.psf_model import gridded_model
 
@@ -212,3 +214,29 @@ def test_photutils_measures_the_same_with_the_map() -> None:
     flat = Pixels(sky.pixels.value, np.full(sky.pixels.dark.shape, 225.0, np.float32), 1e9, sky.pixels.good)
     ours = fit_fluxes(flat, fit.psf.stamps(x, y))
     np.testing.assert_allclose(theirs["flux_fit"], ours.flux, rtol=3e-3)
+
+
+@pytest.mark.parametrize(("fwhm", "worst", "before"), [(0.8, 0.04, 0.10), (1.0, 0.025, 0.04), (1.4, 0.012, 0.0)])
+def test_light_between_the_pixels_of_one_colour_is_counted(
+    fwhm: float, worst: float, before: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No star alone says what falls beside its pixels: a map that begins too wide keeps what it began with."""
+    monkeypatch.setattr(rendered_stars, "profile", lambda *_: galsim.Moffat(beta=2.5, fwhm=fwhm, trunc=8.0 * fwhm).shear(g1=-0.15))
+    x, y = grid(17.0, 171)
+    sky = render(x, y, 10 ** np.random.default_rng(172).uniform(4.2, 5.5, len(x)), fwhm=fwhm, sky=50.0, seed=173, sensitive=0.5)
+    width = max(1.3 * fwhm, 1.2)  # as detection finds it
+    scatter = []
+    for seed in (
+        seed_map((SIZE, SIZE), width, 4 * width, pixel=0.5),
+        fitted_seed(sky.pixels, x, y, (SIZE, SIZE), width, 4 * width, 0.5),
+    ):
+        ratio = fit_fluxes(sky.pixels, fit_psf(sky.pixels, x, y, seed).psf.stamps(x, y)).flux / sky.flux
+        scatter.append(1.4826 * np.median(np.abs(ratio / np.median(ratio) - 1.0)))
+    assert scatter[1] < worst and scatter[0] > before, scatter
+
+
+def test_few_bright_stars_leave_the_seed_as_it_is() -> None:
+    x, y = grid(80.0, 174)
+    sky = render(x, y, np.full(len(x), 300.0), fwhm=1.5, seed=175, sensitive=0.5)
+    plain = seed_map((SIZE, SIZE), 1.5, 6.0, pixel=0.5)
+    np.testing.assert_array_equal(fitted_seed(sky.pixels, x, y, (SIZE, SIZE), 1.5, 6.0, 0.5).coeff, plain.coeff)
