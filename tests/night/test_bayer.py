@@ -111,7 +111,6 @@ def _each_channel_has_a_profile_of_its_own(work: Work) -> None:
         assert 1.4826 * np.median(np.abs(ratio - np.median(ratio))) < 0.15, channel
 
 
-
 def _stars_around(mosaic: Path, indexes: list[Path]) -> Table:
     """Tycho-2 stars on a frame, as the index files have them."""
     astrometry = pytest.importorskip("astrometry")
