@@ -59,6 +59,14 @@ class Normal(NamedTuple):
         n = len(coeff)
         return float(self.square - 2.0 * coeff @ self.right[:n] + coeff @ self.matrix[:n, :n] @ coeff)
 
+    def of(self, factor: float) -> Normal:
+        """The same of other coefficients, of which these are so many times as much."""
+        return self if factor == 1.0 else self._replace(matrix=self.matrix * factor**2, right=self.right * factor)
+
+    def without(self, part: Normal) -> Normal:
+        """Matrix and right sides without those of a part, enough to solve."""
+        return Normal(self.matrix - part.matrix, self.right - part.right, 0.0, 0)
+
 
 class System(NamedTuple):
     """Equations of a map: matrix (n, n) without the penalty on roughness, the upper Cholesky factor (n, n) with it."""
@@ -99,23 +107,21 @@ def normal_equations(scene: Scene, index: IntArray, order: int) -> Normal:
     return Normal(matrix, change + explained, found.square + float(own @ (2.0 * change + explained)), found.n_pixel)
 
 
-def right_side(scene: Scene, index: IntArray, matrix: FloatArray) -> FloatArray:
-    """Right sides of the coefficients of the map's order by another's matrix, that is near the scene's own.
+def right_side(scene: Scene, index: IntArray) -> FloatArray:
+    """Right sides of a change of the coefficients of the map's order, by a matrix that is near the scene's own.
 
     Parameters
     ----------
     scene : Scene
     index : int64, shape (k,)
         Stars that have a say.
-    matrix : float64, shape (n, n)
-        Of `Normal`, of the map's order.
 
     Returns
     -------
     float64, shape (n,)
     """
     found, active = _changes(scene, index, scene.psf.order, products=False), scene.psf.active[PADDING:-PADDING, PADDING:-PADDING]
-    return np.asarray(found.right[:, active].ravel() + matrix @ scene.psf.free(scene.psf.order), dtype=np.float64)
+    return np.asarray(found.right[:, active].ravel(), dtype=np.float64)
 
 
 def total(parts: list[Normal]) -> Normal:

@@ -1,10 +1,13 @@
-"""Fit of the profile map to the pixels of a frame's stars.
+"""Fit of the profile map to the pixels of the stars of a frame, or of several that have a map in common.
 
 Two linear fits take turns: the fluxes of all stars jointly with the map held (`psf_flux`), and the map's coefficients with
 the fluxes held. The terms in x and y hardly change over a star, so that its normal equations are formed once for the profile
 and multiplied out by the terms (Pal 2009, PhD thesis, section 2.5; Penev et al. 2025, arXiv 2507.14289). The unknowns are changes
 of the map, the data what its model leaves: once order and roughness are chosen the equations' matrix is kept, and a turn
 makes only the right sides anew, which alone say where the turns end.
+
+Frames that have a map in common each have fluxes of their own, and a width: on each the profile is the map's, drawn out. The
+equations of a drawn-out map are those of the map but for a factor, so that those of all frames add up.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.kernels.psf_equations import Normal, Scene, normal_equations, right_side, system, total
 from reduction.photometry.kernels.psf_flux import Canvas, Fluxes, Pixels, fit_fluxes, overlapping
 from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.kernels.psf_width import width_change
 
-__all__ = ["PsfFit", "fit_psf"]
+__all__ = ["FrameStars", "PsfFit", "SharedFit", "fit_psf", "fit_shared_psf", "shape_stars"]
 
 MOST_TURNS = 10  # of fluxes and map
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
@@ -29,6 +33,7 @@ LEAST_STARS = 4
 STARS_PER_TERM = (1, 10, 10, 30)  # by order, the last for all higher ones: these cost most, and few stars never carry them
 ORDER_GAIN = 2.0  # over the number of pixels: a higher order must lower the held-out chi-square by more, as part of it
 FOLDS, MANY = (3, 2), 200  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
+FRAME_FOLDS = 5  # of frames that have a map in common, at most
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
 BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
 UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
@@ -75,6 +80,48 @@ class PsfFit:
     roughness: float
 
 
+class FrameStars(NamedTuple):
+    """One of the frames that a map is fitted to.
+
+    pixels, of the frame; x, y (n,), positions of all stars whose light is on it (pixel); width, how many times as wide as the
+    map's its profile is, to begin with.
+    """
+
+    pixels: Pixels
+    x: FloatArray
+    y: FloatArray
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class SharedFit:
+    """A map of several frames.
+
+    Attributes
+    ----------
+    psf : PsfMap
+    used : list of bool, shape (n,)
+        Of each frame, the stars that the map was fitted to.
+    width : float64, shape (n_frame,)
+        How many times as wide as the map's the profile of each frame is.
+    fold : int64, shape (n_frame,)
+        Part of the frames that each belongs to.
+    left_out : list of PsfMap
+        Map of all frames but those of each part.
+    chi2, held_out, roughness
+        As of `PsfFit`; what is left out are parts of the frames.
+    """
+
+    psf: PsfMap
+    used: list[BoolArray]
+    width: FloatArray
+    fold: IntArray
+    left_out: list[PsfMap]
+    chi2: float
+    held_out: tuple[float, ...]
+    roughness: float
+
+
 def fit_psf(
     pixels: Pixels,
     x: FloatArray,
@@ -84,6 +131,7 @@ def fit_psf(
     max_order: int = 3,
     min_snr: float = 20.0,
     max_stars: int = 2000,
+    shows: BoolArray | None = None,
 ) -> PsfFit:
     """Fit the map to a frame.
 
@@ -100,6 +148,8 @@ def fit_psf(
         Least signal-to-noise ratio of a star that shows the profile.
     max_stars : int
         At most so many show it, evenly over the frame.
+    shows : bool, shape (n,), optional
+        Stars that may show it; all where not given.
 
     Returns
     -------
@@ -110,16 +160,70 @@ def fit_psf(
     AlgorithmFailed
         Too few stars.
     """
-    canvas, stamps = Canvas(pixels), seed.stamps(x, y)
-    every = fit_fluxes(pixels, stamps, canvas=canvas)
-    selection = _Selection(x, y, (seed.nx, seed.ny), min_snr, max_stars)
-    first = selection.stars(every, np.ones(len(x), dtype=bool))
-    # Stars that share no pixel with one that shows the profile have no part in it.
-    near = np.flatnonzero(overlapping(stamps, first))
-    fit, used = _take_turns(canvas, selection.of(near), seed, every.flux[near], max_order)
-    chosen = np.zeros(len(x), dtype=bool)
-    chosen[near[used]] = True
-    return replace(fit, used=chosen)
+    part = _Part(FrameStars(pixels, x, y), seed, min_snr, max_stars, shows)
+    turns = _take_turns([part], seed, max_order)
+    used = turns.used[0]
+    snr, chi2 = part.fluxes.flux[used] / part.fluxes.error[used], part.fluxes.chi2[used]
+    return PsfFit(turns.psf, part.chosen(used), snr, chi2, turns.chi2, turns.choice.held_out, turns.choice.roughness)
+
+
+def fit_shared_psf(
+    frames: list[FrameStars], seed: PsfMap, *, max_order: int = 3, min_snr: float = 20.0, max_stars: int = 2000
+) -> SharedFit:
+    """Fit one map to several frames of one size; each has fluxes and a width of its own.
+
+    Parameters
+    ----------
+    frames : list of FrameStars
+        Two at least.
+    seed : PsfMap
+        Where to begin; its knots, radius and pixel are kept.
+    max_order, min_snr, max_stars
+        As of `fit_psf`; so many stars of each frame at most.
+
+    Returns
+    -------
+    SharedFit
+
+    Raises
+    ------
+    AlgorithmFailed
+        Too few stars on all of them together.
+    """
+    parts = [_Part(frame, seed, min_snr, max_stars, None) for frame in frames]
+    turns = _take_turns(parts, seed, max_order)
+    folds = min(FRAME_FOLDS, len(parts))
+    return SharedFit(
+        turns.psf,
+        [part.chosen(used) for part, used in zip(parts, turns.used, strict=True)],
+        np.array([part.width for part in parts]),
+        np.arange(len(parts)) % folds,
+        _left_out(parts, turns, seed, folds),
+        turns.chi2,
+        turns.choice.held_out,
+        turns.choice.roughness,
+    )
+
+
+def shape_stars(fluxes: Fluxes, x: FloatArray, y: FloatArray, size: tuple[int, int], min_snr: float, max_stars: int) -> BoolArray:
+    """Which stars show the profile: whole, of enough S/N, and like the others.
+
+    Parameters
+    ----------
+    fluxes : Fluxes
+        Of n stars, fitted with a map that is near the truth.
+    x, y : float64, shape (n,)
+        Positions (pixel).
+    size : (int, int)
+        nx, ny of the frame.
+    min_snr, max_stars
+        As of `fit_psf`.
+
+    Returns
+    -------
+    bool, shape (n,)
+    """
+    return _Selection(x, y, size, min_snr, max_stars).stars(fluxes, _like_the_map([fluxes])[0])
 
 
 @dataclass(frozen=True)
@@ -154,37 +258,128 @@ class _Selection:
         return used
 
 
-def _take_turns(canvas: Canvas, selection: _Selection, seed: PsfMap, flux: FloatArray, max_order: int) -> tuple[PsfFit, IntArray]:
-    """Map and fluxes in turn until they settle; the stars that the map was fitted to."""
-    x, y = selection.x, selection.y
-    psf, stamps = seed, seed.stamps(x, y)
-    fluxes = fit_fluxes(canvas.pixels, stamps, start=flux, rounds=1, canvas=canvas)
-    choice, chi2 = _Choice(0, ROUGHNESS[0], ()), np.inf
+class _Part:
+    """A frame's part in the fit: its pixels, the stars that have one, and their fluxes with the map as it stands."""
+
+    def __init__(self, frame: FrameStars, seed: PsfMap, min_snr: float, max_stars: int, shows: BoolArray | None) -> None:
+        self.width, self.canvas, self.n = frame.width, Canvas(frame.pixels), len(frame.x)
+        self.psf = seed.drawn_out(self.width)
+        stamps = self.psf.stamps(frame.x, frame.y)
+        every = fit_fluxes(frame.pixels, stamps, canvas=self.canvas)
+        selection = _Selection(frame.x, frame.y, (seed.nx, seed.ny), min_snr, max_stars)
+        self.shows = np.ones(self.n, dtype=bool) if shows is None else shows
+        # Stars that share no pixel with one that shows the profile have no part in it.
+        self.near = np.flatnonzero(overlapping(stamps, selection.stars(every, self.shows)))
+        self.selection, self.shows = selection.of(self.near), self.shows[self.near]
+        self.fluxes = every
+        self.draw(seed, every.flux[self.near])
+
+    def draw(self, psf: PsfMap, flux: FloatArray) -> None:
+        """Fluxes with a map, near what they are."""
+        self.psf = psf.drawn_out(self.width)
+        self.stamps = self.psf.stamps(self.selection.x, self.selection.y)
+        self.fluxes = fit_fluxes(self.canvas.pixels, self.stamps, start=flux, rounds=1, canvas=self.canvas)
+
+    @property
+    def factor(self) -> float:
+        """What the map's coefficients are multiplied by on this frame."""
+        return self.width**-2
+
+    def placed(self, index: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
+        """Positions and fluxes of the stars that have a part, and which of them count."""
+        return self.selection.x, self.selection.y, self.fluxes.flux, index
+
+    def scene(self, turn: _Turn) -> Scene:
+        return Scene(self.canvas, self.psf, self.stamps, self.selection.x, self.selection.y, self.fluxes.flux, turn.clip, turn.allowed)
+
+    def chosen(self, used: IntArray) -> BoolArray:
+        """Some of the stars that have a part, among all of the frame."""
+        out = np.zeros(self.n, dtype=bool)
+        out[self.near[used]] = True
+        return out
+
+
+class _Turns(NamedTuple):
+    """How the turns ended: the map, and of each frame the stars that it was fitted to."""
+
+    psf: PsfMap
+    used: list[IntArray]
+    choice: _Choice
+    chi2: float
+
+
+def _take_turns(parts: list[_Part], seed: PsfMap, max_order: int) -> _Turns:
+    """Map and fluxes in turn until they settle."""
+    psf, choice, chi2 = seed, _Choice(0, ROUGHNESS[0], ()), np.inf
     for number in range(MOST_TURNS):
-        usable = _like_the_map(fluxes) if number else np.ones(len(x), dtype=bool)
-        used = np.flatnonzero(selection.stars(fluxes, usable))
-        highest = min(max_order, _highest_order(len(used)))
+        used = _used(parts, like_the_map=number > 0)
+        n_star = sum(len(index) for index in used)
+        highest = min(max_order, _highest_order(n_star))
         turn = FIRST_TURNS[min(number, len(FIRST_TURNS) - 1)]
-        scene = Scene(canvas, psf, stamps, x, y, fluxes.flux, turn.clip, turn.allowed)
+        scenes = [part.scene(turn) for part in parts]
         if number < len(FIRST_TURNS):
             tried = min(highest, turn.order)
             last = number + 1 == len(FIRST_TURNS)
-            folds = FOLDS[len(used) >= MANY] if last else 1
-            parts = [normal_equations(scene, used[k::folds], max(tried, psf.order)) for k in range(folds)]
-            choice = _choose(parts, seed, tried, choice.roughness) if last else replace(choice, order=tried)
-            whole = total(parts)
+            normals = _folded(parts, scenes, used, max(tried, psf.order), folds=_n_folds(parts, n_star) if last else 1)
+            choice = _choose(normals, seed, tried, choice.roughness) if last else replace(choice, order=tried)
+            whole = total(normals)
             equations = system(whole, seed, choice.order, choice.roughness)
             coeff = equations.solve(whole.right)
         else:
-            coeff = equations.solve(right_side(scene, used, equations.matrix))
+            changes = [right_side(scene, index) * part.factor for part, scene, index in zip(parts, scenes, used, strict=True)]
+            coeff = equations.solve(sum(changes[1:], changes[0]) + equations.matrix @ psf.free(psf.order))
         psf = psf.with_free(choice.order, coeff)
-        stamps = psf.stamps(x, y)
-        fluxes = fit_fluxes(canvas.pixels, stamps, start=fluxes.flux, rounds=1, canvas=canvas)
-        before, chi2 = chi2, float(np.median(fluxes.chi2[used]))
+        for part in parts:
+            part.draw(psf, part.fluxes.flux)
+        if len(parts) > 1:
+            _fit_widths(parts, used, psf)
+        before, chi2 = chi2, float(np.median(np.concatenate([part.fluxes.chi2[index] for part, index in zip(parts, used, strict=True)])))
         if number + 1 >= len(FIRST_TURNS) and chi2 > before * (1.0 - SETTLED):
             break
-    snr = fluxes.flux[used] / fluxes.error[used]
-    return PsfFit(psf, np.zeros(0, dtype=bool), snr, fluxes.chi2[used], chi2, choice.held_out, choice.roughness), used
+    return _Turns(psf, used, choice, chi2)
+
+
+def _used(parts: list[_Part], *, like_the_map: bool) -> list[IntArray]:
+    """Of each frame the stars that show the profile."""
+    usable = _like_the_map([part.fluxes for part in parts]) if like_the_map else [np.ones(len(part.near), dtype=bool) for part in parts]
+    return [np.flatnonzero(part.selection.stars(part.fluxes, part.shows & good)) for part, good in zip(parts, usable, strict=True)]
+
+
+def _n_folds(parts: list[_Part], n_star: int) -> int:
+    """Folds of a frame's stars, or of frames."""
+    return min(FRAME_FOLDS, len(parts)) if len(parts) > 1 else FOLDS[n_star >= MANY]
+
+
+def _folded(parts: list[_Part], scenes: list[Scene], used: list[IntArray], order: int, folds: int) -> list[Normal]:
+    """Equations of each fold."""
+    if len(parts) == 1:
+        return [normal_equations(scenes[0], used[0][k::folds], order) for k in range(folds)]
+    normals = [normal_equations(scene, index, order).of(part.factor) for part, scene, index in zip(parts, scenes, used, strict=True)]
+    return [total(normals[k::folds]) for k in range(folds)]
+
+
+def _fit_widths(parts: list[_Part], used: list[IntArray], psf: PsfMap) -> None:
+    """Bring the frames' widths nearer to what their pixels show; what is common to all is the map's."""
+    found = [width_change(part.canvas, part.psf, part.stamps, *part.placed(index)) for part, index in zip(parts, used, strict=True)]
+    known = np.array([weight for _, weight in found])
+    change = np.array([change for change, _ in found])
+    if not known.any():
+        return
+    change -= np.average(change, weights=known)
+    for part, by in zip(parts, change, strict=True):
+        part.width *= float(np.exp(by))
+        part.draw(psf, part.fluxes.flux)
+
+
+def _left_out(parts: list[_Part], turns: _Turns, seed: PsfMap, folds: int) -> list[PsfMap]:
+    """The map of all frames but those of each fold, by the equations at the end."""
+    scenes, order = [part.scene(FIRST_TURNS[-1]) for part in parts], turns.psf.order
+    normals = _folded(parts, scenes, turns.used, order, folds)
+    whole, found = total(normals), []
+    for one in normals:
+        others = whole.without(one)
+        found.append(turns.psf.with_free(order, system(others, seed, order, turns.choice.roughness).solve(others.right)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -210,13 +405,15 @@ def _highest_order(n_star: int) -> int:
     return order
 
 
-def _like_the_map(fluxes: Fluxes) -> BoolArray:
+def _like_the_map(frames: list[Fluxes]) -> list[BoolArray]:
     """Stars that the map does not miss by far more of their light than others: galaxies, pairs and blemishes are unlike it."""
+    flux, error, chi2 = (np.concatenate([getattr(fluxes, name) for fluxes in frames]) for name in ("flux", "error", "chi2"))
     with np.errstate(invalid="ignore", divide="ignore"):
-        miss = (fluxes.chi2 - 1.0) * (fluxes.error / fluxes.flux) ** 2
-        bright = (fluxes.flux > BRIGHT * fluxes.error) & np.isfinite(miss)
+        miss = (chi2 - 1.0) * (error / flux) ** 2
+        bright = (flux > BRIGHT * error) & np.isfinite(miss)
     typical = max(float(np.median(miss[bright])), 0.0) if bright.any() else 0.0
-    return np.asarray(~((fluxes.chi2 > UNLIKE_CHI2) & (miss > UNLIKE * typical)))
+    like = ~((chi2 > UNLIKE_CHI2) & (miss > UNLIKE * typical))
+    return np.split(like, np.cumsum([len(fluxes.flux) for fluxes in frames])[:-1])
 
 
 def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float) -> _Choice:
@@ -227,7 +424,7 @@ def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float) -
     def scores(orders: list[int], strength: float) -> list[float]:
         rests = np.zeros(len(orders))
         for part in parts:
-            others = Normal(whole.matrix - part.matrix, whole.right - part.right, 0.0, 0)
+            others = whole.without(part)
             equations = system(others, seed, orders[-1], strength)
             n = [len(equations.factor) // len(exponents(orders[-1])) * len(exponents(order)) for order in orders]
             rests += [part.rest(equations.solve(others.right, size)) for size in n]
