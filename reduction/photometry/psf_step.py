@@ -19,7 +19,7 @@ from reduction.photometry.star_light import PlacedSources, placed_sources, star_
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
 
-__all__ = ["PsfParameters", "psf"]
+__all__ = ["USUAL_FWHM", "PsfParameters", "profile_kind", "psf"]
 
 #: Where no FWHM is known (pixel).
 USUAL_FWHM = 3.0
@@ -66,7 +66,7 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
     fwhm = shape.fwhm if shape is not None else (fwhm_of(context.session, frame.frame_id) or USUAL_FWHM)
     radius = p.radius * fwhm
     sources = placed_sources(context, frame, -radius)
-    kind, reason = _kind(p, frame, fwhm)
+    kind, reason = profile_kind(p, frame, fwhm)
     size = (frame.nx, frame.ny)
     seed = seed_map(size, fwhm, radius, pixel=1.0 / frame.raw_step if kind == "psf" else 0.0)
     try:
@@ -86,7 +86,7 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
     return Output(rows=[_stars(frame, sources, fit), Rows(PsfMapRow, row, upsert=True)])
 
 
-def _kind(p: PsfParameters, frame: Frame, fwhm: float) -> tuple[str, str]:
+def profile_kind(p: PsfParameters, frame: Frame, fwhm: float) -> tuple[str, str]:
     """Kind of the map, and why."""
     if p.kind != "auto":
         return p.kind, "asked for"
