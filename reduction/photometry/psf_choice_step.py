@@ -27,8 +27,8 @@ __all__ = ["PsfChoiceParameters", "psf_choice"]
 class PsfChoiceParameters:
     """When a few-starred frame takes the shared map."""
 
-    gain: float = parameter(
-        0.0, "", "the shared map must predict left-out stars better by so much of their chi-square; below 0: may be worse", least=-1, most=1
+    sigma: float = parameter(
+        1.0, "", "its own map is taken where it predicts left-out stars better by more than so many standard errors", least=-100, most=100
     )
 
 
@@ -58,7 +58,7 @@ def psf_choice(context: Context, unit: Unit[None], p: PsfChoiceParameters) -> Ou
         row |= {"uses": "own", "reason": f"no map is shared by frames of FWHM near {like.fwhm:.2f} pixel"}
         return Output(rows=[Rows(PsfChoice, row, upsert=True)])
     found = _compared(context, frame, own, like, offer)
-    uses, reason = _verdict(found, own.kind, p.gain)
+    uses, reason = _verdict(found, own.kind, p.sigma)
     row |= {"uses": uses, "reason": reason, "number": offer.row.number, "width": found.width, "n_star": found.n_star}
     row |= {"own_chi2": found.own, "shared_chi2": found.shared}
     return Output(rows=[Rows(PsfChoice, row, upsert=True)], remark=f"{uses}: {reason}")
@@ -105,12 +105,15 @@ def _compared(context: Context, frame: Frame, row: PsfMapRow, like: Seen, offer:
     return compare_maps(stars, offer.psf, offer.left_out, own, seed, min_snr=p.min_snr, max_stars=p.max_stars)
 
 
-def _verdict(found: MapComparison, kind: str, gain: float) -> tuple[str, str]:
+def _verdict(found: MapComparison, kind: str, sigma: float) -> tuple[str, str]:
     """Which map is used, and why."""
     name = "the shape map's stand-in" if kind == "shape" else "its own map"
     if found.n_star == 0:
         return "shared", "no star to try the maps on; frames of like seeing share one"
     if not np.isfinite(found.own):
         return "shared", f"{found.n_star} stars, too few to try {name} on those left out; frames of like seeing share one"
-    uses = "shared" if found.shared <= found.own * (1.0 - gain) else "own"
-    return uses, f"{found.n_star} stars left out: chi2 {found.shared:.3f} about the shared map, {found.own:.3f} about {name}"
+    # One star has no scatter; its stand-in was made without looking at pixels, and the shared map by many stars.
+    error = found.error if np.isfinite(found.error) else 0.0
+    better = float(np.log(found.shared / found.own))
+    said = f"{found.n_star} stars left out: chi2 {found.shared:.3f} about the shared map, {found.own:.3f} about {name}"
+    return ("own" if better > sigma * error else "shared"), f"{said}, by {-better:+.3f} +- {error:.3f}"

@@ -33,7 +33,7 @@ class SharedPsfParameters:
     """Which frames share a profile map, and how it is fitted."""
 
     few_stars: int = parameter(30, "", "a frame with fewer stars that show its profile may share a map ...", least=0, most=10_000)
-    few_snr: float = parameter(500.0, "", "... where their S/N, added in quadrature, is below this", least=0, most=1_000_000)
+    few_snr: float = parameter(2000.0, "", "... where their S/N, added in quadrature, is below this", least=0, most=1_000_000)
     tolerance: float = parameter(
         0.25, "", "frames share a map whose FWHM differ from its median by at most this part of it; its profile is drawn out to each",
         least=0.001, most=1,

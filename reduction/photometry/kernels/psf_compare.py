@@ -31,12 +31,15 @@ class MapComparison:
         Stars that the maps were tried on.
     own, shared : float
         Geometric mean of their reduced chi-squares; NaN where there is no star, or too few for a map of the others.
+    error : float
+        Standard error of the logarithm of the two's ratio, from its scatter over the stars; NaN where there are fewer than two.
     """
 
     width: float
     n_star: int
     own: float
     shared: float
+    error: float
 
 
 def compare_maps(
@@ -70,7 +73,7 @@ def compare_maps(
     index = np.flatnonzero(shape_stars(fluxes, x, y, size, min_snr, max_stars))
     fitted = fit_width(pixels, x, y, shared, width, index)
     if not len(index):
-        return MapComparison(fitted, 0, np.nan, np.nan)
+        return MapComparison(fitted, 0, np.nan, np.nan, np.nan)
     radius = min(own.radius, fitted * shared.radius)
 
     def own_without(out: IntArray) -> PsfMap:
@@ -83,17 +86,18 @@ def compare_maps(
         return left_out.drawn_out(fit_width(pixels, x, y, left_out, width, np.setdiff1d(index, out)))
 
     by_own, by_shared = (_predicted(stars, index, radius, without) for without in (own_without, shared_without))
-    return MapComparison(fitted, len(index), by_own, by_shared)
+    error = float(np.std(by_own - by_shared, ddof=1) / np.sqrt(len(index))) if len(index) > 1 else np.nan
+    return MapComparison(fitted, len(index), float(np.exp(np.mean(by_own))), float(np.exp(np.mean(by_shared))), error)
 
 
-def _predicted(stars: FrameStars, index: IntArray, radius: float, without: Callable[[IntArray], PsfMap]) -> float:
-    """Geometric mean of the reduced chi-squares of stars about maps made without them, so that one odd star does not decide."""
-    found: list[FloatArray] = []
+def _predicted(stars: FrameStars, index: IntArray, radius: float, without: Callable[[IntArray], PsfMap]) -> FloatArray:
+    """Logarithms of the reduced chi-squares of stars about maps made without them: of the mean of these no odd star decides."""
+    found = np.full(len(index), np.nan)
     for k in range(min(FOLDS, len(index))):
         out = index[k::FOLDS]
         try:
             psf = replace(without(out), radius=radius)
         except AlgorithmFailed:
-            return float("nan")
-        found.append(fit_fluxes(stars.pixels, psf.stamps(stars.x, stars.y)).chi2[out])
-    return float(np.exp(np.mean(np.log(np.concatenate(found)))))
+            break
+        found[k::FOLDS] = np.log(fit_fluxes(stars.pixels, psf.stamps(stars.x, stars.y)).chi2[out])
+    return found

@@ -195,7 +195,7 @@ def _changes(scene: Scene, index: IntArray, order: int, *, products: bool) -> _C
     right, square, n_pixel = np.zeros((terms.shape[1], m * m)), 0.0, 0
     pixels = canvas.pixels
     planes = (pixels.value, canvas.model, pixels.dark, pixels.good, 1.0 / pixels.gain)
-    for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)):
+    for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)) if len(index) else ():
         i = index[part]
         corner = (stamps.x0[i], stamps.y0[i])
         place = (x[i] - corner[0], y[i] - corner[1])
