@@ -90,6 +90,10 @@ class ApertureCorrection(Base):
     n_star: Mapped[int] = column(sa.Integer, "", "Number of these stars")
 
 
+_MAP_ERROR = "is uncertain by the map's own error, common to stars near each other and in no error of a flux"
+_RELATIVE = "stat.error;arith.ratio"
+
+
 class PsfMap(Base):
     """The profile of stars over one frame, as a smooth map."""
 
@@ -110,6 +114,27 @@ class PsfMap(Base):
     chi2: Mapped[float | None] = column(sa.Double, "", "Median reduced chi-square of these stars", null=True)
     held_out: Mapped[str | None] = column(sa.Text, "", "JSON list: reduced chi-square of stars left out, for each order tried", null=True)
     roughness: Mapped[float | None] = column(sa.Double, "", "Strength of the smoothing that predicts stars left out best", null=True)
+    terms: Mapped[str | None] = column(
+        sa.String(80),
+        "",
+        "Further terms of the map, one word each: 'colour', 'brightness'; NULL in rows from before them",
+        null=True,
+        ucd="meta.note;stat.fit.param",
+    )
+    terms_held_out: Mapped[str | None] = column(
+        sa.Text, "", "JSON object: reduced chi-square of stars left out, with each further term tried", null=True, ucd="stat.fit.chi2"
+    )
+    flux_error: Mapped[float | None] = column(
+        sa.Double, "", f"Part of a bright star's flux that {_MAP_ERROR}; mean over the frame", null=True, ucd=_RELATIVE
+    )
+    flux_most_error: Mapped[float | None] = column(sa.Double, "", "The same where it is largest", null=True, ucd=_RELATIVE)
+    faint_flux_error: Mapped[float | None] = column(
+        sa.Double, "", f"Part of the flux of a star fainter than the sky that {_MAP_ERROR}; mean over the frame", null=True, ucd=_RELATIVE
+    )
+    faint_flux_most_error: Mapped[float | None] = column(sa.Double, "", "The same where it is largest", null=True, ucd=_RELATIVE)
+    peak_error: Mapped[float | None] = column(
+        sa.Double, "", "Error of the light in a star's middle pixel that comes of the map's, as part of it", null=True, ucd=_RELATIVE
+    )
     fwhm: Mapped[float] = column(sa.Double, "pixel", "Full width at half maximum in the middle of the frame, as pixels show it")
     shape_fwhm: Mapped[float | None] = column(sa.Double, "pixel", "The shape map's there", null=True)
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
@@ -160,6 +185,9 @@ class SharedPsf(Base):
     chi2: Mapped[float] = column(sa.Double, "", "Median reduced chi-square of these stars")
     held_out: Mapped[str] = column(sa.Text, "", "JSON list: reduced chi-square of frames left out, for each order tried")
     roughness: Mapped[float] = column(sa.Double, "", "Strength of the smoothing that predicts frames left out best")
+    terms: Mapped[str] = column(
+        sa.String(80), "", "Further terms of the map, one word each: 'colour', 'brightness'", ucd="meta.note;stat.fit.param"
+    )
     fwhm: Mapped[float] = column(sa.Double, "pixel", "Full width at half maximum in the middle, as pixels show it, where the width is 1")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
@@ -286,6 +314,13 @@ class TargetMeasurement(Base):
         sa.REAL, "adu", "Flux fitted with the profile map, per exposure; NULL where no pixel counts", null=True
     )
     flux_err: Mapped[float | None] = column(sa.REAL, "adu", "Its error, with the background's", null=True)
+    psf_err: Mapped[float | None] = column(
+        sa.REAL,
+        "adu",
+        "Error of the flux by the profile map's own, common to stars near it and not in flux_err; NULL where it is not known",
+        null=True,
+        ucd="stat.error;phot.count;em.opt",
+    )
     chi2: Mapped[float | None] = column(sa.REAL, "", "Reduced chi-square of the pixels of its profile", null=True)
     neighbour_flux: Mapped[float | None] = column(
         sa.REAL, "adu", "What a fit of it alone would take from other stars' light", null=True, ucd="phot.count;em.opt"

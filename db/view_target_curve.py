@@ -66,6 +66,7 @@ _CIRCUMSTANCES = (
     own("quality", QUALITY, "", "meta.code.qual", "0 good, 1 flagged in the pixels, 2 masked by a person"),
     of(TargetMeasurement.flags, "m", comment="Bits of the measurement's flags"),
     of(TargetMeasurement.chi2, "m"),
+    of(TargetMeasurement.psf_err, "m"),
     of(TargetMeasurement.neighbour_flux, "m"),
     of(TargetMeasurement.x, "m"),
     of(TargetMeasurement.y, "m"),

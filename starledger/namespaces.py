@@ -161,13 +161,17 @@ class Frames(_Namespace):
         with self._archive.reading() as session:
             return frames.list_frames(session, night=night, type=type, doubtful=doubtful)
 
-    def psf(self, frame_id: int) -> GriddedPSFModel:
+    def psf(self, frame_id: int, *, colour: float | None = None, brightness: float | None = None) -> GriddedPSFModel:
         """The profile of stars over a frame, as a model that photutils fits, renders and draws.
 
         Parameters
         ----------
         frame_id : int
             A solved object frame.
+        colour : float, optional
+            Of the star (mag), where the profile changes with it; without, the profile is that of a star of median colour.
+        brightness : float, optional
+            The same of its flux, in units of that of a star of 12 mag.
 
         Returns
         -------
@@ -186,7 +190,8 @@ class Frames(_Namespace):
         """
         from reduction.photometry.psf_model import gridded_model
 
-        return gridded_model(self._psf_map(frame_id))
+        known = {"colour": colour, "brightness": brightness}
+        return gridded_model(self._psf_map(frame_id), traits={name: value for name, value in known.items() if value is not None})
 
     def psf_summary(self, frame_id: int) -> pd.Series:
         """What is known of the profile map that a frame is measured with: the columns of `psf_map`, but for the coefficients.
@@ -212,10 +217,11 @@ class Frames(_Namespace):
             chosen = frames.psf_choice_rows(session, frame_id)
             if chosen is not None and chosen[1] is not None:
                 choice, shared = chosen
-                same = ("kind", "poly_order", "pixel", "n_coeff", "n_star", "chi2", "held_out", "roughness", "n_frame", "task_id")
+                same = ("kind", "poly_order", "pixel", "n_coeff", "n_star", "chi2", "held_out", "roughness", "n_frame", "task_id", "terms")
                 found |= {name: getattr(shared, name) for name in same}
                 found |= {name: getattr(shared, name) * choice.width for name in ("radius", "fwhm")}
-                found |= {"whose": "shared", "reason": choice.reason}
+                found |= {"whose": "shared", "reason": choice.reason, "terms_held_out": None}
+                found |= {name: None for name in found if name.endswith("_error")}  # not known of a shared map
             return pd.Series(found)
 
     def plot_psf(self, frame_id: int, path: str | os.PathLike[str]) -> None:

@@ -69,7 +69,7 @@ def model_frame(session: Session, files: Path, frame_id: int, *, n_stacked: int 
     light = star_light(context, frame, None if pattern is None else pattern.payload)
     psf = psf_map_of(session, frame_id)
     around = placed_sources(context, frame, -psf.radius)
-    pixels, stamps = light.pixels(), psf.stamps(around.x, around.y)
+    pixels, stamps = light.pixels(), psf.stamps(around.x, around.y, around.traits())
     fluxes = fit_fluxes(pixels, stamps)
     model = fluxes.model
     missing = (light.planes["MASK"] & np.uint8(Mask.NO_DATA)) > 0

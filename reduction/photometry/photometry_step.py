@@ -63,7 +63,7 @@ class PhotometryParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
-    version=3,
+    version=4,
     parameters=PhotometryParameters,
     writes=(Measurement, FramePhotometry, ApertureCorrection),
     standing=(FramePhotometry,),
@@ -126,10 +126,11 @@ def _light(
     light: StarLight, psf: PsfMap, around: PlacedSources, inside: BoolArray, radii: FloatArray, split: bool
 ) -> tuple[Fluxes, PsfApertures]:
     """Fluxes of all stars, fitted at once, and apertures of those inside the frame."""
-    pixels, stamps = light.pixels(), psf.stamps(around.x, around.y)
+    traits = around.traits()
+    pixels, stamps = light.pixels(), psf.stamps(around.x, around.y, traits)
     fluxes = fit_fluxes(pixels, stamps)
-    mask = light.planes["MASK"]
-    return fluxes, psf_apertures(pixels, mask, psf, stamps, fluxes, around.x, around.y, radii, wanted=inside, split=split)
+    stars = (stamps, fluxes, around.x, around.y)
+    return fluxes, psf_apertures(pixels, light.planes["MASK"], psf, *stars, radii, wanted=inside, split=split, traits=traits)
 
 
 def _errors(apertures: PsfApertures, beyond: FloatArray, sky_err: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -98,8 +98,7 @@ def _compared(context: Context, frame: Frame, row: PsfMapRow, like: Seen, offer:
     p = context.parameters("psf")
     width = like.fwhm / offer.row.seeing
     begin = offer.psf.drawn_out(width)
-    whole = frame_stars(context, frame, begin.radius)
-    stars = patches(whole.pixels, whole.x, whole.y, begin, min_snr=p.min_snr)._replace(width=width)
+    stars = patches(frame_stars(context, frame, begin.radius, width), begin, min_snr=p.min_snr)
     own = PsfMap.from_row(json.loads(row.coeff))
     seed = None if row.kind == "shape" else seed_map((like.nx, like.ny), like.fwhm, p.radius * like.fwhm, pixel=like.pixel)
     return compare_maps(stars, offer.psf, offer.left_out, own, seed, min_snr=p.min_snr, max_stars=p.max_stars)

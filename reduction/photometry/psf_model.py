@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from reduction.pipeline.inputs import Joined
 if TYPE_CHECKING:
     from photutils.psf import GriddedPSFModel
 
-__all__ = ["SharedMap", "gridded_model", "map_kind_of", "psf_map_of"]
+__all__ = ["SharedMap", "gridded_model", "is_shared", "map_kind_of", "psf_map_of"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ def map_kind_of(session: Session, frame_id: int) -> str:
     return session.execute(sa.select(PsfMapRow.kind).where(PsfMapRow.frame_id == frame_id)).scalar_one()
 
 
+def is_shared(session: Session, frame_id: int) -> bool:
+    """Whether that map is one that several frames share."""
+    return _shared(session, frame_id) is not None
+
+
 def _shared(session: Session, frame_id: int) -> Any:
     """The shared map that a frame took: coeff, kind and width; None where it has its own."""
     night = (SharedPsf.setup_id == Frame.setup_id, SharedPsf.channel == Frame.channel, SharedPsf.night_id == Frame.night_id)
@@ -63,7 +69,7 @@ def _shared(session: Session, frame_id: int) -> Any:
     return session.execute(query).first()
 
 
-def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4) -> GriddedPSFModel:
+def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4, traits: Mapping[str, float] | None = None) -> GriddedPSFModel:
     """The map on a grid of places, between which photutils interpolates.
 
     Parameters
@@ -73,6 +79,9 @@ def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4) -> Gridd
         Places along either axis, from edge to edge of the frame; at least 2.
     oversampling : int
         Points of the model for each pixel, along either axis.
+    traits : dict of str to float, optional
+        What is known of the star, by name of the map's further terms: its colour (mag), its brightness (flux, 1 at 12 mag). Of a term
+        that is not named the model has the middle.
 
     Returns
     -------
@@ -85,7 +94,8 @@ def gridded_model(psf: PsfMap, *, grid: int = 5, oversampling: int = 4) -> Gridd
     half = int(np.ceil(psf.radius)) * oversampling
     offset = np.arange(-half, half + 1) / oversampling
     places = [(float(x), float(y)) for y in np.linspace(0, psf.ny - 1, grid) for x in np.linspace(0, psf.nx - 1, grid)]
-    data = np.array([psf.response(x, y, offset, offset) for x, y in places])
+    known = {name: np.array([value]) for name, value in (traits or {}).items()}
+    data = np.array([psf.response(x, y, offset, offset, known) for x, y in places])
     data /= data.sum(axis=(1, 2), keepdims=True) / oversampling**2
     meta: dict[str, Any] = {"grid_xypos": places, "oversampling": oversampling}
     return GriddedPSFModel(NDData(data, meta=meta))

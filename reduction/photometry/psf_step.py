@@ -12,10 +12,11 @@ from db.tables import Frame, PsfStar, ShapeMap
 from db.tables import PsfMap as PsfMapRow
 from reduction.astrometry.detections import fwhm_of
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
+from reduction.photometry.kernels.psf_errors import MapErrors
 from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
 from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.kernels.psf_seed import seed_map
-from reduction.photometry.star_light import PlacedSources, placed_sources, star_light
+from reduction.photometry.star_light import TRAITS, PlacedSources, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
 
@@ -40,6 +41,14 @@ class PsfParameters:
     radius: float = parameter(4.0, "FWHM", "the profile counts as far as this from a star", least=1, most=20)
     min_snr: float = parameter(20.0, "", "least signal-to-noise ratio of a star that shows the profile", least=5, most=10_000)
     max_stars: int = parameter(2000, "", "at most so many stars show it, evenly over the frame", least=10, most=100_000)
+    terms: tuple[str, ...] = parameter(
+        ("colour",),
+        "",
+        "what the profile may change with beside the place: a star's measured colour, its brightness (catalogue flux); each is tried in "
+        "turn where 30 stars are known by it, and kept if it predicts left-out stars better",
+        choices=tuple(TRAITS),
+        distinct=True,
+    )
 
 
 @step(
@@ -54,7 +63,7 @@ class PsfParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
-    version=3,
+    version=4,
     parameters=PsfParameters,
     writes=(PsfMapRow, PsfStar),
     standing=(PsfMapRow,),
@@ -71,7 +80,8 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
     seed = seed_map(size, fwhm, radius, pixel=1.0 / frame.raw_step if kind == "psf" else 0.0)
     try:
         pixels = star_light(context, frame, unit.payload).pixels()
-        fit = fit_psf(pixels, sources.x, sources.y, seed, max_order=p.order, min_snr=p.min_snr, max_stars=p.max_stars)
+        stars = (sources.x, sources.y, seed)
+        fit = fit_psf(pixels, *stars, max_order=p.order, min_snr=p.min_snr, max_stars=p.max_stars, traits=sources.traits(p.terms))
     except AlgorithmFailed as error:
         ellipticity, theta = (shape.ellipticity, shape.theta) if shape is not None else (0.0, 0.0)
         stand_in = seed_map(size, fwhm, radius, ellipticity=ellipticity, theta=theta)
@@ -82,7 +92,10 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
         "chi2": fit.chi2,
         "held_out": json.dumps([round(value, 5) for value in fit.held_out]),
         "roughness": fit.roughness,
+        "terms": " ".join(term.name for term in fit.psf.further),
+        "terms_held_out": json.dumps({name: round(value, 5) for name, value in fit.tried.items()}),
     }
+    row |= {f"{name}_error": value if np.isfinite(value) else None for name, value in fit.errors._asdict().items()}
     return Output(rows=[_stars(frame, sources, fit), Rows(PsfMapRow, row, upsert=True)])
 
 
@@ -112,6 +125,9 @@ def _row(frame: Frame, kind: str, reason: str, fitted: PsfMap, shape: ShapeMap |
         "chi2": None,
         "held_out": None,
         "roughness": None,
+        "terms": "",
+        "terms_held_out": None,
+        **{f"{name}_error": None for name in MapErrors._fields},
         "fwhm": fitted.fwhm(*middle),
         "shape_fwhm": shape.fwhm if shape is not None else None,
     }

@@ -69,12 +69,12 @@ def seen(context: Context, frame: Frame) -> Seen:
     return Seen(frame.passband_id, frame.nx, frame.ny, kind, 1.0 / frame.raw_step if kind == "psf" else 0.0, fwhm)
 
 
-def frame_stars(context: Context, frame: Frame, beyond: float) -> FrameStars:
-    """A frame's pixels and all sources whose light is on it, as far as `beyond` its border (pixel)."""
+def frame_stars(context: Context, frame: Frame, beyond: float, width: float) -> FrameStars:
+    """A frame's pixels and all sources whose light is on it, as far as `beyond` its border (pixel); `width` is that of its profile."""
     pattern = PatternWithoutDark("fixed_pattern").look_up(context, [frame.frame_id]).get(frame.frame_id)
     sources = placed_sources(context, frame, -beyond)
     light = star_light(context, frame, None if pattern is None else pattern.payload)
-    return FrameStars(light.pixels(), sources.x, sources.y)
+    return FrameStars(light.pixels(), sources.x, sources.y, width, sources.traits(context.parameters("psf").terms))
 
 
 def _plan(context: Context, p: SharedPsfParameters) -> list[Unit[tuple[int, ...]]]:
@@ -145,8 +145,7 @@ def _fit(context: Context, frames: list[Frame], like: Seen, fwhm: Mapping[int, f
     stars = []
     for frame in frames:
         width = fwhm[frame.frame_id] / like.fwhm
-        whole = frame_stars(context, frame, width * radius)
-        stars.append(patches(whole.pixels, whole.x, whole.y, seed.drawn_out(width), min_snr=p.min_snr)._replace(width=width))
+        stars.append(patches(frame_stars(context, frame, width * radius, width), seed.drawn_out(width), min_snr=p.min_snr))
     return fit_shared_psf(stars, seed, max_order=p.order, min_snr=p.min_snr, max_stars=p.max_stars)
 
 
@@ -164,6 +163,7 @@ def _map_row(fit: SharedFit) -> dict[str, Any]:
         "chi2": fit.chi2,
         "held_out": json.dumps([round(value, 5) for value in fit.held_out]),
         "roughness": fit.roughness,
+        "terms": " ".join(term.name for term in psf.further),
         "fwhm": psf.fwhm((psf.nx - 1) / 2.0, (psf.ny - 1) / 2.0),
     }
 

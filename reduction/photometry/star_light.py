@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,24 @@ from reduction.photometry.background_map import LocalSky, read_local, read_map
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.background import BackgroundMap
 from reduction.photometry.kernels.psf_flux import Pixels
+from reduction.photometry.kernels.psf_map import Traits
 from reduction.pipeline.declaration import Context
 
-__all__ = ["PlacedSources", "StarLight", "apertures_of", "placed_sources", "star_light"]
+__all__ = ["TRAITS", "PlacedSources", "StarLight", "apertures_of", "placed_sources", "star_light"]
 
 ARCSEC = 3600.0  # in a degree
+TRAIT_MAG = 12.0  # magnitude of a star of brightness 1
 
 #: Least variance of a pixel, as part of the frame's typical one: no pixel is known without error.
 LEAST_VARIANCE = 0.1
+
+
+#: What a profile may change with, by name of the map's term. Brightness is a flux, for the charge in a pixel is what widens a bright star;
+#: of the catalogue, so that a star's noise is not in its own profile.
+TRAITS: dict[str, Callable[[SourceTable], FloatArray]] = {
+    "colour": lambda table: np.where(table.colour_measured, table.colour, np.nan),
+    "brightness": lambda table: 10.0 ** (-0.4 * (table.mag - TRAIT_MAG)),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,10 @@ class PlacedSources:
         """Those for which `keep` is true."""
         table = SourceTable(*(getattr(self.table, name)[keep] for name in SourceTable.__dataclass_fields__))
         return PlacedSources(table, self.x[keep], self.y[keep])
+
+    def traits(self, names: Collection[str] = tuple(TRAITS)) -> Traits:
+        """What the profile may change with, NaN where it is not known."""
+        return {name: np.asarray(TRAITS[name](self.table), dtype=np.float64) for name in names}
 
     def inside(self, frame: Frame, margin: float) -> BoolArray:
         """Which are at least `margin` pixels inside the frame's border."""

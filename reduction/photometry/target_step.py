@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from db.flags import Flag
-from db.tables import Frame, TargetMeasurement
+from db.tables import Frame, PsfMap, TargetMeasurement
 from reduction.astrometry.detections import fwhm_of
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.followed_targets import FollowedTargets, PlacedTargets, placed_targets, targets_by_frame
 from reduction.photometry.kernels.forced import forced_fluxes
-from reduction.photometry.psf_model import psf_map_of
+from reduction.photometry.psf_model import is_shared, psf_map_of
 from reduction.photometry.star_light import PlacedSources, StarLight, apertures_of, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
@@ -58,6 +60,7 @@ def _plan(context: Context, _: TargetParameters) -> list[Unit[Chosen | None]]:
         Untracked("field_colours"),
         FollowedTargets(),
     ),
+    version=2,
     parameters=TargetParameters,
     writes=(TargetMeasurement,),
     complete=True,
@@ -80,9 +83,10 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
     as_sources = context.parameters("photometry")
     near = as_sources.flag_radius * (fwhm_of(session, frame.frame_id) or psf.fwhm(frame.nx / 2, frame.ny / 2))
     stars = (around.x, around.y, targets.x, targets.y, targets.star)
-    found = forced_fluxes(light.pixels(), light.planes["MASK"], psf, *stars, radius=same, aperture=largest)
+    found = forced_fluxes(light.pixels(), light.planes["MASK"], psf, *stars, radius=same, aperture=largest, traits=around.traits())
     source_id = around.table.source_id[targets.star].astype(object)
     source_id[targets.star < 0] = None
+    flux = found.flux - found.background_weight * beyond
     columns: dict[str, npt.NDArray[Any]] = {
         "target_id": targets.target_id,
         "source_id": source_id,
@@ -91,12 +95,24 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
         "y": targets.y,
         "background": sky,
         "background_err": sky_err,
-        "flux": found.flux - found.background_weight * beyond,
+        "flux": flux,
         "flux_err": np.hypot(found.error, found.background_weight * sky_err),
+        "psf_err": np.abs(flux) * _map_error(session, frame.frame_id),
         "chi2": found.chi2,
         "neighbour_flux": found.neighbour_flux,
     }
     return Output(rows=[Rows(TargetMeasurement, {**columns, **place}, replace=place)])
+
+
+def _map_error(session: Session, frame_id: int) -> float:
+    """Part of a flux that is uncertain by the map's own error: of faint stars, for bright ones depend less on its shape; NaN: not known.
+
+    It is not known of a map that several frames share: the frame's width has a part in it.
+    """
+    if is_shared(session, frame_id):
+        return float("nan")
+    error = session.execute(sa.select(PsfMap.faint_flux_error).where(PsfMap.frame_id == frame_id)).scalar_one()
+    return float("nan") if error is None else float(error)
 
 
 def _flags(

@@ -60,6 +60,7 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
             "foreign_light",
             "share",
             "snr",
+            *("flux_error", "flux_most_error", "faint_flux_error", "faint_flux_most_error", "peak_error"),
         } | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
         assert unit or not physical or column.name in dimensionless, f"{column} has no unit"
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import compare
 import mini_night
 import numpy as np
 import pytest
 from astropy.io import fits
-from mini_night import N_OBJECT, Work, command
+from mini_night import N_OBJECT, Work
 from scipy.ndimage import gaussian_filter
 
 from reduction.kernels.arrays import FloatArray
-from reduction.photometry.psf_model import map_kind_of, psf_map_of
 from reduction.pipeline.order import STEPS
-from starledger.archive import open_archive
 
 #: What is left of the light, the sky that is added (ADU), the frame out of focus, and how much it is blurred by (pixel).
 LEFT, SKY, BLURRED, BLUR = 0.12, 20_000.0, 5, 3.0
@@ -59,14 +56,6 @@ def test_a_faint_night_as_it_grows(archive_url: str, tmp_path: Path, faint_night
     done = fluxes(work, faint_night[:first])
     assert (done["shared_psf"], done["psf_choice"], done["photometry"]) == (1, 4, 4)
     before = work.sql("SELECT coeff FROM shared_psf")
-        work.sql("SELECT message FROM task WHERE step = 'shared_psf'"),
-        work.sql("SELECT frame_id, fwhm FROM detection_summary"),
-        work.sql("SELECT * from psf_choice"),
-        work.sql("SELECT frame_id, level, noise FROM frame_background"),
-        work.sql(
-            "SELECT flux_0, flux_err_0, flux_0/flux_err_0, flux_3/flux_err_3, psf_chi2, flags FROM measurement WHERE frame_id=2 ORDER BY flux_0 desc limit 12"
-        ),
-    )
 
     # one frame more takes the map that there is, and makes no other pending
     done = fluxes(work, faint_night[: first + 1])

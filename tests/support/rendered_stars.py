@@ -53,15 +53,18 @@ def render(
     seed: int = 1,
     cut: int = 48,
     sensitive: float = 1.0,
+    stretch: FloatArray | None = None,
 ) -> Sky:
     """Stars of `flux` (electron) at `x`, `y`, with photon noise and 5 electrons of read noise; the sky is taken off.
 
     sensitive: width of the part of a pixel that sees light, 1 or a half (one colour of a Bayer mosaic); `sky` is what that part sees.
+    stretch: by how much each star's profile is wider.
     """
     image = galsim.ImageD(size, size)
     share, corner = np.empty((len(x), cut, cut)), np.floor(np.stack([x, y]) + 0.5).astype(np.int64) - cut // 2
     for i, (at_x, at_y) in enumerate(zip(x, y, strict=True)):
         star = profile(kind, fwhm, 2 * at_x / (size - 1) - 1, 2 * at_y / (size - 1) - 1)
+        star = star if stretch is None else star.dilate(float(stretch[i]))
         low_x, low_y = int(corner[0, i]) + 1, int(corner[1, i]) + 1  # GalSim counts pixels from 1
         stamp = galsim.ImageD(galsim.BoundsI(low_x, low_x + cut - 1, low_y, low_y + cut - 1))
         # a pixel sees the light that falls on its sensitive part: the profile convolved with that, sampled at its middle

@@ -1,7 +1,7 @@
 """profile maps that few-starred frames of a night share, and which map each of them is measured with
 
 Revision ID: 0015
-Revises: 0013
+Revises: 0014
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
@@ -61,6 +61,7 @@ def upgrade() -> None:
         _column("chi2", sa.Double(), "Median reduced chi-square of these stars"),
         _column("held_out", sa.Text(), "JSON list: reduced chi-square of frames left out, for each order tried"),
         _column("roughness", sa.Double(), "Strength of the smoothing that predicts frames left out best"),
+        _column("terms", sa.String(80), "Further terms of the map, one word each: 'colour', 'brightness'"),
         _column("fwhm", sa.Double(), _FWHM),
         _column("task_id", sa.Integer(), "Task that made it"),
         _refers("shared_psf", "setup_id", "setup"),

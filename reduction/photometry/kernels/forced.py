@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.kernels.psf_aperture import psf_apertures
 from reduction.photometry.kernels.psf_flux import Pixels, fit_fluxes
-from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.kernels.psf_map import PsfMap, Traits
 
 __all__ = ["ForcedFluxes", "forced_fluxes", "match_moving", "take_turns"]
 
@@ -135,6 +135,7 @@ def forced_fluxes(
     *,
     radius: float,
     aperture: float,
+    traits: Traits | None = None,
 ) -> ForcedFluxes:
     """Fluxes at n positions, in a joint fit with all stars.
 
@@ -154,6 +155,8 @@ def forced_fluxes(
         Positions at most so far apart are measured in different fits (pixel).
     aperture : float
         Radius of the circle that `share` is of (pixel).
+    traits : dict of str to float64, shape (n_star,), optional
+        What the profile changes with, of the stars. A position that takes a star's place has the star's; of others nothing is known.
 
     Returns
     -------
@@ -172,21 +175,22 @@ def forced_fluxes(
         all_x[star[moved]], all_y[star[moved]] = x[moved], y[moved]
         index = star.copy()
         index[extra] = len(star_x) + np.arange(len(extra))
-        out[:, mine] = _fit(pixels, mask, psf, all_x, all_y, index[mine], aperture)
+        known = {name: np.append(values, np.full(len(extra), np.nan)) for name, values in (traits or {}).items()}
+        out[:, mine] = _fit(pixels, mask, psf, all_x, all_y, known, index[mine], aperture)
     return ForcedFluxes(*out)
 
 
 def _fit(
-    pixels: Pixels, mask: NDArray[np.uint8], psf: PsfMap, x: FloatArray, y: FloatArray, wanted: IntArray, aperture: float
+    pixels: Pixels, mask: NDArray[np.uint8], psf: PsfMap, x: FloatArray, y: FloatArray, traits: Traits, wanted: IntArray, aperture: float
 ) -> FloatArray:
     """Rows of a `ForcedFluxes` for some of the stars, no star twice."""
-    stamps = psf.stamps(x, y)
+    stamps = psf.stamps(x, y, traits)
     found = fit_fluxes(pixels, stamps)
     alone = np.empty(len(wanted))
     _alone(found.model, pixels.good, stamps.share[wanted], stamps.x0[wanted], stamps.y0[wanted], alone)
     chosen = np.zeros(len(x), dtype=bool)
     chosen[wanted] = True
-    circle = psf_apertures(pixels, mask, psf, stamps, found, x, y, [aperture], wanted=chosen)
+    circle = psf_apertures(pixels, mask, psf, stamps, found, x, y, [aperture], wanted=chosen, traits=traits)
     share = np.full(len(x), np.nan)
     share[chosen] = circle.share(np.fmax(found.flux, found.error)[chosen])[:, 0]
     flux = found.flux[wanted]

@@ -20,7 +20,7 @@ from db.flags import Flag, Mask
 from reduction.kernels.arrays import Float32Array, FloatArray, IntArray
 from reduction.photometry.kernels.aperture import mask_flags, pixel_overlap
 from reduction.photometry.kernels.psf_flux import Fluxes, Pixels
-from reduction.photometry.kernels.psf_map import PsfMap, Stamps, local_profile
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps, Traits, local_profile
 from reduction.photometry.kernels.splines import ORDER, values_at
 
 __all__ = ["PsfApertures", "psf_apertures"]
@@ -97,6 +97,7 @@ def psf_apertures(
     *,
     wanted: NDArray[np.bool_] | None = None,
     split: bool = True,
+    traits: Traits | None = None,
 ) -> PsfApertures:
     """Measure stars in circular apertures with the help of their profiles.
 
@@ -118,6 +119,8 @@ def psf_apertures(
         Stars to measure; all without. The others are neighbours only.
     split : bool
         Border pixels are split by the profile, which needs a map of the light itself (`psf.pixel` > 0); otherwise by area.
+    traits : dict of str to float64, shape (n,), optional
+        What the stamps were made with.
 
     Returns
     -------
@@ -128,13 +131,13 @@ def psf_apertures(
     radius = np.ascontiguousarray(radii, dtype=np.float64).ravel()
     by_profile = bool(split and psf.pixel > 0.0)
     # what whole pixels would hold; the same as the stamps unless only a part of a pixel is sensitive
-    whole = replace(psf, pixel=1.0).stamps(x, y).share if by_profile and psf.pixel < 1.0 else stamps.share
+    whole = replace(psf, pixel=1.0).stamps(x, y, traits).share if by_profile and psf.pixel < 1.0 else stamps.share
     shape = (len(chosen), len(radius))
     sums = np.zeros((6, *shape))
     flags = np.zeros(len(chosen), dtype=np.int32)
     own = (np.nan_to_num(fluxes.flux), np.nan_to_num(fluxes.error), np.nan_to_num(fluxes.background_weight))
     light = (pixels.value, pixels.dark, 1.0 / pixels.gain, fluxes.model, np.ascontiguousarray(mask))
-    profile = (_basis(psf.knots), psf.coeff, psf.terms(x, y), psf.pixel if by_profile else 0.0)
+    profile = (_basis(psf.knots), psf.coeff, psf.terms(x, y, traits), psf.pixel if by_profile else 0.0)
     visit = np.argsort(stamps.y0[chosen], kind="stable")
     _measure(*light, *profile, *stamps, whole, *own, *fluxes.neighbours, x, y, radius, chosen, visit, sums, flags)
     lost = (sums[4] > MOST_REPLACED * np.abs(sums[3])) | ~np.isfinite(fluxes.flux[chosen, None])

@@ -9,9 +9,10 @@ import numpy as np
 
 from db.errors import AlgorithmFailed
 from reduction.kernels.arrays import FloatArray, IntArray
-from reduction.photometry.kernels.psf_fit import FrameStars, fit_psf, shape_stars
+from reduction.photometry.kernels.psf_fit import FrameStars, fit_psf
 from reduction.photometry.kernels.psf_flux import fit_fluxes
 from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.kernels.psf_stars import shape_stars
 from reduction.photometry.kernels.psf_width import fit_width
 
 __all__ = ["MapComparison", "compare_maps"]
@@ -67,11 +68,11 @@ def compare_maps(
     MapComparison
         Chi-squares are those of the pixels that both maps cover.
     """
-    pixels, x, y, width = stars
+    pixels, x, y, width, traits = stars
     size = (shared.nx, shared.ny)
-    fluxes = fit_fluxes(pixels, shared.drawn_out(width).stamps(x, y))
+    fluxes = fit_fluxes(pixels, shared.drawn_out(width).stamps(x, y, traits))
     index = np.flatnonzero(shape_stars(fluxes, x, y, size, min_snr, max_stars))
-    fitted = fit_width(pixels, x, y, shared, width, index)
+    fitted = fit_width(pixels, x, y, traits, shared, width, index)
     if not len(index):
         return MapComparison(fitted, 0, np.nan, np.nan, np.nan)
     radius = min(own.radius, fitted * shared.radius)
@@ -80,10 +81,10 @@ def compare_maps(
         if seed is None:
             return own
         shows = np.isin(np.arange(len(x)), np.setdiff1d(index, out))
-        return fit_psf(pixels, x, y, seed, max_order=own.order, min_snr=min_snr, max_stars=max_stars, shows=shows).psf
+        return fit_psf(pixels, x, y, seed, max_order=own.order, min_snr=min_snr, max_stars=max_stars, traits=traits, shows=shows).psf
 
     def shared_without(out: IntArray) -> PsfMap:
-        return left_out.drawn_out(fit_width(pixels, x, y, left_out, width, np.setdiff1d(index, out)))
+        return left_out.drawn_out(fit_width(pixels, x, y, traits, left_out, width, np.setdiff1d(index, out)))
 
     by_own, by_shared = (_predicted(stars, index, radius, without) for without in (own_without, shared_without))
     error = float(np.std(by_own - by_shared, ddof=1) / np.sqrt(len(index))) if len(index) > 1 else np.nan
@@ -99,5 +100,5 @@ def _predicted(stars: FrameStars, index: IntArray, radius: float, without: Calla
             psf = replace(without(out), radius=radius)
         except AlgorithmFailed:
             break
-        found[k::FOLDS] = np.log(fit_fluxes(stars.pixels, psf.stamps(stars.x, stars.y)).chi2[out])
+        found[k::FOLDS] = np.log(fit_fluxes(stars.pixels, psf.stamps(stars.x, stars.y, stars.traits)).chi2[out])
     return found

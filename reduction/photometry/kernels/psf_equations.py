@@ -5,6 +5,7 @@ The unknowns are a change of the map, the data what its model leaves of the pixe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,8 +29,9 @@ MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars fro
 class Scene(NamedTuple):
     """A frame's stars as a map has them.
 
-    canvas, with the stars drawn on it; psf, the map; stamps, positions `x`, `y` (pixel) and `flux` (ADU), of n stars; pixels off by
-    more than `clip` sigma have no say, where the map may be wrong by `allowed` of a star's light in its brightest pixel.
+    canvas, with the stars drawn on it; psf, the map; stamps, positions `x`, `y` (pixel) and `flux` (ADU), of n stars; `further` (n, k),
+    values of terms beyond those in x and y: the map's own, or those to be tried where it has none; pixels off by more than `clip` sigma
+    have no say, where the map may be wrong by `allowed` of a star's light in its brightest pixel.
     """
 
     canvas: Canvas
@@ -38,24 +40,31 @@ class Scene(NamedTuple):
     x: FloatArray
     y: FloatArray
     flux: FloatArray
+    further: FloatArray
     clip: float
     allowed: float
 
 
 class Normal(NamedTuple):
-    """Normal equations of n coefficients, term after term.
+    """Normal equations of n coefficients, term after term: those in x and y up to an order, then further ones.
 
     matrix (n, n), right (n,); square, the sum of weighted squares of the data, coefficients c leave square - 2 c right + c matrix c;
-    n_pixel, how many have a say.
+    n_pixel, how many have a say; n_term, number of terms.
     """
 
     matrix: FloatArray
     right: FloatArray
     square: float
     n_pixel: int
+    n_term: int
+
+    @property
+    def n_free(self) -> int:
+        """Coefficients of each term."""
+        return len(self.right) // self.n_term
 
     def rest(self, coeff: FloatArray) -> float:
-        """Sum of weighted squares that coefficients of this or a lower order leave."""
+        """Sum of weighted squares that coefficients of the first terms leave, the others zero."""
         n = len(coeff)
         return float(self.square - 2.0 * coeff @ self.right[:n] + coeff @ self.matrix[:n, :n] @ coeff)
 
@@ -65,7 +74,16 @@ class Normal(NamedTuple):
 
     def without(self, part: Normal) -> Normal:
         """Matrix and right sides without those of a part, enough to solve."""
-        return Normal(self.matrix - part.matrix, self.right - part.right, 0.0, 0)
+        return Normal(self.matrix - part.matrix, self.right - part.right, 0.0, 0, self.n_term)
+
+    def of_terms(self, chosen: Sequence[int]) -> Normal:
+        """Equations of some of the terms; no copy is made of the first ones."""
+        n = self.n_free
+        if list(chosen) == list(range(len(chosen))):
+            used = n * len(chosen)
+            return self._replace(matrix=self.matrix[:used, :used], right=self.right[:used], n_term=len(chosen))
+        index = (np.array(chosen, dtype=np.int64)[:, None] * n + np.arange(n)).ravel()
+        return self._replace(matrix=self.matrix[np.ix_(index, index)], right=self.right[index], n_term=len(chosen))
 
 
 class System(NamedTuple):
@@ -81,7 +99,7 @@ class System(NamedTuple):
 
 
 def normal_equations(scene: Scene, index: IntArray, order: int) -> Normal:
-    """Equations of the map's coefficients up to an order.
+    """Equations of the map's coefficients up to an order, and of the scene's further terms.
 
     Parameters
     ----------
@@ -99,16 +117,18 @@ def normal_equations(scene: Scene, index: IntArray, order: int) -> Normal:
     active = scene.psf.active[PADDING:-PADDING, PADDING:-PADDING]
     number = np.full(active.shape, -1, dtype=np.int64)
     number[active] = np.arange(np.count_nonzero(active))
-    n_term = len(exponents(order))
-    matrix = np.zeros((n_term * np.count_nonzero(active),) * 2)
-    _fill(found.moments, _products(order), number, matrix)
-    change, own = found.right[:, active].ravel(), scene.psf.free(order)
+    products = _products(order, scene.further.shape[1])
+    matrix = np.zeros((len(products) * np.count_nonzero(active),) * 2)
+    _fill(found.moments, products, number, matrix)
+    change, own = found.right[:, active].ravel(), np.zeros(len(matrix))
+    known = scene.psf.free(order)
+    own[: len(known)] = known
     explained = matrix @ own
-    return Normal(matrix, change + explained, found.square + float(own @ (2.0 * change + explained)), found.n_pixel)
+    return Normal(matrix, change + explained, found.square + float(own @ (2.0 * change + explained)), found.n_pixel, len(products))
 
 
 def right_side(scene: Scene, index: IntArray) -> FloatArray:
-    """Right sides of a change of the coefficients of the map's order, by a matrix that is near the scene's own.
+    """Right sides of a change of the map's coefficients, by a matrix that is near the scene's own.
 
     Parameters
     ----------
@@ -126,20 +146,18 @@ def right_side(scene: Scene, index: IntArray) -> FloatArray:
 
 def total(parts: list[Normal]) -> Normal:
     """Equations of all stars of several parts."""
-    matrix, right, square, n_pixel = zip(*parts, strict=True)
-    return Normal(sum(matrix[1:], matrix[0]), sum(right[1:], right[0]), sum(square), sum(n_pixel))
+    matrix, right, square, n_pixel, n_term = zip(*parts, strict=True)
+    return Normal(sum(matrix[1:], matrix[0]), sum(right[1:], right[0]), sum(square), sum(n_pixel), n_term[0])
 
 
-def system(normal: Normal, psf: PsfMap, order: int, roughness: float) -> System:
-    """Equations up to an order with a penalty on roughness.
+def system(normal: Normal, psf: PsfMap, roughness: float) -> System:
+    """Equations with a penalty on roughness.
 
     Parameters
     ----------
     normal : Normal
-        Of that order or a higher.
     psf : PsfMap
         Any map with these knots and this radius.
-    order : int
     roughness : float
         Strength of the penalty, in units of what a typical coefficient is known by.
 
@@ -153,14 +171,12 @@ def system(normal: Normal, psf: PsfMap, order: int, roughness: float) -> System:
         The equations have no solution.
     """
     penalty = _penalty(tuple(psf.knots.tolist()), psf.radius)
-    n = len(penalty)
-    used = n * len(exponents(order))
-    matrix = normal.matrix[:used, :used]
+    n, matrix = len(penalty), normal.matrix
     scale = float(np.median(np.diag(matrix)[:n]))
     penalised = matrix.copy()
-    for term in range(0, used, n):
+    for term in range(0, len(matrix), n):
         penalised[term : term + n, term : term + n] += penalty * (roughness * scale)
-    penalised[np.diag_indices(used)] += 1e-9 * scale
+    penalised[np.diag_indices(len(matrix))] += 1e-9 * scale
     try:
         return System(matrix, cholesky(penalised, overwrite_a=True, check_finite=False))
     except np.linalg.LinAlgError as error:
@@ -175,7 +191,7 @@ class _Changes(NamedTuple):
     """Normal equations of a change of the coefficients; m functions along either axis may have one.
 
     moments (n_moment, m, reach + 1, m, reach + 1): sums of products of function (b, a) with function (b + i, a + j) at [b, i, a, j], the
-    same as of (b, a + j) with (b + i, a), times each monomial in x, y up to twice the order, for the product of two terms is one of those;
+    same as of (b, a + j) with (b + i, a), times each product of two terms, of which many are the same;
     right (n_term, m, m); square, the sum of weighted squares of what the model leaves.
     """
 
@@ -187,24 +203,26 @@ class _Changes(NamedTuple):
 
 def _changes(scene: Scene, index: IntArray, order: int, *, products: bool) -> _Changes:
     """Equations for some of the stars; without products only the right sides."""
-    canvas, psf, stamps, x, y, flux, clip, allowed = scene
+    canvas, psf, stamps, x, y, flux, further, clip, allowed = scene
     size = (psf.nx, psf.ny)
     m, reach = len(psf.knots) - 4 - 2 * PADDING, _reach(psf)
-    terms, monomials = map_terms(x[index], y[index], size, order), map_terms(x[index], y[index], size, 2 * order)
-    moments = np.zeros((monomials.shape[1], m * m * (reach + 1) ** 2))
+    place = map_terms(x[index], y[index], size, order)
+    terms = np.hstack([place, further[index]])
+    pairs = _pair_values(map_terms(x[index], y[index], size, 2 * order), place, further[index])
+    moments = np.zeros((pairs.shape[1], m * m * (reach + 1) ** 2))
     right, square, n_pixel = np.zeros((terms.shape[1], m * m)), 0.0, 0
     pixels = canvas.pixels
     planes = (pixels.value, canvas.model, pixels.dark, pixels.good, 1.0 / pixels.gain)
     for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)) if len(index) else ():
         i = index[part]
         corner = (stamps.x0[i], stamps.y0[i])
-        place = (x[i] - corner[0], y[i] - corner[1])
+        offset = (x[i] - corner[0], y[i] - corner[1])
         miss = clip * allowed * flux[i] * stamps.share[i].max(axis=(1, 2))
         own, own_right, squares, counts = _star_equations(
-            *planes, stamps.share[i], *corner, *place, flux[i], miss, psf.knots, psf.pixel, reach, clip, products
+            *planes, stamps.share[i], *corner, *offset, flux[i], miss, psf.knots, psf.pixel, reach, clip, products
         )
         if products:
-            moments += monomials[part].T @ own.reshape(len(part), -1)
+            moments += pairs[part].T @ own.reshape(len(part), -1)
         right += terms[part].T @ own_right.reshape(len(part), -1)
         square += squares
         n_pixel += counts
@@ -299,7 +317,7 @@ def _add_scaled(values: FloatArray, factor: float, out: FloatArray) -> None:
 def _fill(moments: FloatArray, product: IntArray, index: IntArray, out: FloatArray) -> None:
     """The symmetric matrix (n_term * n, n_term * n).
 
-    product (n_term, n_term): the monomial that two terms make; index (m, m): number of each function's coefficient, or -1.
+    product (n_term, n_term): which of the moments two terms make; index (m, m): number of each function's coefficient, or -1.
     """
     m, step = moments.shape[1], moments.shape[2]
     n_term = product.shape[0]
@@ -317,11 +335,25 @@ def _fill(moments: FloatArray, product: IntArray, index: IntArray, out: FloatArr
                                     out[k * n + two, k2 * n + one] = value
 
 
-def _products(order: int) -> IntArray:
-    """Number of the monomial that each two terms make, (n_term, n_term)."""
+def _products(order: int, n_further: int) -> IntArray:
+    """Number of the product that each two terms make, (n_term, n_term), in the order of `_pair_values`."""
     number = {powers: k for k, powers in enumerate(exponents(2 * order))}
     terms = exponents(order)
-    return np.array([[number[i + a, j + b] for a, b in terms] for i, j in terms], dtype=np.int64)
+    n, n_term = len(terms), len(terms) + n_further
+    out = np.zeros((n_term, n_term), dtype=np.int64)
+    out[:n, :n] = [[number[i + a, j + b] for a, b in terms] for i, j in terms]
+    count = len(number)
+    for k in range(n, n_term):
+        out[k, : k + 1] = out[: k + 1, k] = count + np.arange(k + 1)
+        count += k + 1
+    return out
+
+
+def _pair_values(monomials: FloatArray, place: FloatArray, further: FloatArray) -> FloatArray:
+    """Every product of two terms of n stars: monomials in x, y up to twice the order, then each further term with those up to it."""
+    terms = np.hstack([place, further])
+    n = place.shape[1]
+    return np.hstack([monomials, *[terms[:, : k + 1] * terms[:, k : k + 1] for k in range(n, terms.shape[1])]])
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,8 @@ equations of a drawn-out map are those of the map but for a factor, so that thos
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -20,23 +21,25 @@ import numpy as np
 from db.errors import AlgorithmFailed
 from reduction.astrometry.kernels.wcs import exponents
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
-from reduction.photometry.kernels.psf_equations import Normal, Scene, normal_equations, right_side, system, total
-from reduction.photometry.kernels.psf_flux import Canvas, Fluxes, Pixels, fit_fluxes, overlapping
-from reduction.photometry.kernels.psf_map import PsfMap
+from reduction.photometry.kernels.psf_equations import Normal, Scene, System, normal_equations, right_side, system, total
+from reduction.photometry.kernels.psf_errors import MapErrors, map_errors
+from reduction.photometry.kernels.psf_flux import Canvas, Pixels, fit_fluxes, overlapping
+from reduction.photometry.kernels.psf_map import FurtherTerm, PsfMap, Traits
+from reduction.photometry.kernels.psf_stars import Selection, like_the_map
 from reduction.photometry.kernels.psf_width import width_change
 
-__all__ = ["FrameStars", "PsfFit", "SharedFit", "fit_psf", "fit_shared_psf", "shape_stars"]
+__all__ = ["FrameStars", "PsfFit", "SharedFit", "fit_psf", "fit_shared_psf"]
 
 MOST_TURNS = 10  # of fluxes and map
 SETTLED = 0.01  # part of the median chi-square by which a further turn must lower it for one more
 LEAST_STARS = 4
 STARS_PER_TERM = (1, 10, 10, 30)  # by order, the last for all higher ones: these cost most, and few stars never carry them
-ORDER_GAIN = 2.0  # over the number of pixels: a higher order must lower the held-out chi-square by more, as part of it
+ORDER_GAIN = 2.0  # over the number of pixels: a higher order, or one more term, must lower the held-out chi-square by more, as part of it
+LEAST_KNOWN = 30  # stars of which something is known, for a term in it
+FURTHEST = 5.0  # standard deviations from the median, as which those beyond count: one wrong colour must not have all the say
 FOLDS, MANY = (3, 2), 200  # of stars, each predicted by the others: of few, and from so many on, where a half is as good as all
 FRAME_FOLDS = 5  # of frames that have a map in common, at most
 ROUGHNESS = (1e-5, 1e-3, 1e-7)  # strengths of the penalty, in units of what a typical coefficient is known by: to begin with, and tried
-BRIGHT = 50.0  # signal-to-noise ratio from which stars show how far the map misses a typical one
-UNLIKE, UNLIKE_CHI2 = 10.0, 2.0  # a star missed by so many times the typical part of its light, with at least this chi-square, is none
 
 
 class _Turn(NamedTuple):
@@ -69,6 +72,11 @@ class PsfFit:
         Reduced chi-square of stars left out of the fit, by order.
     roughness : float
         Strength of the penalty chosen.
+    tried : dict of str to float
+        Reduced chi-square of stars left out, with each further term that could be tried, beside those kept before it and the first
+        orders.
+    errors : MapErrors
+        How well the map is known.
     """
 
     psf: PsfMap
@@ -78,19 +86,22 @@ class PsfFit:
     chi2: float
     held_out: tuple[float, ...]
     roughness: float
+    tried: dict[str, float]
+    errors: MapErrors
 
 
 class FrameStars(NamedTuple):
     """One of the frames that a map is fitted to.
 
     pixels, of the frame; x, y (n,), positions of all stars whose light is on it (pixel); width, how many times as wide as the
-    map's its profile is, to begin with.
+    map's its profile is, to begin with; traits, what is known of the stars.
     """
 
     pixels: Pixels
     x: FloatArray
     y: FloatArray
     width: float = 1.0
+    traits: Traits = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,7 @@ def fit_psf(
     max_order: int = 3,
     min_snr: float = 20.0,
     max_stars: int = 2000,
+    traits: Traits | None = None,
     shows: BoolArray | None = None,
 ) -> PsfFit:
     """Fit the map to a frame.
@@ -148,6 +160,8 @@ def fit_psf(
         Least signal-to-noise ratio of a star that shows the profile.
     max_stars : int
         At most so many show it, evenly over the frame.
+    traits : dict of str to float64, shape (n,), optional
+        What is known of the stars: a further term is tried for each, in this order.
     shows : bool, shape (n,), optional
         Stars that may show it; all where not given.
 
@@ -160,11 +174,13 @@ def fit_psf(
     AlgorithmFailed
         Too few stars.
     """
-    part = _Part(FrameStars(pixels, x, y), seed, min_snr, max_stars, shows)
+    part = _Part(FrameStars(pixels, x, y, traits=traits or {}), seed, min_snr, max_stars, shows)
     turns = _take_turns([part], seed, max_order)
     used = turns.used[0]
     snr, chi2 = part.fluxes.flux[used] / part.fluxes.error[used], part.fluxes.chi2[used]
-    return PsfFit(turns.psf, part.chosen(used), snr, chi2, turns.chi2, turns.choice.held_out, turns.choice.roughness)
+    choice = turns.choice
+    errors = map_errors(part.scene(turns.turn, choice.further), used, turns.equations)
+    return PsfFit(turns.psf, part.chosen(used), snr, chi2, turns.chi2, choice.held_out, choice.roughness, choice.tried, errors)
 
 
 def fit_shared_psf(
@@ -205,59 +221,6 @@ def fit_shared_psf(
     )
 
 
-def shape_stars(fluxes: Fluxes, x: FloatArray, y: FloatArray, size: tuple[int, int], min_snr: float, max_stars: int) -> BoolArray:
-    """Which stars show the profile: whole, of enough S/N, and like the others.
-
-    Parameters
-    ----------
-    fluxes : Fluxes
-        Of n stars, fitted with a map that is near the truth.
-    x, y : float64, shape (n,)
-        Positions (pixel).
-    size : (int, int)
-        nx, ny of the frame.
-    min_snr, max_stars
-        As of `fit_psf`.
-
-    Returns
-    -------
-    bool, shape (n,)
-    """
-    return _Selection(x, y, size, min_snr, max_stars).stars(fluxes, _like_the_map([fluxes])[0])
-
-
-@dataclass(frozen=True)
-class _Selection:
-    """How stars that show the profile are chosen from those at `x`, `y`."""
-
-    x: FloatArray
-    y: FloatArray
-    size: tuple[int, int]
-    min_snr: float
-    most: int
-
-    def of(self, index: IntArray) -> _Selection:
-        return replace(self, x=self.x[index], y=self.y[index])
-
-    def stars(self, fluxes: Fluxes, usable: BoolArray) -> BoolArray:
-        """The brightest usable stars of each part of the frame, whole, of enough S/N."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            snr = fluxes.flux / fluxes.error
-        good = np.flatnonzero(usable & (snr >= self.min_snr) & (fluxes.coverage > 0.99))
-        used = np.zeros(len(self.x), dtype=bool)
-        if len(good) <= self.most:
-            used[good] = True
-            return used
-        cell = np.sqrt(self.size[0] * self.size[1] / 64.0)
-        number = (self.y[good] // cell).astype(np.int64) * 1000 + (self.x[good] // cell).astype(np.int64)
-        order = np.lexsort((-snr[good], number))
-        first = np.searchsorted(number[order], number[order])
-        rank = np.empty(len(good), dtype=np.int64)
-        rank[order] = np.arange(len(good)) - first
-        used[good[np.lexsort((-snr[good], rank))[: self.most]]] = True
-        return used
-
-
 class _Part:
     """A frame's part in the fit: its pixels, the stars that have one, and their fluxes with the map as it stands."""
 
@@ -266,18 +229,19 @@ class _Part:
         self.psf = seed.drawn_out(self.width)
         stamps = self.psf.stamps(frame.x, frame.y)
         every = fit_fluxes(frame.pixels, stamps, canvas=self.canvas)
-        selection = _Selection(frame.x, frame.y, (seed.nx, seed.ny), min_snr, max_stars)
+        selection = Selection(frame.x, frame.y, (seed.nx, seed.ny), min_snr, max_stars)
         self.shows = np.ones(self.n, dtype=bool) if shows is None else shows
         # Stars that share no pixel with one that shows the profile have no part in it.
         self.near = np.flatnonzero(overlapping(stamps, selection.stars(every, self.shows)))
         self.selection, self.shows = selection.of(self.near), self.shows[self.near]
+        self.traits = {name: values[self.near] for name, values in frame.traits.items()}
         self.fluxes = every
         self.draw(seed, every.flux[self.near])
 
     def draw(self, psf: PsfMap, flux: FloatArray) -> None:
         """Fluxes with a map, near what they are."""
         self.psf = psf.drawn_out(self.width)
-        self.stamps = self.psf.stamps(self.selection.x, self.selection.y)
+        self.stamps = self.psf.stamps(self.selection.x, self.selection.y, self.traits)
         self.fluxes = fit_fluxes(self.canvas.pixels, self.stamps, start=flux, rounds=1, canvas=self.canvas)
 
     @property
@@ -285,12 +249,14 @@ class _Part:
         """What the map's coefficients are multiplied by on this frame."""
         return self.width**-2
 
-    def placed(self, index: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
-        """Positions and fluxes of the stars that have a part, and which of them count."""
-        return self.selection.x, self.selection.y, self.fluxes.flux, index
+    def wider(self, index: IntArray) -> tuple[float, float]:
+        """By how much the profile is wider than it is drawn, by some of the stars; see `width_change`."""
+        return width_change(self.canvas, self.psf, self.stamps, self.selection.x, self.selection.y, self.traits, self.fluxes.flux, index)
 
-    def scene(self, turn: _Turn) -> Scene:
-        return Scene(self.canvas, self.psf, self.stamps, self.selection.x, self.selection.y, self.fluxes.flux, turn.clip, turn.allowed)
+    def scene(self, turn: _Turn, further: tuple[FurtherTerm, ...]) -> Scene:
+        x, y = self.selection.x, self.selection.y
+        values = _values(further, self.traits, len(x))
+        return Scene(self.canvas, self.psf, self.stamps, x, y, self.fluxes.flux, values, turn.clip, turn.allowed)
 
     def chosen(self, used: IntArray) -> BoolArray:
         """Some of the stars that have a part, among all of the frame."""
@@ -300,35 +266,38 @@ class _Part:
 
 
 class _Turns(NamedTuple):
-    """How the turns ended: the map, and of each frame the stars that it was fitted to."""
+    """How the turns ended: the map, of each frame the stars that it was fitted to, the last turn and its equations."""
 
     psf: PsfMap
     used: list[IntArray]
     choice: _Choice
     chi2: float
+    turn: _Turn
+    equations: System
 
 
 def _take_turns(parts: list[_Part], seed: PsfMap, max_order: int) -> _Turns:
     """Map and fluxes in turn until they settle."""
-    psf, choice, chi2 = seed, _Choice(0, ROUGHNESS[0], ()), np.inf
+    psf, choice, chi2 = seed, _Choice(0, ROUGHNESS[0]), np.inf
     for number in range(MOST_TURNS):
-        used = _used(parts, like_the_map=number > 0)
+        used = _used(parts, first=number == 0)
         n_star = sum(len(index) for index in used)
         highest = min(max_order, _highest_order(n_star))
         turn = FIRST_TURNS[min(number, len(FIRST_TURNS) - 1)]
-        scenes = [part.scene(turn) for part in parts]
+        last = number + 1 == len(FIRST_TURNS)
+        further = _further_terms([part.traits for part in parts], used) if last else choice.further
+        scenes = [part.scene(turn, further) for part in parts]
         if number < len(FIRST_TURNS):
             tried = min(highest, turn.order)
-            last = number + 1 == len(FIRST_TURNS)
             normals = _folded(parts, scenes, used, max(tried, psf.order), folds=_n_folds(parts, n_star) if last else 1)
-            choice = _choose(normals, seed, tried, choice.roughness) if last else replace(choice, order=tried)
-            whole = total(normals)
-            equations = system(whole, seed, choice.order, choice.roughness)
+            choice = _choose(normals, seed, tried, choice.roughness, further) if last else replace(choice, order=tried)
+            whole = total(normals).of_terms(choice.blocks(further, max(tried, psf.order)))
+            equations = system(whole, seed, choice.roughness)
             coeff = equations.solve(whole.right)
         else:
             changes = [right_side(scene, index) * part.factor for part, scene, index in zip(parts, scenes, used, strict=True)]
             coeff = equations.solve(sum(changes[1:], changes[0]) + equations.matrix @ psf.free(psf.order))
-        psf = psf.with_free(choice.order, coeff)
+        psf = psf.with_free(choice.order, coeff, choice.further)
         for part in parts:
             part.draw(psf, part.fluxes.flux)
         if len(parts) > 1:
@@ -336,12 +305,12 @@ def _take_turns(parts: list[_Part], seed: PsfMap, max_order: int) -> _Turns:
         before, chi2 = chi2, float(np.median(np.concatenate([part.fluxes.chi2[index] for part, index in zip(parts, used, strict=True)])))
         if number + 1 >= len(FIRST_TURNS) and chi2 > before * (1.0 - SETTLED):
             break
-    return _Turns(psf, used, choice, chi2)
+    return _Turns(psf, used, choice, chi2, turn, equations)
 
 
-def _used(parts: list[_Part], *, like_the_map: bool) -> list[IntArray]:
+def _used(parts: list[_Part], *, first: bool) -> list[IntArray]:
     """Of each frame the stars that show the profile."""
-    usable = _like_the_map([part.fluxes for part in parts]) if like_the_map else [np.ones(len(part.near), dtype=bool) for part in parts]
+    usable = [np.ones(len(part.near), dtype=bool) for part in parts] if first else like_the_map([part.fluxes for part in parts])
     return [np.flatnonzero(part.selection.stars(part.fluxes, part.shows & good)) for part, good in zip(parts, usable, strict=True)]
 
 
@@ -360,7 +329,7 @@ def _folded(parts: list[_Part], scenes: list[Scene], used: list[IntArray], order
 
 def _fit_widths(parts: list[_Part], used: list[IntArray], psf: PsfMap) -> None:
     """Bring the frames' widths nearer to what their pixels show; what is common to all is the map's."""
-    found = [width_change(part.canvas, part.psf, part.stamps, *part.placed(index)) for part, index in zip(parts, used, strict=True)]
+    found = [part.wider(index) for part, index in zip(parts, used, strict=True)]
     known = np.array([weight for _, weight in found])
     change = np.array([change for change, _ in found])
     if not known.any():
@@ -373,12 +342,12 @@ def _fit_widths(parts: list[_Part], used: list[IntArray], psf: PsfMap) -> None:
 
 def _left_out(parts: list[_Part], turns: _Turns, seed: PsfMap, folds: int) -> list[PsfMap]:
     """The map of all frames but those of each fold, by the equations at the end."""
-    scenes, order = [part.scene(FIRST_TURNS[-1]) for part in parts], turns.psf.order
-    normals = _folded(parts, scenes, turns.used, order, folds)
+    order, choice = turns.psf.order, turns.choice
+    normals = _folded(parts, [part.scene(turns.turn, choice.further) for part in parts], turns.used, order, folds)
     whole, found = total(normals), []
     for one in normals:
         others = whole.without(one)
-        found.append(turns.psf.with_free(order, system(others, seed, order, turns.choice.roughness).solve(others.right)))
+        found.append(turns.psf.with_free(order, system(others, seed, choice.roughness).solve(others.right), choice.further))
     return found
 
 
@@ -388,7 +357,32 @@ class _Choice:
 
     order: int
     roughness: float
-    held_out: tuple[float, ...]
+    held_out: tuple[float, ...] = ()
+    further: tuple[FurtherTerm, ...] = ()
+    tried: dict[str, float] = field(default_factory=dict)
+
+    def blocks(self, tried: tuple[FurtherTerm, ...], order: int) -> list[int]:
+        """Numbers of the terms chosen among those of an order and the further ones tried."""
+        kept = [len(exponents(order)) + k for k, term in enumerate(tried) if term in self.further]
+        return [*range(len(exponents(self.order))), *kept]
+
+
+def _further_terms(traits: list[Traits], used: list[IntArray]) -> tuple[FurtherTerm, ...]:
+    """A term in everything that is known of enough of the stars used, on all frames, and differs between them."""
+    terms = []
+    for name in traits[0]:
+        values = np.concatenate([known[name][index] for known, index in zip(traits, used, strict=True)])
+        known = values[np.isfinite(values)]
+        if len(known) >= LEAST_KNOWN and known.min() < known.max():
+            centre, scale = float(np.median(known)), float(np.std(known))
+            low, high = max(known.min(), centre - FURTHEST * scale), min(known.max(), centre + FURTHEST * scale)
+            terms.append(FurtherTerm(name, centre, scale, float(low), float(high)))
+    return tuple(terms)
+
+
+def _values(terms: tuple[FurtherTerm, ...], traits: Traits, n: int) -> FloatArray:
+    """Values of further terms for n stars, (n, n_further)."""
+    return np.column_stack([term.values(traits[term.name]) for term in terms]) if terms else np.zeros((n, 0))
 
 
 def _highest_order(n_star: int) -> int:
@@ -405,35 +399,38 @@ def _highest_order(n_star: int) -> int:
     return order
 
 
-def _like_the_map(frames: list[Fluxes]) -> list[BoolArray]:
-    """Stars that the map does not miss by far more of their light than others: galaxies, pairs and blemishes are unlike it."""
-    flux, error, chi2 = (np.concatenate([getattr(fluxes, name) for fluxes in frames]) for name in ("flux", "error", "chi2"))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        miss = (chi2 - 1.0) * (error / flux) ** 2
-        bright = (flux > BRIGHT * error) & np.isfinite(miss)
-    typical = max(float(np.median(miss[bright])), 0.0) if bright.any() else 0.0
-    like = ~((chi2 > UNLIKE_CHI2) & (miss > UNLIKE * typical))
-    return np.split(like, np.cumsum([len(fluxes.flux) for fluxes in frames])[:-1])
+def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float, tried: tuple[FurtherTerm, ...]) -> _Choice:
+    """Order, further terms, then roughness, by how well the map of all other folds predicts the stars of each.
 
-
-def _choose(parts: list[Normal], seed: PsfMap, highest: int, roughness: float) -> _Choice:
-    """Order, then roughness, by how well the map of all other folds predicts the stars of each."""
-    whole = total(parts)
-    allowed = ORDER_GAIN / whole.n_pixel
-
-    def scores(orders: list[int], strength: float) -> list[float]:
-        rests = np.zeros(len(orders))
-        for part in parts:
-            others = whole.without(part)
-            equations = system(others, seed, orders[-1], strength)
-            n = [len(equations.factor) // len(exponents(orders[-1])) * len(exponents(order)) for order in orders]
-            rests += [part.rest(equations.solve(others.right, size)) for size in n]
-        return [float(rest) / whole.n_pixel for rest in rests]
-
+    The parts have all terms in x and y up to the highest order or more, and those tried.
+    """
+    n_place, allowed = parts[0].n_term - len(tried), ORDER_GAIN / sum(part.n_pixel for part in parts)
+    places = [part.of_terms(range(len(exponents(highest)))) for part in parts]
     # All orders: a profile that changes with the distance from the axis gains nothing by slopes, and all by the next.
-    held_out = scores(list(range(highest + 1)), roughness)
+    held_out = _held_out(places, seed, [len(exponents(order)) for order in range(highest + 1)], roughness)
     best = next(order for order, value in enumerate(held_out) if value <= min(held_out) * (1.0 + allowed))
-    # What detail the stars show is seen in the mean profile and its slopes; higher orders would cost most of the time.
+    # What stars are unlike by, and what detail they show, is seen beside the mean profile and its slopes; higher orders would cost most of
+    # the time.
     low = min(best, 1)
-    by_roughness = {strength: held_out[low] if strength == roughness else scores([low], strength)[0] for strength in ROUGHNESS}
-    return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(held_out))
+    kept, reached, found = [*range(len(exponents(low)))], held_out[low], {}
+    for k, term in enumerate(tried):
+        terms = [*kept, n_place + k]
+        found[term.name] = _held_out([part.of_terms(terms) for part in parts], seed, [len(terms)], roughness)[0]
+        if found[term.name] < reached * (1.0 - allowed):
+            kept, reached = terms, found[term.name]
+    further = tuple(term for k, term in enumerate(tried) if n_place + k in kept)
+    by_roughness = {roughness: held_out[low]}
+    for strength in ROUGHNESS:
+        by_roughness.setdefault(strength, _held_out(places, seed, [len(exponents(low))], strength)[0])
+    return _Choice(best, min(by_roughness, key=lambda r: by_roughness[r]), tuple(held_out), further, found)
+
+
+def _held_out(parts: list[Normal], seed: PsfMap, sizes: list[int], roughness: float) -> list[float]:
+    """Reduced chi-square of each part's stars by the map of all others, with so many of the first terms, rising."""
+    parts = [part.of_terms(range(sizes[-1])) for part in parts]
+    whole, rests = total(parts), np.zeros(len(sizes))
+    for part in parts:
+        others = whole.without(part)
+        equations = system(others, seed, roughness)
+        rests += [part.rest(equations.solve(others.right, n_term * part.n_free)) for n_term in sizes]
+    return [float(rest) / whole.n_pixel for rest in rests]

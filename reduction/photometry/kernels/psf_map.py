@@ -2,13 +2,15 @@
 
 The profile is a tensor product of cubic splines in the offset from the star, whose coefficients are polynomials in x and y
 over the frame. It has unit integral everywhere, and keeps its negative values: to clip them would add light to
-faint stars. What is mapped is the pixel's response (PRF: a pixel holds the profile's value at its centre) or the light's
-own profile (PSF: a pixel holds its integral over the sensitive part of the pixel); `pixel` tells them apart.
+faint stars. Further terms, the same over the whole frame, say how it changes with what is known of a star. What is mapped is the
+pixel's response (PRF: a pixel holds the profile's value at its centre) or the light's own profile (PSF: a pixel holds its integral
+over the sensitive part of the pixel); `pixel` tells them apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,10 @@ from reduction.astrometry.kernels.wcs import design_matrix, exponents
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.photometry.kernels.splines import PADDING, axis_integrals, axis_values, spline_values
 
-__all__ = ["PsfMap", "Stamps", "active_functions", "local_profile", "map_terms", "unit_integral"]
+__all__ = ["FurtherTerm", "PsfMap", "Stamps", "Traits", "active_functions", "local_profile", "map_terms", "unit_integral"]
+
+#: What is known of n stars, by the names of further terms: float64 (n,) each, NaN where unknown.
+Traits = Mapping[str, FloatArray]
 
 
 class Stamps(NamedTuple):
@@ -34,6 +39,32 @@ class Stamps(NamedTuple):
 
 
 @dataclass(frozen=True)
+class FurtherTerm:
+    """A term of a map beyond those in x and y: linear in something that is known of stars.
+
+    Attributes
+    ----------
+    name : str
+        What it is linear in, as `Traits` has it.
+    centre, scale : float
+        Its value is (what is known - centre) / scale; the map without it is that of a star at the centre.
+    low, high : float
+        Least and largest of the stars that it was fitted to: others count as these.
+    """
+
+    name: str
+    centre: float
+    scale: float
+    low: float
+    high: float
+
+    def values(self, known: FloatArray) -> FloatArray:
+        """Value for each of n stars, (n,); 0 where nothing is known (NaN)."""
+        inside = (np.clip(known, self.low, self.high) - self.centre) / self.scale
+        return np.asarray(np.where(np.isfinite(known), inside, 0.0), dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class PsfMap:
     """Smooth map of the profile of stars over one frame.
 
@@ -46,11 +77,13 @@ class PsfMap:
     knots : float64, shape (m + 4,)
         Knots of the splines along either axis (pixel); see `splines.axis_knots`.
     coeff : float64, shape (n_term, m, m)
-        Coefficients: term of x, y in the order of `exponents`, function in y, function in x (1/pixel^2).
+        Coefficients: terms of x, y in the order of `exponents`, then further ones; function in y, function in x (1/pixel^2).
     radius : float
         The profile counts as far as this from the star (pixel).
     pixel : float
         Width of the sensitive part of a pixel (pixel) over which the profile is integrated; 0 for a PRF.
+    further : tuple of FurtherTerm
+        Terms beyond those in x and y.
     """
 
     nx: int
@@ -60,12 +93,20 @@ class PsfMap:
     coeff: FloatArray
     radius: float
     pixel: float
+    further: tuple[FurtherTerm, ...] = ()
 
-    def terms(self, x: FloatArray, y: FloatArray) -> FloatArray:
-        """Value of every term at places on the frame, shape (n, n_term); places beyond the border count as on it."""
-        return map_terms(x, y, (self.nx, self.ny), self.order)
+    def terms(self, x: FloatArray, y: FloatArray, traits: Traits | None = None) -> FloatArray:
+        """Value of every term for stars on the frame, shape (n, n_term); places beyond the border count as on it.
 
-    def response(self, x: float, y: float, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        Further terms are 0 for stars of which nothing is known, and all of them without `traits`.
+        """
+        place = map_terms(x, y, (self.nx, self.ny), self.order)
+        if not self.further:
+            return place
+        known = traits or {}
+        return np.column_stack([place, *[t.values(known[t.name]) if t.name in known else np.zeros(len(x)) for t in self.further]])
+
+    def response(self, x: float, y: float, dx: FloatArray, dy: FloatArray, traits: Traits | None = None) -> FloatArray:
         """What pixels hold of a star at a place on the frame.
 
         Parameters
@@ -74,23 +115,25 @@ class PsfMap:
             The place (pixel).
         dx, dy : float64, shape (p,) and (q,)
             Offsets of the pixels' centres from the star (pixel), of columns and of rows.
+        traits : dict of str to float64, shape (1,), optional
+            What is known of the star.
 
         Returns
         -------
         float64, shape (q, p)
             Share of the star's light.
         """
-        local = np.einsum("k,kba->ba", self.terms(np.array([x]), np.array([y]))[0], self.coeff)
+        local = np.einsum("k,kba->ba", self.terms(np.array([x]), np.array([y]), traits)[0], self.coeff)
         image: FloatArray = np.einsum("qb,ba,pa->qp", _rows(self.knots, dy, self.pixel), local, _rows(self.knots, dx, self.pixel))
         return image
 
-    def stamps(self, x: FloatArray, y: FloatArray) -> Stamps:
-        """Pixels of stars of unit flux at positions `x`, `y` (pixel)."""
+    def stamps(self, x: FloatArray, y: FloatArray, traits: Traits | None = None) -> Stamps:
+        """Pixels of stars of unit flux at positions `x`, `y` (pixel), of which `traits` are known."""
         size = _stamp_size(self.radius)
         x0, y0 = np.floor(x + 0.5).astype(np.int64) - size // 2, np.floor(y + 0.5).astype(np.int64) - size // 2
         out = np.empty((len(x), size, size))
         free = np.ascontiguousarray(self.coeff[:, PADDING:-PADDING, PADDING:-PADDING])
-        _stamps(self.knots, free, self.terms(x, y), self.radius, self.pixel, x - x0, y - y0, out)
+        _stamps(self.knots, free, self.terms(x, y, traits), self.radius, self.pixel, x - x0, y - y0, out)
         return Stamps(out, x0, y0)
 
     def fwhm(self, x: float, y: float) -> float:
@@ -106,17 +149,18 @@ class PsfMap:
         return active_functions(self.knots, self.radius)
 
     def free(self, order: int) -> FloatArray:
-        """The coefficients of these functions, term after term, up to an order: lower than the map's is cut off, higher is zero."""
-        known = self.coeff[:, self.active]
-        out = np.zeros((len(exponents(order)), known.shape[1]))
-        out[: len(known)] = known[: len(out)]
+        """The coefficients of these functions, term after term, up to an order, and further ones; what the map lacks is zero."""
+        known, own = self.coeff[:, self.active], len(exponents(self.order))
+        out = np.zeros((len(exponents(order)) + len(self.further), known.shape[1]))
+        shared = min(own, len(exponents(order)))
+        out[:shared], out[len(exponents(order)) :] = known[:shared], known[own:]
         return out.ravel()
 
-    def with_free(self, order: int, free: FloatArray) -> PsfMap:
-        """The same but for these coefficients, and of unit integral."""
-        coeff = np.zeros((len(exponents(order)), *self.coeff.shape[1:]))
+    def with_free(self, order: int, free: FloatArray, further: tuple[FurtherTerm, ...] = ()) -> PsfMap:
+        """The same but for these terms and coefficients, and of unit integral."""
+        coeff = np.zeros((len(exponents(order)) + len(further), *self.coeff.shape[1:]))
         coeff[:, self.active] = free.reshape(len(coeff), -1)
-        return replace(self, order=order, coeff=unit_integral(coeff, self.knots))
+        return replace(self, order=order, coeff=unit_integral(coeff, self.knots), further=further)
 
     def drawn_out(self, width: float) -> PsfMap:
         """The same profile but so many times as wide, and still of unit integral; the sensitive part of a pixel stays as it is."""
@@ -129,15 +173,16 @@ class PsfMap:
         coeff = [float(f"{value:.7g}") for value in self.coeff.ravel()]
         knots = [float(value) for value in self.knots]
         plain = {"nx": self.nx, "ny": self.ny, "order": self.order, "radius": self.radius, "pixel": self.pixel}
-        return {**plain, "knots": knots, "coeff": coeff}
+        return {**plain, "further": [asdict(term) for term in self.further], "knots": knots, "coeff": coeff}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> PsfMap:
-        """The inverse of `to_row`."""
+        """The inverse of `to_row`; rows from before there were further terms do not name them."""
         knots = np.array(row["knots"], dtype=np.float64)
         m = len(knots) - 4
         coeff = np.array(row["coeff"], dtype=np.float64).reshape(-1, m, m)
-        return cls(row["nx"], row["ny"], row["order"], knots, coeff, row["radius"], row["pixel"])
+        further = tuple(FurtherTerm(**term) for term in row.get("further", ()))
+        return cls(row["nx"], row["ny"], row["order"], knots, coeff, row["radius"], row["pixel"], further)
 
 
 def active_functions(knots: FloatArray, radius: float) -> BoolArray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.kernels.psf_flux import Canvas, Pixels, fit_fluxes
-from reduction.photometry.kernels.psf_map import PsfMap, Stamps
+from reduction.photometry.kernels.psf_map import PsfMap, Stamps, Traits
 
 __all__ = ["fit_width", "width_change"]
 
@@ -19,7 +19,7 @@ ROUNDS, SETTLED = 8, 1e-4
 
 
 def width_change(
-    canvas: Canvas, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray, index: IntArray
+    canvas: Canvas, psf: PsfMap, stamps: Stamps, x: FloatArray, y: FloatArray, traits: Traits, flux: FloatArray, index: IntArray
 ) -> tuple[float, float]:
     """By how much the profile on a frame is wider than a map says, each star's flux being free.
 
@@ -32,6 +32,8 @@ def width_change(
         Of n stars.
     x, y, flux : float64, shape (n,)
         Positions (pixel) and fluxes (ADU).
+    traits : dict of str to float64, shape (n,)
+        What is known of them.
     index : int64, shape (k,)
         Stars that have a say.
 
@@ -41,7 +43,8 @@ def width_change(
         Change of the logarithm of the width, and one over its variance; 0 and 0 where nothing tells.
     """
     sides = [replace(psf.drawn_out(np.exp(step)), radius=psf.radius) for step in (-STEP, STEP)]
-    narrow, wide = (side.stamps(x[index], y[index]).share for side in sides)
+    known = {name: values[index] for name, values in traits.items()}
+    narrow, wide = (side.stamps(x[index], y[index], known).share for side in sides)
     value, model, weight = canvas.pixels.value, canvas.model, canvas.weight
     size, (ny, nx) = stamps.share.shape[1], value.shape
     top, matrix = 0.0, 0.0
@@ -62,7 +65,7 @@ def width_change(
     return float(np.clip(top / matrix, -FARTHEST, FARTHEST)), matrix
 
 
-def fit_width(pixels: Pixels, x: FloatArray, y: FloatArray, psf: PsfMap, width: float, index: IntArray) -> float:
+def fit_width(pixels: Pixels, x: FloatArray, y: FloatArray, traits: Traits, psf: PsfMap, width: float, index: IntArray) -> float:
     """How many times as wide as a map's the profile on a frame is.
 
     Parameters
@@ -70,6 +73,8 @@ def fit_width(pixels: Pixels, x: FloatArray, y: FloatArray, psf: PsfMap, width: 
     pixels : Pixels
     x, y : float64, shape (n,)
         Positions of the stars that have a say and of all whose pixels they share (pixel).
+    traits : dict of str to float64, shape (n,)
+        What is known of them.
     psf : PsfMap
     width : float
         To begin with.
@@ -83,10 +88,10 @@ def fit_width(pixels: Pixels, x: FloatArray, y: FloatArray, psf: PsfMap, width: 
     canvas, flux = Canvas(pixels), None
     for _ in range(ROUNDS if len(index) else 0):
         wide = psf.drawn_out(width)
-        stamps = wide.stamps(x, y)
+        stamps = wide.stamps(x, y, traits)
         fluxes = fit_fluxes(pixels, stamps, start=flux, rounds=2 if flux is None else 1, canvas=canvas)
         flux = fluxes.flux
-        change, _ = width_change(canvas, wide, stamps, x, y, flux, index)
+        change, _ = width_change(canvas, wide, stamps, x, y, traits, flux, index)
         width *= float(np.exp(change))
         if abs(change) < SETTLED:
             break

@@ -138,14 +138,14 @@ def test_a_width_is_found_from_far_off() -> None:
     truth = fit_psf(frame.sky.pixels, frame.sky.x, frame.sky.y, seed(1.2)).psf
     bright = np.arange(frame.n)
     for begin in (0.8, 1.3):
-        assert fit_width(frame.sky.pixels, frame.sky.x, frame.sky.y, truth, begin, bright) == pytest.approx(1.0, abs=0.008)
+        assert fit_width(frame.sky.pixels, frame.sky.x, frame.sky.y, {}, truth, begin, bright) == pytest.approx(1.0, abs=0.008)
     none = np.zeros(0, dtype=np.int64)
-    assert fit_width(frame.sky.pixels, frame.sky.x, frame.sky.y, truth, 1.3, none) == 1.3
+    assert fit_width(frame.sky.pixels, frame.sky.x, frame.sky.y, {}, truth, 1.3, none) == 1.3
 
 
 def test_what_is_cut_out_of_a_frame_says_the_same(nights: list[tuple[list[FewStars], SharedFit]]) -> None:
     night, fit = nights[0]
-    cut = [patches(*frame.stars[:3], seed(frame.measured), min_snr=20.0)._replace(width=frame.measured) for frame in night]
+    cut = [patches(frame.stars, seed(frame.measured), min_snr=20.0) for frame in night]
     assert max(np.count_nonzero(frame.pixels.good) for frame in cut) < 0.25 * SIZE**2
     again = fit_shared_psf(cut, seed())
     np.testing.assert_allclose(again.width, fit.width, rtol=2e-3)
@@ -172,7 +172,7 @@ def test_a_frame_has_no_part_in_the_map_without_it(nights: list[tuple[list[FewSt
         return float(light[0] / light[1])
 
     right, by_all, by_others = (elongation(psf) for psf in (fit.psf, spoiled.psf, left_out))
-    assert by_all > 1.15 * right and by_others == pytest.approx(right, rel=0.05)
+    assert by_all > 1.15 * right and by_others == pytest.approx(right, rel=0.08)
 
 
 def verdict(frame: FewStars, fit: SharedFit, k: int, own: PsfMap, begin: PsfMap | None) -> tuple[float, float, int]:
