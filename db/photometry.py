@@ -163,7 +163,7 @@ class SharedPsf(Base):
     """A profile map that few-starred frames of a night, of like seeing, have in common."""
 
     __tablename__ = "shared_psf"
-    __table_args__ = {"comment": "Profile maps that several few-starred frames of a night share"}
+    __table_args__ = {"comment": "Profile maps that several few-starred frames of a night share; rows count while their task is done"}
 
     setup_id: Mapped[int] = key(sa.ForeignKey("setup.setup_id"), "Set-up")
     channel: Mapped[str] = key(sa.String(8), "'mono', or the Bayer channel")
@@ -198,7 +198,7 @@ class SharedPsfFrame(Base):
     __tablename__ = "shared_psf_frame"
     __table_args__ = (
         sa.Index(None, "setup_id", "channel", "night_id"),
-        {"comment": "Frames that the shared profile maps were fitted to"},
+        {"comment": "Frames that the shared profile maps were fitted to; rows count while their task is done"},
     )
 
     frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")

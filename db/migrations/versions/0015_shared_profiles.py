@@ -69,7 +69,7 @@ def upgrade() -> None:
         _refers("shared_psf", "passband_id", "passband"),
         _refers("shared_psf", "task_id", "task"),
         sa.PrimaryKeyConstraint("setup_id", "channel", "night_id", "number", name=op.f("pk_shared_psf")),
-        comment="Profile maps that several few-starred frames of a night share",
+        comment="Profile maps that several few-starred frames of a night share; rows count while their task is done",
     )
     op.create_table(
         "shared_psf_frame",
@@ -87,7 +87,7 @@ def upgrade() -> None:
         _refers("shared_psf_frame", "night_id", "night"),
         _refers("shared_psf_frame", "task_id", "task"),
         sa.PrimaryKeyConstraint("frame_id", name=op.f("pk_shared_psf_frame")),
-        comment="Frames that the shared profile maps were fitted to",
+        comment="Frames that the shared profile maps were fitted to; rows count while their task is done",
     )
     place = ["setup_id", "channel", "night_id"]
     op.create_index(op.f("ix_shared_psf_frame_setup_id_channel_night_id"), "shared_psf_frame", place, unique=False)

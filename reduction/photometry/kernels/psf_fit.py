@@ -323,8 +323,15 @@ def _folded(parts: list[_Part], scenes: list[Scene], used: list[IntArray], order
     """Equations of each fold."""
     if len(parts) == 1:
         return [normal_equations(scenes[0], used[0][k::folds], order) for k in range(folds)]
-    normals = [normal_equations(scene, index, order).of(part.factor) for part, scene, index in zip(parts, scenes, used, strict=True)]
-    return [total(normals[k::folds]) for k in range(folds)]
+    found: list[Normal] = []
+    for number, (part, scene, index) in enumerate(zip(parts, scenes, used, strict=True)):
+        # Added up as they come: those of all frames, each by itself, would fill the memory.
+        one = normal_equations(scene, index, order).of(part.factor)
+        if number < folds:
+            found.append(one)
+        else:
+            found[number % folds] = total([found[number % folds], one])
+    return found
 
 
 def _fit_widths(parts: list[_Part], used: list[IntArray], psf: PsfMap) -> None:
