@@ -75,9 +75,10 @@ def model_frame(session: Session, files: Path, frame_id: int, *, n_stacked: int 
     missing = (light.planes["MASK"] & np.uint8(Mask.NO_DATA)) > 0
     residual = np.where(missing, np.nan, pixels.value - model)
     pull = np.where(pixels.good, residual / np.sqrt(pixels.dark + np.maximum(model, 0.0) / pixels.gain), np.nan)
-    whole = np.flatnonzero(around.inside(frame, psf.radius) & (fluxes.coverage > 0.99))
-    brightest = whole[np.argsort(-fluxes.flux[whole])[:n_stacked]]
     size = stamps.share.shape[1]
+    on_frame = (stamps.x0 >= 0) & (stamps.x0 + size <= frame.nx) & (stamps.y0 >= 0) & (stamps.y0 + size <= frame.ny)
+    whole = np.flatnonzero(on_frame & (fluxes.coverage > 0.99))
+    brightest = whole[np.argsort(-fluxes.flux[whole])[:n_stacked]]
     pieces = [residual[stamps.y0[i] : stamps.y0[i] + size, stamps.x0[i] : stamps.x0[i] + size] / fluxes.flux[i] for i in brightest]
     stacked = np.median(pieces, axis=0) if pieces else np.full((size, size), np.nan)
     background = light.sky.image(pixels.value.shape)

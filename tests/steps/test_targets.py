@@ -64,7 +64,8 @@ def pending(archive: Archive) -> dict[str, int]:
 
 def table(work: Work) -> list[tuple[Any, ...]]:
     columns = (
-        "m.night_id, m.frame_id, m.target_id, m.source_id, m.flags, m.x, m.y, m.background, m.background_err, m.flux, m.flux_err, m.chi2"
+        "m.night_id, m.frame_id, m.target_id, m.source_id, m.flags, m.x, m.y, m.background, m.background_err, m.flux, m.flux_err, "
+        "m.psf_err, m.chi2"
     )
     return work.sql(f"SELECT {columns}, m.neighbour_flux FROM target_measurement m ORDER BY m.frame_id, m.target_id")
 
@@ -122,6 +123,10 @@ def test_from_a_new_target_to_a_removed_one(both: tuple[Work, Archive]) -> None:
 
 def agree_with_the_sources(work: Work) -> None:
     """A target at a source has the flux of slot 0, its error, flags and magnitude; a dark one has none that is significant."""
+    # what is uncertain by the map is beside the error, and a part of the flux
+    relative = work.sql("SELECT m.flux, m.psf_err, p.faint_flux_error FROM target_measurement m JOIN psf_map p ON p.frame_id = m.frame_id")
+    for flux, error, part in relative:
+        assert error == pytest.approx(abs(flux) * part, rel=1e-5) and 0.0 < part < 0.05
     rows = work.sql(
         "SELECT m.flux, v.flux_0, m.flux_err, v.flux_err_0, m.flags, v.flags, m.chi2, v.psf_chi2, t.mag, l.mag, t.mag_err, l.mag_err,"
         " t.bjd_tdb, l.bjd_tdb, t.airmass, l.airmass, t.quality, l.quality FROM target_measurement m"
