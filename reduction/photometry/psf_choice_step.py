@@ -15,7 +15,7 @@ from reduction.photometry.kernels.psf_compare import MapComparison, compare_maps
 from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.kernels.psf_patches import patches
 from reduction.photometry.kernels.psf_seed import seed_map
-from reduction.photometry.shared_psf_step import Seen, few_starred, frame_stars, seen
+from reduction.photometry.profile_frames import Seen, few_starred, frame_stars, seen
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import OfNight, Own
 from reduction.pipeline.plans import frame_units
@@ -34,7 +34,7 @@ class PsfChoiceParameters:
 
 def _plan(context: Context, _: PsfChoiceParameters) -> list[Unit[None]]:
     """The few-starred frames of nights that have shared maps: the others have nothing to choose."""
-    return frame_units(context, few_starred(context.parameters("shared_psf")))
+    return frame_units(context, few_starred(context))
 
 
 @step(

@@ -5,27 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from db.errors import AlgorithmFailed
-from db.tables import Base, Frame, PsfStar, ShapeMap, SharedPsf, SharedPsfFrame, Task
-from db.tables import PsfMap as PsfMapRow
-from reduction.astrometry.detections import fwhm_of
-from reduction.calibration.master_choice import PatternWithoutDark
-from reduction.photometry.kernels.psf_fit import FrameStars, SharedFit, fit_shared_psf
+from db.tables import Base, Frame, SharedPsf, SharedPsfFrame, Task
+from reduction.photometry.kernels.psf_fit import SharedFit, fit_shared_psf
 from reduction.photometry.kernels.psf_patches import patches
 from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.kernels.seeing_groups import seeing_groups
-from reduction.photometry.psf_step import USUAL_FWHM, profile_kind
-from reduction.photometry.star_light import placed_sources, star_light
+from reduction.photometry.profile_frames import Seen, few_starred, frame_stars, seen
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members
 from reduction.pipeline.plans import night_key
 
-__all__ = ["Seen", "SharedPsfParameters", "few_starred", "frame_stars", "seen", "shared_psf"]
+__all__ = ["SharedPsfParameters", "shared_psf"]
 
 
 @dataclass(frozen=True)
@@ -42,47 +38,12 @@ class SharedPsfParameters:
     max_frames: int = parameter(64, "", "at most so many frames, evenly over the night, are read for it", least=2, most=10_000)
 
 
-class Seen(NamedTuple):
-    """A frame as the map that it may share asks for: those of one filter, size and kind, in pixels of one width, go together."""
-
-    passband_id: int
-    nx: int
-    ny: int
-    kind: str
-    pixel: float
-    fwhm: float
-
-
-def few_starred(p: SharedPsfParameters) -> sa.ColumnElement[bool]:
-    """Condition on `frame`: its own map stands on too few stars, or is none."""
-    few = sa.select(PsfMapRow.frame_id).where(PsfMapRow.n_star < p.few_stars)
-    squares = sa.select(sa.func.coalesce(sa.func.sum(PsfStar.snr * PsfStar.snr), 0.0))
-    mine = squares.where(PsfStar.night_id == Frame.night_id, PsfStar.frame_id == Frame.frame_id).correlate(Frame)
-    return sa.and_(Frame.frame_id.in_(few), mine.scalar_subquery() < p.few_snr**2)
-
-
-def seen(context: Context, frame: Frame) -> Seen:
-    """Kind and FWHM as the step psf has them."""
-    shape = context.session.get(ShapeMap, frame.frame_id)
-    fwhm = shape.fwhm if shape is not None else (fwhm_of(context.session, frame.frame_id) or USUAL_FWHM)
-    kind, _ = profile_kind(context.parameters("psf"), frame, fwhm)
-    return Seen(frame.passband_id, frame.nx, frame.ny, kind, 1.0 / frame.raw_step if kind == "psf" else 0.0, fwhm)
-
-
-def frame_stars(context: Context, frame: Frame, beyond: float, width: float) -> FrameStars:
-    """A frame's pixels and all sources whose light is on it, as far as `beyond` its border (pixel); `width` is that of its profile."""
-    pattern = PatternWithoutDark("fixed_pattern").look_up(context, [frame.frame_id]).get(frame.frame_id)
-    sources = placed_sources(context, frame, -beyond)
-    light = star_light(context, frame, None if pattern is None else pattern.payload)
-    return FrameStars(light.pixels(), sources.x, sources.y, width, sources.traits(context.parameters("psf").terms))
-
-
 def _plan(context: Context, p: SharedPsfParameters) -> list[Unit[tuple[int, ...]]]:
     """Each night of a set-up and channel with enough few-starred frames: the first 4, 8, 16 ... so that one more changes nothing yet."""
     query = (
         sa.select(Frame.setup_id, Frame.channel, Frame.night_id, Frame.frame_id, Task.task_id, Task.input_hash)
         .join(Task, sa.and_(Task.step == "psf", Task.frame_id == Frame.frame_id, Task.status == "done"))
-        .where(few_starred(p))
+        .where(few_starred(context))
         .order_by(Frame.jd_utc, Frame.frame_id)
     )
     nights: dict[tuple[str, int], list[tuple[int, InputTask]]] = {}
