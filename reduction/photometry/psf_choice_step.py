@@ -106,13 +106,10 @@ def _compared(context: Context, frame: Frame, row: PsfMapRow, like: Seen, offer:
 
 def _verdict(found: MapComparison, kind: str, sigma: float) -> tuple[str, str]:
     """Which map is used, and why."""
-    name = "the shape map's stand-in" if kind == "shape" else "its own map"
+    uses, name = "shared" if found.takes_shared(sigma) else "own", "the shape map's stand-in" if kind == "shape" else "its own map"
     if found.n_star == 0:
-        return "shared", "no star to try the maps on; frames of like seeing share one"
+        return uses, "no star to try the maps on; frames of like seeing share one"
     if not np.isfinite(found.own):
-        return "shared", f"{found.n_star} stars, too few to try {name} on those left out; frames of like seeing share one"
-    # One star has no scatter; its stand-in was made without looking at pixels, and the shared map by many stars.
-    error = found.error if np.isfinite(found.error) else 0.0
-    better = float(np.log(found.shared / found.own))
+        return uses, f"{found.n_star} stars, too few to try {name} on those left out; frames of like seeing share one"
     said = f"{found.n_star} stars left out: chi2 {found.shared:.3f} about the shared map, {found.own:.3f} about {name}"
-    return ("own" if better > sigma * error else "shared"), f"{said}, by {-better:+.3f} +- {error:.3f}"
+    return uses, f"{said}; +-{found.error:.1%}" if np.isfinite(found.error) else said

@@ -42,6 +42,14 @@ class MapComparison:
     shared: float
     error: float
 
+    def takes_shared(self, sigma: float) -> bool:
+        """Whether the shared map is taken: unless the frame's own is better by more than so many standard errors."""
+        if self.n_star == 0 or not np.isfinite(self.own):
+            return True
+        # One star has no scatter; its stand-in was made without looking at pixels, and the shared map by many stars.
+        error = self.error if np.isfinite(self.error) else 0.0
+        return bool(np.log(self.shared / self.own) <= sigma * error)
+
 
 def compare_maps(
     stars: FrameStars, shared: PsfMap, left_out: PsfMap, own: PsfMap, seed: PsfMap | None, *, min_snr: float, max_stars: int

@@ -10,7 +10,7 @@ from rendered_stars import SIZE, Sky, render
 
 from db.errors import AlgorithmFailed
 from reduction.kernels.arrays import FloatArray, IntArray
-from reduction.photometry.kernels.psf_compare import compare_maps
+from reduction.photometry.kernels.psf_compare import MapComparison, compare_maps
 from reduction.photometry.kernels.psf_fit import FrameStars, SharedFit, fit_psf, fit_shared_psf
 from reduction.photometry.kernels.psf_flux import fit_fluxes
 from reduction.photometry.kernels.psf_map import PsfMap
@@ -208,6 +208,23 @@ def test_too_few_stars_to_leave_any_out_are_said(nights: list[tuple[list[FewStar
     assert n_star == 4 and np.isfinite(by_shared) and np.isnan(by_own)
     none = few_stars(81, FWHM, 0)
     assert verdict(none, fit, 0, own, None)[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("n_star", "own", "shared", "error", "wanted"),
+    [
+        (0, np.nan, np.nan, np.nan, True),
+        (4, np.nan, 1.4, 0.1, True),
+        (9, 1.10, 1.05, 0.01, True),
+        (9, 1.05, 1.10, 0.10, True),
+        (9, 1.05, 1.10, 0.01, False),
+        (1, 1.05, 1.10, np.nan, False),
+        (1, 1.10, 1.05, np.nan, True),
+        (9, 1.05, np.nan, 0.10, False),
+    ],
+)
+def test_the_own_map_is_taken_where_it_is_better_beyond_chance(n_star: int, own: float, shared: float, error: float, wanted: bool) -> None:
+    assert MapComparison(1.0, n_star, own, shared, error).takes_shared(1.0) is wanted
 
 
 def test_frames_without_stars_share_nothing() -> None:
