@@ -86,7 +86,8 @@ def map_errors(scene: Scene, used: IntArray, equations: System) -> MapErrors:
 def _wanted(scene: Scene, used: IntArray) -> tuple[FloatArray, FloatArray]:
     """What is asked of the coefficients' changes, (n, 3 * n_place): bright flux, faint flux and peak; the places' shares of the frame."""
     psf, pixels = scene.psf, scene.canvas.pixels
-    dark = float(np.median(pixels.dark[pixels.good]))
+    at = [np.clip(np.round(values[used]).astype(np.int64), 0, size - 1) for values, size in ((scene.y, psf.ny), (scene.x, psf.nx))]
+    dark = float(np.median(pixels.dark[at[0], at[1]]))
     flux = max(float(np.quantile(scene.flux[used], BRIGHT_PART)), 0.0)
     places = [(u * (psf.nx - 1), v * (psf.ny - 1)) for v in PLACES for u in PLACES]
     basis, inside = _basis(psf)
