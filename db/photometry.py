@@ -14,8 +14,11 @@ __all__ = [
     "FramePhotometry",
     "Measurement",
     "PhotometrySlot",
+    "PsfChoice",
     "PsfMap",
     "PsfStar",
+    "SharedPsf",
+    "SharedPsfFrame",
     "TargetMeasurement",
 ]
 
@@ -95,7 +98,7 @@ class PsfMap(Base):
     """The profile of stars over one frame, as a smooth map."""
 
     __tablename__ = "psf_map"
-    __table_args__ = {"comment": "Smooth maps of the profile of stars, frame by frame"}
+    __table_args__ = (sa.Index(None, "n_star"), {"comment": "Smooth maps of the profile of stars, frame by frame"})
 
     frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
     kind: Mapped[str] = column(
@@ -154,6 +157,84 @@ class PsfStar(Base):
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
     snr: Mapped[float] = column(sa.REAL, "", "Signal to noise of its flux")
     chi2: Mapped[float | None] = column(sa.REAL, "", "Reduced chi-square of its pixels about the map", null=True)
+
+
+class SharedPsf(Base):
+    """A profile map that few-starred frames of a night, of like seeing, have in common."""
+
+    __tablename__ = "shared_psf"
+    __table_args__ = {"comment": "Profile maps that several few-starred frames of a night share; rows count while their task is done"}
+
+    setup_id: Mapped[int] = key(sa.ForeignKey("setup.setup_id"), "Set-up")
+    channel: Mapped[str] = key(sa.String(8), "'mono', or the Bayer channel")
+    night_id: Mapped[int] = key(sa.ForeignKey("night.night_id"), "Night")
+    number: Mapped[int] = key(sa.SmallInteger, "Number of the map among those of the night, from 0")
+    passband_id: Mapped[int] = reference("passband.passband_id", "Filter")
+    kind: Mapped[str] = column(sa.String(8), "", "'psf': the light's own profile, integrated over pixels; 'prf': a pixel's response")
+    seeing: Mapped[float] = column(
+        sa.Double, "pixel", "Median full width at half maximum of its frames, as their detections have it", ucd="instr.obsty.seeing"
+    )
+    n_frame: Mapped[int] = column(sa.Integer, "", "Frames in the fit")
+    n_star: Mapped[int] = column(sa.Integer, "", "Stars in the fit, those of each frame counted")
+    poly_order: Mapped[int] = column(sa.SmallInteger, "", "Total degree in x, y")
+    radius: Mapped[float] = column(sa.Double, "pixel", "The profile counts as far as this from a star, where a frame's width is 1")
+    pixel: Mapped[float] = column(sa.Double, "pixel", "Width of the sensitive part of a pixel that it is integrated over; 0 for a PRF")
+    n_coeff: Mapped[int] = column(sa.Integer, "", "Number of coefficients fitted")
+    coeff: Mapped[str] = column(sa.Text, "", "JSON object: knots and coefficients, as reduction.photometry.kernels.psf_map reads them")
+    left_out: Mapped[str] = column(sa.Text, "", "JSON list of such objects: the map without each part of its frames", ucd="stat.fit.param")
+    chi2: Mapped[float] = column(sa.Double, "", "Median reduced chi-square of these stars")
+    held_out: Mapped[str] = column(sa.Text, "", "JSON list: reduced chi-square of frames left out, for each order tried")
+    roughness: Mapped[float] = column(sa.Double, "", "Strength of the smoothing that predicts frames left out best")
+    terms: Mapped[str] = column(
+        sa.String(80), "", "Further terms of the map, one word each: 'colour', 'brightness'", ucd="meta.note;stat.fit.param"
+    )
+    fwhm: Mapped[float] = column(sa.Double, "pixel", "Full width at half maximum in the middle, as pixels show it, where the width is 1")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class SharedPsfFrame(Base):
+    """A frame that a shared profile map was fitted to."""
+
+    __tablename__ = "shared_psf_frame"
+    __table_args__ = (
+        sa.Index(None, "setup_id", "channel", "night_id"),
+        {"comment": "Frames that the shared profile maps were fitted to; rows count while their task is done"},
+    )
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    setup_id: Mapped[int] = reference("setup.setup_id", "Set-up")
+    channel: Mapped[str] = column(sa.String(8), "", "'mono', or the Bayer channel")
+    night_id: Mapped[int] = reference("night.night_id", "Night")
+    number: Mapped[int] = column(sa.SmallInteger, "", "Number of the map")
+    fold: Mapped[int] = column(sa.SmallInteger, "", "Part of the frames that it belongs to, from 0: place in shared_psf.left_out")
+    width: Mapped[float] = column(sa.Double, "", "How many times as wide as the map's its profile is", ucd="arith.factor;instr.det.psf")
+    n_star: Mapped[int] = column(sa.Integer, "", "Its stars in the fit")
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
+
+
+class PsfChoice(Base):
+    """Which profile map a few-starred frame is measured with, and why; a frame without a row with its own, of `psf_map`."""
+
+    __tablename__ = "psf_choice"
+    __table_args__ = {"comment": "Which profile map a few-starred frame is measured with; rows count while their task is done"}
+
+    frame_id: Mapped[int] = key(sa.ForeignKey("frame.frame_id"), "Frame")
+    uses: Mapped[str] = column(
+        sa.String(8), "", "'own': that of psf_map, of whatever kind it is; 'shared': that of shared_psf", ucd="meta.code.class"
+    )
+    reason: Mapped[str] = column(sa.String(160), "", "Why")
+    number: Mapped[int | None] = column(sa.SmallInteger, "", "Number of the shared map of like seeing; NULL for none", null=True)
+    width: Mapped[float | None] = column(
+        sa.Double, "", "How many times as wide as the shared map's its profile is", null=True, ucd="arith.factor;instr.det.psf"
+    )
+    n_star: Mapped[int] = column(sa.Integer, "", "Its stars that both maps were tried on")
+    own_chi2: Mapped[float | None] = column(
+        sa.Double, "", "Geometric mean of their reduced chi-squares about its own map, made without each", null=True, ucd="stat.fit.chi2"
+    )
+    shared_chi2: Mapped[float | None] = column(
+        sa.Double, "", "The same about the shared map, made without the frame", null=True, ucd="stat.fit.chi2"
+    )
+    task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
 class PhotometrySlot(Base):

@@ -46,8 +46,11 @@ from db.photometry import (
     FramePhotometry,
     Measurement,
     PhotometrySlot,
+    PsfChoice,
     PsfMap,
     PsfStar,
+    SharedPsf,
+    SharedPsfFrame,
     TargetMeasurement,
 )
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
@@ -94,6 +97,7 @@ __all__ = [
     "Passband",
     "PhotometrySlot",
     "Product",
+    "PsfChoice",
     "PsfMap",
     "PsfStar",
     "ReferenceMagnitude",
@@ -101,6 +105,8 @@ __all__ = [
     "Run",
     "Setup",
     "ShapeMap",
+    "SharedPsf",
+    "SharedPsfFrame",
     "Source",
     "SourceLink",
     "SourceMagnitude",

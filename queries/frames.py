@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.keys import next_id, now
-from db.tables import Exposure, Frame, PsfMap, TypeCorrection
+from db.tables import Exposure, Frame, PsfChoice, PsfMap, SharedPsf, Task, TypeCorrection
 from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TYPES", "correct_type", "list_frames", "psf_row", "take_back_correction"]
+__all__ = ["TYPES", "correct_type", "list_frames", "psf_choice_rows", "psf_row", "take_back_correction"]
 
 TYPES = ("bias", "dark", "flat", "object", "other")
 
@@ -53,6 +53,24 @@ def psf_row(session: Session, frame_id: int) -> PsfMap:
             code="psf.none",
         )
     return row
+
+
+def psf_choice_rows(session: Session, frame_id: int) -> tuple[PsfChoice, SharedPsf | None] | None:
+    """Which profile map a few-starred frame is measured with, and the shared map where it is that.
+
+    Returns
+    -------
+    tuple or None
+        None for a frame that nothing was chosen for: it is measured with its own.
+    """
+    choice = session.execute(
+        sa.select(PsfChoice).join(Task, Task.task_id == PsfChoice.task_id).where(PsfChoice.frame_id == frame_id, Task.status == "done")
+    ).scalar_one_or_none()
+    if choice is None:
+        return None
+    frame = session.get_one(Frame, frame_id)
+    key = (frame.setup_id, frame.channel, frame.night_id, choice.number)
+    return choice, session.get(SharedPsf, key) if choice.uses == "shared" else None
 
 
 def list_frames(session: Session, *, night: str | None = None, type: str | None = None, doubtful: bool = False) -> pd.DataFrame:  # noqa: A002

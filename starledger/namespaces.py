@@ -7,7 +7,6 @@ returns is the row as it was written.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -195,7 +194,10 @@ class Frames(_Namespace):
         return gridded_model(self._psf_map(frame_id), traits={name: value for name, value in known.items() if value is not None})
 
     def psf_summary(self, frame_id: int) -> pd.Series:
-        """What is known of a frame's profile map: the columns of `psf_map`, but for the coefficients.
+        """What is known of the profile map that a frame is measured with: the columns of `psf_map`, but for the coefficients.
+
+        Of a map that it shares with other frames of the night they are that map's, and `whose` is "shared", else "own"; then
+        `n_frame` frames share it, and `reason` says why the frame does.
 
         Raises
         ------
@@ -210,7 +212,17 @@ class Frames(_Namespace):
 
         with self._archive.reading() as session:
             row = frames.psf_row(session, frame_id)
-            return pd.Series({column.name: getattr(row, column.name) for column in row.__table__.columns if column.name != "coeff"})
+            found = {column.name: getattr(row, column.name) for column in row.__table__.columns if column.name != "coeff"}
+            found |= {"whose": "own", "n_frame": 1}
+            chosen = frames.psf_choice_rows(session, frame_id)
+            if chosen is not None and chosen[1] is not None:
+                choice, shared = chosen
+                same = ("kind", "poly_order", "pixel", "n_coeff", "n_star", "chi2", "held_out", "roughness", "n_frame", "task_id", "terms")
+                found |= {name: getattr(shared, name) for name in same}
+                found |= {name: getattr(shared, name) * choice.width for name in ("radius", "fwhm")}
+                found |= {"whose": "shared", "reason": choice.reason, "terms_held_out": None}
+                found |= {name: None for name in found if name.endswith("_error")}  # not known of a shared map
+            return pd.Series(found)
 
     def plot_psf(self, frame_id: int, path: str | os.PathLike[str]) -> None:
         """Draw the profile at places over a frame, and what bright stars have beyond it, into a .png, .pdf or .svg file.
@@ -270,10 +282,11 @@ class Frames(_Namespace):
         write_image(Path(path).expanduser(), planes, {"FRAME": frame_id})
 
     def _psf_map(self, frame_id: int) -> PsfMap:
-        from reduction.photometry.kernels.psf_map import PsfMap
+        from reduction.photometry.psf_model import psf_map_of
 
         with self._archive.reading() as session:
-            return PsfMap.from_row(json.loads(frames.psf_row(session, frame_id).coeff))
+            frames.psf_row(session, frame_id)
+            return psf_map_of(session, frame_id)
 
     def set(
         self,

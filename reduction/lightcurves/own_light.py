@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
-from db.tables import Frame, FramePhotometry, PsfMap
+from db.tables import Frame, FramePhotometry
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.kernels.light_share import light_shares
-from reduction.photometry.psf_model import psf_map_of
+from reduction.photometry.psf_model import map_kind_of, psf_map_of
 from reduction.photometry.star_light import apertures_of, placed_sources
 from reduction.pipeline.declaration import Context
 
@@ -68,11 +68,7 @@ def own_light(context: Context, frame_id: int, source_id: IntArray, flux: FloatA
     inside[mine] = light_shares(psf_map_of(session, frame_id).stamps(x, y, traits), flux[mine], x, y, radii)
     is_aperture = np.isin(slots, apertures)
     column = np.where(is_aperture, np.searchsorted(apertures, slots), 0)
-    kind, mode = session.execute(
-        sa.select(PsfMap.kind, FramePhotometry.apertures)
-        .join(FramePhotometry, FramePhotometry.frame_id == PsfMap.frame_id)
-        .where(PsfMap.frame_id == frame_id)
-    ).one()
-    subtracted = (kind != "shape") & ((mode != "plain") | ~is_aperture)
+    mode = session.execute(sa.select(FramePhotometry.apertures).where(FramePhotometry.frame_id == frame_id)).scalar_one()
+    subtracted = (map_kind_of(session, frame_id) != "shape") & ((mode != "plain") | ~is_aperture)
     known = inside[:, column].T
     return OwnLight(1.0 - known, np.where(subtracted[:, None] & np.isfinite(known), 1.0, known))

@@ -21,7 +21,7 @@ from reduction.photometry.kernels.growth import aperture_corrections
 from reduction.photometry.kernels.psf_aperture import PsfApertures, psf_apertures
 from reduction.photometry.kernels.psf_flux import Fluxes, fit_fluxes
 from reduction.photometry.kernels.psf_map import PsfMap
-from reduction.photometry.psf_model import psf_map_of
+from reduction.photometry.psf_model import SharedMap, psf_map_of
 from reduction.photometry.star_light import PlacedSources, StarLight, apertures_of, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import OfInstrument, Own, Untracked, Worked
@@ -57,6 +57,7 @@ class PhotometryParameters:
         Own("refine"),
         Own("background"),
         Own("psf"),
+        SharedMap("psf_choice"),
         OfInstrument("slots"),
         PatternWithoutDark("fixed_pattern"),
         Worked("discover"),

@@ -10,20 +10,17 @@ import numpy as np
 from db.errors import AlgorithmFailed
 from db.tables import Frame, PsfStar, ShapeMap
 from db.tables import PsfMap as PsfMapRow
-from reduction.astrometry.detections import fwhm_of
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
 from reduction.photometry.kernels.psf_errors import MapErrors
 from reduction.photometry.kernels.psf_fit import PsfFit, fit_psf
 from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.kernels.psf_seed import fitted_seed, seed_map
+from reduction.photometry.profile_frames import frame_fwhm, profile_kind, sensitive_width
 from reduction.photometry.star_light import TRAITS, PlacedSources, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
 
 __all__ = ["PsfParameters", "psf"]
-
-#: Where no FWHM is known (pixel).
-USUAL_FWHM = 3.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,12 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
     """Fit a smooth map of the profile of stars to their pixels; the shape map stands in where there are too few."""
     frame = context.session.get_one(Frame, int(unit.key))
     shape = context.session.get(ShapeMap, frame.frame_id)
-    fwhm = shape.fwhm if shape is not None else (fwhm_of(context.session, frame.frame_id) or USUAL_FWHM)
+    fwhm = frame_fwhm(context.session, frame.frame_id)
     radius = p.radius * fwhm
     sources = placed_sources(context, frame, -radius)
-    kind, reason = _kind(p, frame, fwhm)
+    kind, reason = profile_kind(frame, fwhm, asked=p.kind, least_fwhm=p.least_fwhm)
     size = (frame.nx, frame.ny)
-    pixel = 1.0 / frame.raw_step if kind == "psf" else 0.0
+    pixel = sensitive_width(frame, kind)
     try:
         pixels = star_light(context, frame, unit.payload).pixels()
         if 0.0 < pixel < 1.0:
@@ -101,17 +98,6 @@ def psf(context: Context, unit: Unit[Chosen | None], p: PsfParameters) -> Output
     }
     row |= {f"{name}_error": value if np.isfinite(value) else None for name, value in fit.errors._asdict().items()}
     return Output(rows=[_stars(frame, sources, fit), Rows(PsfMapRow, row, upsert=True)])
-
-
-def _kind(p: PsfParameters, frame: Frame, fwhm: float) -> tuple[str, str]:
-    """Kind of the map, and why."""
-    if p.kind != "auto":
-        return p.kind, "asked for"
-    if frame.raw_step > 1:
-        return "psf", f"channel {frame.channel} of a Bayer mosaic"
-    if fwhm < p.least_fwhm:
-        return "prf", f"FWHM {fwhm:.2f} pixel, below {p.least_fwhm:g}"
-    return "psf", f"FWHM {fwhm:.2f} pixel, at least {p.least_fwhm:g}"
 
 
 def _row(frame: Frame, kind: str, reason: str, fitted: PsfMap, shape: ShapeMap | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ from reduction.calibration.master_choice import Chosen, PatternWithoutDark
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.followed_targets import FollowedTargets, PlacedTargets, placed_targets, targets_by_frame
 from reduction.photometry.kernels.forced import forced_fluxes
-from reduction.photometry.psf_model import psf_map_of
+from reduction.photometry.psf_model import is_shared, psf_map_of
 from reduction.photometry.star_light import PlacedSources, StarLight, apertures_of, placed_sources, star_light
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked, Worked
@@ -105,7 +105,12 @@ def target_photometry(context: Context, unit: Unit[Chosen | None], p: TargetPara
 
 
 def _map_error(session: Session, frame_id: int) -> float:
-    """Part of a flux that is uncertain by the map's own error: of faint stars, for bright ones depend less on its shape; NaN: not known."""
+    """Part of a flux that is uncertain by the map's own error: of faint stars, for bright ones depend less on its shape; NaN: not known.
+
+    It is not known of a map that several frames share: the frame's width has a part in it.
+    """
+    if is_shared(session, frame_id):
+        return float("nan")
     error = session.execute(sa.select(PsfMap.faint_flux_error).where(PsfMap.frame_id == frame_id)).scalar_one()
     return float("nan") if error is None else float(error)
 

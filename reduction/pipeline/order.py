@@ -79,6 +79,8 @@ NIGHT: tuple[Line, ...] = (
     _line("photometry", "background", "frame", "Measure the sky between the sources: object-masked clipped mean, with its error."),
     _line("calibration", "fixed_pattern", "night", "Find what hot and cold pixels add, from drifting object frames without a dark."),
     _line("photometry", "psf", "frame", "Fit a smooth map of the profile of stars to their pixels, for fluxes to be fitted with."),
+    _line("photometry", "shared_psf", "night", "Fit one profile map to a night's few-starred frames of like seeing, all together."),
+    _line("photometry", "psf_choice", "frame", "Choose a few-starred frame's profile map, its own or the shared one, by stars left out."),
     _line("photometry", "slots", "instrument", "Fix the aperture radii of an instrument: multiples of its typical FWHM."),
     _line("photometry", "photometry", "frame", "Measure all sources on each frame: fluxes fitted with the profile map, and aperture sums."),
     _line("photometry", "target_photometry", "frame", "Measure the flux at the position of every target, seen or not.", "target_step"),

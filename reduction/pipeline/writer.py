@@ -163,6 +163,8 @@ class Writer:
     def retire_vanished(self, step: Step, planned: Collection[str]) -> bool:
         """What was made of units that are no longer planned is superseded: a set of which too many frames were masked, say.
 
+        What was made of it is stale.
+
         Returns
         -------
         bool
@@ -173,6 +175,7 @@ class Writer:
             gone = [row.task_id for row in connection.execute(query) if row.unit not in planned]
             if gone:
                 connection.execute(sa.update(Task).where(Task.task_id.in_(gone)).values(status="superseded"))
+                _made_anew(connection, gone, retired=())
         return bool(gone)
 
     def unchanged(self, tasks: Sequence[int]) -> None:

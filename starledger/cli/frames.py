@@ -84,7 +84,7 @@ def frames_psf(
     ] = None,
     archive: ArchiveOption = None,
 ) -> None:
-    """Show the profile of stars on a frame: of which kind, from how many stars, how well it fits.
+    """Show the profile of stars that a frame is measured with: whose it is, of which kind, from how many stars, how well it fits.
 
     Example: starledger frames psf 35 --plot psf.png --model model.fits
     """
@@ -93,6 +93,8 @@ def frames_psf(
     stars = f"{found['n_star']} stars, reduced chi2 {found['chi2']:.2f}" if found["n_star"] else "no stars of its own"
     say(f"frame {frame_id}: {found['kind']} ({found['reason']}); order {found['poly_order']} in x, y; {stars}")
     shape = "" if found["shape_fwhm"] is None else f", of the shape map {found['shape_fwhm']:.2f}"
+    if found["whose"] == "shared":
+        say(f"the map is shared by {found['n_frame']} few-starred frames of the night")
     say(f"FWHM in the middle {found['fwhm']:.2f} pixel{shape}; counted as far as {found['radius']:.1f} pixel")
     if plot is not None:
         frames.plot_psf(frame_id, plot)

@@ -47,6 +47,7 @@ _KEYS = {
     **{f"{name}_id": name for name in ("product", "master", "catalogue", "annotation", "target")},
 }
 _JSON = {("wcs_solution", "coeff"), ("wcs_solution", "corners"), ("field", "corners"), ("exposure_statistics", "statistics")}
+_JSON |= {("shared_psf", "coeff"), ("shared_psf", "left_out"), ("shared_psf", "held_out")}
 
 
 def snapshot(url: str, without: Iterable[str] = ("run",)) -> dict[str, list[tuple[Any, ...]]]:

@@ -68,6 +68,14 @@ class Normal(NamedTuple):
         n = len(coeff)
         return float(self.square - 2.0 * coeff @ self.right[:n] + coeff @ self.matrix[:n, :n] @ coeff)
 
+    def of(self, factor: float) -> Normal:
+        """The same of other coefficients, of which these are so many times as much."""
+        return self if factor == 1.0 else self._replace(matrix=self.matrix * factor**2, right=self.right * factor)
+
+    def without(self, part: Normal) -> Normal:
+        """Matrix and right sides without those of a part, enough to solve."""
+        return Normal(self.matrix - part.matrix, self.right - part.right, 0.0, 0, self.n_term)
+
     def of_terms(self, chosen: Sequence[int]) -> Normal:
         """Equations of some of the terms; no copy is made of the first ones."""
         n = self.n_free
@@ -119,23 +127,21 @@ def normal_equations(scene: Scene, index: IntArray, order: int) -> Normal:
     return Normal(matrix, change + explained, found.square + float(own @ (2.0 * change + explained)), found.n_pixel, len(products))
 
 
-def right_side(scene: Scene, index: IntArray, matrix: FloatArray) -> FloatArray:
-    """Right sides of the coefficients of the map's order by another's matrix, that is near the scene's own.
+def right_side(scene: Scene, index: IntArray) -> FloatArray:
+    """Right sides of a change of the map's coefficients, by a matrix that is near the scene's own.
 
     Parameters
     ----------
     scene : Scene
     index : int64, shape (k,)
         Stars that have a say.
-    matrix : float64, shape (n, n)
-        Of `Normal`, of the map's order.
 
     Returns
     -------
     float64, shape (n,)
     """
     found, active = _changes(scene, index, scene.psf.order, products=False), scene.psf.active[PADDING:-PADDING, PADDING:-PADDING]
-    return np.asarray(found.right[:, active].ravel() + matrix @ scene.psf.free(scene.psf.order), dtype=np.float64)
+    return np.asarray(found.right[:, active].ravel(), dtype=np.float64)
 
 
 def total(parts: list[Normal]) -> Normal:
@@ -207,7 +213,7 @@ def _changes(scene: Scene, index: IntArray, order: int, *, products: bool) -> _C
     right, square, n_pixel = np.zeros((terms.shape[1], m * m)), 0.0, 0
     pixels = canvas.pixels
     planes = (pixels.value, canvas.model, pixels.dark, pixels.good, 1.0 / pixels.gain)
-    for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)):
+    for part in np.array_split(np.arange(len(index)), max(1, len(index) // CHUNK)) if len(index) else ():
         i = index[part]
         corner = (stamps.x0[i], stamps.y0[i])
         offset = (x[i] - corner[0], y[i] - corner[1])

@@ -162,6 +162,12 @@ class PsfMap:
         coeff[:, self.active] = free.reshape(len(coeff), -1)
         return replace(self, order=order, coeff=unit_integral(coeff, self.knots), further=further)
 
+    def drawn_out(self, width: float) -> PsfMap:
+        """The same profile but so many times as wide, and still of unit integral; the sensitive part of a pixel stays as it is."""
+        if width == 1.0:
+            return self
+        return replace(self, knots=self.knots * width, coeff=self.coeff / width**2, radius=self.radius * width)
+
     def to_row(self) -> dict[str, Any]:
         """Plain values, fit for JSON; coefficients to seven digits."""
         coeff = [float(f"{value:.7g}") for value in self.coeff.ravel()]
