@@ -158,7 +158,9 @@ def fit_frames(
     coeff_all, _, weight, floors = _fit_set(edges, y[-1], error[-1], x, offered, chosen, clip, fixed_floor, iterations)
     used = weight > 0
     total = np.bincount(frame, weight, edges.size - 1)
-    square = np.bincount(frame[used], (weight * (y[-1] - fitted) ** 2)[used], edges.size - 1)
+    # Stars whose fold leaves too few others for a fit are judged by that of all: the frame's other folds are used.
+    held_out = np.where(np.isfinite(fitted), fitted, np.einsum("ij,ij->i", x, np.nan_to_num(coeff_all)[frame]))
+    square = np.bincount(frame[used], (weight * (y[-1] - held_out) ** 2)[used], edges.size - 1)
     rms = np.sqrt(np.divide(square, total, out=np.full(edges.size - 1, np.nan), where=total > 0))
     n_fit = np.bincount(frame[used], minlength=edges.size - 1)
     return FrameFits(coeff, coeff_all, fitted, zp_err, rms, n_fit, floors, fold_floor, used)

@@ -113,6 +113,13 @@ def test_too_few_stars_and_none():
     assert empty.fitted.shape == (0,)
 
 
+def test_a_fold_that_leaves_too_few_stars_does_not_take_the_scatter_of_the_others_away():
+    fit = fit_frame(np.array([0.30, 0.32, 0.31]), np.full(3, 0.01), np.ones((3, 1)), np.array([0, 0, 1]))
+    assert np.isnan(fit.coeff[0]).all()
+    assert np.isfinite(fit.coeff[1:]).all()
+    assert 0.0 < fit.rms < 0.02
+
+
 def test_dependent_column_gets_zero():
     design, sigma, fold = plane(60)
     doubled = np.column_stack([design, design[:, 1]])
