@@ -1,0 +1,84 @@
+"""Variance of a frame's pixels as it would be without its stars."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from reduction.kernels.arrays import BoolArray, Float32Array
+
+__all__ = ["LEAST_VARIANCE", "dark_variance"]
+
+#: Least variance of a pixel, as part of the frame's typical one: no pixel is known without error.
+LEAST_VARIANCE = 0.1
+#: Variances of a pixel within which the square of its distance from the mean about it may be, for that mean to be its light.
+_NEAR = 9.0
+
+
+def dark_variance(
+    image: Float32Array, variance: Float32Array, sky: Float32Array, known: BoolArray, good: BoolArray, *, gain: float, noise: float
+) -> Float32Array:
+    """Variance of pixels less the photon noise of stars, on the level of the measured noise of the sky.
+
+    Parameters
+    ----------
+    image, variance : float32, shape (ny, nx)
+        Calibrated pixels with their sky (ADU), and their variance (ADU^2).
+    sky : float32, shape (ny, nx)
+        Background of each pixel (ADU).
+    known : bool, shape (ny, nx)
+        Pixels that tell the light about them: those that are finite, and neither hot nor dead.
+    good : bool, shape (ny, nx)
+        Pixels that tell the frame's typical variance.
+    gain : float
+        Electron per ADU.
+    noise : float
+        Standard deviation of a sky pixel (ADU), measured; where it is 0 or NaN the typical variance is the level.
+
+    Returns
+    -------
+    float32, shape (ny, nx)
+        ADU^2, at least a tenth of the sky's; NaN where image, variance or sky is.
+
+    Notes
+    -----
+    What is taken off is the light that `reduction.calibration.kernels.calibration` put in: the mean of 3x3 pixels where the pixel agrees with
+    it, and none where it is negative. The pixel's own value would leave pixels that came out high by chance with too little variance, and
+    a fit with too much light. Taken off it is above the sky, of which the same is true, so that a mistaken zero level cancels.
+
+    The typical variance is then put in place of the measured one: what is above it is noise of its own kind (the flat's beneath a star, a hot
+    pixel's) and is added, what is below is so by a part.
+    """
+    dark = np.empty(image.shape, np.float32)
+    _without_stars(image, variance, sky, known, 1.0 / gain, dark)
+    typical = float(np.median(dark[good])) if good.any() else 1.0
+    level = noise**2 if noise > 0.0 else typical
+    if typical > 0.0:
+        dark = np.minimum(dark, np.float32(typical)) * np.float32(level / typical) + np.maximum(dark - np.float32(typical), np.float32(0.0))
+    return np.maximum(dark, np.float32(LEAST_VARIANCE * level))
+
+
+@njit(cache=True)
+def _without_stars(
+    image: Float32Array, variance: Float32Array, sky: Float32Array, known: BoolArray, inverse_gain: float, out: Float32Array
+) -> None:
+    ny, nx = image.shape
+    # Sums and numbers of three rows, column after column.
+    total, count = np.zeros(nx + 2), np.zeros(nx + 2)
+    for iy in range(ny):
+        total[:], count[:] = 0.0, 0.0
+        for row in range(max(iy - 1, 0), min(iy + 2, ny)):
+            for ix in range(nx):
+                if known[row, ix]:
+                    total[ix + 1] += image[row, ix]
+                    count[ix + 1] += 1.0
+        for ix in range(nx):
+            light = np.float64(image[iy, ix])
+            around = count[ix] + count[ix + 1] + count[ix + 2]
+            if around > 0.0:
+                mean = (total[ix] + total[ix + 1] + total[ix + 2]) / around
+                if (light - mean) ** 2 <= _NEAR * variance[iy, ix]:
+                    light = mean
+            # A mean of pixels beside one without a value must not give it one.
+            above = max(light, 0.0) - max(np.float64(sky[iy, ix]), 0.0) + 0.0 * image[iy, ix]
+            out[iy, ix] = variance[iy, ix] - above * inverse_gain
