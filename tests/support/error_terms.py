@@ -20,7 +20,22 @@ from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.photometry_step import _errors
 from reduction.photometry.star_light import StarLight
 
-__all__ = ["FWHM", "RADII", "SHAPE", "Camera", "Field", "Measured", "Pulls", "field", "master", "measured", "pulls", "raw_frame"]
+__all__ = [
+    "FWHM",
+    "RADII",
+    "SHAPE",
+    "Camera",
+    "Field",
+    "Measured",
+    "Pulls",
+    "field",
+    "master",
+    "measured",
+    "pulls",
+    "raw_frame",
+    "repeated",
+    "root_mean_square",
+]
 
 FWHM = 2.5
 RADII = FWHM * np.array([1.0, 1.5, 2.5])
@@ -47,7 +62,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Camera:
-    """What makes noise: gain (electron/ADU), read noise (electron), sky, dark current and zero level (ADU), and what is said of the last."""
+    """What makes noise: gain (electron/ADU), read noise (electron), sky, dark current, zero level and what is said of that (ADU)."""
 
     gain: float
     read_noise: float
@@ -93,8 +108,10 @@ def field(low: float, high: float, *, n: int = 84, apart: float = 3.5, seed: int
     return Field(x, y, flux, psf, stamps, model_image(stamps, flux, SHAPE))
 
 
-def raw_frame(rng: Generator, stars: Field, camera: Camera, response: FloatArray | float = 1.0, added: FloatArray | float = 0.0) -> np.ndarray:
-    """A raw frame in integers; response: of the pixels, added: what the detector adds to them (ADU) beside the dark current and zero level."""
+def raw_frame(
+    rng: Generator, stars: Field, camera: Camera, response: FloatArray | float = 1.0, added: FloatArray | float = 0.0
+) -> np.ndarray:
+    """A raw frame in integers; response: of the pixels; added: what the detector adds to dark current and zero level (ADU)."""
     seen = np.maximum((stars.light + camera.sky) * response + camera.dark, 0.0) * camera.gain
     electrons = rng.poisson(seen) + rng.normal(0.0, camera.read_noise, SHAPE)
     return np.clip(np.rint(electrons / camera.gain + camera.zero + added), 0, 65535).astype(np.uint16)
@@ -126,6 +143,8 @@ def measured(
     dark_scale: float = 1.0,
     pattern: Plane | None = None,
     hidden: np.ndarray | None = None,
+    box: int = 32,
+    smooth: float = 48.0,
     radii: FloatArray = RADII,
 ) -> Measured:
     """Calibrate a raw frame, measure its sky and all of its stars."""
@@ -136,7 +155,7 @@ def measured(
     planes = {"SCI": plane.value, "VAR": plane.variance, "MASK": plane.mask}
     noise = float(np.sqrt(np.median(plane.variance[plane.mask == 0])))
     excluded = (plane.mask != 0) | (_hidden(stars, noise) if hidden is None else hidden)
-    sky = background(plane.value, plane.variance, excluded, quantum=1.0, fwhm=FWHM)
+    sky = background(plane.value, plane.variance, excluded, box=box, smooth=smooth, quantum=1.0, fwhm=FWHM)
     if pattern is not None:
         planes["SCI"], planes["VAR"] = plane.value - pattern.value, plane.variance + pattern.variance
     light = StarLight(planes, sky.seen(), sky.noise, camera.gain)
@@ -165,5 +184,5 @@ def pulls(stars: Field, frames: list[Measured]) -> Pulls:
 
 
 def repeated(make: Callable[[Generator], Measured], n: int, seed: int) -> list[Measured]:
-    """The same frame with other noise."""
+    """The same frame with other noise, n times."""
     return [make(rng) for rng in np.random.default_rng(seed).spawn(n)]

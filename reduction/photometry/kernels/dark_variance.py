@@ -13,6 +13,8 @@ __all__ = ["LEAST_VARIANCE", "dark_variance"]
 LEAST_VARIANCE = 0.1
 #: Variances of a pixel within which the square of its distance from the mean about it may be, for that mean to be its light.
 _NEAR = 9.0
+#: Pixels that tell the typical variance before it is known which light each has in it.
+_SAMPLE = 2**16
 
 
 def dark_variance(
@@ -42,15 +44,19 @@ def dark_variance(
 
     Notes
     -----
-    What is taken off is the light that `reduction.calibration.kernels.calibration` put in: the mean of 3x3 pixels where the pixel agrees with
-    it, and none where it is negative. The pixel's own value would leave pixels that came out high by chance with too little variance, and
-    a fit with too much light. Taken off it is above the sky, of which the same is true, so that a mistaken zero level cancels.
+    What is taken off is the light that `reduction.calibration.kernels.calibration` put in: the mean of 3x3 pixels where the pixel agrees
+    with it, and none where it is negative. The pixel's own value would leave pixels that came out high by chance with too little
+    variance, and a fit with too much light. Taken off is what is above the sky, of which the same is true: a mistaken zero level cancels.
 
-    The typical variance is then put in place of the measured one: what is above it is noise of its own kind (the flat's beneath a star, a hot
-    pixel's) and is added, what is below is so by a part.
+    The typical variance is then put at the level of the measured noise: what is above it is noise of its own kind (the flat's beneath a
+    star, a hot pixel's) and is added, what is below it is so by a part.
     """
     dark = np.empty(image.shape, np.float32)
-    _without_stars(image, variance, sky, known, 1.0 / gain, dark)
+    some = np.flatnonzero(good.ravel())
+    some = some[:: max(some.size // _SAMPLE, 1)]
+    light, beneath, known_variance = (plane.ravel()[some] for plane in (image, sky, variance))
+    first = float(np.median(known_variance - (np.maximum(light, 0.0) - np.maximum(beneath, 0.0)) / gain)) if some.size else 1.0
+    _without_stars(image, variance, sky, known, 1.0 / gain, first, dark)
     typical = float(np.median(dark[good])) if good.any() else 1.0
     level = noise**2 if noise > 0.0 else typical
     if typical > 0.0:
@@ -60,8 +66,9 @@ def dark_variance(
 
 @njit(cache=True)
 def _without_stars(
-    image: Float32Array, variance: Float32Array, sky: Float32Array, known: BoolArray, inverse_gain: float, out: Float32Array
+    image: Float32Array, variance: Float32Array, sky: Float32Array, known: BoolArray, inverse_gain: float, typical: float, out: Float32Array
 ) -> None:
+    """Variances less the photon noise of what is above the sky; `typical`, about what they should be (ADU^2)."""
     ny, nx = image.shape
     # Sums and numbers of three rows, column after column.
     total, count = np.zeros(nx + 2), np.zeros(nx + 2)
@@ -74,11 +81,17 @@ def _without_stars(
                     count[ix + 1] += 1.0
         for ix in range(nx):
             light = np.float64(image[iy, ix])
+            below = max(np.float64(sky[iy, ix]), 0.0)
             around = count[ix] + count[ix + 1] + count[ix + 2]
             if around > 0.0:
-                mean = (total[ix] + total[ix + 1] + total[ix + 2]) / around
-                if (light - mean) ** 2 <= _NEAR * variance[iy, ix]:
+                mean = max((total[ix] + total[ix + 1] + total[ix + 2]) / around, 0.0)
+                square = (light - mean) ** 2
+                by_mean = variance[iy, ix] - (mean - below) * inverse_gain
+                by_own = variance[iy, ix] - (max(light, 0.0) - below) * inverse_gain
+                # With the own light in it, the variance would have to be this with the mean's: both may be true.
+                other = variance[iy, ix] + by_own - by_mean
+                if square <= _NEAR * variance[iy, ix] and (square <= _NEAR * other or abs(by_mean - typical) <= abs(by_own - typical)):
                     light = mean
             # A mean of pixels beside one without a value must not give it one.
-            above = max(light, 0.0) - max(np.float64(sky[iy, ix]), 0.0) + 0.0 * image[iy, ix]
+            above = max(light, 0.0) - below + 0.0 * image[iy, ix]
             out[iy, ix] = variance[iy, ix] - above * inverse_gain
