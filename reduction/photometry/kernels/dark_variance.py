@@ -13,8 +13,8 @@ __all__ = ["LEAST_VARIANCE", "dark_variance"]
 LEAST_VARIANCE = 0.1
 #: Variances of a pixel within which the square of its distance from the mean about it may be, for that mean to be its light.
 _NEAR = 9.0
-#: Pixels that tell the typical variance before it is known which light each has in it.
-_SAMPLE = 2**16
+#: Pixels that tell the typical variance, evenly over the frame.
+_SAMPLE = 2**18
 
 
 def dark_variance(
@@ -52,16 +52,28 @@ def dark_variance(
     star, a hot pixel's) and is added, what is below it is so by a part.
     """
     dark = np.empty(image.shape, np.float32)
-    some = np.flatnonzero(good.ravel())
-    some = some[:: max(some.size // _SAMPLE, 1)]
-    light, beneath, known_variance = (plane.ravel()[some] for plane in (image, sky, variance))
-    first = float(np.median(known_variance - (np.maximum(light, 0.0) - np.maximum(beneath, 0.0)) / gain)) if some.size else 1.0
+    # An odd step, so that a sample is not of the same few columns.
+    sample = slice(None, None, max(good.size // _SAMPLE, 1) | 1)
+    told = good.ravel()[sample]
+    light, beneath, whole = (plane.ravel()[sample][told] for plane in (image, sky, variance))
+    first = float(np.median(whole - (np.maximum(light, 0.0) - np.maximum(beneath, 0.0)) / gain)) if told.any() else 1.0
     _without_stars(image, variance, sky, known, 1.0 / gain, first, dark)
-    typical = float(np.median(dark[good])) if good.any() else 1.0
+    typical = float(np.median(dark.ravel()[sample][told])) if told.any() else 1.0
     level = noise**2 if noise > 0.0 else typical
-    if typical > 0.0:
-        dark = np.minimum(dark, np.float32(typical)) * np.float32(level / typical) + np.maximum(dark - np.float32(typical), np.float32(0.0))
-    return np.maximum(dark, np.float32(LEAST_VARIANCE * level))
+    _put_at(dark, typical, level)
+    return dark
+
+
+@njit(cache=True)
+def _put_at(dark: Float32Array, typical: float, level: float) -> None:
+    ratio = level / typical if typical > 0.0 else 1.0
+    least = LEAST_VARIANCE * level
+    for iy in range(dark.shape[0]):
+        for ix in range(dark.shape[1]):
+            value = np.float64(dark[iy, ix])
+            if typical > 0.0:
+                value = value * ratio if value < typical else level + value - typical
+            dark[iy, ix] = np.maximum(value, least)  # keeps NaN
 
 
 @njit(cache=True)
