@@ -23,7 +23,7 @@ __all__ = ["background"]
     # How sources are discovered matters here; which other frames revealed them must not make a frame pending.
     inputs=(Own("calibrate"), Own("detect"), Own("refine"), Own("field"), Worked("discover")),
     products=(Kind("background", passing=True),),
-    version=2,
+    version=3,
     parameters=BackgroundParameters,
     writes=(FrameBackground,),
 )

@@ -63,7 +63,7 @@ class PhotometryParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
-    version=4,
+    version=5,
     parameters=PhotometryParameters,
     writes=(Measurement, FramePhotometry, ApertureCorrection),
     standing=(FramePhotometry,),

@@ -60,7 +60,7 @@ class PsfParameters:
         Worked("discover"),
         Untracked("field_colours"),
     ),
-    version=4,
+    version=5,
     parameters=PsfParameters,
     writes=(PsfMapRow, PsfStar),
     standing=(PsfMapRow,),

@@ -18,10 +18,11 @@ from reduction.astrometry.sources import SourceTable, julian_year, sources_near
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.detectors import detector_of
 from reduction.calibration.master_choice import Chosen, master_plane
-from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from reduction.photometry.background_map import LocalSky, read_local, read_map
 from reduction.photometry.kernels.aperture import aperture_photometry
 from reduction.photometry.kernels.background import BackgroundMap
+from reduction.photometry.kernels.dark_variance import dark_variance
 from reduction.photometry.kernels.psf_flux import Pixels
 from reduction.photometry.kernels.psf_map import Traits
 from reduction.pipeline.declaration import Context
@@ -31,9 +32,8 @@ __all__ = ["TRAITS", "PlacedSources", "StarLight", "apertures_of", "placed_sourc
 ARCSEC = 3600.0  # in a degree
 TRAIT_MAG = 12.0  # magnitude of a star of brightness 1
 
-#: Least variance of a pixel, as part of the frame's typical one: no pixel is known without error.
-LEAST_VARIANCE = 0.1
-
+#: Pixels with these bits tell nothing of the light about them.
+_SILENT = int(Mask.NO_DATA | Mask.HOT | Mask.DEAD)
 
 #: What a profile may change with, by name of the map's term. Brightness is a flux, for the charge in a pixel is what widens a bright star;
 #: of the catalogue, so that a star's noise is not in its own profile.
@@ -109,13 +109,19 @@ class StarLight:
         The measured noise of the sky sets the level of the variance, which so needs no zero level; how it varies over the
         frame is the calibration's.
         """
-        value = (self.planes["SCI"] - self.sky.image(self.planes["SCI"].shape)).astype(np.float32)
-        known = np.isfinite(value) & np.isfinite(self.planes["VAR"])
-        good = (self.planes["MASK"] == 0) & known
-        dark = self.planes["VAR"] - np.maximum(value, 0.0) / np.float32(self.gain)
-        typical = float(np.median(dark[good])) if good.any() else 1.0
-        dark = np.maximum(dark, LEAST_VARIANCE * typical) * np.float32(self.noise**2 / typical)
+        image, variance, mask = self.planes["SCI"], self.planes["VAR"], self.planes["MASK"]
+        sky = self.sky.image(image.shape)
+        value = (image - sky).astype(np.float32)
+        known = np.isfinite(value) & np.isfinite(variance)
+        good = (mask == 0) & known
+        speaking = known & ((mask & np.uint8(_SILENT)) == 0)
+        dark = dark_variance(_plane(image), _plane(variance), sky, speaking, good, gain=self.gain, noise=self.noise)
         return Pixels(np.where(known, value, np.float32(0.0)), np.where(known, dark, np.float32(1.0)), self.gain, good)
+
+
+def _plane(values: npt.NDArray[Any]) -> Float32Array:
+    """In the one type that kernels are compiled for."""
+    return np.require(values, np.float32, ["C", "W"])
 
 
 def apertures_of(session: Session, instrument_id: int) -> tuple[IntArray, FloatArray]:

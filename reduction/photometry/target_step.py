@@ -60,7 +60,7 @@ def _plan(context: Context, _: TargetParameters) -> list[Unit[Chosen | None]]:
         Untracked("field_colours"),
         FollowedTargets(),
     ),
-    version=2,
+    version=3,
     parameters=TargetParameters,
     writes=(TargetMeasurement,),
     complete=True,

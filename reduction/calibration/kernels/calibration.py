@@ -29,6 +29,9 @@ there is no light at all, what is left is a variance too large by a factor of
 
 Errors that many pixels share (a row's overscan level, the masters) are in the
 variance of each, and do not average out over a row, or over frames.
+A master's noise is independent between pixels, so that it averages over an
+aperture as photons do, but the same in all frames that it works on: it is an
+error of a star's place, which only drift or dithering turns into scatter.
 """
 
 from __future__ import annotations

@@ -264,11 +264,13 @@ def _bending(value: NDArray[np.float64], variance: NDArray[np.float64], narrow: 
     """Squared bias of the smoothed level where the sky is curved, ADU**2: it differs from a narrower one by more than noise.
 
     A Gaussian of width s is off by half s**2 times the Laplacian.  The narrower one has a part q = 1 / 1.5**2 of that, and their
-    difference 1 + 1 / q - 4 / (1 + q) of the wide one's variance.
+    difference 1 + 1 / q - 4 / (1 + q) of the wide one's variance.  Nodes count by what they tell: those at the edge, or beyond it, where
+    either level is the plane's continuation, must not decide with the square of their noise.
     """
     q = 1.0 / _NARROWER**2
+    weight = 1.0 / np.maximum(variance, 1e-30)
     square = (value - narrow) ** 2 - (1.0 + 1.0 / q - 4.0 / (1.0 + q)) * variance
-    return max(float(np.mean(square)), 0.0) / (1.0 - q) ** 2
+    return max(float(np.average(square, weights=weight)), 0.0) / (1.0 - q) ** 2
 
 
 def _noise(grid: NDArray[np.float64]) -> float:
