@@ -197,7 +197,7 @@ def test_a_second_run_changes_nothing(hatp32: RealNight) -> None:
 
 @pytest.mark.skipif(
     os.environ.get("STARLEDGER_REALDATA") == "full",
-    reason="where whole nights are asked for, test_hatp32_killed.py compares the engines on every third frame",
+    reason="where whole nights are asked for, test_hatp32_killed.py compares the engines on every fifth frame",
 )
 def test_postgresql_gives_the_same(hatp32: RealNight, new_archive: Callable[[str], str], tmp_path: Path) -> None:
     other = Work(new_archive("postgresql"), tmp_path / "files")

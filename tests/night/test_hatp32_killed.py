@@ -28,7 +28,7 @@ LONG = ("ingest", "calibrate", "detect", "solve", "background", "photometry", "m
 
 @pytest.fixture(scope="module")
 def files(night_files: Callable[[str], list[Path]]) -> list[Path]:
-    return night_files("hatp32")[::3]
+    return night_files("hatp32")[::5]
 
 
 @pytest.fixture(scope="module")
