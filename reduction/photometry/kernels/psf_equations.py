@@ -20,7 +20,7 @@ from reduction.photometry.kernels.psf_flux import Canvas
 from reduction.photometry.kernels.psf_map import PsfMap, Stamps, active_functions, map_terms
 from reduction.photometry.kernels.splines import PADDING, axis_values
 
-__all__ = ["Normal", "Scene", "System", "normal_equations", "right_side", "system", "total"]
+__all__ = ["Normal", "Scene", "System", "normal_equations", "pixel_weight", "right_side", "system", "total"]
 
 CHUNK = 64  # stars whose equations are multiplied out together
 MODEL_ERROR = 0.02  # of a star's light in a pixel: keeps a few bright stars from having all the say
@@ -235,6 +235,30 @@ def _reach(psf: PsfMap) -> int:
 
 
 @njit(cache=True)
+def pixel_weight(light: float, off: float, dark: float, inverse_gain: float, clip: float, miss: float) -> float:
+    """What a pixel's word on the profile counts for.
+
+    Parameters
+    ----------
+    light, off : float
+        The star's light in it by the map, and what the model of all stars leaves (ADU).
+    dark : float
+        Its variance without stars (ADU^2).
+    inverse_gain : float
+        ADU per electron.
+    clip, miss : float
+        Pixels off by more than `clip` sigma and `miss` (ADU) in quadrature have no say.
+
+    Returns
+    -------
+    float
+        One over its variance (1/ADU^2), 0 without a say.
+    """
+    variance = dark + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
+    return 0.0 if off * off > clip**2 * variance + miss**2 else 1.0 / variance
+
+
+@njit(cache=True)
 def _star_equations(
     value: Float32Array,
     model: FloatArray,
@@ -275,10 +299,9 @@ def _star_equations(
                 if not good[iy, ix] or stamps[i, q, p] == 0.0:
                     continue
                 light, off = flux[i] * stamps[i, q, p], value[iy, ix] - model[iy, ix]
-                variance = dark[iy, ix] + max(light, 0.0) * inverse_gain + (MODEL_ERROR * light) ** 2
-                if off * off > clip**2 * variance + miss[i] ** 2:
+                weight = pixel_weight(light, off, dark[iy, ix], inverse_gain, clip, miss[i])
+                if weight == 0.0:
                     continue
-                weight = 1.0 / variance
                 square += weight * off * off
                 count += 1
                 _add_pixel(bx[p], rx[p], weight * flux[i] * off, weight * flux[i] ** 2 if products else 0.0, step, row_right, row)

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from reduction.kernels.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from reduction.photometry.kernels.psf_equations import MODEL_ERROR, Scene, System
+from reduction.photometry.kernels.psf_equations import Scene, System, pixel_weight
 from reduction.photometry.kernels.psf_map import PsfMap, map_terms
 from reduction.photometry.kernels.splines import PADDING, axis_integrals, axis_values
 
@@ -185,7 +185,7 @@ def _sum_stars(
     own: FloatArray,
     light: FloatArray,
 ) -> FloatArray:
-    """Sums of pixels as `psf_equations` weighs and clips them: own, light (n, m, m), of residuals and of the star's light; squares (n,)."""
+    """Sums of pixels with the weights of `psf_equations`: own, light (n, m, m), of residuals and of the star's light; squares (n,)."""
     ny, nx = value.shape
     n, size, _ = stamps.shape
     m = own.shape[1]
@@ -203,13 +203,13 @@ def _sum_stars(
                 if not good[iy, ix] or stamps[i, q, p] == 0.0:
                     continue
                 mine, off = flux[i] * stamps[i, q, p], value[iy, ix] - model[iy, ix]
-                variance = dark[iy, ix] + max(mine, 0.0) * inverse_gain + (MODEL_ERROR * mine) ** 2
-                if off * off > clip**2 * variance + miss[i] ** 2:
+                weight = pixel_weight(mine, off, dark[iy, ix], inverse_gain, clip, miss[i])
+                if weight == 0.0:
                     continue
-                square[i] += mine * mine / variance
+                square[i] += weight * mine * mine
                 for a in range(rx[p, 0], rx[p, 1]):
-                    rows[0, a] += flux[i] * off / variance * bx[p, a]
-                    rows[1, a] += flux[i] * mine / variance * bx[p, a]
+                    rows[0, a] += weight * flux[i] * off * bx[p, a]
+                    rows[1, a] += weight * flux[i] * mine * bx[p, a]
             for b in range(ry[q, 0], ry[q, 1]):
                 for a in range(m):
                     own[i, b, a] += by[q, b] * rows[0, a]
