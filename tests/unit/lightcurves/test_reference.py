@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reduction.lightcurves.kernels import reference
-from reduction.lightcurves.kernels.reference import MagfitResult, average, iterate, select_reference, settled
+from reduction.lightcurves.kernels.averages import average, settled
+from reduction.lightcurves.kernels.gauge import free_modes
+from reduction.lightcurves.kernels.night_fit import FitRows
+from reduction.lightcurves.kernels.reference import MagfitResult, iterate
+from reduction.lightcurves.kernels.reference_frame import frame_scores, select_reference
 
 N_FRAME = 60
 
@@ -157,10 +160,18 @@ def test_settled_takes_out_a_common_shift():
 
 def test_reference_frame_is_the_best_that_is_usable():
     good, bad = np.array([2.0, 2.5, 3.0]), np.array([1.0, 1.2, 2.0])
-    merit = (good, bad, np.array([300, 250, 100]), np.array([22.0, 21.9, 21.0]), bad, np.array([0.01, np.nan, 0.03]))
-    assert select_reference(*merit) == 0
-    assert select_reference(*merit, usable=[False, True, True]) == 1
-    assert select_reference(*merit, usable=[False] * 3) == -1
+    merits = {
+        "fwhm": good, "sky_level": bad, "n_star": np.array([300, 250, 100]), "zero_point": np.array([22.0, 21.9, 21.0]),
+        "airmass": bad, "zero_point_scatter": np.array([0.01, np.nan, 0.03]), "elongation": np.array([1.1, 1.1, 1.3]),
+    }  # fmt: skip
+    scores = frame_scores(merits)
+    assert select_reference(scores["score"]) == 0
+    assert select_reference(frame_scores(merits, [False, True, True])["score"], usable=[False, True, True]) == 1
+    assert select_reference(scores["score"], usable=[False] * 3) == -1
+    np.testing.assert_allclose(scores["n_star"], [1.0, 0.5, 0.0])
+    np.testing.assert_allclose(scores["elongation"], [0.75, 0.75, 0.0])
+    np.testing.assert_allclose(scores["zero_point_scatter"], [1.0, 0.5, 0.0])
+    assert scores["score"][2] == 0.0
 
 
 @pytest.mark.parametrize("n_seen", [60, 400])
@@ -184,8 +195,8 @@ def test_the_reference_settles_and_stays_where_no_data_hold_it(n_seen: int) -> N
 def test_modes_that_no_data_hold_are_polynomials_on_the_sky() -> None:
     """Stars that drift over the detector and leave it: their mean places are no polynomials of where they are."""
     night = Night(200)
-    rows = reference._Rows.prepare(night.frame, night.star, night.observed, night.sigma, night.design, night.fold, None)
-    modes = reference._free_modes(rows, np.ones(6, dtype=bool))
+    rows = FitRows.prepare(night.frame, night.star, night.observed, night.sigma, night.design, night.fold)
+    modes = free_modes(rows, np.ones(6, dtype=bool))
     places = np.stack([np.bincount(night.star, column) for column in night.design.T], axis=1) / np.bincount(night.star)[:, None]
 
     def left(values: np.ndarray) -> float:
