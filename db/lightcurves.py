@@ -11,19 +11,49 @@ from db.base import Base, column, key, reference
 from db.terms import TERMS
 
 __all__ = [
+    "N_FOLD",
     "BestSlot",
+    "FrameScore",
     "LightShare",
     "LightcurveStatistics",
+    "MagfitFoldReference",
     "MagfitReference",
     "MagfitSolution",
+    "NightChange",
+    "NightMagnitude",
     "NightNoise",
     "ReferenceMagnitude",
+    "ReferenceRequest",
     "Target",
 ]
 
+_NIGHT_UCD = {"mag": "phot.mag;stat.mean", "mag_err": "stat.error;phot.mag", "scatter": "stat.stdev;phot.mag"}
+
+#: Folds of the sources: the fit that corrects a star leaves out the stars of its own.
+N_FOLD = 5
+
+
+class ReferenceRequest(Base):
+    """A person's wish for a new reference of a field."""
+
+    __tablename__ = "reference_request"
+    __table_args__ = {"comment": "New references that people asked for"}
+
+    request_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    field_id: Mapped[int] = reference("field.field_id", "Field")
+    frame_id: Mapped[int | None] = reference("frame.frame_id", "Frame to begin with; NULL: that of the highest score", null=True)
+    is_held: Mapped[int] = column(sa.SmallInteger, "", "1: nights are fitted to it, and it counts once it is accepted by hand")
+    reason: Mapped[str] = column(sa.Text, "", "Why")
+    author: Mapped[str] = column(sa.String(64), "", "Who asked")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
+
 
 class MagfitReference(Base):
-    """A photometric reference of a field; fits are made to the latest accepted one."""
+    """A photometric reference of a field; fits are made to the latest accepted one, and to candidates.
+
+    A candidate is accepted in the transaction in which the last of the field's nights is fitted to it, or by hand. References are kept
+    when others take their place, and so are the fits to them: one that is retracted gives way to the one before.
+    """
 
     __tablename__ = "magfit_reference"
     __table_args__ = (sa.Index(None, "field_id", "status"), {"comment": "Photometric references"})
@@ -31,15 +61,22 @@ class MagfitReference(Base):
     reference_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     field_id: Mapped[int] = reference("field.field_id", "Field")
     iteration: Mapped[int] = column(sa.SmallInteger, "", "0 for the single reference frame, then one up for each average")
-    status: Mapped[str] = column(sa.String(12), "", "'iteration' on the way, 'accepted', or 'retracted'")
+    status: Mapped[str] = column(sa.String(12), "", "'iteration' on the way, 'candidate', 'accepted', or 'retracted'")
+    is_held: Mapped[int] = column(sa.SmallInteger, "", "1: a candidate that a person has to accept")
+    reason: Mapped[str] = column(sa.String(200), "", "Why it was made, or retracted")
     parent_id: Mapped[int | None] = reference("magfit_reference.reference_id", "The reference it was averaged from", null=True)
     frame_id: Mapped[int] = reference("frame.frame_id", "The single frame that the iteration began with")
+    request_id: Mapped[int | None] = reference("reference_request.request_id", "The wish that it answers; NULL: no person's", null=True)
+    n_night: Mapped[int] = column(sa.Integer, "", "Nights in the average")
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames in the average")
     n_source: Mapped[int] = column(sa.Integer, "", "Sources with a magnitude")
     change: Mapped[float | None] = column(sa.Double, "mag", "Median change of the references that followed it, over the slots", null=True)
+    is_settled: Mapped[int] = column(sa.SmallInteger, "", "1: the change was below the tolerance in every slot")
+    parameters: Mapped[str] = column(sa.Text, "", "Parameters of the fits to it, JSON: fits made otherwise need another reference")
     zero_band: Mapped[str | None] = column(sa.String(16), "", "Catalogue band that fixed the zero point; NULL: instrumental", null=True)
     n_zero: Mapped[int] = column(sa.Integer, "", "Catalogue stars that fixed the zero point")
     created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
+    accepted: Mapped[dt.datetime | None] = column(sa.DateTime, "", "Since when it counts, UTC; the latest does", null=True)
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
@@ -60,6 +97,87 @@ class ReferenceMagnitude(Base):
     n_frame: Mapped[int] = column(sa.Integer, "", "Frames averaged")
 
 
+class MagfitFoldReference(Base):
+    """The magnitude of a source that the fit without a fold is made against.
+
+    It is averaged from magnitudes that were themselves fitted without the fold: nothing that the fold's stars do can reach it, and so
+    nothing that a star does reaches its own correction. A source's row of its own fold is its `reference_magnitude`.
+    """
+
+    __tablename__ = "magfit_fold_reference"
+    __table_args__ = ({"comment": "Magnitudes of the references for the fit without each fold", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    fold: Mapped[int] = key(sa.SmallInteger, "Fold that the fits leave out")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    mag: Mapped[float] = column(sa.Double, "mag", "Magnitude")
+    mag_err: Mapped[float] = column(sa.REAL, "mag", "Its error")
+    excess: Mapped[float] = column(sa.REAL, "mag", "Scatter of a measurement beyond its error, by which the star's weight falls")
+
+
+class FrameScore(Base):
+    """How good a frame is as the first reference of its field: ranks among the field's frames, 0 the worst and 1 the best."""
+
+    __tablename__ = "frame_score"
+    __table_args__ = ({"comment": "Scores by which the frame is chosen that a reference begins with", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    score: Mapped[float] = column(sa.REAL, "", "Mean of the ranks")
+    is_usable: Mapped[int] = column(sa.SmallInteger, "", "0: a person masked it")
+    fwhm_rank: Mapped[float] = column(sa.REAL, "", "Rank of the width of its stars: narrow is better", ucd="stat.rank")
+    sky_level_rank: Mapped[float] = column(sa.REAL, "", "Rank of its sky: dark is better", ucd="stat.rank")
+    n_star_rank: Mapped[float] = column(sa.REAL, "", "Rank of its number of sources measured", ucd="stat.rank")
+    zero_point_rank: Mapped[float] = column(sa.REAL, "", "Rank of its zero point: more light is better", ucd="stat.rank")
+    airmass_rank: Mapped[float] = column(sa.REAL, "", "Rank of its airmass: low is better", ucd="stat.rank")
+    zero_point_scatter_rank: Mapped[float] = column(sa.REAL, "", "Rank of the scatter about its zero point", ucd="stat.rank")
+    ellipticity_rank: Mapped[float] = column(sa.REAL, "", "Rank of the ellipticity of its stars: round is better", ucd="stat.rank")
+
+
+class NightMagnitude(Base):
+    """Mean fitted magnitudes of a source over one night's frames, in the fits without each fold.
+
+    The next reference of the field is averaged from these: no measurement is read again. The column of the source's own fold is of the
+    magnitudes in the light curve.
+    """
+
+    __tablename__ = "night_magnitude"
+    __table_args__ = ({"comment": "Mean fitted magnitudes of each night, per slot and fold", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    night_id: Mapped[int] = key(sa.Integer, "Night")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    n_frame: Mapped[int] = column(sa.Integer, "", "Measurements averaged")
+    variance: Mapped[float | None] = column(sa.REAL, "mag2", "Mean square of their errors", null=True)
+
+
+for _fold in range(N_FOLD):
+    for _stem, _what in (("mag", "Robust weighted mean"), ("mag_err", "Its error"), ("scatter", "Scatter of a measurement, 1.48 MAD")):
+        setattr(
+            NightMagnitude,
+            f"{_stem}_{_fold}",
+            column(sa.REAL, "mag", f"{_what}, in the fits without fold {_fold}", null=True, ucd=_NIGHT_UCD[_stem]),
+        )
+
+
+class NightChange(Base):
+    """How a night's mean magnitudes differ from the reference that they were fitted to: whether it drifts."""
+
+    __tablename__ = "night_change"
+    __table_args__ = ({"comment": "Differences of nights from their reference", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    night_id: Mapped[int] = key(sa.Integer, "Night")
+    n_frame: Mapped[int] = column(sa.Integer, "", "Frames of the field in this night that were fitted")
+    n_star: Mapped[int] = column(sa.Integer, "", "Stars with a mean and a reference magnitude")
+    n_unknown: Mapped[int] = column(sa.Integer, "", "Stars with a mean and no reference magnitude")
+    change: Mapped[float | None] = column(sa.Double, "mag", "Median difference of the better half, without a common shift", null=True)
+    expected: Mapped[float | None] = column(sa.Double, "mag", "The same as the errors alone would make it", null=True)
+
+
 class MagfitSolution(Base):
     """Coefficients that bring one frame to one reference, for stars of one fold.
 
@@ -69,12 +187,12 @@ class MagfitSolution(Base):
     """
 
     __tablename__ = "magfit_solution"
-    __table_args__ = ({"comment": "Coefficients of the magnitude fits", "sqlite_with_rowid": False},)
+    __table_args__ = (sa.Index(None, "frame_id"), {"comment": "Coefficients of the magnitude fits", "sqlite_with_rowid": False})
 
-    frame_id: Mapped[int] = key(sa.Integer, "Frame")
     reference_id: Mapped[int] = key(sa.Integer, "Reference")
     slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
     fold: Mapped[int] = key(sa.SmallInteger, "Fold that the coefficients are for")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
     measure_task: Mapped[int] = column(
         sa.Integer, "", "Task whose measurements were fitted; stale unless frame_photometry.task_id is the same"
     )
@@ -95,7 +213,10 @@ for _term in TERMS:
 
 
 class BestSlot(Base):
-    """The slot that a source's light curve is taken from, frozen with the reference."""
+    """The slot that a source's light curve is taken from, frozen with the reference.
+
+    A source that is measured first on a later night gets the slot of sources like it.
+    """
 
     __tablename__ = "best_slot"
     __table_args__ = ({"comment": "Slot of each source's light curve, by magnitude and crowding", "sqlite_with_rowid": False},)
@@ -103,6 +224,7 @@ class BestSlot(Base):
     reference_id: Mapped[int] = key(sa.Integer, "Reference")
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
     slot: Mapped[int] = column(sa.SmallInteger, "", "Photometry slot")
+    fold: Mapped[int] = column(sa.SmallInteger, "", "The source's fold")
 
 
 class LightShare(Base):

@@ -30,13 +30,19 @@ from db.frames import (
     TypeCorrection,
 )
 from db.lightcurves import (
+    N_FOLD,
     BestSlot,
+    FrameScore,
     LightcurveStatistics,
     LightShare,
+    MagfitFoldReference,
     MagfitReference,
     MagfitSolution,
+    NightChange,
+    NightMagnitude,
     NightNoise,
     ReferenceMagnitude,
+    ReferenceRequest,
     Target,
 )
 from db.photometry import (
@@ -56,6 +62,7 @@ from db.photometry import (
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
+    "N_FOLD",
     "N_SLOT",
     "Annotation",
     "ApertureCorrection",
@@ -81,10 +88,12 @@ __all__ = [
     "FrameCoverage",
     "FrameField",
     "FramePhotometry",
+    "FrameScore",
     "Instrument",
     "LightShare",
     "LightcurveStatistics",
     "Lineage",
+    "MagfitFoldReference",
     "MagfitReference",
     "MagfitSolution",
     "Master",
@@ -92,6 +101,8 @@ __all__ = [
     "MasterFrame",
     "Measurement",
     "Night",
+    "NightChange",
+    "NightMagnitude",
     "NightNoise",
     "Observatory",
     "Passband",
@@ -101,6 +112,7 @@ __all__ = [
     "PsfMap",
     "PsfStar",
     "ReferenceMagnitude",
+    "ReferenceRequest",
     "RefusedFrame",
     "Run",
     "Setup",

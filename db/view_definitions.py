@@ -29,7 +29,8 @@ LATEST_REFERENCE = View(
 FROM magfit_reference r
 WHERE r.status = 'accepted'
   AND NOT EXISTS (SELECT 1 FROM magfit_reference n
-                  WHERE n.field_id = r.field_id AND n.status = 'accepted' AND n.reference_id > r.reference_id)""",
+                  WHERE n.field_id = r.field_id AND n.status = 'accepted'
+                    AND (n.accepted > r.accepted OR (n.accepted = r.accepted AND n.reference_id > r.reference_id)))""",
 )
 
 _MAX_RATIO = """CASE WHEN EXISTS (SELECT 1 FROM dark_linearity d JOIN task dt ON dt.task_id = d.task_id

@@ -130,9 +130,10 @@ _POINTS = """
 
 _BEST = "\n  JOIN best_slot b ON b.reference_id = r.reference_id AND b.source_id = m.source_id"
 
-_FIT = """
-  -- The sign keeps SQLite from looking sources up by fold, which takes every slot of every frame through all of them.
-  JOIN magfit_solution q ON q.frame_id = f.frame_id AND q.reference_id = r.reference_id AND q.fold = +s.fold"""
+#: The sign keeps SQLite from looking sources up by fold, which takes every slot of every frame through all of them.
+_FIT = "\n  JOIN magfit_solution q ON q.reference_id = r.reference_id AND q.fold = +s.fold AND q.frame_id = f.frame_id"
+_BEST_FIT = """
+  JOIN magfit_solution q ON q.reference_id = b.reference_id AND q.slot = b.slot AND q.fold = b.fold AND q.frame_id = f.frame_id"""
 
 _OF_FRAME = """
   JOIN frame_photometry fp ON fp.frame_id = f.frame_id AND fp.task_id = q.measure_task
@@ -141,7 +142,7 @@ _OF_FRAME = """
 
 
 def _view(name: str, comment: str, *, best_only: bool) -> View:
-    joins = f"{_POINTS}{_BEST}{_FIT} AND q.slot = b.slot{_OF_FRAME}" if best_only else f"{_POINTS}{_FIT}{_OF_FRAME}"
+    joins = f"{_POINTS}{_BEST}{_BEST_FIT}{_OF_FRAME}" if best_only else f"{_POINTS}{_FIT}{_OF_FRAME}"
     points = f"{select((*_POINT, *_RAW, *_CIRCUMSTANCES))}{joins}"
     return View(name, comment, _COLUMNS, f"FROM (\n  {points}\n) p", stands_on=("latest_reference",))
 

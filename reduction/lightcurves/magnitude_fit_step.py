@@ -1,448 +1,256 @@
-"""Step magnitude_fit: frames are brought to a common magnitude scale, against a reference that is averaged until it settles."""
+"""Step magnitude_fit: a night's frames are brought to the field's reference, cross-fitted, in one pass."""
 
 from __future__ import annotations
 
-from collections import Counter
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
-from db.errors import AlgorithmFailed
-from db.flags import Flag
-from db.keys import next_id, now
+from db.keys import now
 from db.tables import (
+    N_FOLD,
     Annotation,
     BestSlot,
-    Classification,
-    DetectionSummary,
     Frame,
-    FrameBackground,
     FrameField,
-    FramePhotometry,
-    LightShare,
     MagfitReference,
     MagfitSolution,
+    NightChange,
+    NightMagnitude,
     NightNoise,
-    PhotometrySlot,
-    ReferenceMagnitude,
-    SourceMagnitude,
+    Task,
 )
-from db.terms import TERMS, VARIABLES, Term, design
+from db.terms import TERMS, Term
+from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.lightcurves.fit_terms import MagnitudeFitParameters
+from reduction.lightcurves.kernels.averages import Averages, settled
+from reduction.lightcurves.kernels.night_fit import FitRows, NightFit, fit_night, own_fold
 from reduction.lightcurves.kernels.night_noise import NightNoise as Noise
 from reduction.lightcurves.kernels.night_noise import night_noise
-from reduction.lightcurves.kernels.noise import FrameExcess, best_slot, excess_scatter, frame_excess
-from reduction.lightcurves.kernels.reference import Averages, MagfitResult, iterate, select_reference
-from reduction.lightcurves.own_light import OwnLight, own_light
-from reduction.photometry.kernels.light_share import typical_fluxes
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
-from reduction.pipeline.inputs import Grouped, Members, Said
-from reduction.pipeline.plans import done_tasks, masks, not_masked
+from reduction.lightcurves.kernels.noise import FrameExcess, excess_scatter, frame_excess
+from reduction.lightcurves.night_points import NightPoints, Shot, measured, read_night, shots, slots_of
+from reduction.lightcurves.references import in_use, night_rows, read_reference
+from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
+from reduction.pipeline.inputs import Members, Said
+from reduction.pipeline.plans import done_tasks
 
-__all__ = ["MagnitudeFitParameters", "magnitude_fit"]
+__all__ = ["magnitude_fit"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-_T = TypeVar("_T")
-
-#: Points that may not fix a fit. Blends and corrected bad pixels may: they are as constant as other stars, and robustly weighted.
-#: Light that fell beyond the edge is the profile's word, and differs from frame to frame where the pointing does.
-_UNFIT = int(Flag.SATURATED | Flag.COSMIC | Flag.EDGE)
-N_FOLD = 5
-
-
-#: Terms beyond those in position, which `order` takes.
-_FURTHER = tuple(term.name for term in TERMS if term.degree < len(term.factors))
+#: Stars of like magnitude from which the slot of one is taken that the reference does not have.
+_ALIKE = 15
 
 
 @dataclass(frozen=True)
-class MagnitudeFitParameters:
-    """How magnitudes are fitted."""
+class _Night:
+    """A night of a field, to be fitted to one reference."""
 
-    order: int = parameter(2, "", "degree of the polynomial in position", least=0, most=4)
-    terms: tuple[str, ...] = parameter(
-        ("colour",), "", "further terms, by name; the last are dropped first when stars are few", choices=_FURTHER, distinct=True
-    )
-    per_term: float = parameter(5.0, "", "stars needed for each term", least=1, most=1000)
-    clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero", least=2, most=100)
-    fit_sigma: float = parameter(
-        0.02, "mag", "stars with larger errors do not fix the fit, where there are enough others", above=0, most=10
-    )
-    floor_sigma: float = parameter(0.005, "mag", "stars with smaller errors tell what scatters beyond photons", least=0, most=10)
-    tolerance: float = parameter(3e-5, "mag", "median change of the reference at which it has settled", above=0, most=1)
-    max_iterations: int = parameter(25, "", "most references that are averaged", least=1, most=1000)
-
-
-@dataclass(frozen=True)
-class _Shot:
-    """What the fit needs to know of a frame; None where it is unknown."""
-
-    frame_id: int
+    reference_id: int
+    field_id: int
     night_id: int
-    instrument_id: int
-    exptime: float
-    measure_task: int
-    zero_point: float | None
-    zero_point_scatter: float | None
-    airmass: float | None
-    fwhm: float | None
-    sky_level: float | None
 
 
-@dataclass(frozen=True)
-class _Points:
-    """Measurements of a field: rows sorted by frame, then source; frame and star are indices into the lists of them."""
-
-    frames: list[_Shot]
-    source_id: IntArray
-    fold: IntArray
-    fit_mag: FloatArray
-    catalogued: npt.NDArray[np.bool_]
-    frame: IntArray
-    star: IntArray
-    flags: IntArray
-    variables: Mapping[str, FloatArray]
-    flux: Mapping[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
-
-
-def _plan(context: Context, _: MagnitudeFitParameters) -> list[Unit[None]]:
-    """Each field, made from the photometry of all its frames."""
-    done = done_tasks(context.session, "photometry")
-    query = _measured(FrameField.field_id, Frame.frame_id)
-    inputs: dict[int, list[InputTask]] = {}
-    for field_id, frame_id in context.session.execute(query.order_by(FrameField.field_id, Frame.jd_utc)):
+def _plan(context: Context, p: MagnitudeFitParameters) -> list[Unit[_Night]]:
+    """Every night of a field, for each reference of the field that is worked with."""
+    session = context.session
+    references = in_use(session, canonical(dataclasses.asdict(p)))
+    if not references:
+        return []
+    done = done_tasks(session, "photometry")
+    nights: dict[int, dict[int, list[InputTask]]] = {}
+    query = measured(FrameField.field_id, Frame.night_id, Frame.frame_id)
+    for field_id, night_id, frame_id in session.execute(query.order_by(FrameField.field_id, Frame.jd_utc)):
         if (task := done.get(str(frame_id))) is not None:
-            inputs.setdefault(field_id, []).append(task)
-    masked = masks(context.session)
+            nights.setdefault(field_id, {}).setdefault(night_id, []).append(task)
+    made = _reference_tasks(session, references)
+    masked = _masked(session)
     return [
-        Unit(str(field_id), f"field {field_id}, {len(tasks)} frames", tuple(tasks), masked.get(field_id, ""))
-        for field_id, tasks in inputs.items()
+        Unit(
+            f"{each.reference_id}/{night_id}",
+            f"field {each.field_id}, night {night_id}, reference {each.reference_id}, {len(tasks)} frames",
+            (made[each.task_id], *tasks),
+            masked.get((each.field_id, night_id), ""),
+            payload=_Night(each.reference_id, each.field_id, night_id),
+        )
+        for each in references
+        for night_id, tasks in nights.get(each.field_id, {}).items()
     ]
 
 
-def _measured(*columns: Any) -> sa.Select[Any]:
-    """Columns of the object frames that are in a field and measured."""
-    return (
-        sa.select(*columns)
-        .select_from(Frame)
+def _reference_tasks(session: Session, references: Sequence[MagfitReference]) -> dict[int, InputTask]:
+    """The tasks that made the references, which count however they ended up: a reference stands until it is retracted."""
+    query = sa.select(Task.task_id, Task.input_hash).where(Task.task_id.in_([each.task_id for each in references]))
+    return {row.task_id: InputTask(row.task_id, row.input_hash, "reference") for row in session.execute(query)}
+
+
+def _masked(session: Session) -> dict[tuple[int, int], str]:
+    """Whole frames that people have masked, by field and night, as text that enters a unit's hash: they make no means."""
+    query = (
+        sa.select(FrameField.field_id, Frame.night_id, Frame.frame_id)
         .join(FrameField, FrameField.frame_id == Frame.frame_id)
-        .join(FramePhotometry, FramePhotometry.frame_id == Frame.frame_id)
-        .join(Classification, Classification.frame_id == Frame.frame_id)
-        .where(Classification.type == "object")
+        .join(Annotation, Annotation.frame_id == Frame.frame_id)
+        .where(Annotation.source_id.is_(None))
+        .distinct()
+        .order_by(Frame.frame_id)
     )
+    found: dict[tuple[int, int], str] = {}
+    for field_id, night_id, frame_id in session.execute(query):
+        found[field_id, night_id] = f"{found.get((field_id, night_id), '')} {frame_id}"
+    return found
 
 
 @step(
     "magnitude_fit",
     plan=_plan,
-    inputs=(Members("photometry"), Grouped("field"), Said((Annotation,))),
-    version=4,
+    inputs=(Members("photometry"), Members("reference"), Said((Annotation,))),
+    version=5,
     parameters=MagnitudeFitParameters,
-    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot, LightShare, NightNoise),
+    writes=(MagfitSolution, NightMagnitude, NightChange, NightNoise, BestSlot, MagfitReference),
 )
-def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters) -> Output:
-    """Fit every frame to the reference (cross-fitted), average the next reference, repeat until it settles."""
-    terms, group = _terms(p)
-    points = _read(context.session, int(unit.key))
-    matrix = design(points.variables, terms)
-    first = _reference_frame(context.session, points)
-    results: dict[int, MagfitResult] = {}
-    bright: dict[int, _BrightStars] = {}
-    starts: dict[int, tuple[FloatArray, int]] = {}
-    for slot, (flux, error) in points.flux.items():
-        mag, sigma = _instrumental(points, flux, error)
-        eligible = (points.flags & _UNFIT) == 0
-        starts[slot] = _start(points, mag, sigma, eligible, first)
-        results[slot] = iterate(
-            points.frame,
-            points.star,
-            mag,
-            sigma,
-            matrix,
-            points.fold,
-            start=starts[slot][0],
-            group=group,
-            eligible=eligible,
-            n_fold=N_FOLD,
-            fit_sigma=p.fit_sigma,
-            per_term=p.per_term,
-            clip=p.clip,
-            tolerance=p.tolerance,
-            max_iterations=p.max_iterations,
-        )
-        bright[slot] = _bright_stars(points, results[slot], eligible & (sigma <= p.floor_sigma))
-    if not any(np.isfinite(result.fits.coeff).any() for result in results.values()):
-        raise AlgorithmFailed(
-            "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"
-        )
-    own = _own_light(context, points, first)
-    best = _best_slots(points, results, own)
-    zero = _zero(context.session, points, min(n for _, n in starts.values()))
-    settled = sum(result.converged for result in results.values())
-    remark = f"reference from frame {points.frames[first].frame_id}; settled in {settled} of {len(results)} slots"
-    return Output(finish=partial(_rows, int(unit.key), points, first, terms, results, bright, best, own, zero), remark=remark)
-
-
-def _terms(p: MagnitudeFitParameters) -> tuple[tuple[Term, ...], IntArray]:
-    """Terms in use, and the order in which they are dropped: highest degree first, after the further terms."""
-    by_name = {term.name: term for term in TERMS}
-    position = [term for term in TERMS if term.degree == len(term.factors) <= p.order]
-    further = [by_name[name] for name in p.terms]
-    # Linear terms stay longest; further terms go before the quadratic ones would be missed.
-    group = [2 * term.degree for term in position] + [3 + 2 * k for k in range(len(further))]
-    return (*position, *further), np.array(group)
-
-
-def _read(session: Session, field_id: int) -> _Points:
-    """The field's measurements, joined with what the terms need, in SQL."""
-    frames = _shots(session, field_id)
-    slots = session.execute(
-        sa.select(PhotometrySlot.slot).where(PhotometrySlot.instrument_id == frames[0].instrument_id).order_by(PhotometrySlot.slot)
-    ).scalars().all()  # fmt: skip
-    # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
-    names = [f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for slot in slots for stem in ("flux", "flux_err")]
-    expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *names])
-    text = sa.text(
-        f"SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag, {expressions} "
-        "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
-        "JOIN classification c ON c.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id "
-        "JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
-        "JOIN source s ON s.source_id = m.source_id "
-        "WHERE ff.field_id = :field AND c.type = 'object'"
-    )
-    kinds = "iiiiif" + "f" * (len(VARIABLES) + len(names))
-    frame_id, ids, flags, folds, catalogued, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
-    # Frames in the order of time, sources in that of their number: fits need the rows of a frame together.
-    by_id = np.argsort([frame.frame_id for frame in frames])
-    frame = by_id[np.searchsorted(np.sort([frame.frame_id for frame in frames]), frame_id)]
-    order = np.lexsort((ids, frame))
-    source_id, which, star = np.unique(ids[order], return_index=True, return_inverse=True)
-    fit_mag, *rest = (column[order] for column in values)
-    n = len(VARIABLES)
-    return _Points(
-        frames=frames,
-        source_id=source_id,
-        fold=folds[order][which],
-        fit_mag=fit_mag[which],
-        catalogued=catalogued[order][which] > 0,
-        frame=frame[order],
-        star=star.ravel(),
-        flags=flags[order],
-        variables=dict(zip(VARIABLES, rest[:n], strict=True)),
-        flux={slot: (rest[n + 2 * k], rest[n + 2 * k + 1]) for k, slot in enumerate(slots)},
-    )
-
-
-def _shots(session: Session, field_id: int) -> list[_Shot]:
-    """The measured frames of a field, in the order of time."""
-    columns = (
-        *(Frame.frame_id, Frame.night_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
-        *(FramePhotometry.zero_point, FramePhotometry.zero_point_scatter),
-        *(FrameField.airmass, DetectionSummary.fwhm, FrameBackground.level),
-    )
-    query = (
-        _measured(*columns)
-        .outerjoin(DetectionSummary, DetectionSummary.frame_id == Frame.frame_id)
-        .outerjoin(FrameBackground, FrameBackground.frame_id == Frame.frame_id)
-        .where(FrameField.field_id == field_id)
-        .order_by(Frame.jd_utc, Frame.frame_id)
-    )
-    return [_Shot(*row) for row in session.execute(query)]
-
-
-def _instrumental(points: _Points, flux: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Instrumental magnitudes and errors; NaN where the flux is not positive."""
-    exptime = np.array([frame.exptime for frame in points.frames])[points.frame]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        good = (flux > 0) & (exptime > 0)
-        mag = np.where(good, 25.0 - 2.5 * np.log10(flux / exptime), np.nan)
-        sigma = np.where(good, 2.5 / np.log(10) * error / flux, np.nan)
-    return mag, sigma
-
-
-def _reference_frame(session: Session, points: _Points) -> int:
-    """The frame of highest merit that no person has masked; masked frames are still fitted, so that their points can be seen."""
-
-    def of(name: str) -> FloatArray:
-        return np.array([np.nan if getattr(frame, name) is None else getattr(frame, name) for frame in points.frames], dtype=float)
-
-    good = set(session.execute(sa.select(Frame.frame_id).where(not_masked())).scalars())
-    usable = [frame.frame_id in good for frame in points.frames]
-    if not any(usable):
-        raise AlgorithmFailed("every frame is masked", hint="take a mask back with 'starledger mask remove'", code="magfit.masked")
-    n_good = np.bincount(points.frame[(points.flags & _UNFIT) == 0], minlength=len(points.frames)).astype(float)
-    return select_reference(of("fwhm"), of("sky_level"), n_good, of("zero_point"), of("airmass"), of("zero_point_scatter"), usable)
-
-
-def _start(points: _Points, mag: FloatArray, sigma: FloatArray, eligible: npt.NDArray[np.bool_], first: int) -> tuple[FloatArray, int]:
-    """The first frame's magnitudes, shifted to the catalogue's scale by the median of its good catalogue stars, and their number.
-
-    With fewer than three of them the magnitudes stay instrumental and the number is 0.
-    """
-    reference = np.full(len(points.source_id), np.nan)
-    rows = np.flatnonzero((points.frame == first) & eligible & np.isfinite(mag))
-    reference[points.star[rows]] = mag[rows]
-    good = rows[(sigma[rows] < 0.05) & points.catalogued[points.star[rows]]]
-    if good.size < 3:
-        return reference, 0
-    return reference + float(np.median(points.fit_mag[points.star[good]] - mag[good])), int(good.size)
-
-
-@dataclass(frozen=True)
-class _BrightStars:
-    """Scatter of the bright stars of each frame beyond their errors: of the frame by itself, and what is taken for it (mag)."""
-
-    excess: FrameExcess
-    floor: FloatArray
-
-
-def _bright_stars(points: _Points, result: MagfitResult, bright: npt.NDArray[np.bool_]) -> _BrightStars:
-    """About the reference, held out: no star fits itself."""
-    rows = np.flatnonzero(bright & np.isfinite(result.mag))
-    star, frame = points.star[rows], points.frame[rows]
-    residual = result.mag[rows] - result.mean.mag[star]
-    excess = frame_excess(frame, residual, result.mag_err[rows] ** 2, len(points.frames))
-    return _BrightStars(excess, excess_scatter(excess))
-
-
-def _own_light(context: Context, points: _Points, first: int) -> OwnLight:
-    """Each star's own part of the light in each slot, from the fluxes of slot 0, in which the neighbours are told apart."""
-    flux = typical_fluxes(points.frame, points.star, *points.flux[0], first, len(points.source_id))
-    return own_light(context, points.frames[first].frame_id, points.source_id, flux, np.array(sorted(points.flux)))
-
-
-def _best_slots(points: _Points, results: Mapping[int, MagfitResult], own: OwnLight) -> IntArray:
-    """Slot of each source, from the scatter of stars of its magnitude and crowding, and their own part of the light."""
-    slots = np.array(sorted(results))
-    scatter = np.array([results[slot].mean.scatter for slot in slots])
-    middle = int(slots[len(slots) // 2])
-    # By the star's own magnitude: what an aperture holds of a bright neighbour must not choose a larger one.
-    index = best_slot(points.fit_mag, scatter, own.share, 1.0 - own.foreign[-1])
-    return np.where(index >= 0, slots[np.clip(index, 0, len(slots) - 1)], middle)
-
-
-def _rows(
-    field_id: int,
-    points: _Points,
-    first: int,
-    terms: tuple[Term, ...],
-    results: Mapping[int, MagfitResult],
-    bright: Mapping[int, _BrightStars],
-    best: IntArray,
-    own: OwnLight,
-    zero: Mapping[str, Any],
-    session: Session,
-    _task_id: int,
-) -> list[Rows]:
-    """The references on the way, the accepted one with a solution for every usable frame, best slots, own light: one transaction."""
-    number = next_id(session, MagfitReference.reference_id)
-    kept = _kept(max(len(result.references) for result in results.values()))
-    created = now()
+def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameters) -> Output:
+    """Fit a night's frames to the reference of their field (cross-fitted), and keep what they say of the next reference."""
+    session, night = context.session, unit.payload
+    terms = p.fit_terms
+    frames = shots(session, night.field_id, night.night_id)
+    slots = slots_of(session, frames[0].instrument_id)
+    points = read_night(session, night.field_id, night.night_id, slots, terms.variables, frames)
     rows: list[Rows] = []
-    for k, iteration in enumerate(kept):
-        last = iteration == kept[-1]
-        some = [_at(result.references, iteration) for result in results.values()]
-        columns: dict[str, Any] = {
-            "reference_id": number + k,
-            "field_id": field_id,
-            "iteration": iteration,
-            "status": "accepted" if last else "iteration",
-            "parent_id": number + k - 1 if k else None,
-            "frame_id": points.frames[first].frame_id,
-            "n_frame": len(points.frames) if iteration else 1,
-            "n_source": max(int(np.isfinite(reference.mag).sum()) for reference in some),
-            "change": float(np.median([_at(result.history, iteration).change for result in results.values()])),
-            "created": created,
-            **zero,
+    fitted = np.zeros(len(frames), dtype=np.bool_)
+    if points.frame.size:
+        design = terms.design(points.variables, points.frame.size)
+        for slot in slots:
+            some, usable = _slot(session, night, points, slot, design, p)
+            rows += some
+            fitted = fitted | usable
+        rows += _new_slots(session, night.reference_id, points)
+    n_fitted = int(np.count_nonzero(fitted))
+    remark = None if n_fitted == len(frames) else f"{len(frames) - n_fitted} of {len(frames)} frames have too few stars to be fitted"
+    return Output(rows=rows, finish=partial(_accepted, night), remark=remark)
+
+
+def _slot(
+    session: Session,
+    night: _Night,
+    points: NightPoints,
+    slot: int,
+    design: FloatArray,
+    p: MagnitudeFitParameters,
+) -> tuple[list[Rows], BoolArray]:
+    """Rows of the night in one slot, and which of its frames could be fitted."""
+    rows = points.rows(slot, design)
+    reference = read_reference(session, night.reference_id, slot).at(points.source_id)
+    fit = fit_night(rows, reference, p.choice)
+    mag, err, excess = (own_fold(values, points.fold) for values in (reference.mag, reference.err, reference.excess))
+    known = Averages(mag, err, excess, fit.means.n)
+    noise = _bright_stars(rows, fit, known, rows.eligible & (rows.sigma <= p.floor_sigma))
+    place = {"reference_id": night.reference_id, "slot": slot}
+    made = [
+        *_solutions(place, points.shots, p.fit_terms.terms, fit, excess_scatter(noise)),
+        night_rows({**place, "night_id": night.night_id}, points.source_id, fit.means),
+        _change(place, night.night_id, points, fit, known),
+        *_noise(place, night.night_id, points.shots, noise),
+    ]
+    return made, np.asarray(np.isfinite(fit.fits.coeff).all(axis=(1, 2)))
+
+
+def _bright_stars(rows: FitRows, fit: NightFit, known: Averages, bright: BoolArray) -> FrameExcess:
+    """Scatter of the bright stars of each frame beyond their errors, about the reference and held out: no star fits itself."""
+    some = np.flatnonzero(bright & np.isfinite(fit.mag) & np.isfinite(known.mag[rows.star]))
+    star = rows.star[some]
+    variance = fit.mag_err[some] ** 2 + known.err[star] ** 2
+    return frame_excess(rows.frame[some], fit.mag[some] - known.mag[star], variance, rows.ends.size - 1)
+
+
+def _solutions(
+    place: Mapping[str, Any], frames: Sequence[Shot], terms: tuple[Term, ...], fit: NightFit, floor: FloatArray
+) -> list[Rows]:  # fmt: skip
+    """The frames' coefficients, a block of rows for each fold: so they are read."""
+    fits, by_id = fit.fits, np.argsort([shot.frame_id for shot in frames])
+    ids, tasks = (np.array([getattr(shot, name) for shot in frames]) for name in ("frame_id", "measure_task"))
+    rows = []
+    for fold in range(N_FOLD):
+        frame = by_id[np.isfinite(fits.coeff[by_id, fold]).all(axis=1)]
+        coeff = dict.fromkeys((term.column for term in TERMS), np.zeros(len(frame)))
+        coeff |= {term.column: fits.coeff[frame, fold, k] for k, term in enumerate(terms)}
+        columns = {
+            "frame_id": ids[frame],
+            "measure_task": tasks[frame],
+            "n_term": fit.terms[frame].sum(axis=1),
+            "n_fit": fits.n_fit[frame],
+            "fit_rms": fits.rms[frame],
+            "zero_point_err": fits.zp_err[frame, fold],
+            "mag_floor": floor[frame],
+            **coeff,
         }
-        rows.append(Rows(MagfitReference, columns, upsert=True))
-        rows += [_magnitudes(number + k, slot, points, _at(result.references, iteration)) for slot, result in results.items()]
-    accepted = number + len(kept) - 1
-    rows += [_solutions(accepted, slot, points, terms, result, bright[slot].floor) for slot, result in results.items()]
-    rows += [_nights(accepted, slot, points, found.excess) for slot, found in bright.items()]
-    rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
-    rows += [_shares(accepted, slot, points, *light) for slot, *light in zip(sorted(results), own.foreign, own.share, strict=True)]
+        rows.append(Rows(MagfitSolution, {**place, "fold": fold, **columns}, replace={**place, "fold": fold, "frame_id": ids}))
     return rows
 
 
-def _kept(n_iteration: int) -> list[int]:
-    """Iterations whose references are kept: the single frame, the one before last, and the last."""
-    return sorted({0, max(n_iteration - 2, 0), n_iteration - 1})
-
-
-def _at(series: Sequence[_T], k: int) -> _T:
-    """What a slot had at iteration k; one that settled early keeps its last."""
-    return series[min(k, len(series) - 1)]
-
-
-def _zero(session: Session, points: _Points, n_zero: int) -> dict[str, Any]:
-    """The band that the zero point is on, that of most of the field's catalogue stars, and how many stars fixed it."""
-    inside = SourceMagnitude.source_id.between(int(points.source_id[0]), int(points.source_id[-1]))
-    query = sa.select(SourceMagnitude.source_id, SourceMagnitude.band).where(inside, SourceMagnitude.band.not_like("%-%"))
-    mine = set(points.source_id.tolist())
-    bands = Counter(band for source_id, band in session.execute(query) if source_id in mine)
-    return {"zero_band": max(sorted(bands), key=lambda band: bands[band]) if bands and n_zero else None, "n_zero": n_zero}
-
-
-def _magnitudes(reference_id: int, slot: int, points: _Points, reference: Averages) -> Rows:
-    known = np.isfinite(reference.mag)
+def _change(place: Mapping[str, Any], night_id: int, points: NightPoints, fit: NightFit, known: Averages) -> Rows:
+    """How far the night is from the reference, and how far by its errors it ought to be."""
+    mean = fit.means.public(points.fold)
+    there = np.isfinite(mean.mag)
+    both = there & np.isfinite(known.mag)
+    error = np.hypot(mean.err, known.err)
+    good = both & (error <= (np.median(error[both]) if both.any() else 0.0))
+    change = settled(known.mag, mean.mag, error)
     columns = {
-        "reference_id": reference_id,
-        "slot": slot,
-        "source_id": points.source_id[known],
-        "mag": reference.mag[known],
-        "mag_err": np.nan_to_num(reference.err[known]),
-        "scatter": reference.scatter[known],
-        "n_frame": reference.n[known],
+        "night_id": night_id,
+        "n_frame": int(np.count_nonzero(np.isfinite(fit.fits.coeff).all(axis=(1, 2)))),
+        "n_star": int(np.count_nonzero(both)),
+        "n_unknown": int(np.count_nonzero(there & ~np.isfinite(known.mag))),
+        "change": change if np.isfinite(change) else np.nan,
+        # the median of the absolute value of a Gaussian
+        "expected": 0.6745 * float(np.median(error[good])) if good.any() else np.nan,
     }
-    return Rows(ReferenceMagnitude, columns)
+    return Rows(NightChange, {**place, **columns}, upsert=True)
 
 
-def _shares(reference_id: int, slot: int, points: _Points, foreign: FloatArray, share: FloatArray) -> Rows:
-    known = np.isfinite(share)
-    light = {"foreign_light": foreign[known], "share": share[known]}
-    return Rows(LightShare, {"reference_id": reference_id, "slot": slot, "source_id": points.source_id[known], **light})
+def _noise(place: Mapping[str, Any], night_id: int, frames: Sequence[Shot], excess: FrameExcess) -> list[Rows]:
+    """Floor and scintillation of the night, where its frames tell."""
+    airmass = np.array([np.nan if shot.airmass is None else shot.airmass for shot in frames], dtype=np.float64)
+    exptime = np.array([shot.exptime for shot in frames], dtype=np.float64)
+    noise = night_noise(excess, airmass, exptime)
+    mine = {**place, "night_id": night_id}
+    if noise is None:
+        return [Rows(NightNoise, {**{name: np.zeros(0) for name in Noise._fields}, **mine}, replace=mine)]
+    return [Rows(NightNoise, {**mine, **noise._asdict()}, replace=mine)]
 
 
-def _nights(reference_id: int, slot: int, points: _Points, excess: FrameExcess) -> Rows:
-    """Floor and scintillation of each night whose frames tell."""
-    nights = np.array([frame.night_id for frame in points.frames])
-    airmass = np.array([np.nan if frame.airmass is None else frame.airmass for frame in points.frames], dtype=np.float64)
-    exptime = np.array([frame.exptime for frame in points.frames], dtype=np.float64)
-    found = {}
-    for night in np.unique(nights):
-        mine = nights == night
-        found[int(night)] = night_noise(excess.of(mine), airmass[mine], exptime[mine])
-    known = {night: noise for night, noise in found.items() if noise is not None}
-    columns = {name: np.array([getattr(noise, name) for noise in known.values()]) for name in Noise._fields}
-    return Rows(NightNoise, {"reference_id": reference_id, "slot": slot, "night_id": np.array(list(known), dtype=np.int64), **columns})
+def _new_slots(session: Session, reference_id: int, points: NightPoints) -> list[Rows]:
+    """Slots of stars that the reference does not have: those of stars of like magnitude, so that their curves are seen."""
+    query = sa.select(BestSlot.source_id, BestSlot.slot).where(BestSlot.reference_id == reference_id)
+    ids, slots = (np.array(column, dtype=np.int64) for column in zip(*session.execute(query).all(), strict=True))
+    new = np.flatnonzero(~np.isin(points.source_id, ids))
+    if not new.size:
+        return []
+    place = np.minimum(np.searchsorted(ids, points.source_id), ids.size - 1)
+    there = np.flatnonzero((ids[place] == points.source_id) & np.isfinite(points.fit_mag))
+    chosen = [_slot_alike(mag, points.fit_mag[there], slots[place[there]], slots) for mag in points.fit_mag[new]]
+    columns = {"source_id": points.source_id[new], "slot": np.array(chosen), "fold": points.fold[new]}
+    return [Rows(BestSlot, {"reference_id": reference_id, **columns})]
 
 
-def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term, ...], result: MagfitResult, floor: FloatArray) -> Rows:
-    fits = result.fits
-    frame, fold = (index.ravel() for index in np.indices(fits.coeff.shape[:2]))
-    usable = np.isfinite(fits.coeff[frame, fold]).all(axis=1)
-    frame, fold = frame[usable], fold[usable]
-    coeff = dict.fromkeys((term.column for term in TERMS), np.zeros(len(frame)))
-    coeff |= {term.column: fits.coeff[frame, fold, k] for k, term in enumerate(terms)}
-    columns = {
-        "frame_id": np.array([f.frame_id for f in points.frames])[frame],
-        "reference_id": reference_id,
-        "slot": slot,
-        "fold": fold,
-        "measure_task": np.array([f.measure_task for f in points.frames])[frame],
-        "n_term": result.terms[frame].sum(axis=1),
-        "n_fit": fits.n_fit[frame],
-        "fit_rms": fits.rms[frame],
-        "zero_point_err": fits.zp_err[frame, fold],
-        "mag_floor": floor[frame],
-        **coeff,
-    }
-    return Rows(MagfitSolution, columns)
+def _slot_alike(mag: float, mags: FloatArray, slots: IntArray, everyones: IntArray) -> int:
+    nearest = slots[np.argsort(np.abs(mags - mag), kind="stable")[:_ALIKE]] if np.isfinite(mag) else slots
+    return int(np.bincount(nearest if nearest.size else everyones).argmax())
+
+
+def _accepted(night: _Night, session: Session, _task_id: int) -> list[Rows]:
+    """A candidate is accepted when this was the last of its field's nights: from then on the light curves are its."""
+    made = session.get_one(MagfitReference, night.reference_id)
+    if made.status != "candidate" or made.is_held:
+        return []
+    nights = set(session.execute(measured(Frame.night_id).where(FrameField.field_id == night.field_id).distinct()).scalars())
+    worked = sa.select(Task.unit).where(
+        Task.step == "magnitude_fit", Task.status.in_(["done", "failed"]), Task.unit.like(f"{night.reference_id}/%")
+    )
+    done = {int(unit.rpartition("/")[2]) for unit in session.execute(worked).scalars()}
+    if nights - done - {night.night_id}:
+        return []
+    return [Rows(MagfitReference, {"reference_id": night.reference_id, "status": "accepted", "accepted": now()}, upsert=True)]

@@ -12,7 +12,7 @@ from db.sky import nearest_source
 from db.tables import Annotation, LightcurveStatistics, Target
 from reduction.lightcurves.fitted_points import FittedPoints, fitted_points
 from reduction.lightcurves.kernels.statistics import light_curve_statistics
-from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Said
 from reduction.pipeline.plans import done_tasks, masks
 
@@ -27,10 +27,17 @@ class StatisticsParameters:
 
 
 def _plan(context: Context, _: StatisticsParameters) -> list[Unit[None]]:
-    fits = done_tasks(context.session, "magnitude_fit")
-    masked = masks(context.session)
+    """Each field that has a reference, made from the fits of its nights to it."""
+    session = context.session
+    fits: dict[int, list[InputTask]] = {}
+    for key, task in done_tasks(session, "magnitude_fit").items():
+        fits.setdefault(int(key.partition("/")[0]), []).append(task)
+    masked = masks(session)
+    query = sa.text("SELECT field_id, reference_id FROM latest_reference ORDER BY field_id")
     return [
-        Unit(key, f"field {key}", (task,), masked.get(int(key), "")) for key, task in sorted(fits.items(), key=lambda item: int(item[0]))
+        Unit(str(field_id), f"field {field_id}", tuple(fits[reference_id]), masked.get(field_id, ""))
+        for field_id, reference_id in session.execute(query)
+        if reference_id in fits
     ]
 
 

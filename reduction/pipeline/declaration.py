@@ -103,7 +103,7 @@ class Rows:
 
     table: type[Base]
     columns: Mapping[str, Any]
-    replace: Mapping[str, Any] | None = None  # rows with these values are deleted first
+    replace: Mapping[str, Any] | None = None  # rows with these values (of one column several) are deleted first
     upsert: bool = False  # one row: updated where its primary key exists
 
 

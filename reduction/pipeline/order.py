@@ -84,7 +84,8 @@ NIGHT: tuple[Line, ...] = (
     _line("photometry", "slots", "instrument", "Fix the aperture radii of an instrument: multiples of its typical FWHM."),
     _line("photometry", "photometry", "frame", "Measure all sources on each frame: fluxes fitted with the profile map, and aperture sums."),
     _line("photometry", "target_photometry", "frame", "Measure the flux at the position of every target, seen or not.", "target_step"),
-    _line("lightcurves", "magnitude_fit", "field", "Fit every frame to the reference (cross-fitted), average the next, until it settles."),
+    _line("lightcurves", "reference", "field", "Make a field's reference: from its best frame, averaged until it settles."),
+    _line("lightcurves", "magnitude_fit", "night", "Fit a night's frames to the reference of their field (cross-fitted), in one pass."),
     _line("lightcurves", "statistics", "field", "Summarise every light curve: mean, scatter, chi2, von Neumann eta; targets find sources."),
 )
 

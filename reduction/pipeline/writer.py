@@ -277,7 +277,7 @@ def _write(connection: Connection, step: Step, rows: Rows, task_id: int, product
     if "product_id" in table.c and product_id is not None:
         columns.setdefault("product_id", product_id)
     if rows.replace is not None:
-        connection.execute(sa.delete(table).where(*(table.c[name] == value for name, value in rows.replace.items())))
+        _delete(connection, table, rows.replace)
     if not rows.upsert:
         bulk_insert(connection, table, columns)
         return
@@ -289,6 +289,18 @@ def _write(connection: Connection, step: Step, rows: Rows, task_id: int, product
         connection.execute(sa.insert(table).values(values))
     elif rest:
         connection.execute(sa.update(table).where(*match).values(rest))
+
+
+def _delete(connection: Connection, table: sa.Table, place: Mapping[str, Any]) -> None:
+    """Delete the rows of a place; a column may be given several values."""
+    one = [table.c[name] == value for name, value in _plain(place).items() if np.ndim(value) == 0]
+    several = [(name, np.asarray(value).tolist()) for name, value in place.items() if np.ndim(value)]
+    if not several:
+        connection.execute(sa.delete(table).where(*one))
+        return
+    ((name, values),) = several
+    for first in range(0, len(values), _MANY):
+        connection.execute(sa.delete(table).where(*one, table.c[name].in_(values[first : first + _MANY])))
 
 
 def sweep(engine: Engine, files: Path) -> int:

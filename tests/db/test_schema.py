@@ -20,6 +20,7 @@ from db.engine import is_sqlite, make_engine
 from db.errors import ArchiveUnavailable
 from db.tables import Base
 from db.views import DEFINITIONS, VIEWS
+from reduction.lightcurves.kernels.reference_frame import MERITS
 
 TABLES = Base.metadata.tables
 BULK = ("measurement", "detection")
@@ -61,6 +62,8 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
             "share",
             "snr",
             *("flux_error", "flux_most_error", "faint_flux_error", "faint_flux_most_error", "peak_error"),
+            "score",
+            *(f"{name}_rank" for name in MERITS),
         } | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
         assert unit or not physical or column.name in dimensionless, f"{column} has no unit"
 

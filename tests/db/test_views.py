@@ -152,11 +152,11 @@ def test_a_retracted_reference_hands_back_to_the_one_before(fresh: SmallArchive)
     terms = ", ".join(term.column for term in TERMS)
     others = "slot, fold, measure_task, n_term, n_fit, fit_rms, zero_point_err, mag_floor, task_id"
     with fresh.engine.begin() as connection:
-        columns = "field_id, iteration, frame_id, n_frame, n_source, n_zero, created, task_id"
+        columns = "field_id, iteration, frame_id, n_frame, n_source, n_zero, created, is_held, reason, n_night, is_settled, parameters"
         connection.execute(
             sa.text(
-                f"INSERT INTO magfit_reference (reference_id, status, parent_id, {columns})"
-                f" SELECT 4, 'iteration', 2, {columns} FROM magfit_reference WHERE reference_id = 2"
+                f"INSERT INTO magfit_reference (reference_id, status, parent_id, accepted, task_id, {columns})"
+                f" SELECT 4, 'iteration', 2, accepted, task_id, {columns} FROM magfit_reference WHERE reference_id = 2"
             )
         )
         connection.execute(
@@ -165,7 +165,7 @@ def test_a_retracted_reference_hands_back_to_the_one_before(fresh: SmallArchive)
                 f" SELECT frame_id, 4, {others}, {terms.replace('c_const', 'c_const + 1.0', 1)} FROM magfit_solution WHERE reference_id = 2"
             )
         )
-        connection.execute(sa.text("INSERT INTO best_slot SELECT 4, source_id, slot FROM best_slot WHERE reference_id = 2"))
+        connection.execute(sa.text("INSERT INTO best_slot SELECT 4, source_id, slot, fold FROM best_slot WHERE reference_id = 2"))
     np.testing.assert_array_equal(grid(fresh, "light_curve", "mag"), before)  # on the way, it is not looked at
     for status, reference, shift in (("accepted", 4, 1.0), ("retracted", 2, 0.0)):
         with fresh.engine.begin() as connection:

@@ -315,7 +315,7 @@ def _photometry(put: Any, s: SmallArchive) -> None:
 def _magfit(put: Any, s: SmallArchive) -> None:
     put("magfit_reference", reference_id=[1, 2, 3], field_id=[1, 1, 2], iteration=[0, 1, 1], status=["iteration", "accepted", "accepted"],
         parent_id=np.array([None, 1, None], dtype=object), frame_id=1, n_frame=1, n_source=len(s.source_id), n_zero=40, created=NOW,
-        task_id=[5, 5, 6])  # fmt: skip
+        accepted=np.array([None, NOW, NOW], dtype=object), task_id=[5, 5, 6])  # fmt: skip
     frames = np.repeat(s.frame_id, 10)
     slot = np.tile(np.repeat(SLOTS, 5), len(s.frame_id))
     fold = np.tile(np.arange(5), 2 * len(s.frame_id))
@@ -328,7 +328,7 @@ def _magfit(put: Any, s: SmallArchive) -> None:
     n = len(s.source_id)
     true = s.mag[0]
     for reference, field in ((2, 1), (3, 2)):
-        put("best_slot", reference_id=reference, source_id=s.source_id, slot=s.best_slot)
+        put("best_slot", reference_id=reference, source_id=s.source_id, slot=s.best_slot, fold=s.fold)
         frames_here = s.frames_of(field)
         for number in SLOTS:
             scatter = s.mag[frames_here].std(axis=0) + 0.002 * number

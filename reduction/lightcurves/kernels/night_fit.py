@@ -38,6 +38,8 @@ class FitRows:
     fold : int, shape (n,)
         Fold of each star.
     eligible : bool, shape (rows,)
+    counts : bool, shape (rows,)
+        Those of the eligible that enter averages.
     ends : int, shape (f + 1,)
         Rows of frame i are ``ends[i]:ends[i + 1]``.
     """
@@ -49,6 +51,7 @@ class FitRows:
     design: FloatArray
     fold: IntArray
     eligible: BoolArray
+    counts: BoolArray
     ends: IntArray
 
     @classmethod
@@ -62,6 +65,7 @@ class FitRows:
         fold: ArrayLike,
         eligible: ArrayLike | None = None,
         *,
+        counts: ArrayLike | None = None,
         n_frame: int | None = None,
     ) -> FitRows:
         """Take measurements in.
@@ -69,7 +73,9 @@ class FitRows:
         Parameters
         ----------
         eligible : bool, shape (rows,), optional
-            Measurements that may fix the fit and enter averages (unsaturated, unflagged); all where omitted.
+            Measurements that may fix the fit (unsaturated, unflagged); all where omitted.
+        counts : bool, shape (rows,), optional
+            Those that enter averages; all that are eligible where omitted.
         n_frame : int, optional
             Frames that there are, where the last may have no row.
 
@@ -85,8 +91,9 @@ class FitRows:
         finite = np.isfinite(mags) & np.isfinite(sigmas)
         if eligible is not None:
             finite &= np.asarray(eligible, dtype=np.bool_)
+        averaged = finite if counts is None else finite & np.asarray(counts, dtype=np.bool_)
         ends = np.searchsorted(frames, np.arange((n_frame or int(frames[-1]) + 1) + 1))
-        return cls(frames, stars, mags, sigmas, designs, folds, finite, ends)
+        return cls(frames, stars, mags, sigmas, designs, folds, finite, averaged, ends)
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,7 @@ def _fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold
     n_star = rows.fold.size
     mag, err, scatter = np.full((3, n_fold, n_star), np.nan)
     folds = rows.fold[rows.star]
-    use = np.flatnonzero(rows.eligible)
+    use = np.flatnonzero(rows.counts)
     most = np.nanmax(reference.excess, axis=0, initial=0.0)
     number = np.zeros(n_star, dtype=np.int64)
     for k in range(n_fold):

@@ -90,6 +90,7 @@ def iterate(
     start: int | ArrayLike,
     group: ArrayLike,
     eligible: ArrayLike | None = None,
+    counts: ArrayLike | None = None,
     fit_sigma: float = 0.02,
     n_fold: int = 5,
     per_term: float = 5.0,
@@ -105,7 +106,7 @@ def iterate(
 
     Parameters
     ----------
-    frame, star, mag, sigma, design, fold, eligible
+    frame, star, mag, sigma, design, fold, eligible, counts
         As in `FitRows`.
     start : int or float64, shape (n,)
         Frame whose magnitudes are the first reference, or that reference itself.
@@ -130,7 +131,7 @@ def iterate(
     ValueError
         If there are no measurements, or they are not sorted by frame.
     """
-    rows = FitRows.prepare(frame, star, mag, sigma, design, fold, eligible)
+    rows = FitRows.prepare(frame, star, mag, sigma, design, fold, eligible, counts=counts)
     choice = FitChoice(np.asarray(group), n_fold, per_term, clip, fit_sigma)
     public = _first(start, rows)
     first, reference = public.mag, start_reference(public.mag, n_fold, public.err)
@@ -198,7 +199,7 @@ def _goes_round(history: list[Iteration]) -> bool:
     last, before = history[-CYCLE:], history[:-CYCLE]
 
     def smaller(name: str) -> bool:
-        return min(getattr(each, name) for each in last) < BETTER * min(getattr(each, name) for each in before)
+        return bool(min(getattr(each, name) for each in last) < BETTER * min(getattr(each, name) for each in before))
 
     return not smaller("change") and not smaller("scatter")
 

@@ -17,7 +17,7 @@ MERITS: dict[str, bool] = {
     "zero_point": True,
     "airmass": False,
     "zero_point_scatter": False,
-    "elongation": False,
+    "ellipticity": False,
 }
 
 

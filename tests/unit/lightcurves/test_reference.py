@@ -162,14 +162,14 @@ def test_reference_frame_is_the_best_that_is_usable():
     good, bad = np.array([2.0, 2.5, 3.0]), np.array([1.0, 1.2, 2.0])
     merits = {
         "fwhm": good, "sky_level": bad, "n_star": np.array([300, 250, 100]), "zero_point": np.array([22.0, 21.9, 21.0]),
-        "airmass": bad, "zero_point_scatter": np.array([0.01, np.nan, 0.03]), "elongation": np.array([1.1, 1.1, 1.3]),
+        "airmass": bad, "zero_point_scatter": np.array([0.01, np.nan, 0.03]), "ellipticity": np.array([1.1, 1.1, 1.3]),
     }  # fmt: skip
     scores = frame_scores(merits)
     assert select_reference(scores["score"]) == 0
     assert select_reference(frame_scores(merits, [False, True, True])["score"], usable=[False, True, True]) == 1
     assert select_reference(scores["score"], usable=[False] * 3) == -1
     np.testing.assert_allclose(scores["n_star"], [1.0, 0.5, 0.0])
-    np.testing.assert_allclose(scores["elongation"], [0.75, 0.75, 0.0])
+    np.testing.assert_allclose(scores["ellipticity"], [0.75, 0.75, 0.0])
     np.testing.assert_allclose(scores["zero_point_scatter"], [1.0, 0.5, 0.0])
     assert scores["score"][2] == 0.0
 
