@@ -34,15 +34,17 @@ N_FOLD = 5
 
 
 class ReferenceRequest(Base):
-    """A person's wish for a new reference of a field."""
+    """What a person asked of a field's references: a new one, or that one is accepted, retracted or purged."""
 
     __tablename__ = "reference_request"
-    __table_args__ = {"comment": "New references that people asked for"}
+    __table_args__ = {"comment": "What people asked of the photometric references"}
 
     request_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    kind: Mapped[str] = column(sa.String(8), "", "'new', 'accept', 'retract' or 'purge'")
     field_id: Mapped[int] = reference("field.field_id", "Field")
+    reference_id: Mapped[int | None] = column(sa.Integer, "", "The reference that it is about; NULL for a new one", null=True)
     frame_id: Mapped[int | None] = reference("frame.frame_id", "Frame to begin with; NULL: that of the highest score", null=True)
-    is_held: Mapped[int] = column(sa.SmallInteger, "", "1: nights are fitted to it, and it counts once it is accepted by hand")
+    is_held: Mapped[int] = column(sa.SmallInteger, "", "1: nights are fitted to the new one, and it counts once it is accepted by hand")
     reason: Mapped[str] = column(sa.Text, "", "Why")
     author: Mapped[str] = column(sa.String(64), "", "Who asked")
     created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
@@ -61,7 +63,7 @@ class MagfitReference(Base):
     reference_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     field_id: Mapped[int] = reference("field.field_id", "Field")
     iteration: Mapped[int] = column(sa.SmallInteger, "", "0 for the single reference frame, then one up for each average")
-    status: Mapped[str] = column(sa.String(12), "", "'iteration' on the way, 'candidate', 'accepted', or 'retracted'")
+    status: Mapped[str] = column(sa.String(12), "", "'iteration' on the way, 'candidate', 'accepted', 'retracted', 'purged' (no rows)")
     is_held: Mapped[int] = column(sa.SmallInteger, "", "1: a candidate that a person has to accept")
     reason: Mapped[str] = column(sa.String(200), "", "Why it was made, or retracted")
     parent_id: Mapped[int | None] = reference("magfit_reference.reference_id", "The reference it was averaged from", null=True)

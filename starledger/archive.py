@@ -19,6 +19,7 @@ from starledger import roots
 from starledger.locking import only_writer
 from starledger.namespaces import Frames, Masks, Masters, Targets
 from starledger.paths import AnyPath, Paths, as_path, as_paths
+from starledger.references import References
 from starledger.schema import check_schema, renew_views
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Archive:
         What each frame was taken for, and your corrections.
     masters : Masters
         Master frames, and which to use.
+    references : References
+        What magnitudes refer to.
 
     Examples
     --------
@@ -85,6 +88,7 @@ class Archive:
         self.masks = Masks(self)
         self.frames = Frames(self)
         self.masters = Masters(self)
+        self.references = References(self)
         if writer:
             self.writer = engine
 

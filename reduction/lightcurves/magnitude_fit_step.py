@@ -24,6 +24,7 @@ from db.tables import (
     NightChange,
     NightMagnitude,
     NightNoise,
+    ReferenceRequest,
     Task,
 )
 from db.terms import TERMS, Term
@@ -107,7 +108,7 @@ def _masked(session: Session) -> dict[tuple[int, int], str]:
 @step(
     "magnitude_fit",
     plan=_plan,
-    inputs=(Members("photometry"), Members("reference"), Said((Annotation,))),
+    inputs=(Members("photometry"), Members("reference"), Said((Annotation, ReferenceRequest))),
     version=5,
     parameters=MagnitudeFitParameters,
     writes=(MagfitSolution, NightMagnitude, NightChange, NightNoise, BestSlot, MagfitReference),

@@ -90,12 +90,18 @@ def _wanted(context: Context, field_id: int, made: Sequence[MagfitReference], p:
     """What the field needs: what people asked for, else one where there is none, or none that suits any more."""
     session = context.session
     answered = {each.request_id for each in made}
-    asked = sa.select(ReferenceRequest).where(ReferenceRequest.field_id == field_id).order_by(ReferenceRequest.request_id)
+    asked = (
+        sa.select(ReferenceRequest)
+        .where(ReferenceRequest.field_id == field_id, ReferenceRequest.kind == "new")
+        .order_by(ReferenceRequest.request_id)
+    )
     accepted = [each for each in made if each.status == "accepted"]
     counts = max(accepted, key=lambda each: (each.accepted, each.reference_id), default=None)
     suits = [each for each in made if each.status in ("accepted", "candidate") and _as_now(context, each, p)]
     base = counts.reference_id if counts is not None and counts in suits else None
-    open_requests = [each for each in session.execute(asked).scalars() if each.request_id not in answered]
+    open_requests = [
+        each for each in session.execute(asked.order_by(ReferenceRequest.request_id)).scalars() if each.request_id not in answered
+    ]
     if open_requests:
         return [
             _Wanted(field_id, f"asked for: {each.reason}"[:200], each.request_id, each.frame_id, bool(each.is_held),

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.sky import nearest_source
-from db.tables import Annotation, LightcurveStatistics, Target
+from db.tables import Annotation, LightcurveStatistics, ReferenceRequest, Target
 from reduction.lightcurves.fitted_points import FittedPoints, fitted_points
 from reduction.lightcurves.kernels.statistics import light_curve_statistics
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
@@ -44,7 +44,7 @@ def _plan(context: Context, _: StatisticsParameters) -> list[Unit[None]]:
 @step(
     "statistics",
     plan=_plan,
-    inputs=(Members("magnitude_fit"), Said((Annotation,))),
+    inputs=(Members("magnitude_fit"), Said((Annotation, ReferenceRequest))),
     version=2,
     parameters=StatisticsParameters,
     writes=(LightcurveStatistics, Target),

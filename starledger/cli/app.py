@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 import starledger
 from db.errors import StarledgerError
 from reduction.pipeline.order import NIGHT, Line
-from starledger.cli import archive, config, convert, demo, frames, header, query, solve
+from starledger.cli import archive, config, convert, demo, frames, header, query, reference, solve
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ convert.register(app)
 header.register(app)
 solve.register(app)
 frames.register(app)
+reference.register(app)
 query.register(app)
 demo.register(app)
 

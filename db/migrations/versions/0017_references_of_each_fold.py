@@ -19,7 +19,7 @@ depends_on = None
 _N_FOLD = 5
 _KEY = ["reference_id", "slot", "fold", "frame_id"]
 _KEY_BEFORE = ["frame_id", "reference_id", "slot", "fold"]
-_STATUS = "'iteration' on the way, 'candidate', 'accepted', or 'retracted'"
+_STATUS = "'iteration' on the way, 'candidate', 'accepted', 'retracted', 'purged' (no rows)"
 _STATUS_BEFORE = "'iteration' on the way, 'accepted', or 'retracted'"
 
 
@@ -95,16 +95,18 @@ def _new_tables() -> None:
     op.create_table(
         "reference_request",
         _key("request_id", sa.Integer(), "Surrogate key"),
+        _column("kind", sa.String(8), "'new', 'accept', 'retract' or 'purge'"),
         _column("field_id", sa.Integer(), "Field"),
+        _column("reference_id", sa.Integer(), "The reference that it is about; NULL for a new one", null=True),
         _column("frame_id", sa.Integer(), "Frame to begin with; NULL: that of the highest score", null=True),
-        _column("is_held", sa.SmallInteger(), "1: nights are fitted to it, and it counts once it is accepted by hand"),
+        _column("is_held", sa.SmallInteger(), "1: nights are fitted to the new one, and it counts once it is accepted by hand"),
         _column("reason", sa.Text(), "Why"),
         _column("author", sa.String(64), "Who asked"),
         _column("created", sa.DateTime(), "When, UTC"),
         _refers("reference_request", "field_id", "field"),
         _refers("reference_request", "frame_id", "frame"),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_reference_request")),
-        comment="New references that people asked for",
+        comment="What people asked of the photometric references",
     )
     _table(
         "magfit_fold_reference",

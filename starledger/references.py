@@ -1,0 +1,162 @@
+"""The photometric references from Python: `archive.references`."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING
+
+from queries import references
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from db.tables import MagfitReference, ReferenceRequest
+    from starledger.archive import Archive
+
+__all__ = ["References"]
+
+
+class References:
+    """What magnitudes refer to, field by field: `archive.references`."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def list(self, field: int | None = None) -> pd.DataFrame:
+        """The references of a field, or of all fields: which count, from how many nights, how far they settled, why they were made.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such field.
+
+        Examples
+        --------
+        >>> archive.references.list()
+        """
+        with self._archive.reading() as session:
+            return references.list_references(session, field)
+
+    def scores(self, reference: int) -> pd.DataFrame:
+        """The scores by which a reference's first frame was chosen, the best first; `reference` is its reference_id.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such reference.
+
+        Examples
+        --------
+        >>> archive.references.scores(2)
+        """
+        with self._archive.reading() as session:
+            return references.frame_scores(session, int(reference))
+
+    def compare(self, field: int, new: int | None = None, old: int | None = None) -> pd.DataFrame:
+        """Two references star by star, by half magnitude: shift, scatter about either, how many stars scatter less about the new one.
+
+        Parameters
+        ----------
+        field : int
+            field_id.
+        new, old : int, optional
+            reference_id of each; the newest two when omitted.
+
+        Raises
+        ------
+        ConfigurationError
+            When the field has not two references, or not these.
+
+        Examples
+        --------
+        >>> archive.references.compare(1)
+        """
+        with self._archive.reading() as session:
+            chosen, before, frame = references.compare_references(session, field, new, old)
+        frame.attrs.update(new=chosen, old=before)
+        return frame
+
+    def new(
+        self, field: int, reason: str, *, frame: int | None = None, hold: bool = False, author: str | None = None
+    ) -> ReferenceRequest:  # fmt: skip
+        """Ask for a new reference of a field: the next `reduce` makes it, fits every night to it, and then lets it count.
+
+        Parameters
+        ----------
+        field : int
+            field_id.
+        reason : str
+            Why.
+        frame : int, optional
+            frame_id to begin with; else the means of nights that are kept are averaged anew.
+        hold : bool
+            Let it wait to be accepted by hand.
+        author : str, optional
+            Who asks; your user name when omitted.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such field or frame, or no reason.
+
+        Examples
+        --------
+        >>> archive.references.new(1, "twelve nights instead of one")
+        """
+        with self._archive.writing() as session:
+            return references.ask_reference(session, field, reason, author or getpass.getuser(), frame_id=frame, hold=hold)
+
+    def accept(self, field: int, reason: str, *, reference: int | None = None, author: str | None = None) -> MagfitReference:
+        """Let a reference count: the newest candidate of the field, or the one named; light curves are its at once.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such reference, its rows were purged, it counts already, or there is no reason.
+
+        Examples
+        --------
+        >>> archive.references.accept(1, "scatters less than the one before")
+        """
+        with self._archive.writing() as session:
+            return references.accept_reference(session, field, reason, author or getpass.getuser(), reference)
+
+    def retract(self, field: int, reason: str, *, reference: int | None = None, author: str | None = None) -> MagfitReference | None:
+        """Take a reference back: the one that counts, or the one named. The one accepted before it counts again.
+
+        Returns
+        -------
+        MagfitReference or None
+            The one that counts now; nights that were not fitted to it are pending. None when the field has none any more.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such reference, it was retracted before, or there is no reason.
+
+        Examples
+        --------
+        >>> archive.references.retract(1, "made of nights with dew")
+        """
+        with self._archive.writing() as session:
+            return references.retract_reference(session, field, reason, author or getpass.getuser(), reference)
+
+    def purge(self, field: int, reason: str, *, keep: int = 2, author: str | None = None) -> tuple[int, ...]:
+        """Delete the magnitudes and fits of references that no light curve is of; the newest `keep` accepted ones stay.
+
+        Returns
+        -------
+        tuple of int
+            reference_id of those whose rows are gone.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such field, or no reason.
+
+        Examples
+        --------
+        >>> archive.references.purge(1, "the season is over")
+        """
+        with self._archive.writing() as session:
+            return tuple(references.purge_references(session, field, reason, author or getpass.getuser(), keep=keep))
