@@ -75,7 +75,7 @@ def _plan(context: Context, p: ReferenceParameters) -> list[Unit[_Wanted]]:
     for field_id in sorted(frames):
         number = len(made.get(field_id, [])) + 1
         for wanted in _wanted(context, field_id, made.get(field_id, []), p):
-            facts = f"{wanted.reason}\n{wanted.request_id} {wanted.frame_id} {wanted.base_id}"
+            facts = f"{wanted.request_id} {wanted.frame_id} {wanted.base_id}"
             label = f"field {field_id}, reference {number}"
             units.append(Unit(f"{field_id}/{number}", label, tuple(frames[field_id]), facts, payload=wanted))
             number += 1
