@@ -10,6 +10,7 @@ from db.engine import is_sqlite
 from db.view_declaration import View
 from db.view_definitions import FLAG_BIT, FRAME_MASTER, FRAME_QUALITY, GOOD_MASTER, LATEST_REFERENCE, STALE_PRODUCT
 from db.view_light_curve import LIGHT_CURVE, LIGHT_CURVE_ALL
+from db.view_measurement import MEASUREMENT
 from db.view_target_curve import TARGET_LIGHT_CURVE
 
 __all__ = ["DEFINITIONS", "TARGET_COLUMNS", "VIEWS", "VIEW_COLUMNS", "create_views", "drop_views"]
@@ -18,6 +19,7 @@ _READING = (
     LIGHT_CURVE,
     LIGHT_CURVE_ALL,
     TARGET_LIGHT_CURVE,
+    MEASUREMENT,
     LATEST_REFERENCE,
     GOOD_MASTER,
     FRAME_MASTER,

@@ -86,6 +86,7 @@ NIGHT: tuple[Line, ...] = (
     _line("photometry", "target_photometry", "frame", "Measure the flux at the position of every target, seen or not.", "target_step"),
     _line("lightcurves", "magnitude_fit", "field", "Fit every frame to the reference (cross-fitted), average the next, until it settles."),
     _line("lightcurves", "statistics", "field", "Summarise every light curve: mean, scatter, chi2, von Neumann eta; targets find sources."),
+    _line("lightcurves", "extract", "night", "Put a night's measurements into the order of the sources, once it is over."),
 )
 
 

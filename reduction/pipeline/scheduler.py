@@ -81,7 +81,7 @@ def _start_worker(url: sa.URL, files: Path, settings: Mapping[str, Any]) -> None
 
     # An interrupt at the terminal reaches the whole group: the parent deals with it, the workers leave with the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker.update(engine=make_engine(url), files=files, settings=settings)
+    _worker.update(engine=make_engine(url, brief=True), files=files, settings=settings)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
