@@ -82,10 +82,7 @@ def _rename(before: str, after: str, comment: str) -> None:
     """Rename the partitioned table; on PostgreSQL its partitions and their keys as well."""
     connection = op.get_bind()
     if is_sqlite(connection):
-        # A person's view of the table goes on to read what has its name now.
-        connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
         op.rename_table(before, after)
-        connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
         return
     query = f"SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = '{before}'::regclass"
     for (name,) in connection.exec_driver_sql(query).all():
