@@ -52,6 +52,12 @@ def settle(engine: Engine, night_id: int) -> list[str]:
     opened = {night // PARTITION_NIGHTS for night, waits in nights if waits}
     done = [partition_name("closed_measurement", block * PARTITION_NIGHTS) for block in blocks if _is_over(block, night_id, opened)]
     frozen = [name for name in done if name in found]
+    if frozen:
+        with engine.begin() as connection:
+            # Rows of a commit that is not on the disk yet are not taken for visible, and a server may be set not to wait for it: a commit
+            # that writes something, and waits, brings the earlier ones there.
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
     for name in frozen:
         vacuum(engine, name, "FREEZE", "ANALYZE")
     return frozen

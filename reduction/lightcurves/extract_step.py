@@ -18,8 +18,8 @@ from reduction.pipeline.inputs import Members
 
 __all__ = ["extract"]
 
-#: Rows of one slice: some 45 MB, and as much of log for those that are taken away.
-SLICE = 400_000
+#: Rows of one slice: SQLite writes some 45 MB of them, and as much where they are taken away.
+SLICE = 200_000
 
 
 @dataclass(frozen=True)
