@@ -120,7 +120,7 @@ class Survey:
         inputs = {name for source in step.sources if source.before for name in source.steps}
         looked_up = [source for source in step.sources if isinstance(source, LookedUp) and source.frames() is None]
         rules = {name for source in looked_up for name in source.steps}
-        said = "\n".join(source.digest(session) for source in step.inputs if isinstance(source, Said))
+        said = "\n".join(source.digest(session, self._settings) for source in step.inputs if isinstance(source, Said))
         return Guards(
             _digest(*works, said, self._bad, *self._tasks({step.name, *inputs})),
             _digest(said, self._bad, *self._tasks(rules)) if rules else "",

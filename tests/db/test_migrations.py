@@ -235,3 +235,31 @@ def test_columns_of_frames_move_to_the_tables_of_their_steps_and_back(engine: sa
     assert "classification" not in sa.inspect(engine).get_table_names()
     schema.upgrade(engine)
     assert schema.differences(engine) == []
+
+
+def test_measurements_of_before_are_of_closed_nights_and_open_ones_are_kept_on_the_way_down(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0015")
+    with engine.begin() as connection:
+        if not is_sqlite(engine):
+            connection.exec_driver_sql("CREATE TABLE measurement_n6560 PARTITION OF measurement FOR VALUES FROM (6560) TO (6592)")
+    for frame_id in (1, 2):
+        put(engine, "measurement", source_id=2**60, night_id=6562, frame_id=frame_id, flux_1=1.5 * frame_id)
+    put(engine, "config", config_id=1, kind="step", content="{}")
+    put(engine, "run", run_id=1, started=NOW)
+    schema.upgrade(engine)
+    assert schema.differences(engine) == [] and schema.other_views(engine) == []
+    assert rows(engine, "SELECT frame_id, flux_1 FROM closed_measurement ORDER BY 1") == [(1, 1.5), (2, 3.0)]
+    put(engine, "open_measurement", source_id=2**60, night_id=7000, frame_id=3, flux_1=4.5)
+    put(engine, "closed_measurement", source_id=2**60, night_id=6563, frame_id=4, flux_1=6.0)
+    task = {"step": "extract", "config_id": 1, "run_id": 1, "status": "done", "finished": NOW}
+    put(engine, "task", task_id=1, unit="6562", input_hash="1", **task)
+    put(engine, "lineage", task_id=1, input_task_id=1)
+    everything = [(1, 1.5), (2, 3.0), (3, 4.5), (4, 6.0)]
+    assert rows(engine, "SELECT frame_id, flux_1 FROM measurement ORDER BY 1") == everything
+    schema.downgrade(engine, "0015")
+    assert rows(engine, "SELECT frame_id, flux_1 FROM measurement ORDER BY 1") == everything
+    assert rows(engine, "SELECT task_id FROM task") == rows(engine, "SELECT task_id FROM lineage") == []
+    assert not {"open_measurement", "closed_measurement"} & set(sa.inspect(engine).get_table_names())
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    assert rows(engine, "SELECT frame_id, flux_1 FROM closed_measurement ORDER BY 1") == everything

@@ -23,7 +23,7 @@ from db.views import DEFINITIONS, VIEWS
 from reduction.lightcurves.kernels.reference_frame import MERITS
 
 TABLES = Base.metadata.tables
-BULK = ("measurement", "detection")
+BULK = ("open_measurement", "closed_measurement", "detection")
 
 
 @pytest.fixture
@@ -179,19 +179,25 @@ def test_views_are_created_after_those_they_stand_on() -> None:
 def test_measurements_are_laid_out_for_each_engine(small: SmallArchive) -> None:
     with small.engine.connect() as connection:
         if is_sqlite(connection):
-            text = connection.execute(sa.text("SELECT sql FROM sqlite_master WHERE name = 'measurement'")).scalar_one()
-            assert "WITHOUT ROWID" in text and "(night_id, source_id, frame_id)" in text.replace('"', "")
+            query = sa.text("SELECT sql FROM sqlite_master WHERE name = :name")
+            texts = {name: connection.execute(query, {"name": name}).scalar_one().replace('"', "") for name in BULK[:2]}
+            assert all("WITHOUT ROWID" in text for text in texts.values())
+            assert "(night_id, frame_id, source_id)" in texts["open_measurement"]
+            assert "(night_id, source_id, frame_id)" in texts["closed_measurement"]
             pragmas = {
                 name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("page_size", "journal_mode", "foreign_keys")
             }
             assert pragmas == {"page_size": 16384, "journal_mode": "wal", "foreign_keys": 1}
         else:
-            key = sa.inspect(connection).get_pk_constraint("measurement")["constrained_columns"]
-            assert key == ["source_id", "night_id", "frame_id"]
-            kinds = connection.execute(
-                sa.text("SELECT relname, relkind FROM pg_class WHERE relname LIKE 'measurement%' AND relkind IN ('p', 'r')")
-            )
-            assert dict(tuple(row) for row in kinds) == {"measurement": "p", "measurement_n6560": "r"}
+            keys = [sa.inspect(connection).get_pk_constraint(name)["constrained_columns"] for name in BULK[:2]]
+            assert keys == [["night_id", "frame_id", "source_id"], ["source_id", "night_id", "frame_id"]]
+            names = "(relname LIKE 'open\\_measurement%' OR relname LIKE 'closed\\_measurement%')"
+            kinds = connection.execute(sa.text(f"SELECT relname, relkind FROM pg_class WHERE {names} AND relkind IN ('p', 'r')"))
+            assert dict(tuple(row) for row in kinds) == {
+                "open_measurement": "r",
+                "closed_measurement": "p",
+                "closed_measurement_n6560": "r",
+            }
 
 
 def test_comments_are_in_the_database(small: SmallArchive) -> None:

@@ -102,7 +102,8 @@ def test_every_term_of_the_view_is_that_of_the_fit(fresh: SmallArchive) -> None:
     with fresh.engine.begin() as connection:
         for k, source in enumerate(fresh.source_id.tolist()):
             place = {"x": float(x[k]), "y": float(y[k]), "s": source}
-            connection.execute(sa.text("UPDATE measurement SET x = :x, y = :y WHERE source_id = :s"), place)
+            for name in ("open_measurement", "closed_measurement"):
+                connection.execute(sa.text(f"UPDATE {name} SET x = :x, y = :y WHERE source_id = :s"), place)
             connection.execute(
                 sa.text("UPDATE source SET fit_colour = :c, fit_mag = :m WHERE source_id = :s"), {"c": 0.1 * k, "m": 9.0 + k, "s": source}
             )

@@ -28,7 +28,7 @@ from starledger.reduce import runner_for_reading
 #: Written for every step by the ledger, and therefore declared by none.
 _LEDGER = {"task", "config", "lineage", "product", "refused_frame", "run", "step_check"}
 _FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "psf", "photometry"), N_OBJECT)
-_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "reference": 1, "magnitude_fit": 1, "statistics": 1}
+_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "reference": 1, "magnitude_fit": 1, "statistics": 1, "extract": 1}
 #: What the distortion of the night serves: it is found from the first 4 frames, then from 8, 16 ...
 _BEHIND_DISTORTION = ("refine", "background", "shapes", "psf", "photometry")
 
@@ -39,6 +39,8 @@ def _after(name: str, *without: str) -> dict[str, int]:
     """Work of a step and of all later ones that have object frames or the field behind them."""
     names = list(STEPS)
     later = names[names.index(name) :]
+    if name in ("magnitude_fit", "statistics"):
+        without = (*without, "extract")  # which is made from what they are made from
     return {step: n for step, n in {**_FRAMES, **_FIELDS}.items() if step in later and step not in without}
 
 

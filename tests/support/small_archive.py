@@ -307,7 +307,9 @@ def _photometry(put: Any, s: SmallArchive) -> None:
     x = 20.0 + 5.0 * (np.arange(n) % 100)
     for k, frame in enumerate(s.frame_id):
         flux = s.raw_flux[k]
-        put("measurement", source_id=s.source_id, night_id=s.night_id[k], frame_id=frame, flags=s.flags[k], x=x, y=100.0,
+        # The second night is not over.
+        table = "closed_measurement" if s.night_id[k] == NIGHTS[0] else "open_measurement"
+        put(table, source_id=s.source_id, night_id=s.night_id[k], frame_id=frame, flags=s.flags[k], x=x, y=100.0,
             background=20.0, background_err=0.1, flux_1=flux, flux_err_1=s.raw_flux_err[k], flux_2=2.0 * flux,
             flux_err_2=3.0 * s.raw_flux_err[k])  # fmt: skip
 
