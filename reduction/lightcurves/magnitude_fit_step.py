@@ -27,6 +27,7 @@ from db.tables import (
     FrameField,
     FramePhotometry,
     LightShare,
+    MagfitMap,
     MagfitReference,
     MagfitSolution,
     NightNoise,
@@ -34,11 +35,12 @@ from db.tables import (
     ReferenceMagnitude,
     SourceMagnitude,
 )
-from db.terms import TERMS, VARIABLES, Term, design
+from db.terms import MAPS, TERMS, VARIABLES, Term, design, needed, term_groups
 from reduction.lightcurves.kernels.night_noise import NightNoise as Noise
 from reduction.lightcurves.kernels.night_noise import night_noise
 from reduction.lightcurves.kernels.noise import FrameExcess, best_slot, excess_scatter, frame_excess
 from reduction.lightcurves.kernels.reference import Averages, MagfitResult, iterate, select_reference
+from reduction.lightcurves.map_terms import FrameMaps, frame_maps
 from reduction.lightcurves.own_light import OwnLight, own_light
 from reduction.photometry.kernels.light_share import typical_fluxes
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
@@ -109,6 +111,7 @@ class _Points:
     star: IntArray
     flags: IntArray
     variables: Mapping[str, FloatArray]
+    maps: FrameMaps
     flux: Mapping[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
 
@@ -145,12 +148,12 @@ def _measured(*columns: Any) -> sa.Select[Any]:
     inputs=(Members("photometry"), Grouped("field"), Said((Annotation,))),
     version=4,
     parameters=MagnitudeFitParameters,
-    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, BestSlot, LightShare, NightNoise),
+    writes=(MagfitReference, ReferenceMagnitude, MagfitSolution, MagfitMap, BestSlot, LightShare, NightNoise),
 )
 def magnitude_fit(context: Context, unit: Unit[None], p: MagnitudeFitParameters) -> Output:
     """Fit every frame to the reference (cross-fitted), average the next reference, repeat until it settles."""
     terms, group = _terms(p)
-    points = _read(context.session, int(unit.key))
+    points = _read(context.session, int(unit.key), terms)
     matrix = design(points.variables, terms)
     first = _reference_frame(context.session, points)
     results: dict[int, MagfitResult] = {}
@@ -200,7 +203,7 @@ def _terms(p: MagnitudeFitParameters) -> tuple[tuple[Term, ...], IntArray]:
     return (*position, *further), np.array(group)
 
 
-def _read(session: Session, field_id: int) -> _Points:
+def _read(session: Session, field_id: int, terms: tuple[Term, ...]) -> _Points:
     """The field's measurements, joined with what the terms need, in SQL."""
     frames = _shots(session, field_id)
     slots = session.execute(
@@ -208,7 +211,8 @@ def _read(session: Session, field_id: int) -> _Points:
     ).scalars().all()  # fmt: skip
     # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
     names = [f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for slot in slots for stem in ("flux", "flux_err")]
-    expressions = ", ".join([*(f"{sql} AS v_{name}" for name, sql in VARIABLES.items()), *names])
+    used = [name for name in needed(terms) if name in VARIABLES] or ["X"]
+    expressions = ", ".join([*(f"{VARIABLES[name]} AS v_{name}" for name in used), *names])
     text = sa.text(
         f"SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag, {expressions} "
         "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
@@ -217,7 +221,7 @@ def _read(session: Session, field_id: int) -> _Points:
         "JOIN source s ON s.source_id = m.source_id "
         "WHERE ff.field_id = :field AND c.type = 'object'"
     )
-    kinds = "iiiiif" + "f" * (len(VARIABLES) + len(names))
+    kinds = "iiiiif" + "f" * (len(used) + len(names))
     frame_id, ids, flags, folds, catalogued, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
     # Frames in the order of time, sources in that of their number: fits need the rows of a frame together.
     by_id = np.argsort([frame.frame_id for frame in frames])
@@ -225,17 +229,22 @@ def _read(session: Session, field_id: int) -> _Points:
     order = np.lexsort((ids, frame))
     source_id, which, star = np.unique(ids[order], return_index=True, return_inverse=True)
     fit_mag, *rest = (column[order] for column in values)
-    n = len(VARIABLES)
+    n, at = len(used), frame[order]
+    variables = dict(zip(used, rest[:n], strict=True))
+    maps = frame_maps(session, [shot.frame_id for shot in frames], [name for name in needed(terms) if name in MAPS])
+    if maps.polynomials:
+        variables |= maps.variables(at, variables["X"], variables["Y"])
     return _Points(
         frames=frames,
         source_id=source_id,
         fold=folds[order][which],
         fit_mag=fit_mag[which],
         catalogued=catalogued[order][which] > 0,
-        frame=frame[order],
+        frame=at,
         star=star.ravel(),
         flags=flags[order],
-        variables=dict(zip(VARIABLES, rest[:n], strict=True)),
+        variables=variables,
+        maps=maps,
         flux={slot: (rest[n + 2 * k], rest[n + 2 * k + 1]) for k, slot in enumerate(slots)},
     )
 
@@ -366,6 +375,7 @@ def _rows(
         rows += [_magnitudes(number + k, slot, points, _at(result.references, iteration)) for slot, result in results.items()]
     accepted = number + len(kept) - 1
     rows += [_solutions(accepted, slot, points, terms, result, bright[slot].floor) for slot, result in results.items()]
+    rows += [Rows(MagfitMap, columns) for columns in points.maps.rows(accepted)]
     rows += [_nights(accepted, slot, points, found.excess) for slot, found in bright.items()]
     rows.append(Rows(BestSlot, {"reference_id": accepted, "source_id": points.source_id, "slot": best}))
     rows += [_shares(accepted, slot, points, *light) for slot, *light in zip(sorted(results), own.foreign, own.share, strict=True)]
@@ -439,6 +449,7 @@ def _solutions(reference_id: int, slot: int, points: _Points, terms: tuple[Term,
         "fold": fold,
         "measure_task": np.array([f.measure_task for f in points.frames])[frame],
         "n_term": result.terms[frame].sum(axis=1),
+        "term_groups": term_groups(terms),
         "n_fit": fits.n_fit[frame],
         "fit_rms": fits.rms[frame],
         "zero_point_err": fits.zp_err[frame, fold],
