@@ -19,6 +19,7 @@ from db.bulk import bulk_insert
 from db.engine import is_sqlite, make_engine
 from db.errors import ArchiveUnavailable
 from db.tables import Base
+from db.terms import MAP_TERMS
 from db.views import DEFINITIONS, VIEWS
 from reduction.lightcurves.kernels.reference_frame import MERITS
 
@@ -43,28 +44,32 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
         assert unit == "" or column.comment.endswith(f"[{unit}]"), column
         physical = isinstance(column.type, sa.Double | sa.REAL) and not column.primary_key
         dimensionless = {"gain_setting", "offset_setting", "aperture", "max_ratio", "ratio", "slope", "slope_err"}
-        dimensionless |= {
-            "airmass",
-            "ellipticity",
-            "confidence",
-            "moon_illumination",
-            "dark_scale",
-            "sky_fraction",
-            "chi2",
-            "psf_chi2",
-            "own_chi2",
-            "shared_chi2",
-            "width",
-            "eta",
-            "roughness",
-            "enclosed",
-            "foreign_light",
-            "share",
-            "snr",
-            *("flux_error", "flux_most_error", "faint_flux_error", "faint_flux_most_error", "peak_error"),
-            "score",
-            *(f"{name}_rank" for name in MERITS),
-        } | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
+        dimensionless |= (
+            {
+                "airmass",
+                "ellipticity",
+                "confidence",
+                "moon_illumination",
+                "dark_scale",
+                "sky_fraction",
+                "chi2",
+                "psf_chi2",
+                "own_chi2",
+                "shared_chi2",
+                "width",
+                "eta",
+                "roughness",
+                "enclosed",
+                "foreign_light",
+                "share",
+                "snr",
+                *("flux_error", "flux_most_error", "faint_flux_error", "faint_flux_most_error", "peak_error"),
+                "score",
+                *(f"{name}_rank" for name in MERITS),
+            }
+            | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
+            | {f"p_{term.name}" for term in MAP_TERMS}
+        )
         assert unit or not physical or column.name in dimensionless, f"{column} has no unit"
 
 
