@@ -17,7 +17,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ BAND = "G"
 FWHM = 2.5  # pixel
 #: Rows of a night that are written at a time.
 _ROWS = 200_000
+#: Rows whose truth is in memory at a time.
+_TOGETHER = 1_000_000
 _RUN = 1
 
 
@@ -99,16 +101,28 @@ class ManyNights:
             raise RuntimeError(f"failed: {failed}")
         return tallies
 
+    def skip(self, name: str) -> None:
+        """Have a step's pending units done as if it had found nothing to write."""
+        self._step(STEPS[name], None)
+
     def nights(self) -> list[int]:
         """The nights that there are."""
         with self.engine.connect() as connection:
             return list(connection.execute(sa.select(Night.night_id).order_by(Night.night_id)).scalars())
 
     def add(self, n_night: int, *, n_frame: int | None = None) -> list[NightTruth]:
-        """Add ordinary nights after those that there are, all at once: the first nights of an archive."""
+        """Add ordinary nights after those that there are: the first nights of an archive.
+
+        What is returned is the truth about the last of them that were written together; `sky.night` has that of every night.
+        """
         after = self.nights()
         first = after[-1] + 1 if after else self.plan.first_night
-        return self._add(self.sky.night(night_id, n_frame=n_frame) for night_id in range(first, first + n_night))
+        numbers = range(first, first + n_night)
+        together = max(1, _TOGETHER // (self.plan.n_star * (n_frame or self.plan.n_frame)))
+        truths: list[NightTruth] = []
+        for k in range(0, n_night, together):
+            truths = self._add([self.sky.night(night_id, n_frame=n_frame) for night_id in numbers[k : k + together]])
+        return truths
 
     def add_night(
         self, night_id: int | None = None, *, n_frame: int | None = None, dips: tuple[Dip, ...] = (), clouds: tuple[Clouds, ...] = ()
@@ -147,8 +161,7 @@ class ManyNights:
              task_id=task, **unit, **known)  # fmt: skip
         _put(connection, "source_magnitude", source_id=sky.source_id, catalogue_id=1, band=BAND, value=sky.mag, error=0.01, system="Gaia")
 
-    def _add(self, truths: Iterable[NightTruth]) -> list[NightTruth]:
-        nights = list(truths)
+    def _add(self, nights: list[NightTruth]) -> list[NightTruth]:
         with self.engine.begin() as connection:
             frames = self._observed(connection, nights)
         rows = _Rows(self.sky, nights, frames)
@@ -180,7 +193,7 @@ class ManyNights:
              time_sigma=0.001, **times, **moon)  # fmt: skip
         return np.split(ids, np.cumsum(counts)[:-1])
 
-    def _step(self, step: Step, rows: _Rows) -> None:
+    def _step(self, step: Step, rows: _Rows | None) -> None:
         """Have a step's pending units done: their tasks, lineage and rows."""
         with Runner(self.engine, self.archive.files, {}, _RUN) as runner:
             pending = runner.state(step).pending
@@ -189,7 +202,8 @@ class ManyNights:
                 known = set(connection.execute(sa.select(Task.unit).where(Task.step == step.name)).scalars())
                 new = [item for item in pending if item[0].key not in known]
                 tasks = self._tasks(connection, step, new) if new else np.zeros(0, dtype=np.int64)
-                rows.write(connection, step.name, [unit for unit, _ in new], tasks)
+                if rows is not None:
+                    rows.write(connection, step.name, [unit for unit, _ in new], tasks)
             # What is made anew of an old unit makes others stale: that is the writer's to say.
             again = [(unit, input_hash, Output()) for unit, input_hash in pending if unit.key in known]
             self._writer.done(step, step.read_parameters({}), again)
@@ -296,8 +310,15 @@ class _Rows:
         self._of_frames(connection, "frame_background", tasks, **sky, product_id=_products(connection, "background", tasks))
 
     def _psf(self, connection: sa.Connection, tasks: np.ndarray) -> None:
-        coeff = json.dumps(seed_map((NX, NY), FWHM, 6.0).to_row())
-        fit = {"poly_order": 0, "radius": 6.0, "pixel": 0.0, "n_coeff": 100, "coeff": coeff, "n_star": self.sky.plan.n_star, "chi2": 1.0}
+        fit = {
+            "poly_order": 0,
+            "radius": 6.0,
+            "pixel": 0.0,
+            "n_coeff": 100,
+            "coeff": _profile(),
+            "n_star": self.sky.plan.n_star,
+            "chi2": 1.0,
+        }
         self._of_frames(connection, "psf_map", tasks, kind="prf", reason="made up", **fit, fwhm=self._fwhm())
 
     def _slots(self, connection: sa.Connection, tasks: np.ndarray) -> None:
@@ -337,6 +358,11 @@ class _Rows:
 
 _TIMES = ("jd_utc", "jd_tdb", "bx", "by", "bz", "zx", "zy", "zz", "moon_illumination", "moon_ra", "moon_dec")
 _MOON = {"sun_altitude": "sun_alt", "moon_altitude": "moon_alt"}
+
+
+@cache
+def _profile() -> str:
+    return json.dumps(seed_map((NX, NY), FWHM, 6.0).to_row())
 
 
 def _joined(nights: Sequence[NightTruth], of: Callable[[NightTruth], np.ndarray]) -> np.ndarray:
