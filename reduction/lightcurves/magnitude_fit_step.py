@@ -260,5 +260,6 @@ def _accepted(night: _Night, session: Session, _task_id: int) -> list[Rows]:
     done = {int(unit.rpartition("/")[2]) for unit in session.execute(worked).scalars()}
     if nights - done - {night.night_id}:
         return []
-    accepted = {"reference_id": night.reference_id, "status": "accepted", "accepted": now(), "task_id": made.task_id}
-    return [Rows(MagfitReference, accepted, upsert=True)]
+    # The task that made it is said, for otherwise the writer puts down this one: the reference would seem to be made in another way.
+    columns = {"reference_id": night.reference_id, "status": "accepted", "accepted": now(), "task_id": made.task_id}
+    return [Rows(MagfitReference, columns, upsert=True)]
