@@ -37,6 +37,10 @@ WIDTH = (1.3, 2.0)
 """The same of the FWHM over that of the night."""
 ELONGATION = (0.12, 0.35)
 """The same of the ellipticity beyond that of the night."""
+SKY = 3.0
+"""Sky over that of the night that is worth a word: what it adds to the noise, the errors have."""
+TWILIGHT = -12.0
+"""Altitude of the Sun (deg) from which on a bright sky is twilight."""
 LEAST_FRAMES = 5
 """Frames that a night must have to say what is usual."""
 
@@ -82,6 +86,8 @@ def frame_quality(
     airmass: ArrayLike,
     fwhm: ArrayLike,
     ellipticity: ArrayLike,
+    sky: ArrayLike | None = None,
+    sun_altitude: ArrayLike | None = None,
 ) -> FrameQuality:
     """Judge the frames of one night and field.
 
@@ -97,6 +103,10 @@ def frame_quality(
         Constant of the frame's fit: instrumental less reference magnitude in the middle; larger is less light. NaN where unknown.
     airmass, fwhm, ellipticity : float64, shape (f,)
         Of the frame; FWHM in pixels, ellipticity 1 - b/a. NaN where unknown.
+    sky : float64, shape (f,), optional
+        Brightness of the sky (any unit, for equal exposure). A bright one is noted; a frame that it spoils shows it in its scatter.
+    sun_altitude : float64, shape (f,), optional
+        Altitude of the Sun (deg), which tells twilight from moonlight and lit clouds.
 
     Returns
     -------
@@ -123,8 +133,18 @@ def frame_quality(
             factor[k] = 0.0 if values[k] > most else factor[k] * (least / values[k]) ** 2
     for k in np.flatnonzero(extinction > NOTED):
         words[k].append(f"{extinction[k]:.2f} mag of light lost by all stars alike")
+    if sky is not None:
+        _note_sky(words, np.asarray(sky, dtype=np.float64), sun_altitude)
     state = tuple(EXCLUDED if one == 0.0 else KEPT if one == 1.0 else WEIGHED for one in factor)
     return FrameQuality(state, factor, tuple("; ".join(each) for each in words), extinction, pattern, sigma, scatter)
+
+
+def _note_sky(words: list[list[str]], sky: FloatArray, sun_altitude: ArrayLike | None) -> None:
+    sun = np.full(sky.size, np.nan) if sun_altitude is None else np.asarray(sun_altitude, dtype=np.float64)
+    brightness = sky / _usual(sky)[0]
+    for k in np.flatnonzero(brightness > SKY):
+        why = f"twilight, Sun at {sun[k]:.0f} deg: " if sun[k] > TWILIGHT else ""
+        words[k].append(f"{why}sky {brightness[k]:.1f} times as bright as usual on the night")
 
 
 def _usual(values: FloatArray) -> tuple[float, float]:

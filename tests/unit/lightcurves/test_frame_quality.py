@@ -89,6 +89,17 @@ def test_uniform_extinction_is_only_noted():
     np.testing.assert_array_equal(quality.factor, 1.0)
 
 
+def test_a_bright_sky_is_noted():
+    n, unknown = 6, np.full(6, np.nan)
+    sky, sun = np.array([900.0, 100.0, 110.0, 95.0, 100.0, 450.0]), np.array([-8.0, -30.0, -40.0, -40.0, -30.0, -25.0])
+    empty = np.zeros(0)
+    quality = frame_quality(np.zeros(n + 1), empty, empty, empty, empty, unknown, unknown, unknown, unknown, sky, sun)
+    assert quality.state == (KEPT,) * n
+    assert quality.reason[0] == "twilight, Sun at -8 deg: sky 8.6 times as bright as usual on the night"
+    assert quality.reason[5] == "sky 4.3 times as bright as usual on the night"
+    assert quality.reason[1:5] == ("",) * 4
+
+
 def test_extinction_of_half_a_night_is_told_from_the_clear_half():
     lost = dict.fromkeys(range(18), 0.4)
     quality = judged(uniform=lost)
