@@ -13,8 +13,8 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
 from db.errors import AlgorithmFailed
+from db.fetch import fetch_arrays
 from db.flags import Flag
 from db.keys import next_id, now
 from db.tables import (
@@ -213,7 +213,7 @@ def _read(session: Session, field_id: int, terms: tuple[Term, ...]) -> _Points:
     names = [f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for slot in slots for stem in ("flux", "flux_err")]
     used = [name for name in needed(terms) if name in VARIABLES] or ["X"]
     expressions = ", ".join([*(f"{VARIABLES[name]} AS v_{name}" for name in used), *names])
-    text = sa.text(
+    text = (
         f"SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag, {expressions} "
         "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
         "JOIN classification c ON c.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id "
@@ -222,7 +222,8 @@ def _read(session: Session, field_id: int, terms: tuple[Term, ...]) -> _Points:
         "WHERE ff.field_id = :field AND c.type = 'object'"
     )
     kinds = "iiiiif" + "f" * (len(used) + len(names))
-    frame_id, ids, flags, folds, catalogued, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
+    found = fetch_arrays(session.connection(), text, {"field": field_id}, kinds=kinds)
+    frame_id, ids, flags, folds, catalogued, *values = found
     # Frames in the order of time, sources in that of their number: fits need the rows of a frame together.
     by_id = np.argsort([frame.frame_id for frame in frames])
     frame = by_id[np.searchsorted(np.sort([frame.frame_id for frame in frames]), frame_id)]

@@ -14,7 +14,7 @@ from db.tables import Frame
 from db.terms import MAP_TERMS, MAPS, design, map_value
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.psf_model import psf_map_of
-from reduction.photometry.shapes_step import shape_map
+from reduction.photometry.shape_model import shape_map_of
 
 __all__ = ["FrameMaps", "frame_maps"]
 
@@ -91,7 +91,7 @@ def _values(session: Session, frame_id: int, x: FloatArray, y: FloatArray, names
     """The named maps of one frame at places on it (pixel)."""
     values: dict[str, FloatArray] = {}
     if any(name.startswith("shape") for name in names):
-        values |= dict(zip(("shape_s", "shape_d", "shape_k"), shape_map(session, frame_id).logarithm(x, y), strict=True))
+        values |= dict(zip(("shape_s", "shape_d", "shape_k"), shape_map_of(session, frame_id).logarithm(x, y), strict=True))
     if "psf_peak" in names:
         profile, middle = psf_map_of(session, frame_id), np.zeros(1)
         peak = [profile.response(float(u), float(v), middle, middle)[0, 0] for u, v in zip(x, y, strict=True)]

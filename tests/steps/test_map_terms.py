@@ -13,7 +13,7 @@ from db.terms import MAP_TERMS, design
 from reduction.lightcurves.fitted_points import fitted_points
 from reduction.lightcurves.map_terms import frame_maps
 from reduction.photometry.psf_model import psf_map_of
-from reduction.photometry.shapes_step import shape_map
+from reduction.photometry.shape_model import shape_map_of
 
 
 def test_polynomials_are_the_maps_less_their_mean(reduced: Work):
@@ -25,7 +25,7 @@ def test_polynomials_are_the_maps_less_their_mean(reduced: Work):
         maps = frame_maps(session, frames, ["shape_s", "shape_k", "psf_peak"])
         assert list(maps.polynomials) == ["shape_s", "shape_k", "psf_peak"]
         for k, frame_id in enumerate(frames):
-            p, _, r = shape_map(session, frame_id).logarithm(x, y)
+            p, _, r = shape_map_of(session, frame_id).logarithm(x, y)
             profile = psf_map_of(session, frame_id)
             peak = np.log([profile.response(u, v, np.zeros(1), np.zeros(1))[0, 0] for u, v in zip(x, y, strict=True)])
             for name, expected in (("shape_s", p), ("shape_k", r), ("psf_peak", peak)):
