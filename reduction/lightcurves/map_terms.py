@@ -20,6 +20,7 @@ __all__ = ["FrameMaps", "frame_maps"]
 
 #: Places along either axis at which a map is looked at: enough for its highest degree.
 GRID = 9
+_PART = 10_000
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def frame_maps(session: Session, frame_ids: Sequence[int], names: Sequence[str])
     names : sequence of str
         Names of `db.terms.MAPS`; none is read that is not named.
     """
-    query = sa.select(Frame.frame_id, Frame.nx, Frame.ny).where(Frame.frame_id.in_(list(frame_ids)))
-    sizes = {frame_id: (nx, ny) for frame_id, nx, ny in session.execute(query)} if names else {}
+    sizes = _sizes(session, frame_ids) if names else {}
     grids = {size: _Grid.over(*size) for size in sizes.values()}
     polynomials: dict[str, FloatArray] = {name: np.zeros((len(frame_ids), len(MAP_TERMS))) for name in MAPS if name in names}
     for k, frame_id in enumerate(frame_ids if names else ()):
@@ -70,6 +70,15 @@ def frame_maps(session: Session, frame_ids: Sequence[int], names: Sequence[str])
         for name, polynomial in polynomials.items():
             polynomial[k] = grid.inverse @ (values[name] - values[name].mean())
     return FrameMaps(np.array(frame_ids, dtype=np.int64), polynomials)
+
+
+def _sizes(session: Session, frame_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """nx, ny of each frame (pixel); asked for in parts, since a statement takes no more than some ten thousand values."""
+    found = {}
+    for k in range(0, len(frame_ids), _PART):
+        query = sa.select(Frame.frame_id, Frame.nx, Frame.ny).where(Frame.frame_id.in_(list(frame_ids[k : k + _PART])))
+        found.update({frame_id: (nx, ny) for frame_id, nx, ny in session.execute(query)})
+    return found
 
 
 @dataclass(frozen=True)
