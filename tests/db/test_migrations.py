@@ -235,3 +235,14 @@ def test_columns_of_frames_move_to_the_tables_of_their_steps_and_back(engine: sa
     assert "classification" not in sa.inspect(engine).get_table_names()
     schema.upgrade(engine)
     assert schema.differences(engine) == []
+
+
+def test_solutions_from_before_groups_of_terms_count_whole(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0015")
+    put(engine, "magfit_solution", frame_id=1, reference_id=1, slot=0, fold=2, c_const=0.5, c_xxy=0.25, c_mag=0.125)
+    schema.upgrade(engine, "0018")
+    kept = "c_const, c_xxy, c_mag"
+    assert rows(engine, f"SELECT {kept}, term_groups, c_background, c_psf_peak FROM magfit_solution") == [(0.5, 0.25, 0.125, 3, 0.0, 0.0)]
+    assert not any(column["default"] for column in sa.inspect(engine).get_columns("magfit_solution"))
+    schema.downgrade(engine, "0015")
+    assert rows(engine, f"SELECT {kept} FROM magfit_solution") == [(0.5, 0.25, 0.125)]
