@@ -15,7 +15,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.terms import MAP_TERMS, MAPS, TERMS, VARIABLES, Term, correction, map_value, needed
 from db.view_light_curve import BARYCENTRIC, POGSON, QUALITY
 from reduction.kernels.arrays import FloatArray, IntArray
@@ -90,10 +90,10 @@ def _maps(session: Session, reference_id: int, points: _Points, terms: tuple[Ter
     """The maps in use at every point; 0 on a frame without."""
     values = {}
     columns = ", ".join(f"p_{term.name}" for term in MAP_TERMS)
-    text = sa.text(f"SELECT frame_id, {columns} FROM magfit_map WHERE reference_id = :reference AND name = :name ORDER BY frame_id")
+    text = f"SELECT frame_id, {columns} FROM magfit_map WHERE reference_id = :reference AND name = :name ORDER BY frame_id"
     for name in (name for name in needed(terms) if name in MAPS):
-        result = session.execute(text, {"reference": reference_id, "name": name})
-        frame_id, *polynomial = fetch_columns(result, "i" + "f" * len(MAP_TERMS))
+        values_of = {"reference": reference_id, "name": name}
+        frame_id, *polynomial = fetch_arrays(session.connection(), text, values_of, kinds="i" + "f" * len(MAP_TERMS))
         place = np.searchsorted(frame_id, points.frame_id)
         known = np.isin(points.frame_id, frame_id)
         at = [np.where(known, np.append(column, 0.0)[place], 0.0) for column in polynomial]
@@ -108,7 +108,7 @@ def _points(
     names = [expression for slot in slots for expression in _instrumental(slot)]
     used = [name for name in needed(terms) if name in VARIABLES]
     columns = ", ".join([QUALITY, BARYCENTRIC, "f.exptime", *(VARIABLES[name] for name in used), *names])
-    text = sa.text(
+    text = (
         f"SELECT m.source_id, m.frame_id, s.fold, fp.task_id, {columns} "
         "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
         "JOIN frame_photometry fp ON fp.frame_id = f.frame_id "
@@ -116,7 +116,8 @@ def _points(
         "JOIN source s ON s.source_id = m.source_id WHERE ff.field_id = :field"
     )
     kinds = "iiiii" + "f" * (2 + len(used) + len(names))
-    ids, frame_id, fold, task_id, quality, bjd, exptime, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
+    found = fetch_arrays(session.connection(), text, {"field": field_id}, kinds=kinds)
+    ids, frame_id, fold, task_id, quality, bjd, exptime, *values = found
     variables = dict(zip(used, values, strict=False))
     own = values[len(used) :]
     points = _Points(ids, frame_id, fold, task_id, quality, bjd, exptime, variables)
@@ -134,11 +135,9 @@ def _fitted(
 ) -> FittedPoints:
     """The points that have a solution of their own measurement."""
     names = ["power(zero_point_err, 2)", "power(mag_floor, 2)", *(term.column for term in terms)]
-    text = sa.text(
-        f"SELECT frame_id, fold, measure_task, {', '.join(names)} FROM magfit_solution WHERE reference_id = :reference AND slot = :slot"
-    )
-    result = session.execute(text, {"reference": reference_id, "slot": slot})
-    frame_id, fold, task_id, *values = fetch_columns(result, "iii" + "f" * len(names))
+    text = f"SELECT frame_id, fold, measure_task, {', '.join(names)} FROM magfit_solution WHERE reference_id = :reference AND slot = :slot"
+    values_of = {"reference": reference_id, "slot": slot}
+    frame_id, fold, task_id, *values = fetch_arrays(session.connection(), text, values_of, kinds="iii" + "f" * len(names))
     place = {key: k for k, key in enumerate(zip(frame_id.tolist(), fold.tolist(), task_id.tolist(), strict=True))}
     keys, inverse = np.unique(np.stack([points.frame_id, points.fold, points.task_id]), axis=1, return_inverse=True)
     found = np.array([place.get((frame, fold, task), -1) for frame, fold, task in keys.T.tolist()], dtype=np.int64)

@@ -14,12 +14,13 @@ from db.tables import Frame
 from db.terms import MAP_TERMS, MAPS, design, map_value
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.photometry.psf_model import psf_map_of
-from reduction.photometry.shapes_step import shape_map
+from reduction.photometry.shape_model import shape_map_of
 
 __all__ = ["FrameMaps", "frame_maps"]
 
 #: Places along either axis at which a map is looked at: enough for its highest degree.
 GRID = 9
+_PART = 10_000
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def frame_maps(session: Session, frame_ids: Sequence[int], names: Sequence[str])
     names : sequence of str
         Names of `db.terms.MAPS`; none is read that is not named.
     """
-    query = sa.select(Frame.frame_id, Frame.nx, Frame.ny).where(Frame.frame_id.in_(list(frame_ids)))
-    sizes = {frame_id: (nx, ny) for frame_id, nx, ny in session.execute(query)} if names else {}
+    sizes = _sizes(session, frame_ids) if names else {}
     grids = {size: _Grid.over(*size) for size in sizes.values()}
     polynomials: dict[str, FloatArray] = {name: np.zeros((len(frame_ids), len(MAP_TERMS))) for name in MAPS if name in names}
     for k, frame_id in enumerate(frame_ids if names else ()):
@@ -70,6 +70,15 @@ def frame_maps(session: Session, frame_ids: Sequence[int], names: Sequence[str])
         for name, polynomial in polynomials.items():
             polynomial[k] = grid.inverse @ (values[name] - values[name].mean())
     return FrameMaps(np.array(frame_ids, dtype=np.int64), polynomials)
+
+
+def _sizes(session: Session, frame_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """nx, ny of each frame (pixel); asked for in parts, since a statement takes no more than some ten thousand values."""
+    found = {}
+    for k in range(0, len(frame_ids), _PART):
+        query = sa.select(Frame.frame_id, Frame.nx, Frame.ny).where(Frame.frame_id.in_(list(frame_ids[k : k + _PART])))
+        found.update({frame_id: (nx, ny) for frame_id, nx, ny in session.execute(query)})
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ def _values(session: Session, frame_id: int, x: FloatArray, y: FloatArray, names
     """The named maps of one frame at places on it (pixel)."""
     values: dict[str, FloatArray] = {}
     if any(name.startswith("shape") for name in names):
-        values |= dict(zip(("shape_s", "shape_d", "shape_k"), shape_map(session, frame_id).logarithm(x, y), strict=True))
+        values |= dict(zip(("shape_s", "shape_d", "shape_k"), shape_map_of(session, frame_id).logarithm(x, y), strict=True))
     if "psf_peak" in names:
         profile, middle = psf_map_of(session, frame_id), np.zeros(1)
         peak = [profile.response(float(u), float(v), middle, middle)[0, 0] for u, v in zip(x, y, strict=True)]

@@ -79,7 +79,7 @@ def spy() -> Iterator[_Spy]:
     found.close()
 
 
-def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _Spy) -> None:
+def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _Spy, tmp_path: Path) -> None:
     work = fresh()
     create_archive(work.url, work.files).engine.dispose()
     # A target that waits for its source makes the last step write all it may write.
@@ -87,7 +87,10 @@ def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _S
     columns = "target_id, name, ra, dec, created"
     values = {"ra": float(star["ra"]), "dec": float(star["dec"])}
     work.sql(f"INSERT INTO target ({columns}) VALUES (1, 'mine', :ra, :dec, '2026-01-01 00:00:00')", **values)
-    done = work.worked(reporter=spy)
+    # Maps are written down where a fit has them.
+    config = tmp_path / "maps.toml"
+    config.write_text('[magnitude_fit]\nterms = ["colour", "shape_s"]\n')
+    done = work.worked(reporter=spy, config=config)
     assert set(spy.written) == set(done) and set(done) >= {"catalogue", *_FRAMES, *_FIELDS}
     for name, written in spy.written.items():
         assert written - _LEDGER == {table.__tablename__ for table in STEPS[name].writes}, name

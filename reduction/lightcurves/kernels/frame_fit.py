@@ -12,7 +12,7 @@ from numba import njit
 
 from reduction.kernels.robust import MAD_TO_SIGMA
 
-__all__ = ["fit_range"]
+__all__ = ["fit_range", "inverse_of"]
 
 
 HUBER_STEPS = 3
@@ -210,7 +210,7 @@ def _fit_one(x, rows, p, n, choice):  # type: ignore[no-untyped-def]
         scale = max(MAD_TO_SIGMA * middle * spread, 1e-9)
         _weigh(rows, n, scale if step < HUBER_STEPS else scale * clip, step < HUBER_STEPS)
         _normal(x, rows, p, n, normal, right)
-        inverse = _inverse(normal)
+        inverse = inverse_of(normal)
         change = 0.0
         for i in range(p):
             previous[i], solution[i] = solution[i], _product(inverse[i], right)
@@ -397,7 +397,7 @@ def _covariance(x, rows, p, n, normal, right, limit):  # type: ignore[no-untyped
         spare[i] = weight[i]
         weight[i] = rows[_INVERSE, i]
     _normal(x, rows, p, n, normal, right)
-    inverse = _inverse(normal)
+    inverse = inverse_of(normal)
     for i in range(n):
         weight[i] = spare[i]
         spare[i] = 0.0
@@ -423,8 +423,19 @@ def _covariance(x, rows, p, n, normal, right, limit):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True)
-def _inverse(normal):  # type: ignore[no-untyped-def]
-    """Inverse from a lower triangle; columns that depend on earlier ones are left out (0)."""
+def inverse_of(normal):  # type: ignore[no-untyped-def]
+    """Inverse of normal equations.
+
+    Parameters
+    ----------
+    normal : float64, shape (p, p)
+        Symmetric, positive; the lower triangle is read.
+
+    Returns
+    -------
+    float64, shape (p, p)
+        Zero in the rows and columns of terms that depend on earlier ones.
+    """
     p = normal.shape[0]
     turned, out = _inverted(_cholesky(normal)), np.zeros((p, p))
     for i in range(p):
