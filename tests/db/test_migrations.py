@@ -278,9 +278,6 @@ def test_solutions_from_before_groups_of_terms_count_whole(engine: sa.Engine) ->
 
 def test_references_from_before_folds_stand_until_there_are_new_ones(engine: sa.Engine) -> None:
     schema.upgrade(engine, "0016")
-    put(engine, "source", source_id=77, fold=3)
-    put(engine, "best_slot", reference_id=1, source_id=77, slot=2)
-    put(engine, "magfit_solution", frame_id=1, reference_id=1, slot=2, fold=3, c_const=0.5)
     put(engine, "config", config_id=1, kind="step", content="{}")
     put(engine, "run", run_id=1, started=NOW)
     task = {"config_id": 1, "run_id": 1, "status": "done", "finished": NOW}
@@ -292,6 +289,9 @@ def test_references_from_before_folds_stand_until_there_are_new_ones(engine: sa.
     put(engine, "exposure", exposure_id=1, instrument_id=4, night_id=7, task_id=1)
     put(engine, "setup", setup_id=1, instrument_id=4)
     put(engine, "frame", frame_id=1, exposure_id=1, channel="mono", setup_id=1, night_id=7, instrument_id=4, passband_id=1, nx=9, ny=8)
+    put(engine, "source", source_id=77, fold=3, task_id=1)
+    put(engine, "best_slot", reference_id=1, source_id=77, slot=2)
+    put(engine, "magfit_solution", frame_id=1, reference_id=1, slot=2, fold=3, c_const=0.5)
     put(engine, "magfit_reference", reference_id=1, field_id=1, status="accepted", frame_id=1, created=NOW, task_id=1)
     schema.upgrade(engine)
     assert schema.differences(engine) == [] and schema.other_views(engine) == []
