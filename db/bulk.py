@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import ArrayLike, NDArray
 from sqlalchemy.engine import Connection
 
-from db.copy_format import copy_binary, copy_rows, fixed_format, is_null
+from db.copy_format import copy_binary, copy_rows, fixed_format
 from db.engine import is_sqlite
 
 __all__ = ["PARTITION_NIGHTS", "bulk_insert", "ensure_partitions", "fetch_columns", "partition_name"]
@@ -103,18 +103,19 @@ def _arrays(rows: Sequence[Any], kinds: str) -> list[NDArray[Any]]:
     return [np.array(column, dtype=types[kind]) for column, kind in zip(columns, kinds, strict=True)]
 
 
-def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> list[tuple[Any, ...]]:
+def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Rows for SQLite, which takes a NaN for NULL by itself; one at a time, since a list of them would be looked through for garbage."""
     lists = []
     for name, values in arrays.items():
         if isinstance(table.c[name].type, sa.REAL):
             values = values.astype(np.float32).astype(np.float64)
         given = values.tolist()
-        if values.dtype.kind == "f" or (values.dtype.kind == "O" and is_null(values).any()):
+        if values.dtype.kind == "O":
             given = [None if value is None or value != value else value for value in given]
         if isinstance(table.c[name].type, sa.Date | sa.DateTime):
             given = [None if value is None else _time_text(value) for value in given]
         lists.append(given)
-    return list(zip(*lists, strict=True))
+    return zip(*lists, strict=True)
 
 
 def _time_text(value: dt.date) -> str:
