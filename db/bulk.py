@@ -128,7 +128,8 @@ def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDAr
     marks = ", ".join("?" * len(arrays))
     raw = connection.connection.cursor()
     try:
-        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _python_rows(table, arrays))
+        rows: Any = _python_rows(table, arrays)  # sqlite3 takes an iterator, of which SQLAlchemy's types know nothing
+        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', rows)
     except raw.connection.Error as error:
         raise _translated(table, raw.connection, error) from error
     finally:
