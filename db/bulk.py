@@ -62,13 +62,23 @@ def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, A
 
 def _in_order(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Rows in the order of the key, so that an index is appended to and its pages are touched one after the other."""
-    keys = [arrays[column.name] for column in table.primary_key if column.name in arrays]
-    if not keys or any(key.dtype.kind == "O" for key in keys):
+    keys = [_ranks(arrays[column.name]) for column in table.primary_key if column.name in arrays]
+    if not keys:
         return arrays
     order = np.lexsort(keys[::-1])
     if (order == np.arange(len(order))).all():
         return arrays
     return {name: values[order] for name, values in arrays.items()}
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers in the order of the values, which may be texts."""
+    if values.dtype.kind != "O":
+        return values
+    given = values.tolist()
+    # Sorted as texts, whatever they are: what order None and a number have does not matter here.
+    rank = {value: number for number, value in enumerate(sorted(set(given), key=str))}
+    return np.array([rank[value] for value in given], dtype=np.int64)
 
 
 def fetch_columns(result: sa.Result[Any], kinds: str) -> list[NDArray[Any]]:
