@@ -3,8 +3,9 @@
     python benchmarks/bench_ingest.py [--nights 2] [--frames 50] [--stars 20000] [--engine sqlite|postgresql] [--postgres URL]
 
 All eight slots are filled. Said are the rate of each million rows (time in the writer: encoding, rows, ledger, commit), the last tenth
-against the first, what closing a night costs, and the bytes of a row in closed nights, with its index. PostgreSQL is a server of the
-benchmark's own with the settings of docs/postgresql.md and all safety on, unless `--postgres` names an empty database of another one.
+against the first, rows a second of processor time (this process and the server's), which a busy machine changes less, what closing a
+night costs, and the bytes of a row in closed nights, with its index. PostgreSQL is a server of the benchmark's own with the settings of
+docs/postgresql.md and safe against a power cut, unless `--postgres` names an empty database of another one.
 
 The peer, in the same run, keeps a light curve as AutoWISP does: a file of HDF5 for each star, opened once a frame, to whose data sets a
 value is added. It needs h5py, which starledger does not: `pip install h5py`; without it, it is left out.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ from sqlalchemy.engine import Engine
 from db import schema
 from db.engine import is_sqlite, make_engine, sqlite_path
 from db.keys import now
+from db.storage import settle
 from db.tables import ClosedMeasurement, FramePhotometry, OpenMeasurement
 from reduction.pipeline.declaration import Output, Rows, Unit
 from reduction.pipeline.order import STEPS
@@ -54,6 +57,7 @@ class Spent:
 
     rows: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)  # of this process, and of the server's where it is on this machine
     closing: list[float] = field(default_factory=list)
 
     def rate(self, part: slice) -> float:
@@ -112,15 +116,16 @@ def fill(engine: Engine, n_night: int, n_frame: int, n_star: int, first: int = 6
     prepare(engine, n_night, n_frame, first)
     step, columns, spent = STEPS["photometry"], fluxes(n_star), Spent()
     writer, parameters = Writer(engine, Path("none"), 1), step.parameters()
-    said = 0
+    said, backend = 0, backend_of(engine)
     with Runner(engine, Path("none"), {}, 1) as runner:
         for night in range(n_night):
             units = [measured(columns, first + night, 1 + night * n_frame + k) for k in range(n_frame)]
             for start in range(0, n_frame, TOGETHER):
                 batch = units[start : start + TOGETHER]
-                begin = time.perf_counter()
+                begin, before = time.perf_counter(), processor(backend)
                 writer.done(step, parameters, batch)
                 spent.seconds.append(time.perf_counter() - begin)
+                spent.processor.append(processor(backend) - before)
                 spent.rows.append(n_star * len(batch))
             begin = time.perf_counter()
             (tally,) = runner.run(["extract"])
@@ -134,6 +139,24 @@ def fill(engine: Engine, n_night: int, n_frame: int, n_star: int, first: int = 6
                 )
                 said = len(spent.rows)
     return spent
+
+
+def backend_of(engine: Engine) -> Path | None:
+    """Where Linux says what the server's process that serves this program has done; None for SQLite, and for a server elsewhere."""
+    if is_sqlite(engine):
+        return None
+    with engine.connect() as connection:
+        place = Path(f"/proc/{connection.exec_driver_sql('SELECT pg_backend_pid()').scalar_one()}/stat")
+    return place if place.exists() and "postgres" in place.read_text() else None
+
+
+def processor(backend: Path | None) -> float:
+    """Seconds of processor time of this process, and of the server's."""
+    theirs = 0.0
+    if backend is not None:
+        user, system = backend.read_text().rpartition(")")[2].split()[11:13]
+        theirs = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + theirs
 
 
 def bytes_a_row(engine: Engine, before: int) -> float:
@@ -155,7 +178,7 @@ def used(engine: Engine) -> int:
 
 
 def peer(folder: Path) -> float | None:
-    """Rows a second of a file for each star, opened for each frame; None without h5py."""
+    """Rows a second of processor time of a file for each star, opened for each frame; None without h5py."""
     if importlib.util.find_spec("h5py") is None:
         return None
     h5py = importlib.import_module("h5py")
@@ -164,14 +187,14 @@ def peer(folder: Path) -> float | None:
         with h5py.File(folder / f"{star}.hdf5", "w") as file:
             for name in names:
                 file.create_dataset(name, (0,), maxshape=(None,), chunks=(100,), dtype="f4")
-    begin = time.perf_counter()
+    begin = time.process_time()
     for frame in range(PEER_FRAMES):
         for star in range(PEER_STARS):
             with h5py.File(folder / f"{star}.hdf5", "a") as file:
                 for name in names:
                     file[name].resize((frame + 1,))
                     file[name][frame] = 1.0
-    return PEER_FRAMES * PEER_STARS / (time.perf_counter() - begin)
+    return PEER_FRAMES * PEER_STARS / (time.process_time() - begin)
 
 
 @contextmanager
@@ -207,21 +230,29 @@ def main() -> None:
 
 
 def one(kind: str, url: str, n_night: int, n_frame: int, n_star: int) -> float:
-    """Measure one engine; its rows a second."""
+    """Measure one engine; its rows a second of processor time."""
     print(kind)
     engine = make_engine(url, writer=True)
     schema.upgrade(engine)
     before = used(engine) if is_sqlite(engine) else 0
     spent = fill(engine, n_night, n_frame, n_star)
     rate = spent.rate(slice(None))
+    begin = time.perf_counter()
+    frozen = settle(engine, 2**15)
+    if frozen:
+        print(f"  {len(frozen)} partitions frozen in {time.perf_counter() - begin:.1f} s")
     size = bytes_a_row(engine, before)
     print(f"  all: {rate / 1e3:.0f} krows/s, last tenth / first {spent.last_against_first:.2f}, {size:.0f} bytes a row")
     both = sum(spent.rows) / (sum(spent.seconds) + sum(spent.closing))
+    busy = sum(spent.rows) / sum(spent.processor)
+    print(
+        f"  {busy / 1e3:.0f} krows a second of processor time; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+    )
     print(f"  with closing: {both / 1e3:.0f} krows/s")
     if (path := sqlite_path(engine.url)) is not None:
         print(f"  log afterwards {path.with_name(path.name + '-wal').stat().st_size / 1e6:.0f} MB")
     engine.dispose()
-    return rate
+    return busy
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import ArrayLike, NDArray
 from sqlalchemy.engine import Connection
 
-from db.copy_format import copy_binary, copy_rows, fixed_format, is_null
+from db.copy_format import copy_binary, copy_rows, fixed_format
 from db.engine import is_sqlite
 
 __all__ = ["PARTITION_NIGHTS", "bulk_insert", "ensure_partitions", "fetch_columns", "partition_name"]
@@ -62,13 +62,23 @@ def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, A
 
 def _in_order(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Rows in the order of the key, so that an index is appended to and its pages are touched one after the other."""
-    keys = [arrays[column.name] for column in table.primary_key if column.name in arrays]
-    if not keys or any(key.dtype.kind == "O" for key in keys):
+    keys = [_ranks(arrays[column.name]) for column in table.primary_key if column.name in arrays]
+    if not keys:
         return arrays
     order = np.lexsort(keys[::-1])
     if (order == np.arange(len(order))).all():
         return arrays
     return {name: values[order] for name, values in arrays.items()}
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers in the order of the values, which may be texts."""
+    if values.dtype.kind != "O":
+        return values
+    given = values.tolist()
+    # Sorted as texts, whatever they are: what order None and a number have does not matter here.
+    rank = {value: number for number, value in enumerate(sorted(set(given), key=str))}
+    return np.array([rank[value] for value in given], dtype=np.int64)
 
 
 def fetch_columns(result: sa.Result[Any], kinds: str) -> list[NDArray[Any]]:
@@ -103,18 +113,19 @@ def _arrays(rows: Sequence[Any], kinds: str) -> list[NDArray[Any]]:
     return [np.array(column, dtype=types[kind]) for column, kind in zip(columns, kinds, strict=True)]
 
 
-def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> list[tuple[Any, ...]]:
+def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Rows for SQLite, which takes a NaN for NULL by itself; one at a time, since a list of them would be looked through for garbage."""
     lists = []
     for name, values in arrays.items():
         if isinstance(table.c[name].type, sa.REAL):
             values = values.astype(np.float32).astype(np.float64)
         given = values.tolist()
-        if values.dtype.kind == "f" or (values.dtype.kind == "O" and is_null(values).any()):
+        if values.dtype.kind == "O":
             given = [None if value is None or value != value else value for value in given]
         if isinstance(table.c[name].type, sa.Date | sa.DateTime):
             given = [None if value is None else _time_text(value) for value in given]
         lists.append(given)
-    return list(zip(*lists, strict=True))
+    return zip(*lists, strict=True)
 
 
 def _time_text(value: dt.date) -> str:
@@ -127,7 +138,8 @@ def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDAr
     marks = ", ".join("?" * len(arrays))
     raw = connection.connection.cursor()
     try:
-        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _python_rows(table, arrays))
+        rows: Any = _python_rows(table, arrays)  # sqlite3 takes an iterator, of which SQLAlchemy's types know nothing
+        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', rows)
     except raw.connection.Error as error:
         raise _translated(table, raw.connection, error) from error
     finally:

@@ -124,17 +124,26 @@ def _whole_numbers(column: sa.Column[Any]) -> tuple[str, Callable[[Any], int]]:
 
 
 def _texts(column: sa.Column[Any], values: NDArray[Any], null: NDArray[np.bool_]) -> _Field:
-    texts = ["" if unknown else str(value) for value, unknown in zip(values.tolist(), null.tolist(), strict=True)]
-    try:
-        encoded = [text.encode() for text in texts]
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{column}: {error.object!r} has half of a surrogate pair, which is no text") from error
+    given = values.tolist()
+    # A band or a role stands in thousands of rows.
+    known = {value: _encoded(column, value) for value in set(given)}
+    encoded = [known[value] for value in given]
+    if null.any():
+        encoded = [b"" if unknown else data for data, unknown in zip(encoded, null.tolist(), strict=True)]
     joined = b"".join(encoded)
-    if b"\0" in joined:
-        bad = next(text for text in texts if "\0" in text)
-        raise ValueError(f"{column}: {bad!r} has a NUL character, which PostgreSQL cannot keep")
     lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
     return np.frombuffer(joined, np.uint8), np.where(null, -1, lengths)
+
+
+def _encoded(column: sa.Column[Any], value: Any) -> bytes:
+    """A text in UTF-8."""
+    try:
+        data = str(value).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{column}: {value!r} has half of a surrogate pair, which is no text") from error
+    if b"\0" in data:
+        raise ValueError(f"{column}: {value!r} has a NUL character, which PostgreSQL cannot keep")
+    return data
 
 
 def _laid_out(fields: list[_Field]) -> bytes:

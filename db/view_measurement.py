@@ -8,8 +8,9 @@ from db.view_declaration import View, ViewColumn, of, select
 __all__ = ["MEASUREMENT"]
 
 
-def _columns(table: type[ClosedMeasurement | OpenMeasurement], alias: str) -> tuple[ViewColumn, ...]:
-    return tuple(of(getattr(table, column.key), alias) for column in table.__table__.columns)
+def _columns(table: type[ClosedMeasurement | OpenMeasurement]) -> tuple[ViewColumn, ...]:
+    # Without an alias, so that plans name the tables.
+    return tuple(of(getattr(table, column.key), table.__tablename__) for column in table.__table__.columns)
 
 
 #: A row is in one of the two tables. Both engines look each of them up by its own key, also in a join; SQLite does not on the right side
@@ -17,6 +18,6 @@ def _columns(table: type[ClosedMeasurement | OpenMeasurement], alias: str) -> tu
 MEASUREMENT = View(
     "measurement",
     "Fluxes of each source on each frame, written once: `closed_measurement` and `open_measurement` together.",
-    _columns(ClosedMeasurement, "c"),
-    f"FROM closed_measurement c\nUNION ALL\n{select(_columns(OpenMeasurement, 'o'))}\nFROM open_measurement o",
+    _columns(ClosedMeasurement),
+    f"FROM closed_measurement\nUNION ALL\n{select(_columns(OpenMeasurement))}\nFROM open_measurement",
 )

@@ -17,7 +17,7 @@ from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
 from starledger import roots
 from starledger.locking import only_writer
-from starledger.namespaces import Frames, Masks, Masters, Targets
+from starledger.namespaces import Frames, Masks, Masters, Nights, Targets
 from starledger.paths import AnyPath, Paths, as_path, as_paths
 from starledger.references import References
 from starledger.schema import check_schema, renew_views
@@ -74,6 +74,8 @@ class Archive:
         Master frames, and which to use.
     references : References
         What magnitudes refer to.
+    nights : Nights
+        Closing them by hand.
 
     Examples
     --------
@@ -89,6 +91,7 @@ class Archive:
         self.frames = Frames(self)
         self.masters = Masters(self)
         self.references = References(self)
+        self.nights = Nights(self)
         if writer:
             self.writer = engine
 
@@ -314,37 +317,6 @@ class Archive:
             retry=retry,
             reporter=reporter,
         )
-
-    def close_nights(self, nights: str | Iterable[str] = ()) -> list[str]:
-        """Put the measurements of nights into the order of the sources now; a reduction does it for each night that is over.
-
-        A night is over when local mean solar noon has come to its observatory. Frames of a closed night may still come, and are put
-        there by the next reduction. On PostgreSQL, partitions of which all nights are closed are frozen.
-
-        Parameters
-        ----------
-        nights : str or iterable of str
-            Evenings (ISO dates), whether or not they are over; all nights that are when omitted.
-
-        Returns
-        -------
-        list of str
-            Evenings of the nights that had measurements to move.
-
-        Raises
-        ------
-        ConfigurationError
-            When the archive has no frame of such a night; nothing is changed then.
-        ArchiveUnavailable
-            When another program writes.
-
-        Examples
-        --------
-        >>> archive.close_nights()
-        """
-        from starledger.closing import close_nights
-
-        return close_nights(self, [nights] if isinstance(nights, str) else list(nights))
 
     def relocate(self, old: AnyPath | None = None, new: AnyPath | None = None, *, files: AnyPath | None = None) -> int:
         """Mend the paths of raw files that were moved, or of the folder of the pixel products.

@@ -31,7 +31,7 @@ def close_nights(
 
     Example: starledger archive close 2017-12-19
     """
-    closed = starledger.open(archive, files=files).close_nights(nights or [])
+    closed = starledger.open(archive, files=files).nights.close(nights or [])
     for evening in closed:
         typer.echo(f"closed {evening}")
     if not closed:

@@ -22,13 +22,13 @@ from mini_night import SIZE, Night, Work
 import starledger
 from starledger.archive import Archive
 from starledger.demo import read_truth, run, simulate_night
-from starledger.namespaces import Frames, Masks, Masters
+from starledger.namespaces import Frames, Masks, Masters, Nights
 from starledger.solving import SolvedFile
 from starledger.targets import Targets
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text("utf-8")
 PAIRS = re.findall(r"^\| `(starledger .*?)` \| `(.*?)` \|$", PAGE, re.MULTILINE)
-CLASSES = (Archive, Targets, Masks, Frames, Masters, SolvedFile)
+CLASSES = (Archive, Targets, Masks, Frames, Masters, Nights, SolvedFile)
 
 
 def pieces() -> Iterator[str]:

@@ -174,13 +174,13 @@ def test_a_night_is_closed_by_hand(opened: Work, monkeypatch: pytest.MonkeyPatch
     at(monkeypatch, 2026, 3, 25, 2)
     n = counts(opened)[2]
     with open_archive(opened.url, opened.files) as archive:
-        assert archive.close_nights() == [], "it is not over"
+        assert archive.nights.close() == [], "it is not over"
         with pytest.raises(ConfigurationError, match="no frame of the night of 2026-03-23; give the evening's local date"):
-            archive.close_nights(["2026-03-24", "2026-03-23"])
+            archive.nights.close(["2026-03-24", "2026-03-23"])
         assert counts(opened) == (n, 0, n)
-        assert archive.close_nights(NIGHT) == [NIGHT]
+        assert archive.nights.close(NIGHT) == [NIGHT]
         assert counts(opened) == (0, n, n)
-        assert archive.close_nights(NIGHT) == []
+        assert archive.nights.close(NIGHT) == []
 
 
 def test_the_command_closes_nights(opened: Work) -> None:
@@ -197,7 +197,7 @@ def test_a_partition_is_frozen_when_its_nights_are_over(opened: Work) -> None:
     if opened.url.startswith("sqlite"):
         pytest.skip("SQLite has no partitions")
     with open_archive(opened.url, opened.files) as archive:
-        archive.close_nights()
+        archive.nights.close()
     query = "SELECT relpages, relallvisible FROM pg_class WHERE relname LIKE 'closed_measurement_n%' AND relkind = 'r'"
     ((n_page, n_visible),) = opened.sql(query)
     assert n_page == n_visible > 0
