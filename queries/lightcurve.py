@@ -135,13 +135,24 @@ def curve_frame(columns: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
 
 def nights_of(connection: Connection, source_id: int) -> tuple[int, int] | None:
     """First and last night on which a field of the source was observed; None when no accepted reference holds it."""
-    query = sa.text(
-        "SELECT min(f.night_id), max(f.night_id) FROM latest_reference r"
-        " JOIN best_slot b ON b.reference_id = r.reference_id JOIN frame_field ff ON ff.field_id = r.field_id"
-        " JOIN frame f ON f.frame_id = ff.frame_id WHERE b.source_id = :source_id"
-    )
-    first, last = connection.execute(query, {"source_id": source_id}).one()
-    return None if first is None else (int(first), int(last))
+    bounds = connection.execute(_NIGHTS_FITTED, {"source_id": source_id}).all()
+    if not bounds or any(bound is None for row in bounds for bound in row):
+        bounds = connection.execute(_NIGHTS_OBSERVED, {"source_id": source_id}).all()
+    known = [(int(first), int(last)) for first, last in bounds if first is not None]
+    return (min(first for first, _ in known), max(last for _, last in known)) if known else None
+
+
+_HELD = "FROM latest_reference r JOIN best_slot b ON b.reference_id = r.reference_id"
+_OF_SLOT = "FROM night_change c WHERE c.reference_id = b.reference_id AND c.slot = b.slot"
+#: By key, whatever the number of nights.
+_NIGHTS_FITTED = sa.text(
+    f"SELECT (SELECT min(c.night_id) {_OF_SLOT}), (SELECT max(c.night_id) {_OF_SLOT}) {_HELD} WHERE b.source_id = :source_id"
+)
+#: References from before changes of nights were kept have all frames of their field looked at.
+_NIGHTS_OBSERVED = sa.text(
+    f"SELECT min(f.night_id), max(f.night_id) {_HELD} JOIN frame_field ff ON ff.field_id = r.field_id"
+    " JOIN frame f ON f.frame_id = ff.frame_id WHERE b.source_id = :source_id"
+)
 
 
 def slot_text(connection: Connection, field_id: int, slot: int) -> str:

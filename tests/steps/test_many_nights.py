@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from many_nights import Dip, ManyNights, NightTruth, Plan
 from night_model import TRUE_TERMS
 from templates import make_schema
 
+from db.engine import is_sqlite
 from db.terms import COLOUR_PIVOT
 from starledger.reduce import status
 
@@ -187,3 +189,39 @@ def test_dips_survive_in_a_night_that_the_reference_was_made_without(work: Worke
     with work.nights.engine.connect() as connection:
         made = connection.execute(sa.text("SELECT n_night FROM magfit_reference WHERE status = 'accepted'")).scalars().all()
     assert made == [N_NIGHT]
+
+
+def test_a_curve_is_read_by_key(work: Worked) -> None:
+    """How much is looked at for each point."""
+    source = int(work.nights.sky.source_id[work.steady()[0]])
+    query = f"SELECT * FROM light_curve WHERE source_id = {source} AND night_id BETWEEN 6000 AND 6100"
+    with work.nights.engine.connect() as connection:
+        n_point = len(connection.exec_driver_sql(query).all())
+        assert n_point > 40
+        if is_sqlite(connection):
+            plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+            found = {line.split()[1]: line.split()[0] for line in plan if line.startswith(("SCAN", "SEARCH"))}
+            # Of references and frames there are few: those may be read through.
+            assert {name for name, how in found.items() if how == "SCAN"} <= {"r", "f"}
+            assert vm_steps(connection, query) < 2000 * n_point
+        else:
+            plan = [row[0] for row in connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {query}")]
+            pages = sum(int(number) for number in re.findall(r"(?:hit|read)=(\d+)", next(line for line in plan if "Buffers" in line)))
+            assert pages < 30 * n_point, "\n".join(plan)
+
+
+def vm_steps(connection: sa.Connection, query: str) -> int:
+    """Steps that SQLite's virtual machine takes, to the next 100."""
+    counted = [0]
+
+    def tick() -> int:
+        counted[0] += 100
+        return 0
+
+    driver = connection.connection.driver_connection
+    driver.set_progress_handler(tick, 100)
+    try:
+        connection.exec_driver_sql(query).all()
+    finally:
+        driver.set_progress_handler(None, 0)
+    return counted[0]

@@ -164,6 +164,7 @@ class ManyNights:
     def _add(self, nights: list[NightTruth]) -> list[NightTruth]:
         with self.engine.begin() as connection:
             frames = self._observed(connection, nights)
+        self._writer.analyse(STEPS["ingest"].writes)
         rows = _Rows(self.sky, nights, frames)
         names = list(STEPS)
         for name in names[names.index("classify") : names.index(LAST[0])]:
