@@ -17,9 +17,8 @@ from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
 from starledger import roots
 from starledger.locking import only_writer
-from starledger.namespaces import Frames, Masks, Masters, Nights, Targets
+from starledger.namespaces import Frames, Masks, Masters, Nights, References, Targets
 from starledger.paths import AnyPath, Paths, as_path, as_paths
-from starledger.references import References
 from starledger.schema import check_schema, renew_views
 
 if TYPE_CHECKING:
@@ -98,9 +97,8 @@ class Archive:
     @cached_property
     def writer(self) -> Engine:
         """The engine that writes."""
-        url = self.engine.url
-        in_memory = url.get_backend_name() == "sqlite" and sqlite_path(url) is None  # such a database is its connection
-        return self.engine if in_memory else make_engine(url, writer=True)
+        in_memory = self.engine.name == "sqlite" and sqlite_path(self.engine.url) is None  # such a database is its connection
+        return self.engine if in_memory else make_engine(self.engine.url, writer=True)
 
     def __repr__(self) -> str:
         return f"<Archive {self.engine.url.render_as_string(hide_password=True)}, pixel products in {self.files}>"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from queries import annotations as maskings
 from queries import frames, masters
+from starledger.references import References
 from starledger.targets import Targets
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from reduction.photometry.model_frame import ModelFrame
     from starledger.archive import Archive
 
-__all__ = ["Frames", "Masks", "Masters", "Nights", "Targets"]
+__all__ = ["Frames", "Masks", "Masters", "Nights", "References", "Targets"]
 
 
 class _Namespace:
