@@ -186,7 +186,7 @@ class NightFit:
 
 
 def own_fold(values: NDArray[np.float64], fold: IntArray) -> FloatArray:
-    """Of values (n_fold, n), each star's in its own fold."""
+    """Of values (n_fold, n), each star's in its own fold (n,)."""
     return np.asarray(np.take_along_axis(values, fold[None, :], axis=0)[0])
 
 
@@ -194,6 +194,18 @@ def fit_night(rows: FitRows, reference: FoldReference, choice: FitChoice) -> Nig
     """Fit every frame to the reference, without each fold by itself; a frame with few reference stars gets fewer terms.
 
     A star's weight falls with its scatter beyond the errors, as the reference knows it.
+
+    Parameters
+    ----------
+    rows : FitRows
+        Of f frames and n stars.
+    reference : FoldReference
+        Of these stars.
+    choice : FitChoice
+
+    Returns
+    -------
+    NightFit
     """
     fits, terms = _fit(rows, reference, choice)
     zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
