@@ -128,7 +128,7 @@ def fill(engine: Engine, n_night: int, n_frame: int, n_star: int, first: int = 6
                 spent.processor.append(processor(backend) - before)
                 spent.rows.append(n_star * len(batch))
             begin = time.perf_counter()
-            (tally,) = runner.run(["extract"])
+            (tally,) = runner.run(["source_order"])
             spent.closing.append(time.perf_counter() - begin)
             assert (tally.done, tally.failed) == (1, {})
             if sum(spent.rows[said:]) >= 1_000_000 or night == n_night - 1:

@@ -36,7 +36,7 @@ from db.engine import PAGE_SIZE, is_sqlite
 from reduction.pipeline.scheduler import Runner
 from starledger.reduce import status
 
-STEPS = ("reference", "magnitude_fit")
+STEPS = ("magnitude_reference", "magnitude_fit")
 _VM_STEPS = 100
 #: Of a night in a larger field, against the same in the smallest.
 MOST = {"pages": 1.2, "rows": 1.2, "CPU": 1.3}
@@ -105,7 +105,7 @@ def one_night(nights: ManyNights, counter: Counter) -> dict[str, Counts]:
     spent: dict[str, list[Counts]] = {"steps": [], "status": []}
     with counted(counter, spent["steps"]), Runner(nights.engine, nights.archive.files, {}, 1) as runner:
         done = {tally.step: tally.done for tally in runner.run(STEPS)}
-    if done != {"reference": 0, "magnitude_fit": 1}:
+    if done != {"magnitude_reference": 0, "magnitude_fit": 1}:
         raise RuntimeError(f"not one night in one pass: {done}")
     nights.skip("statistics")  # so that nothing is pending
     with counted(counter, spent["status"]):

@@ -149,7 +149,7 @@ def compare_references(session: Session, field_id: int, new: int | None = None, 
 def ask_reference(
     session: Session, field_id: int, reason: str, author: str, *, frame_id: int | None = None, hold: bool = False
 ) -> ReferenceRequest:
-    """Ask for a new reference of a field; the next run of step reference makes it. The caller commits.
+    """Ask for a new reference of a field; the next run of step magnitude_reference makes it. The caller commits.
 
     Parameters
     ----------

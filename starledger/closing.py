@@ -65,7 +65,7 @@ def close_nights(archive: Archive, nights: Sequence[str] = ()) -> list[str]:
                 f"no frame of the night of {night}", hint="give the evening's local date, such as 2017-12-19", code="night.unknown"
             )
     closed = _Closed()
-    reduce(archive, steps=["extract"], nights=[evenings[night] for night in nights], reporter=closed)
+    reduce(archive, steps=["source_order"], nights=[evenings[night] for night in nights], reporter=closed)
     with archive.only_writer(), reachable(archive.engine.url):
         settle(archive.writer, (now().date() - dt.date(2000, 1, 1)).days)
     return [evening for evening, night_id in sorted(evenings.items()) if night_id in closed.nights]

@@ -108,7 +108,7 @@ def reduce(
     frames : collection of int, optional
         Only what works on these frames is worked.
     nights : sequence of int
-        Nights that step extract closes, in place of those that are over.
+        Nights that step source_order closes, in place of those that are over.
 
     Returns
     -------

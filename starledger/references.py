@@ -70,7 +70,7 @@ class References:
         Examples
         --------
         >>> archive.references.new(1, "twelve nights instead of one")
-        >>> archive.reduce(steps=["reference", "magnitude_fit"])
+        >>> archive.reduce(steps=["magnitude_reference", "magnitude_fit"])
         >>> archive.references.compare(1)
         """
         with self._archive.reading() as session:

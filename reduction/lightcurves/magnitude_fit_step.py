@@ -87,7 +87,7 @@ def _plan(context: Context, p: MagnitudeFitParameters) -> list[Unit[_Night]]:
 def _reference_tasks(session: Session, references: Sequence[MagfitReference]) -> dict[int, InputTask]:
     """The tasks that made the references, which count however they ended up: a reference stands until it is retracted."""
     query = sa.select(Task.task_id, Task.input_hash).where(Task.task_id.in_([each.task_id for each in references]))
-    return {row.task_id: InputTask(row.task_id, row.input_hash, "reference") for row in session.execute(query)}
+    return {row.task_id: InputTask(row.task_id, row.input_hash, "magnitude_reference") for row in session.execute(query)}
 
 
 def _masked(session: Session) -> dict[tuple[int, int], str]:
@@ -109,7 +109,7 @@ def _masked(session: Session) -> dict[tuple[int, int], str]:
 @step(
     "magnitude_fit",
     plan=_plan,
-    inputs=(Members("photometry"), Members("reference"), Said((Annotation, ReferenceRequest))),
+    inputs=(Members("photometry"), Members("magnitude_reference"), Said((Annotation, ReferenceRequest))),
     version=5,
     parameters=MagnitudeFitParameters,
     writes=(MagfitSolution, MagfitMap, NightMagnitude, NightChange, NightNoise, BestSlot, MagfitReference),

@@ -44,7 +44,7 @@ from reduction.pipeline.inputs import Earlier, Grouped, Members, Said
 from reduction.pipeline.pending import config_sha256
 from reduction.pipeline.plans import done_tasks
 
-__all__ = ["reference"]
+__all__ = ["magnitude_reference"]
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,14 @@ def _measured_anew(session: Session, made: MagfitReference) -> bool:
 
 
 @step(
-    "reference",
+    "magnitude_reference",
     plan=_plan,
     inputs=(Members("photometry"), Grouped("field"), Earlier("magnitude_fit"), Said((Annotation, ReferenceRequest))),
     version=1,
     parameters=ReferenceParameters,
     writes=(MagfitReference, MagfitFoldReference, ReferenceMagnitude, FrameScore, BestSlot, LightShare),
 )
-def reference(context: Context, unit: Unit[_Wanted], p: ReferenceParameters) -> Output:
+def magnitude_reference(context: Context, unit: Unit[_Wanted], p: ReferenceParameters) -> Output:
     """Make a field's reference: choose its first frame, fit and average until it settles, choose each source's slot."""
     session, wanted = context.session, unit.payload
     frames = shots(session, wanted.field_id)

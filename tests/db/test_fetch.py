@@ -16,12 +16,12 @@ from db import fetch
 from db.bulk import bulk_insert, fetch_columns
 from db.engine import make_engine
 from db.fetch import fetch_arrays
-from db.tables import Base, Measurement, Target
+from db.tables import Base, ClosedMeasurement, Target
 from reduction.pipeline.declaration import UndeclaredError
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.session import declared_only
 
-MEASUREMENT = Base.metadata.tables["measurement"]
+MEASUREMENT = Base.metadata.tables["closed_measurement"]
 BASE = {"night_id": 10, "frame_id": 1, "flags": 0, "x": 1.5, "y": 2.5}
 SELECT = "SELECT source_id, flags, flux_1, flux_1, x FROM measurement ORDER BY source_id"
 
@@ -142,7 +142,7 @@ def test_other_types_of_numbers(engine: sa.Engine):
     text = "SELECT count(*), sum(flags), avg(flags), max(night_id), 1 + 1 = 2, 2.5, NULL FROM measurement"
     with engine.begin() as connection:
         filled(connection, np.ones(4))
-        connection.execute(sa.text("UPDATE measurement SET flags = 3"))
+        connection.execute(sa.text("UPDATE closed_measurement SET flags = 3"))
         found = fetch_arrays(connection, text, kinds="iifiiff")
     assert [column.tolist() for column in found[:-1]] == [[4], [12], [3.0], [10], [1], [2.5]]
     assert np.isnan(found[-1]).all()
@@ -170,4 +170,4 @@ def test_a_step_reads_what_it_declared_this_way_too(engine: sa.Engine):
         with pytest.raises(UndeclaredError):
             fetch_arrays(connection, "SELECT source_id FROM measurement", kinds="i")
         with pytest.raises(UndeclaredError):
-            fetch_arrays(connection, sa.select(Measurement.source_id), kinds="i")
+            fetch_arrays(connection, sa.select(ClosedMeasurement.source_id), kinds="i")

@@ -251,7 +251,7 @@ def test_measurements_of_before_are_of_closed_nights_and_open_ones_are_kept_on_t
     assert rows(engine, "SELECT frame_id, flux_1 FROM closed_measurement ORDER BY 1") == [(1, 1.5), (2, 3.0)]
     put(engine, "open_measurement", source_id=2**60, night_id=7000, frame_id=3, flux_1=4.5)
     put(engine, "closed_measurement", source_id=2**60, night_id=6563, frame_id=4, flux_1=6.0)
-    task = {"step": "extract", "config_id": 1, "run_id": 1, "status": "done", "finished": NOW}
+    task = {"step": "source_order", "config_id": 1, "run_id": 1, "status": "done", "finished": NOW}
     put(engine, "task", task_id=1, unit="6562", input_hash="1", **task)
     put(engine, "lineage", task_id=1, input_task_id=1)
     everything = [(1, 1.5), (2, 3.0), (3, 4.5), (4, 6.0)]

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import ConfigurationError
 from db.tables import OpenMeasurement
-from reduction.lightcurves import extract_step, nights_over
+from reduction.lightcurves import nights_over, source_order_step
 from reduction.pipeline import writer
 from starledger.archive import open_archive
 
@@ -30,7 +30,7 @@ COUNTS = "SELECT (SELECT count(*) FROM open_measurement), (SELECT count(*) FROM 
 def at(monkeypatch: pytest.MonkeyPatch, *when: int) -> None:
     """Set the clock that tells whether a night is over."""
     monkeypatch.setattr(nights_over, "now", lambda: dt.datetime(*when))  # type: ignore[arg-type]
-    monkeypatch.setattr(extract_step, "now", lambda: dt.datetime(*when))  # type: ignore[arg-type]
+    monkeypatch.setattr(source_order_step, "now", lambda: dt.datetime(*when))  # type: ignore[arg-type]
 
 
 def counts(work: Work) -> tuple[int, int, int]:
@@ -43,13 +43,13 @@ def counts(work: Work) -> tuple[int, int, int]:
 def opened(archive_url: str, tmp_path: Path) -> Work:
     """The reduced night as it was before it was over, on each engine in turn."""
     work, done = reduced_at(archive_url, tmp_path)
-    assert done["extract"] == 1
+    assert done["source_order"] == 1
     names = ", ".join(OpenMeasurement.__table__.c.keys())
     work.sql(f"INSERT INTO open_measurement ({names}) SELECT {names} FROM closed_measurement")
     work.sql("DELETE FROM closed_measurement")
-    work.sql("DELETE FROM lineage WHERE task_id IN (SELECT task_id FROM task WHERE step = 'extract')")
+    work.sql("DELETE FROM lineage WHERE task_id IN (SELECT task_id FROM task WHERE step = 'source_order')")
     for table in ("task", "step_check"):
-        work.sql(f"DELETE FROM {table} WHERE step = 'extract'")
+        work.sql(f"DELETE FROM {table} WHERE step = 'source_order'")
     return work
 
 
@@ -57,7 +57,7 @@ def test_a_night_that_lasts_is_left_open(fresh: Fresh, monkeypatch: pytest.Monke
     at(monkeypatch, 2026, 3, 25, 2)
     work = fresh()
     done = work.worked()
-    assert "extract" not in done and done["photometry"] == N_OBJECT
+    assert "source_order" not in done and done["photometry"] == N_OBJECT
     n_open, n_closed, n_both = counts(work)
     assert n_open == n_both > 0 and n_closed == 0
     assert work.worked() == {}
@@ -68,7 +68,7 @@ def test_an_open_night_has_the_light_curves_that_it_has_when_it_is_closed(opened
     assert n_open == n_both > 0 and n_closed == 0
     before = compare.light_curves(opened.url)
     rows = opened.sql("SELECT * FROM measurement ORDER BY source_id, frame_id")
-    assert opened.worked() == {"extract": 1}
+    assert opened.worked() == {"source_order": 1}
     assert counts(opened) == (0, n_both, n_both)
     assert compare.light_curves(opened.url) == before
     assert opened.sql("SELECT * FROM measurement ORDER BY source_id, frame_id") == rows
@@ -85,8 +85,8 @@ def test_a_night_is_closed_at_the_noon_after_it(opened: Work, monkeypatch: pytes
         after = noon + dt.timedelta(minutes=1)
         at(patch, *after.timetuple()[:6])
         with open_archive(opened.url, opened.files) as archive:
-            assert {step.step: step.pending for step in archive.status() if step.pending} == {"extract": 1}
-        assert opened.worked() == {"extract": 1}
+            assert {step.step: step.pending for step in archive.status() if step.pending} == {"source_order": 1}
+        assert opened.worked() == {"source_order": 1}
     assert night_id == (dt.date.fromisoformat(NIGHT) - dt.date(2000, 1, 1)).days
 
 
@@ -113,7 +113,7 @@ def test_a_run_that_ends_between_two_slices_loses_nothing(opened: Work, monkeypa
     n = counts(opened)[2]
     before = compare.light_curves(opened.url)
     with monkeypatch.context() as patch:
-        patch.setattr(extract_step, "SLICE", n // 5)
+        patch.setattr(source_order_step, "SLICE", n // 5)
         emptied: list[int] = []
 
         def ending(*_: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_run_that_ends_between_two_slices_loses_nothing(opened: Work, monkeypa
     n_open, n_closed, n_both = counts(opened)
     assert n_open > 0 and n_closed > 0 and n_open + n_closed == n_both == n
     assert compare.light_curves(opened.url) == before
-    assert opened.worked() == {"extract": 1}
+    assert opened.worked() == {"source_order": 1}
     assert counts(opened) == (0, n, n)
     assert compare.light_curves(opened.url) == before
 
@@ -140,12 +140,12 @@ def test_a_frame_measured_again_in_a_closed_night_stands_once(how: str, opened: 
     if how == "the same again":
         opened.sql("UPDATE task SET status = 'superseded' WHERE step = 'photometry' AND frame_id = :f", f=frame_id)
         done = opened.worked()
-        assert done == {"photometry": 1, "extract": 1}
+        assert done == {"photometry": 1, "source_order": 1}
     else:
         config = tmp_path / "mine.toml"
         config.write_text("[photometry]\nflag_radius = 2.5\n")
         done = opened.worked(config=config)
-        assert done["photometry"] == N_OBJECT and done["extract"] == 1
+        assert done["photometry"] == N_OBJECT and done["source_order"] == 1
     assert counts(opened) == (0, n, n)
     assert opened.worked() == {}
 
@@ -153,21 +153,21 @@ def test_a_frame_measured_again_in_a_closed_night_stands_once(how: str, opened: 
 def test_a_frame_that_fails_later_leaves_its_night_closed(opened: Work) -> None:
     opened.worked()
     n = counts(opened)[2]
-    opened.sql("UPDATE task SET is_stale = 1 WHERE step = 'extract'")
+    opened.sql("UPDATE task SET is_stale = 1 WHERE step = 'source_order'")
     opened.sql("UPDATE task SET status = 'failed' WHERE step = 'photometry' AND frame_id = (SELECT min(frame_id) FROM measurement)")
     tallies = {tally.step: tally.done for tally in opened.tallies() if tally.done}
-    assert tallies["extract"] == 1 and counts(opened) == (0, n, n)
-    assert opened.sql("SELECT count(*) FROM task WHERE step = 'extract' AND is_stale = 1 AND status = 'done'") == [(0,)]
+    assert tallies["source_order"] == 1 and counts(opened) == (0, n, n)
+    assert opened.sql("SELECT count(*) FROM task WHERE step = 'source_order' AND is_stale = 1 AND status = 'done'") == [(0,)]
 
 
 def test_slices_divide_no_source() -> None:
     source_id = np.arange(10, 40)
     n_row = np.full(30, 100_000)
-    slices = extract_step._slices(source_id, n_row)
+    slices = source_order_step._slices(source_id, n_row)
     assert [first for first, _ in slices[1:]] == [last + 1 for _, last in slices[:-1]]
     assert slices[0][0] == 10 and slices[-1][1] == 39 and len(slices) == 15
-    assert extract_step._slices(source_id[:0], n_row[:0]) == ()
-    assert extract_step._slices(source_id[:1], np.array([10**7])) == ((10, 10),)
+    assert source_order_step._slices(source_id[:0], n_row[:0]) == ()
+    assert source_order_step._slices(source_id[:1], np.array([10**7])) == ((10, 10),)
 
 
 def test_a_night_is_closed_by_hand(opened: Work, monkeypatch: pytest.MonkeyPatch) -> None:

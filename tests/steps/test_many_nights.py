@@ -75,12 +75,12 @@ def worked(url: str, folder: Path) -> Worked:
     nights = ManyNights.create(url, folder / "files", PLAN)
     first = nights.add(N_NIGHT)
     done = {tally.step: tally.done for tally in nights.work(config=config)}
-    assert done == {"reference": 1, "magnitude_fit": N_NIGHT, "statistics": 1}
+    assert done == {"magnitude_reference": 1, "magnitude_fit": N_NIGHT, "statistics": 1}
     night_id = first[-1].night_id + 2
     dips = dips_of(nights, nights.sky.night(night_id, n_frame=LATER))
     later = nights.add_night(night_id, n_frame=LATER, dips=dips)
     done = {tally.step: tally.done for tally in nights.work()}
-    assert done == {"reference": 0, "magnitude_fit": 1, "statistics": 1}
+    assert done == {"magnitude_reference": 0, "magnitude_fit": 1, "statistics": 1}
     return Worked(nights, first, later, dips)
 
 
@@ -102,7 +102,7 @@ def test_only_the_last_steps_have_work(archive_url: str, tmp_path: Path) -> None
     make_schema(archive_url)
     nights = ManyNights.create(archive_url, tmp_path / "files", replace(PLAN, n_star=80, n_frame=4))
     nights.add(2)
-    assert {step.step: step.pending for step in status(nights.archive) if step.pending} == {"reference": 1}
+    assert {step.step: step.pending for step in status(nights.archive) if step.pending} == {"magnitude_reference": 1}
     nights.work()
     assert {step.step: step.pending for step in status(nights.archive) if step.pending} == {}
     nights.add_night()

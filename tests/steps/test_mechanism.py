@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import compare
 import pytest
@@ -28,7 +29,15 @@ from starledger.reduce import runner_for_reading
 #: Written for every step by the ledger, and therefore declared by none.
 _LEDGER = {"task", "config", "lineage", "product", "refused_frame", "run", "step_check"}
 _FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "psf", "photometry"), N_OBJECT)
-_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "reference": 1, "magnitude_fit": 1, "statistics": 1, "extract": 1}
+_FIELDS = {
+    "discover": 1,
+    "distortion": 1,
+    "field_colours": 1,
+    "magnitude_reference": 1,
+    "magnitude_fit": 1,
+    "statistics": 1,
+    "source_order": 1,
+}
 #: What the distortion of the night serves: it is found from the first 4 frames, then from 8, 16 ...
 _BEHIND_DISTORTION = ("refine", "background", "shapes", "psf", "photometry")
 
@@ -39,8 +48,8 @@ def _after(name: str, *without: str) -> dict[str, int]:
     """Work of a step and of all later ones that have object frames or the field behind them."""
     names = list(STEPS)
     later = names[names.index(name) :]
-    if name in ("magnitude_fit", "statistics"):
-        without = (*without, "extract")  # which is made from what they are made from
+    if name in ("magnitude_reference", "magnitude_fit", "statistics"):
+        without = (*without, "source_order")  # which is made from what they are made from
     return {step: n for step, n in {**_FRAMES, **_FIELDS}.items() if step in later and step not in without}
 
 
@@ -142,7 +151,7 @@ def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, n
     ("configuration", "expected"),
     [
         ("[photometry]\nmargin = 6.0\n", _after("photometry")),
-        ("[magnitude_fit]\norder = 1\n", _after("reference")),
+        ("[magnitude_fit]\norder = 1\n", _after("magnitude_reference")),
         ("[background]\nbox = 48\n", _after("background", "shapes")),
         ("[detect]\nthreshold = 5.0\n", _after("detect")),
         ("[discover]\nmin_snr = 8.0\n", {**_after("refine"), "discover": 1, "distortion": 1, "field_colours": 1}),
@@ -200,7 +209,10 @@ def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dic
     expected = {row for row in reduced.sql("SELECT step, unit FROM task") if row[0] in behind}
     assert stale == expected
     assert reduced.worked() == {**_after("calibrate"), **remade}
-    assert reduced.sql("SELECT * FROM stale_product") == []
+    # The reference before stays, with what was fitted to it; it counts no more.
+    (latest,) = reduced.sql("SELECT reference_id FROM latest_reference")[0]
+    assert reduced.sql("SELECT step, unit FROM stale_product ORDER BY step") == [("magnitude_fit", ANY), ("magnitude_reference", "1/1")]
+    assert f"{latest}/" not in reduced.sql("SELECT unit FROM stale_product WHERE step = 'magnitude_fit'")[0][0]
     assert reduced.sql(f"SELECT count({kind}_master_id) FROM calibrated_frame") == [(0,)]
     assert reduced.worked() == {}
 
@@ -213,7 +225,7 @@ def test_frames_added_later_make_no_old_frame_pending(fresh: Fresh, night: Night
     tasks = "SELECT step, unit, input_hash, status, attempts FROM task WHERE frame_id IS NOT NULL ORDER BY task_id"
     before = work.sql(tasks)
     night.link(raw, objects[n_first:7])  # an eighth would have the distortion found anew
-    n, later = 7 - n_first, {name: count for name, count in _FIELDS.items() if name != "distortion"}
+    n, later = 7 - n_first, {name: count for name, count in _FIELDS.items() if name not in ("distortion", "magnitude_reference")}
     assert work.worked([raw]) == {"ingest": n, "classify": n, **dict.fromkeys(_FRAMES, n), **later}
     assert work.sql(tasks)[: len(before)] == before
     assert work.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(7,)]
@@ -325,5 +337,5 @@ def test_status_and_pending_are_read_only(reduced: Work) -> None:
 
 def test_every_table_is_written_by_a_step_or_the_ledger() -> None:
     declared = {table.__tablename__ for step in STEPS.values() for table in step.writes}
-    by_people = {"annotation", "master_choice", "target", "type_correction"}
+    by_people = {"annotation", "master_choice", "reference_request", "target", "type_correction"}
     assert {table.name for table in Base.metadata.sorted_tables} == declared | _LEDGER | by_people

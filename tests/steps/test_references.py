@@ -105,7 +105,7 @@ def test_one_that_is_asked_for_is_averaged_from_the_means_of_nights(made: ManyNi
     made.work()
     old = counting(made)
     made.archive.references.new(1, "three nights instead of two", author="me")
-    assert pending(made) == {"reference": 1}
+    assert pending(made) == {"magnitude_reference": 1}
     made.work()
     new = counting(made)
     assert new > old and pending(made) == {}
@@ -182,7 +182,7 @@ def test_a_retracted_one_loses_no_night(made: ManyNights) -> None:
 def test_without_any_a_new_one_is_made(made: ManyNights) -> None:
     first = counting(made)
     assert made.archive.references.retract(1, "wrong camera") is None
-    assert curves(made) == {} and pending(made)["reference"] == 1
+    assert curves(made) == {} and pending(made)["magnitude_reference"] == 1
     made.work()
     assert counting(made) > first and len(curves(made)) == N_NIGHT
 
@@ -206,7 +206,7 @@ def test_nights_that_differ_ask_for_a_new_one(archive_url: str, tmp_path: Path) 
     """Every third star changes by a tenth of a magnitude for good, as after another filter's coating."""
     make_schema(archive_url)
     config = tmp_path / "drift.toml"
-    config.write_text("[reference]\ndrift_nights = 2\n")
+    config.write_text("[magnitude_reference]\ndrift_nights = 2\n")
     nights = ManyNights.create(archive_url, tmp_path / "files", replace(PLAN, n_frame=5))
     nights.add(1)
     nights.work(config=config)
@@ -216,11 +216,14 @@ def test_nights_that_differ_ask_for_a_new_one(archive_url: str, tmp_path: Path) 
     nights.sky.__dict__["_drawn"] = (ids, ra, dec, mag + rng.normal(0.0, 0.05, len(mag)), colour)
     for night in range(2):
         nights.add_night()
-        assert {tally.step: tally.done for tally in nights.work()}["reference"] == 0, night
+        assert {tally.step: tally.done for tally in nights.work()}["magnitude_reference"] == 0, night
         changes = rows(nights, f"SELECT max(change) FROM night_change WHERE reference_id = {first}")
         assert float(str(changes[0][0])) > 0.01
     nights.add_night()
-    assert pending(nights) == {"reference": 1, "magnitude_fit": 1}, "what the nights before were like is looked at with the next one"
+    # What the nights before were like is looked at with the next one.
+    assert pending(nights) == {"magnitude_reference": 1, "magnitude_fit": 1}, (
+        "what the nights before were like is looked at with the next one"
+    )
     nights.work()
     assert counting(nights) > first
     assert "the last 2 nights differ from it by" in nights.archive.references.list()["reason"].iloc[-1]

@@ -17,7 +17,7 @@ import compare
 import sqlalchemy as sa
 
 from db.engine import make_engine
-from db.tables import Base
+from db.tables import Base, ClosedMeasurement
 
 __all__ = ["DROPPED", "MAPPING", "STEPS", "new_place"]
 
@@ -37,6 +37,7 @@ STEPS = {
 
 #: Old column -> new column, where it is another one; every other column is where it was.
 MAPPING: dict[str, str] = {
+    **{f"measurement.{column.name}": f"closed_measurement.{column.name}" for column in ClosedMeasurement.__table__.c},
     "frame.type": "classification.type",
     **{f"frame.type_{name}": f"classification.{name}" for name in ("reason", "confidence", "evidence", "disagrees")},
     **{f"frame.{name}": f"frame_field.{name}" for name in ("field_id", "airmass", "moon_separation")},

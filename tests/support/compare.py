@@ -162,9 +162,9 @@ def _of_latest(rows: dict[str, list[Row]]) -> None:
     made = {row["task_id"] for row in rows["magfit_reference"]}
     tasks = []
     for row in rows["task"]:
-        if row["step"] == "reference" and row["task_id"] in made:
+        if row["step"] == "magnitude_reference" and row["task_id"] in made:
             tasks.append({**row, "unit": f"{row['unit'].partition('/')[0]}/1", "message": None})
-        elif row["step"] != "reference" and (row["step"] != "magnitude_fit" or int(row["unit"].partition("/")[0]) in kept):
+        elif row["step"] != "magnitude_reference" and (row["step"] != "magnitude_fit" or int(row["unit"].partition("/")[0]) in kept):
             tasks.append(row)
     rows["task"] = tasks
 
@@ -234,7 +234,7 @@ class _Names:
         if task["step"] == "magnitude_fit":
             reference, night = unit.split("/")
             return (self("magfit_reference", int(reference)), night)
-        if task["step"] == "reference":
+        if task["step"] == "magnitude_reference":
             field, number = unit.split("/")
             return (self("field", int(field)), number)
         if "/" in unit:

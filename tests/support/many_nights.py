@@ -43,7 +43,7 @@ from starledger.reduce import reduce
 __all__ = ["LAST", "Clouds", "Dip", "ManyNights", "NightTruth", "Plan", "Sky", "put_measurements"]
 
 #: The steps that find work in such an archive.
-LAST = ("reference", "magnitude_fit", "statistics")
+LAST = ("magnitude_reference", "magnitude_fit", "statistics")
 BAND = "G"
 FWHM = 2.5  # pixel
 #: Rows of a night that are written at a time.

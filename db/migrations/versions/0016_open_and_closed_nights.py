@@ -86,10 +86,10 @@ def downgrade() -> None:
     op.drop_table("open_measurement")
     _rename("closed_measurement", "measurement", _BEFORE)
     # An older version has no such step: before revision 0005, another one had its name.
-    tasks = "SELECT task_id FROM task WHERE step = 'extract'"
+    tasks = "SELECT task_id FROM task WHERE step = 'source_order'"
     connection.exec_driver_sql(f"DELETE FROM lineage WHERE task_id IN ({tasks})")
-    connection.exec_driver_sql("DELETE FROM task WHERE step = 'extract'")
-    connection.exec_driver_sql("DELETE FROM step_check WHERE step = 'extract'")
+    connection.exec_driver_sql("DELETE FROM task WHERE step = 'source_order'")
+    connection.exec_driver_sql("DELETE FROM step_check WHERE step = 'source_order'")
 
 
 def _rename(before: str, after: str, comment: str) -> None:

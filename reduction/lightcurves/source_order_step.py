@@ -1,4 +1,4 @@
-"""Step extract: the measurements of a night that is over are put into the order of the sources, as light curves are read."""
+"""Step source_order: the measurements of a night that is over are put into the order of the sources, as light curves are read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from reduction.lightcurves.nights_over import NightsOver, nights_over, nights_to
 from reduction.pipeline.declaration import Context, InputTask, Move, Output, Unit, step
 from reduction.pipeline.inputs import Members
 
-__all__ = ["extract"]
+__all__ = ["source_order"]
 
 #: Rows of one slice: SQLite writes some 45 MB of them, and as much where they are taken away.
 SLICE = 200_000
 
 
 @dataclass(frozen=True)
-class ExtractParameters:
+class SourceOrderParameters:
     """It has none."""
 
 
-def _plan(context: Context, _: ExtractParameters) -> list[Unit[None]]:
+def _plan(context: Context, _: SourceOrderParameters) -> list[Unit[None]]:
     """Nights to close, and those of which a frame was measured anew; made from the photometry of their frames."""
     session = context.session
     nights = nights_to_close(session, context.settings)
@@ -54,14 +54,14 @@ def _made_before(context: Context) -> list[int]:
 
 
 @step(
-    "extract",
+    "source_order",
     plan=_plan,
     inputs=(Members("photometry"), NightsOver()),
-    parameters=ExtractParameters,
+    parameters=SourceOrderParameters,
     writes=(OpenMeasurement, ClosedMeasurement),
     moves=(OpenMeasurement,),
 )
-def extract(context: Context, unit: Unit[None], _: ExtractParameters) -> Output:
+def source_order(context: Context, unit: Unit[None], _: SourceOrderParameters) -> Output:
     """Have the writer move the night's open measurements, source by source, to those of the closed nights."""
     night_id = int(unit.key)
     query = sa.select(OpenMeasurement.source_id, sa.func.count()).where(OpenMeasurement.night_id == night_id)
