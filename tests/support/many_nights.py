@@ -169,6 +169,8 @@ class ManyNights:
         names = list(STEPS)
         for name in names[names.index("classify") : names.index(LAST[0])]:
             self._step(STEPS[name], rows)
+        # As after every step that has written something.
+        self._analyse("frame", "frame_field", "frame_photometry", "classification", "closed_measurement")
         return nights
 
     def _observed(self, connection: sa.Connection, nights: Sequence[NightTruth]) -> list[np.ndarray]:
