@@ -1,4 +1,4 @@
-"""Step reference: the magnitudes that a field's frames are fitted to, begun with one frame and averaged until they settle."""
+"""Step magnitude_reference: the magnitudes that a field's frames are fitted to, begun with one frame and averaged until they settle."""
 
 from __future__ import annotations
 
