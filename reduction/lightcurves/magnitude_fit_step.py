@@ -12,6 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.fetch import fetch_arrays
 from db.keys import now
 from db.tables import (
     N_FOLD,
@@ -33,7 +34,6 @@ from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.lightcurves.fit_terms import MagnitudeFitParameters
 from reduction.lightcurves.kernels.averages import Averages, settled
 from reduction.lightcurves.kernels.night_fit import FitRows, NightFit, fit_night, own_fold
-from reduction.lightcurves.kernels.night_noise import NightNoise as Noise
 from reduction.lightcurves.kernels.night_noise import night_noise
 from reduction.lightcurves.kernels.noise import FrameExcess, excess_scatter, frame_excess
 from reduction.lightcurves.night_points import NightPoints, Shot, measured, read_night, shots, slots_of
@@ -224,15 +224,14 @@ def _noise(place: Mapping[str, Any], night_id: int, frames: Sequence[Shot], exce
     exptime = np.array([shot.exptime for shot in frames], dtype=np.float64)
     noise = night_noise(excess, airmass, exptime)
     mine = {**place, "night_id": night_id}
-    if noise is None:
-        return [Rows(NightNoise, {**{name: np.zeros(0) for name in Noise._fields}, **mine}, replace=mine)]
-    return [Rows(NightNoise, {**mine, **noise._asdict()}, replace=mine)]
+    # A night that does not tell any more has no row, either.
+    return [Rows(NightNoise, {} if noise is None else {**mine, **noise._asdict()}, replace=mine)]
 
 
 def _new_slots(session: Session, reference_id: int, points: NightPoints) -> list[Rows]:
     """Slots of stars that the reference does not have: those of stars of like magnitude, so that their curves are seen."""
-    query = sa.select(BestSlot.source_id, BestSlot.slot).where(BestSlot.reference_id == reference_id)
-    ids, slots = (np.array(column, dtype=np.int64) for column in zip(*session.execute(query).all(), strict=True))
+    query = sa.select(BestSlot.source_id, BestSlot.slot).where(BestSlot.reference_id == reference_id).order_by(BestSlot.source_id)
+    ids, slots = fetch_arrays(session.connection(), query, kinds="ii")
     new = np.flatnonzero(~np.isin(points.source_id, ids))
     if not new.size:
         return []
