@@ -73,7 +73,7 @@ def _plan(context: Context, p: ReferenceParameters) -> list[Unit[_Wanted]]:
         # Its frames may be many, and on most days nothing is made of them.
         frames = _frames_of(session, field_id) if needs else ()
         for wanted in needs if frames else ():
-            facts = f"{wanted.reason}\n{wanted.request_id} {wanted.frame_id} {wanted.base_id}"
+            facts = f"{wanted.request_id} {wanted.frame_id} {wanted.base_id}"
             label = f"field {field_id}, reference {number}"
             units.append(Unit(f"{field_id}/{number}", label, frames, facts, payload=wanted))
             number += 1

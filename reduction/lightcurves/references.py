@@ -47,7 +47,10 @@ class SlotReference:
 
 
 def in_use(session: Session, parameters: str) -> list[MagfitReference]:
-    """The references that nights are fitted to: of each field the one that counts, and candidates; those of such parameters."""
+    """The references that nights are fitted to, of those of such parameters.
+
+    Of each field the candidates, and the one that counts: not that where a candidate takes its place as soon as all nights are fitted.
+    """
     query = sa.select(MagfitReference).where(MagfitReference.status.in_(["accepted", "candidate"]))
     by_field: dict[int, list[MagfitReference]] = {}
     for reference in session.execute(query.order_by(MagfitReference.reference_id)).scalars():
@@ -55,9 +58,11 @@ def in_use(session: Session, parameters: str) -> list[MagfitReference]:
     found = []
     for field_id in sorted(by_field):
         accepted = [each for each in by_field[field_id] if each.status == "accepted"]
+        candidates = [each for each in by_field[field_id] if each.status == "candidate" and each.parameters == parameters]
         counting = max(accepted, key=lambda each: (each.accepted, each.reference_id), default=None)
-        found += [each for each in by_field[field_id] if each.status == "candidate" or each is counting]
-    return [each for each in found if each.parameters == parameters]
+        stays = counting is not None and counting.parameters == parameters and all(each.is_held for each in candidates)
+        found += [counting, *candidates] if stays and counting is not None else candidates
+    return found
 
 
 def read_reference(session: Session, reference_id: int, slot: int) -> SlotReference:

@@ -50,10 +50,10 @@ def test_a_dip_comes_through_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     place = f"source_id = :star AND frame_id IN ({', '.join(map(str, inside))})"
     undisturbed = {star: _magnitudes(work, star) for (star,) in stars}
     ratios = []
-    for version, (star,) in enumerate(stars, start=STEPS["magnitude_fit"].version + 1):
+    for version, (star,) in enumerate(stars, start=STEPS["reference"].version + 1):
         work.sql(f"UPDATE measurement SET {factor} WHERE {place}", factor=1.0 - DEPTH, star=star)
-        monkeypatch.setitem(STEPS, "magnitude_fit", dataclasses.replace(STEPS["magnitude_fit"], version=version))
-        assert work.worked([], catalogues=[]) == {"magnitude_fit": 1, "statistics": 1}
+        monkeypatch.setitem(STEPS, "reference", dataclasses.replace(STEPS["reference"], version=version))
+        assert work.worked([], catalogues=[]) == {"reference": 1, "magnitude_fit": 1, "statistics": 1}
         disturbed = _magnitudes(work, star)
         work.sql(f"UPDATE measurement SET {factor} WHERE {place}", factor=1.0 / (1.0 - DEPTH), star=star)
         change = {frame: disturbed[frame] - undisturbed[star][frame] for frame in frames}

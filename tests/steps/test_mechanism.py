@@ -28,7 +28,7 @@ from starledger.reduce import runner_for_reading
 #: Written for every step by the ledger, and therefore declared by none.
 _LEDGER = {"task", "config", "lineage", "product", "refused_frame", "run", "step_check"}
 _FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "psf", "photometry"), N_OBJECT)
-_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "magnitude_fit": 1, "statistics": 1}
+_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "reference": 1, "magnitude_fit": 1, "statistics": 1}
 #: What the distortion of the night serves: it is found from the first 4 frames, then from 8, 16 ...
 _BEHIND_DISTORTION = ("refine", "background", "shapes", "psf", "photometry")
 
@@ -135,7 +135,7 @@ def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, n
     ("configuration", "expected"),
     [
         ("[photometry]\nmargin = 6.0\n", _after("photometry")),
-        ("[magnitude_fit]\norder = 1\n", _after("magnitude_fit")),
+        ("[magnitude_fit]\norder = 1\n", _after("reference")),
         ("[background]\nbox = 48\n", _after("background", "shapes")),
         ("[detect]\nthreshold = 5.0\n", _after("detect")),
         ("[discover]\nmin_snr = 8.0\n", {**_after("refine"), "discover": 1, "distortion": 1, "field_colours": 1}),

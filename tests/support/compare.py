@@ -28,7 +28,7 @@ Dump = dict[str, dict[tuple[Any, ...], Row]]
 _MACHINE = {"run", "step_check"}
 
 #: What two runs of one night may differ in.
-_PASSING = {"run_id", "attempts", "finished", "created", "started"}
+_PASSING = {"run_id", "attempts", "finished", "created", "started", "accepted"}
 #: Columns that hold a surrogate key, and whose.
 _KEYS = {
     "user_config_id": "config",
@@ -40,6 +40,7 @@ _KEYS = {
     "flat_master_id": "master",
     "reference_id": "magfit_reference",
     "parent_id": "magfit_reference",
+    "request_id": "reference_request",
     "long_master_id": "master",
     "short_master_id": "master",
     "duplicate_of": "exposure",
@@ -116,7 +117,7 @@ def dump(url: str, *, current: bool = False) -> Dump:
     rows["config"] = [row for row in rows["config"] if row["kind"] != "archive"]  # where its files are
     if current:
         _drop_superseded(rows)
-    return named(rows, without={"source": {"task_id"}} if current else {})
+    return named(rows, without={"source": {"task_id"}, "magfit_reference": {"reason"}} if current else {})
 
 
 def named(rows: dict[str, list[Row]], *, without: Mapping[str, set[str]] = MappingProxyType({})) -> Dump:
@@ -136,25 +137,36 @@ def named(rows: dict[str, list[Row]], *, without: Mapping[str, set[str]] = Mappi
 
 
 def _drop_superseded(rows: dict[str, list[Row]]) -> None:
+    rows["magfit_reference"] = _latest(rows["magfit_reference"])
+    _of_latest(rows)
     alive = {row["task_id"] for row in rows["task"] if row["status"] != "superseded"}
     for name, found in rows.items():
         if name != "source" and found and "task_id" in found[0]:
             rows[name] = [row for row in found if row["task_id"] in alive]
     rows["product"] = [row for row in rows["product"] if row["superseded_by"] is None]
-    rows["magfit_reference"] = _latest(rows["magfit_reference"])
-    rows["lineage"] = [row for row in rows["lineage"] if row["input_task_id"] in alive]
+    rows["task"] = [row for row in rows["task"] if row["task_id"] in alive]
+    rows["lineage"] = [row for row in rows["lineage"] if {row["task_id"], row["input_task_id"]} <= alive]
+    children = [table.name for table in Base.metadata.sorted_tables if "reference_id" in table.c]
     for child, column, parent, key in (
         ("master_frame", "master_id", "master", "master_id"),
-        ("reference_magnitude", "reference_id", "magfit_reference", "reference_id"),
-        ("magfit_solution", "reference_id", "magfit_reference", "reference_id"),
-        ("best_slot", "reference_id", "magfit_reference", "reference_id"),
-        ("light_share", "reference_id", "magfit_reference", "reference_id"),
-        ("night_noise", "reference_id", "magfit_reference", "reference_id"),
-        ("lightcurve_statistics", "reference_id", "magfit_reference", "reference_id"),
+        *((child, "reference_id", "magfit_reference", "reference_id") for child in children),
         ("config", "config_id", "task", "config_id"),
     ):
         known = {row[key] for row in rows[parent]}
         rows[child] = [row for row in rows[child] if row[column] in known]
+
+
+def _of_latest(rows: dict[str, list[Row]]) -> None:
+    """Leave out the tasks of other references than the latest, and name those of these as of the first: it may be a later one."""
+    kept = {row["reference_id"] for row in rows["magfit_reference"]}
+    made = {row["task_id"] for row in rows["magfit_reference"]}
+    tasks = []
+    for row in rows["task"]:
+        if row["step"] == "reference" and row["task_id"] in made:
+            tasks.append({**row, "unit": f"{row['unit'].partition('/')[0]}/1", "message": None})
+        elif row["step"] != "reference" and (row["step"] != "magnitude_fit" or int(row["unit"].partition("/")[0]) in kept):
+            tasks.append(row)
+    rows["task"] = tasks
 
 
 def _latest(references: list[Row]) -> list[Row]:
@@ -194,14 +206,20 @@ class _Names:
             "catalogue": lambda r: r["sha256"],
             "target": lambda r: r["name"],
             "annotation": lambda r: (self("frame", r["frame_id"]), r["source_id"], r["reason"]),
+            "reference_request": lambda r: (r["kind"], r["reason"]),
         }
         for name, key in simple.items():
+            if name == "task":
+                self._name_references()
             self._known[name] = {}
             for row in rows[name]:
-                self._known[name][row[f"{name}_id"]] = str(key(row))
+                self._known[name][row[f"{name.removeprefix('reference_')}_id"]] = str(key(row))
+
+    def _name_references(self) -> None:
+        """By their order within the field; tasks have them in their units, so they come before."""
         counts: Counter[int] = Counter()
         self._known["magfit_reference"] = {}
-        for row in sorted(rows["magfit_reference"], key=lambda r: r["reference_id"]):
+        for row in sorted(self._rows["magfit_reference"], key=lambda r: r["reference_id"]):
             self._known["magfit_reference"][row["reference_id"]] = f"{self('field', row['field_id'])} reference {counts[row['field_id']]}"
             counts[row["field_id"]] += 1
 
@@ -213,6 +231,12 @@ class _Names:
         step, unit = STEPS[task["step"]], task["unit"]
         if "/" not in unit and step.per in ("frame", "field", "instrument"):
             return self(step.per, int(unit))
+        if task["step"] == "magnitude_fit":
+            reference, night = unit.split("/")
+            return (self("magfit_reference", int(reference)), night)
+        if task["step"] == "reference":
+            field, number = unit.split("/")
+            return (self("field", int(field)), number)
         if "/" in unit:
             first, *rest = unit.removeprefix("sky/").split("/")
             if step.name in ("flat", "large_scale_flat"):
