@@ -196,11 +196,10 @@ class Writer:
             "n_done": n_done,
         }
         with self.engine.begin() as connection:
-            columns = [getattr(StepCheck, name) for name in values]
-            row = connection.execute(sa.select(*columns).where(StepCheck.step == step.name)).first()
+            row = connection.execute(sa.select(StepCheck.guard, StepCheck.rules).where(StepCheck.step == step.name)).first()
             if row is None:
                 connection.execute(sa.insert(StepCheck).values(step=step.name, **values))
-            elif tuple(row) != tuple(values.values()):
+            elif tuple(row) != (guards.all, guards.rules):
                 connection.execute(sa.update(StepCheck).where(StepCheck.step == step.name).values(**values))
 
     def analyse(self, tables: tuple[type[Base], ...]) -> None:
