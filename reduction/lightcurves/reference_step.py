@@ -84,7 +84,10 @@ def _frames_of(session: Session, field_id: int) -> tuple[InputTask, ...]:
     """The photometry of a field's frames, in the order of time."""
     query = measured(Task.task_id, Task.input_hash).join(Task, Task.frame_id == Frame.frame_id)
     mine = (FrameField.field_id == field_id, Task.step == "photometry", Task.status == "done")
-    return tuple(InputTask(*row, "photometry") for row in session.execute(query.where(*mine).order_by(Frame.jd_utc, Frame.frame_id)))
+    return tuple(
+        InputTask(row.task_id, row.input_hash, "photometry")
+        for row in session.execute(query.where(*mine).order_by(Frame.jd_utc, Frame.frame_id))
+    )
 
 
 def _wanted(context: Context, field_id: int, made: Sequence[MagfitReference], p: ReferenceParameters) -> list[_Wanted]:
