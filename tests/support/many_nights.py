@@ -167,6 +167,7 @@ class ManyNights:
         self._writer.analyse(STEPS["ingest"].writes)
         rows = _Rows(self.sky, nights, frames)
         names = list(STEPS)
+        self._step(STEPS["ingest"], None)
         for name in names[names.index("classify") : names.index(LAST[0])]:
             self._step(STEPS[name], rows)
         return nights
@@ -210,8 +211,9 @@ class ManyNights:
             self._writer.done(step, step.read_parameters({}), again)
             self._writer.analyse(step.writes)
         with Session(self.engine) as session:
-            guards = Survey(session, {}).guards(step, session)
-        self._writer.checked(step, guards)
+            survey = Survey(session, {})
+            guards, n_done = survey.guards(step, session), survey.done(step.name, session)
+        self._writer.checked(step, guards, n_done)
 
     def _tasks(self, connection: sa.Connection, step: Step, units: Sequence[tuple[Unit[Any], str]]) -> np.ndarray:
         """Tasks of units that had none, done, with their lineage; their numbers."""
