@@ -192,9 +192,8 @@ def _start(points: NightPoints, mag: FloatArray, sigma: FloatArray, first: int) 
 
 def _with_all_nights(work: FieldWork, built: Built) -> Built:
     """Fit every night to the reference and average the next, until it settles; one night is in memory at a time."""
-    references = built.references()
+    references, before = built.references(), np.inf
     for _ in range(work.limits.max_passes):
-        before = float(np.median([each.change for each in built.slots.values()]))
         sums = {slot: MeansOfNights() for slot in work.slots}
         for night_id in work.nights:
             _add_night(work, night_id, built, references, sums)
@@ -203,6 +202,7 @@ def _with_all_nights(work: FieldWork, built: Built) -> Built:
         # Small changes that no longer fall go in a circle: another pass would bring nothing.
         if all(each.settled for each in built.slots.values()) or before <= change < 2 * work.limits.settled:
             break
+        before = change
     return built
 
 
