@@ -92,8 +92,10 @@ def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _S
     config.write_text('[magnitude_fit]\nterms = ["colour", "shape_s"]\n')
     done = work.worked(reporter=spy, config=config)
     assert set(spy.written) == set(done) and set(done) >= {"catalogue", *_FRAMES, *_FIELDS}
+    # Stars that a reference lacks come with later nights: tests/steps/test_references.py.
+    later = {"magnitude_fit": {"best_slot"}}
     for name, written in spy.written.items():
-        assert written - _LEDGER == {table.__tablename__ for table in STEPS[name].writes}, name
+        assert written - _LEDGER == {table.__tablename__ for table in STEPS[name].writes} - later.get(name, set()), name
         assert "task" in written, name
 
 
