@@ -29,7 +29,7 @@ import postgres_server
 
 N_ROW = 20_000
 NIGHT = 10
-MEASUREMENT = Base.metadata.tables["measurement"]
+MEASUREMENT = Base.metadata.tables["closed_measurement"]
 
 
 def columns() -> dict[str, np.ndarray]:

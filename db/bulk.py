@@ -1,9 +1,10 @@
-"""Bulk rows: COPY BINARY on PostgreSQL, executemany on SQLite, in the caller's transaction."""
+"""Bulk rows: COPY BINARY on PostgreSQL, executemany on SQLite, in the caller's transaction and in the order of the table's key."""
 
 from __future__ import annotations
 
+import datetime as dt
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,13 @@ import sqlalchemy as sa
 from numpy.typing import ArrayLike, NDArray
 from sqlalchemy.engine import Connection
 
+from db.copy_format import copy_binary, copy_rows, fixed_format
 from db.engine import is_sqlite
 
-__all__ = ["PARTITION_NIGHTS", "bulk_insert", "copy_binary", "fetch_columns"]
+__all__ = ["PARTITION_NIGHTS", "bulk_insert", "ensure_partitions", "fetch_columns", "partition_name"]
 
 #: Nights in one PostgreSQL partition of a bulk table.
 PARTITION_NIGHTS = 32
-
-_SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_TRAILER = b"\xff\xff"
 
 
 def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, ArrayLike]) -> int:
@@ -32,30 +31,54 @@ def bulk_insert(connection: Connection, table: sa.Table, columns: Mapping[str, A
     table : sqlalchemy Table
         Target. REAL columns are rounded to float32 on both engines.
     columns : mapping of str to array
-        One entry per column to fill; all arrays of one length. None, in an array of objects, is NULL.
+        One entry per column to fill; all arrays of one length. None, in an array of objects, is NULL; so is NaN, in any.
 
     Returns
     -------
     int
         Number of rows.
+
+    Raises
+    ------
+    sqlalchemy.exc.DBAPIError
+        Where the database refuses the rows: `IntegrityError` for a key that is there, `DataError` for a text that it cannot keep.
     """
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     n = max((len(a) for a in arrays.values() if a.ndim), default=1)
     arrays = {name: np.broadcast_to(a, (n,)) if a.ndim == 0 else a for name, a in arrays.items()}
     if n == 0:
         return 0
+    arrays = _in_order(table, arrays)
     if not connection.in_transaction():
         connection.begin()  # as executing a statement would: the driver's own cursor, used below, does not
     if is_sqlite(connection):
         _insert_many(connection, table, arrays)
         return n
     if table.dialect_kwargs.get("postgresql_partition_by"):
-        _ensure_partitions(connection, table, arrays["night_id"])
-    if all(_pg_format(table.c[name]) for name in arrays):
-        _copy(connection, table, arrays)
-    else:
-        connection.execute(table.insert(), [dict(zip(arrays, row, strict=True)) for row in _python_rows(table, arrays)])
+        ensure_partitions(connection, table.name, arrays["night_id"])
+    _copy(connection, table, arrays)
     return n
+
+
+def _in_order(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Rows in the order of the key, so that an index is appended to and its pages are touched one after the other."""
+    keys = [_ranks(arrays[column.name]) for column in table.primary_key if column.name in arrays]
+    if not keys:
+        return arrays
+    order = np.lexsort(keys[::-1])
+    if (order == np.arange(len(order))).all():
+        return arrays
+    return {name: values[order] for name, values in arrays.items()}
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers in the order of the values, which may be texts."""
+    if values.dtype.kind != "O":
+        return values
+    given = values.tolist()
+    # Sorted as texts, whatever they are: what order None and a number have does not matter here.
+    rank = {value: number for number, value in enumerate(sorted(set(given), key=str))}
+    return np.array([rank[value] for value in given], dtype=np.int64)
 
 
 def fetch_columns(result: sa.Result[Any], kinds: str) -> list[NDArray[Any]]:
@@ -90,16 +113,24 @@ def _arrays(rows: Sequence[Any], kinds: str) -> list[NDArray[Any]]:
     return [np.array(column, dtype=types[kind]) for column, kind in zip(columns, kinds, strict=True)]
 
 
-def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> list[tuple[Any, ...]]:
+def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Rows for SQLite, which takes a NaN for NULL by itself; one at a time, since a list of them would be looked through for garbage."""
     lists = []
     for name, values in arrays.items():
         if isinstance(table.c[name].type, sa.REAL):
             values = values.astype(np.float32).astype(np.float64)
-        if values.dtype.kind == "f":
-            lists.append([None if value != value else value for value in values.tolist()])
-        else:
-            lists.append(values.tolist())
-    return list(zip(*lists, strict=True))
+        given = values.tolist()
+        if values.dtype.kind == "O":
+            given = [None if value is None or value != value else value for value in given]
+        if isinstance(table.c[name].type, sa.Date | sa.DateTime):
+            given = [None if value is None else _time_text(value) for value in given]
+        lists.append(given)
+    return zip(*lists, strict=True)
+
+
+def _time_text(value: dt.date) -> str:
+    """A date or a time as SQLAlchemy writes and reads it in SQLite."""
+    return value.isoformat(" ", "microseconds") if isinstance(value, dt.datetime) else value.isoformat()
 
 
 def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDArray[Any]]) -> None:
@@ -107,7 +138,8 @@ def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDAr
     marks = ", ".join("?" * len(arrays))
     raw = connection.connection.cursor()
     try:
-        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', _python_rows(table, arrays))
+        rows: Any = _python_rows(table, arrays)  # sqlite3 takes an iterator, of which SQLAlchemy's types know nothing
+        raw.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', rows)
     except raw.connection.Error as error:
         raise _translated(table, raw.connection, error) from error
     finally:
@@ -116,70 +148,50 @@ def _insert_many(connection: Connection, table: sa.Table, arrays: dict[str, NDAr
 
 def _translated(table: sa.Table, driver: Any, error: Exception) -> sa.exc.DBAPIError:
     """SQLAlchemy's error for a driver's, whose cursor was used directly; `driver` has the driver's classes as attributes."""
-    kinds = {driver.IntegrityError: sa.exc.IntegrityError, driver.OperationalError: sa.exc.OperationalError}
+    kinds = {
+        driver.IntegrityError: sa.exc.IntegrityError,
+        driver.OperationalError: sa.exc.OperationalError,
+        driver.DataError: sa.exc.DataError,
+    }
     kind = next((ours for theirs, ours in kinds.items() if isinstance(error, theirs)), sa.exc.DatabaseError)
     return kind(f"bulk insert into {table.name}", None, error)
 
 
-def _pg_format(column: sa.Column[Any]) -> str | None:
-    """Big-endian numpy format of a fixed-width PostgreSQL type; None for others."""
-    kinds = ((sa.BigInteger, ">i8"), (sa.SmallInteger, ">i2"), (sa.Integer, ">i4"), (sa.REAL, ">f4"), (sa.Double, ">f8"))
-    return next((code for kind, code in kinds if isinstance(column.type, kind)), None)
-
-
-def copy_binary(arrays: Mapping[str, NDArray[Any]], formats: Mapping[str, str]) -> bytes:
-    """Encode columns as PostgreSQL's binary COPY format, NaN as NULL.
-
-    A row is the number of fields (int16), then for each field its length
-    (int32; -1 for NULL) and its bytes, all big-endian (PostgreSQL manual,
-    COPY, binary format). Rows are laid out at a fixed stride first; the
-    bytes of NULL values are then cut out.
-    """
-    names = list(arrays)
-    n = len(arrays[names[0]])
-    fields: list[tuple[str, str]] = [("n_field", ">i2")]
-    for name in names:
-        fields += [(f"len {name}", ">i4"), (name, formats[name])]
-    rows = np.zeros(n, dtype=np.dtype(fields))
-    rows["n_field"] = len(names)
-    keep: NDArray[np.bool_] | None = None
-    for name in names:
-        values = arrays[name]
-        width = rows.dtype[name].itemsize
-        null = _is_null(values)
-        rows[f"len {name}"] = np.where(null, -1, width)
-        rows[name] = np.where(null, 0, values)
-        if null.any():
-            if keep is None:
-                keep = np.ones((n, rows.dtype.itemsize), dtype=bool)
-            start = rows.dtype.fields[name][1]  # type: ignore[index]
-            keep[null, start : start + width] = False
-    flat = rows.view(np.uint8).reshape(n, rows.dtype.itemsize)
-    body = flat.tobytes() if keep is None else flat[keep].tobytes()
-    return _SIGNATURE + body + _TRAILER
-
-
-def _is_null(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a column is NaN or, among objects such as integers that may be unknown, None."""
-    if values.dtype.kind == "O":
-        return np.array([value is None for value in values.tolist()], dtype=np.bool_)
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=np.bool_)
-
-
 def _copy(connection: Connection, table: sa.Table, arrays: dict[str, NDArray[Any]]) -> None:
-    formats = {name: str(_pg_format(table.c[name])) for name in arrays}
+    formats = {name: fixed_format(table.c[name]) for name in arrays}
+    fixed = {name: code for name, code in formats.items() if code is not None}
+    try:
+        data = copy_binary(arrays, fixed) if len(fixed) == len(formats) else copy_rows(table, arrays)
+    except ValueError as error:
+        raise sa.exc.DataError(f"bulk insert into {table.name}", None, error) from error
     names = ", ".join(f'"{name}"' for name in arrays)
     cursor = connection.connection.cursor()
     try:
-        cursor.copy_expert(f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)', io.BytesIO(copy_binary(arrays, formats)))
+        cursor.copy_expert(f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)', io.BytesIO(data))
     except cursor.connection.Error as error:
         raise _translated(table, cursor.connection, error) from error
     finally:
         cursor.close()
 
 
-def _ensure_partitions(connection: Connection, table: sa.Table, night_id: NDArray[Any]) -> None:
-    for block in np.unique(np.floor_divide(night_id, PARTITION_NIGHTS)).tolist():
+def ensure_partitions(connection: Connection, table: str, night_id: ArrayLike) -> None:
+    """Make the partitions of a PostgreSQL bulk table that rows of these nights go into, where they are absent.
+
+    Parameters
+    ----------
+    connection : sqlalchemy Connection
+        To PostgreSQL.
+    table : str
+        Name of a table that is partitioned by night.
+    night_id : array_like, shape (n,)
+        Nights.
+    """
+    for block in np.unique(np.floor_divide(np.asarray(night_id, dtype=np.int64), PARTITION_NIGHTS)).tolist():
         first, last = block * PARTITION_NIGHTS, (block + 1) * PARTITION_NIGHTS
-        name = f"{table.name}_n{first}" if first >= 0 else f"{table.name}_m{-first}"
-        connection.exec_driver_sql(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF "{table.name}" FOR VALUES FROM ({first}) TO ({last})')
+        name = partition_name(table, first)
+        connection.exec_driver_sql(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF "{table}" FOR VALUES FROM ({first}) TO ({last})')
+
+
+def partition_name(table: str, first: int) -> str:
+    """Name of the partition of a bulk table that begins with night `first`."""
+    return f"{table}_n{first}" if first >= 0 else f"{table}_m{-first}"

@@ -74,7 +74,7 @@ class Source(Base):
         "Colour used in fits, in the `fit_colour_band` of its fields: measured, else the median at its magnitude",
     )
     colour_measured: Mapped[int] = column(sa.SmallInteger, "", "1 when fit_colour was measured, 0 when assumed")
-    task_id: Mapped[int] = reference("task.task_id", "Task that made the row")
+    task_id: Mapped[int] = column(sa.Integer, "", "Task that made the row")
 
 
 class SourceMagnitude(Base):
@@ -84,7 +84,7 @@ class SourceMagnitude(Base):
     __table_args__ = {"comment": "Catalogue magnitudes"}
 
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
-    catalogue_id: Mapped[int] = key(sa.ForeignKey("catalogue.catalogue_id"), "Catalogue")
+    catalogue_id: Mapped[int] = key(sa.Integer, "Catalogue")
     band: Mapped[str] = key(sa.String(16), "Band, e.g. G, BP, RP, V, VT, r, J; B-V for a colour given as such")
     value: Mapped[float] = column(sa.Double, "mag", "Magnitude or colour")
     error: Mapped[float | None] = column(sa.Double, "mag", "Its error; NULL when the catalogue has none", null=True)
@@ -99,7 +99,7 @@ class SourceName(Base):
 
     name: Mapped[str] = key(sa.String(64), "Name with its prefix, e.g. 'TYC 3281-957-1', 'HIP 9640', 'Gaia DR3 ...'")
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
-    catalogue_id: Mapped[int] = reference("catalogue.catalogue_id", "Catalogue that gives it")
+    catalogue_id: Mapped[int] = column(sa.Integer, "", "Catalogue that gives it")
 
 
 class SourceLink(Base):

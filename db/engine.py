@@ -14,12 +14,18 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
 
-__all__ = ["altering", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
+__all__ = ["altering", "empty_log", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
 
 #: Before WAL, or SQLite ignores it.
 PAGE_SIZE = 16384
 #: How long a writer waits for another one, in seconds.
 BUSY_TIMEOUT = 30.0
+#: Pages after which SQLite copies its log into the database: the pages that every commit touches are copied once for all of them.
+_LOG_PAGES = 4000
+#: Size of SQLite's log, in bytes, from which on it is emptied after a commit: readers may have kept SQLite from it.
+LOG_LIMIT = 96 * 2**20
+#: How long that waits for readers, in milliseconds.
+_LOG_PATIENCE = 3000
 
 
 def parse_url(text: str) -> URL:
@@ -59,11 +65,14 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(str(url.database)).expanduser().absolute()
 
 
-def make_engine(url: URL | str, *, writer: bool = False) -> Engine:
+def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) -> Engine:
     """An engine; a `writer` takes SQLite's write lock when its transaction begins.
 
     Beginning with the lock is what makes a second writer wait instead of
     failing half-way; readers never take it.
+
+    A `brief` reader sees with each statement what is committed by then, as with PostgreSQL, and not all through what was there at first:
+    a transaction that reads keeps SQLite from emptying its log as long as it lasts.
     """
     url = parse_url(url) if isinstance(url, str) else url
     if url.get_backend_name() == "postgresql":
@@ -73,9 +82,26 @@ def make_engine(url: URL | str, *, writer: bool = False) -> Engine:
     path = sqlite_path(url)
     engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
     sa.event.listen(engine, "connect", _prepare_sqlite)
-    begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    if not brief:
+        begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def empty_log(engine: Engine, limit: int = LOG_LIMIT) -> None:
+    """Copy SQLite's log into the database and empty it, where it is longer than `limit` bytes; whoever reads on keeps it for now."""
+    path = sqlite_path(engine.url)
+    log = path.with_name(f"{path.name}-wal") if path is not None else None
+    if log is None or not log.exists() or log.stat().st_size <= limit:
+        return
+    connection = engine.raw_connection()
+    try:
+        driver: Any = connection.driver_connection
+        driver.execute(f"PRAGMA busy_timeout = {_LOG_PATIENCE}")
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        driver.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT)}")
+    finally:
+        connection.close()
 
 
 def sqlite_reader(path: Path) -> Engine:
@@ -136,6 +162,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA temp_store = MEMORY")
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    cursor.execute(f"PRAGMA journal_size_limit = {_LOG_PAGES * PAGE_SIZE}")
     cursor.close()
     _add_mathematics(connection)
 

@@ -54,6 +54,11 @@ _ON_ARCHIVES = {
         "There is no archive at this address, or an empty database.",
         "Run `starledger init`, or give `--archive`.",
     ),
+    "archive.personal_view": (
+        _WRONG,
+        "A view that somebody made stands on the archive's tables or views, and could not stand on those of this version.",
+        "Drop the view that is named, upgrade, and make it anew with the columns that there are then.",
+    ),
     "archive.revision": (
         _ARCHIVE,
         "The archive's schema is of another version.",

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
-from db.terms import TERMS
+from db.terms import MAP_TERMS, TERMS
 
 __all__ = [
     "N_FOLD",
@@ -17,6 +17,7 @@ __all__ = [
     "LightShare",
     "LightcurveStatistics",
     "MagfitFoldReference",
+    "MagfitMap",
     "MagfitReference",
     "MagfitSolution",
     "NightChange",
@@ -199,6 +200,12 @@ class MagfitSolution(Base):
         sa.Integer, "", "Task whose measurements were fitted; stale unless frame_photometry.task_id is the same"
     )
     n_term: Mapped[int] = column(sa.SmallInteger, "", "Terms used")
+    term_groups: Mapped[int] = column(
+        sa.SmallInteger,
+        "",
+        "Groups of terms that count, bits: 1 third and fourth degree, 2 further, 4 background, 8 to 64 shape_s, shape_d, shape_k, psf_peak",
+        ucd="meta.code;stat.fit.param",
+    )
     n_fit: Mapped[int] = column(sa.Integer, "", "Stars used")
     fit_rms: Mapped[float] = column(sa.Double, "mag", "Weighted scatter of the stars used, held out")
     zero_point_err: Mapped[float] = column(sa.Double, "mag", "Error that the fit adds to a magnitude")
@@ -212,6 +219,24 @@ for _term in TERMS:
         _term.column,
         column(sa.Double, "mag", f"Coefficient of {_term.label}; 0 when unused", ucd="stat.fit.param;phot.mag"),
     )
+
+
+class MagfitMap(Base):
+    """A map of a frame as its solutions have it: a polynomial of X = (2 x + 1) / nx - 1 and Y = (2 y + 1) / ny - 1.
+
+    Rows are there for the maps of `db.terms.MAPS` that a fit uses, and stay with its reference.
+    """
+
+    __tablename__ = "magfit_map"
+    __table_args__ = ({"comment": "Maps of shapes and profiles that the magnitude fits use, as polynomials", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    name: Mapped[str] = key(sa.String(12), "What it is a map of: shape_s, shape_d, shape_k, psf_peak")
+
+
+for _term in MAP_TERMS:
+    setattr(MagfitMap, f"p_{_term.name}", column(sa.Double, "", f"Coefficient of {_term.label}", ucd="stat.fit.param"))
 
 
 class BestSlot(Base):

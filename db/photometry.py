@@ -10,9 +10,10 @@ from db.base import Base, column, key, reference
 __all__ = [
     "N_SLOT",
     "ApertureCorrection",
+    "ClosedMeasurement",
     "FrameBackground",
     "FramePhotometry",
-    "Measurement",
+    "OpenMeasurement",
     "PhotometrySlot",
     "PsfChoice",
     "PsfMap",
@@ -251,21 +252,8 @@ class PhotometrySlot(Base):
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")
 
 
-class Measurement(Base):
-    """Fluxes of one source on one frame (bulk, wide; no surrogate key, no foreign keys).
-
-    PostgreSQL: primary key (source_id, night_id, frame_id), partitioned by
-    night. SQLite: (night_id, source_id, frame_id) WITHOUT ROWID.
-    """
-
-    __tablename__ = "measurement"
-    __table_args__ = (
-        {
-            "comment": "Fluxes of each source on each frame, written once",
-            "postgresql_partition_by": "RANGE (night_id)",
-            "sqlite_with_rowid": False,
-        },
-    )
+class _Fluxes:
+    """Fluxes of one source on one frame (bulk, wide; no surrogate key, no foreign keys)."""
 
     source_id: Mapped[int] = key(sa.BigInteger, "Source")
     night_id: Mapped[int] = key(sa.SmallInteger, "Night")
@@ -280,9 +268,37 @@ class Measurement(Base):
 
 for _slot in range(N_SLOT):
     _what = "PSF flux" if _slot == 0 else f"Flux of aperture slot {_slot}"
-    setattr(Measurement, f"flux_{_slot}", column(sa.REAL, "adu", f"{_what}, per exposure", null=True, ucd="phot.count;em.opt"))
-    setattr(
-        Measurement, f"flux_err_{_slot}", column(sa.REAL, "adu", f"Error of flux_{_slot}", null=True, ucd="stat.error;phot.count;em.opt")
+    setattr(_Fluxes, f"flux_{_slot}", column(sa.REAL, "adu", f"{_what}, per exposure", null=True, ucd="phot.count;em.opt"))
+    setattr(_Fluxes, f"flux_err_{_slot}", column(sa.REAL, "adu", f"Error of flux_{_slot}", null=True, ucd="stat.error;phot.count;em.opt"))
+
+
+class OpenMeasurement(_Fluxes, Base):
+    """Fluxes as frames bring them, in the order in which they come; step extract takes them to `closed_measurement`.
+
+    A frame's rows are appended. In the order of the sources they would touch nearly every page of their night, frame after frame.
+    """
+
+    __tablename__ = "open_measurement"
+    __table_args__ = (
+        sa.PrimaryKeyConstraint("night_id", "frame_id", "source_id"),
+        {"comment": "Fluxes of each source on each frame of the nights that are not over", "sqlite_with_rowid": False},
+    )
+
+
+class ClosedMeasurement(_Fluxes, Base):
+    """Fluxes of nights that are over, in the order of the sources.
+
+    PostgreSQL: primary key (source_id, night_id, frame_id), partitioned by
+    night. SQLite: (night_id, source_id, frame_id) WITHOUT ROWID.
+    """
+
+    __tablename__ = "closed_measurement"
+    __table_args__ = (
+        {
+            "comment": "Fluxes of each source on each frame of the nights that are over",
+            "postgresql_partition_by": "RANGE (night_id)",
+            "sqlite_with_rowid": False,
+        },
     )
 
 

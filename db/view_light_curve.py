@@ -6,7 +6,8 @@ from db.astrometry import DetectionSummary, FrameField
 from db.flags import Flag
 from db.frames import Frame, Passband
 from db.lightcurves import MagfitSolution
-from db.photometry import N_SLOT, Measurement
+from db.photometry import N_SLOT
+from db.photometry import ClosedMeasurement as Measurement
 from db.terms import correction_sql
 from db.view_declaration import View, ViewColumn, of, own, select, through
 
@@ -150,7 +151,7 @@ _OF_FRAME = """
 def _view(name: str, comment: str, *, best_only: bool) -> View:
     joins = f"{_POINTS}{_BEST}{_BEST_FIT}{_OF_FRAME}" if best_only else f"{_POINTS}{_FIT}{_OF_FRAME}"
     points = f"{select((*_POINT, *_RAW, *_CIRCUMSTANCES))}{joins}"
-    return View(name, comment, _COLUMNS, f"FROM (\n  {points}\n) p", stands_on=("latest_reference",))
+    return View(name, comment, _COLUMNS, f"FROM (\n  {points}\n) p", stands_on=("latest_reference", "measurement"))
 
 
 LIGHT_CURVE = _view(

@@ -17,9 +17,8 @@ from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
 from starledger import roots
 from starledger.locking import only_writer
-from starledger.namespaces import Frames, Masks, Masters, Targets
+from starledger.namespaces import Frames, Masks, Masters, Nights, References, Targets
 from starledger.paths import AnyPath, Paths, as_path, as_paths
-from starledger.references import References
 from starledger.schema import check_schema, renew_views
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ class Archive:
         Master frames, and which to use.
     references : References
         What magnitudes refer to.
+    nights : Nights
+        Closing them by hand.
 
     Examples
     --------
@@ -89,15 +90,15 @@ class Archive:
         self.frames = Frames(self)
         self.masters = Masters(self)
         self.references = References(self)
+        self.nights = Nights(self)
         if writer:
             self.writer = engine
 
     @cached_property
     def writer(self) -> Engine:
         """The engine that writes."""
-        url = self.engine.url
-        in_memory = url.get_backend_name() == "sqlite" and sqlite_path(url) is None  # such a database is its connection
-        return self.engine if in_memory else make_engine(url, writer=True)
+        in_memory = self.engine.name == "sqlite" and sqlite_path(self.engine.url) is None  # such a database is its connection
+        return self.engine if in_memory else make_engine(self.engine.url, writer=True)
 
     def __repr__(self) -> str:
         return f"<Archive {self.engine.url.render_as_string(hide_password=True)}, pixel products in {self.files}>"

@@ -1,4 +1,4 @@
-"""What people say of an archive, from Python: `archive.targets`, `archive.masks`, `archive.frames` and `archive.masters`.
+"""What people say of an archive, from Python: `archive.targets`, and `masks`, `frames`, `masters` and `nights` likewise.
 
 Each method that writes is the archive's one writer while it runs, and writes all of what it was asked for or nothing. What it
 returns is the row as it was written.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from queries import annotations as maskings
 from queries import frames, masters
+from starledger.references import References
 from starledger.targets import Targets
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from reduction.photometry.model_frame import ModelFrame
     from starledger.archive import Archive
 
-__all__ = ["Frames", "Masks", "Masters", "Targets"]
+__all__ = ["Frames", "Masks", "Masters", "Nights", "References", "Targets"]
 
 
 class _Namespace:
@@ -435,3 +436,38 @@ class Masters(_Namespace):
 def _ids(given: int | Iterable[int]) -> tuple[int, ...]:
     """One id or several; those of numpy and pandas are integers, too."""
     return tuple(int(one) for one in given) if isinstance(given, Iterable) else (int(given),)
+
+
+class Nights(_Namespace):
+    """Nights whose measurements are put into the order of the sources."""
+
+    def close(self, nights: str | Iterable[str] = ()) -> list[str]:
+        """Close nights now; a reduction closes each night that is over.
+
+        A night is over when local mean solar noon has come to its observatory. Frames of a closed night may still come, and the next
+        reduction puts them there. On PostgreSQL, partitions of which all nights are closed are frozen.
+
+        Parameters
+        ----------
+        nights : str or iterable of str
+            Evenings (ISO dates), whether or not they are over; all nights that are when omitted.
+
+        Returns
+        -------
+        list of str
+            Evenings of the nights that had measurements to move.
+
+        Raises
+        ------
+        ConfigurationError
+            When the archive has no frame of such a night; nothing is changed then.
+        ArchiveUnavailable
+            When another program writes.
+
+        Examples
+        --------
+        >>> archive.nights.close()
+        """
+        from starledger.closing import close_nights
+
+        return close_nights(self._archive, [nights] if isinstance(nights, str) else list(nights))

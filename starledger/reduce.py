@@ -83,6 +83,7 @@ def reduce(
     retry: bool = False,
     reporter: Reporter | None = None,
     frames: Collection[int] | None = None,
+    nights: Sequence[int] = (),
 ) -> list[Tally]:
     """Run steps (all of them by default) over the archive's frames and the raw files given.
 
@@ -106,6 +107,8 @@ def reduce(
         Try again what failed.
     frames : collection of int, optional
         Only what works on these frames is worked.
+    nights : sequence of int
+        Nights that step extract closes, in place of those that are over.
 
     Returns
     -------
@@ -125,7 +128,8 @@ def reduce(
     with archive.only_writer(), reachable(engine.url):
         sweep(engine, archive.files)
         _make_folder(archive.files)
-        given = {"paths": [str(path) for path in [*paths, *_failed_files(archive)]], "catalogues": [str(path) for path in catalogues]}
+        given: dict[str, Any] = {"catalogues": [str(path) for path in catalogues], "nights": list(nights)}
+        given["paths"] = [str(path) for path in [*paths, *_failed_files(archive)]]
         with _run_row(archive, settings, keep=config is not None) as (run_id, finish):
             how: dict[str, Any] = {"jobs": processes, "retry": retry, "reporter": reporter, "frames": frames}
             with Runner(engine, archive.files, {**settings, **given}, run_id, **how) as runner:

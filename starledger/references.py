@@ -69,6 +69,8 @@ class References:
 
         Examples
         --------
+        >>> archive.references.new(1, "twelve nights instead of one")
+        >>> archive.reduce(steps=["reference", "magnitude_fit"])
         >>> archive.references.compare(1)
         """
         with self._archive.reading() as session:
@@ -116,10 +118,12 @@ class References:
 
         Examples
         --------
-        >>> archive.references.accept(1, "scatters less than the one before")
+        >>> latest = archive.references.list(1)["reference_id"].iloc[-1]
+        >>> archive.references.retract(1, "made of nights with dew")
+        >>> archive.references.accept(1, "it was no dew", reference=latest)
         """
         with self._archive.writing() as session:
-            return references.accept_reference(session, field, reason, author or getpass.getuser(), reference)
+            return references.accept_reference(session, field, reason, author or getpass.getuser(), _id(reference))
 
     def retract(self, field: int, reason: str, *, reference: int | None = None, author: str | None = None) -> MagfitReference | None:
         """Take a reference back: the one that counts, or the one named. The one accepted before it counts again.
@@ -139,7 +143,7 @@ class References:
         >>> archive.references.retract(1, "made of nights with dew")
         """
         with self._archive.writing() as session:
-            return references.retract_reference(session, field, reason, author or getpass.getuser(), reference)
+            return references.retract_reference(session, field, reason, author or getpass.getuser(), _id(reference))
 
     def purge(self, field: int, reason: str, *, keep: int = 2, author: str | None = None) -> tuple[int, ...]:
         """Delete the magnitudes and fits of references that no light curve is of; the newest `keep` accepted ones stay.
@@ -160,3 +164,8 @@ class References:
         """
         with self._archive.writing() as session:
             return tuple(references.purge_references(session, field, reason, author or getpass.getuser(), keep=keep))
+
+
+def _id(given: int | None) -> int | None:
+    """An id as the archive has it; those of numpy and pandas are integers, too."""
+    return None if given is None else int(given)

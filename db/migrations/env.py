@@ -1,4 +1,4 @@
-"""Alembic environment: both engines, views recreated around every migration."""
+"""Alembic environment: both engines, views replaced, or away and anew around every migration."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from alembic import context
 
 from db.engine import altering, make_engine, parse_url
 from db.migrations.names import include_name
+from db.personal_views import put_back
 from db.tables import Base
-from db.views import create_views, drop_views
+from db.views import put_up, replace_views, take_down
 
 
 def _migrate(connection: sa.Connection) -> None:
@@ -20,11 +21,17 @@ def _migrate(connection: sa.Connection) -> None:
         compare_type=True,
     )
     with context.begin_transaction():
+        head = context.script.get_current_head()
+        if context.get_context().get_current_revision() == head == context.get_revision_argument():
+            replace_views(connection)
+            return
         # Views stand on the tables and are code, not data: away before, anew after.
-        drop_views(connection)
+        taken = take_down(connection)
         context.run_migrations()
-        if context.get_context().get_current_revision() == context.script.get_current_head():
-            create_views(connection)
+        if context.get_context().get_current_revision() == head:
+            put_up(connection, taken)
+        else:
+            put_back(connection, taken.personal)
 
 
 def run() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["include_name"]
 
-_PARTITION = re.compile(r"^(measurement|detection|detection_match|psf_star|target_measurement)_[nm]\d+$")
+_PARTITION = re.compile(r"^(closed_measurement|detection|detection_match|psf_star|target_measurement)_[nm]\d+$")
 
 
 def include_name(name: str | None, kind: str, _parents: Any) -> bool:

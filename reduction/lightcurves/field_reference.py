@@ -64,7 +64,7 @@ class FieldWork:
     def read(self, night_id: int, slots: Sequence[int] | None = None) -> NightPoints:
         """The measurements of a night."""
         mine = [shot for shot in self.frames if shot.night_id == night_id]
-        return read_night(self.session, self.field_id, night_id, slots or self.slots, self.fit.fit_terms.variables, mine)
+        return read_night(self.session, self.field_id, night_id, slots or self.slots, self.fit.fit_terms, mine)
 
     def typical_fluxes(self, points: NightPoints) -> FloatArray:
         """Flux of each star on the first frame, of whose night the points are, from the slot in which neighbours are told apart (ADU)."""

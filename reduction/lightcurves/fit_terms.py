@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from db.terms import TERMS, Term, design
+from db.terms import MAPS, TERMS, VARIABLES, Term, design, needed
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.kernels.night_fit import FitChoice
 from reduction.pipeline.parameters import parameter
@@ -39,7 +39,12 @@ class FitTerms:
     @property
     def variables(self) -> tuple[str, ...]:
         """What must be read of a measurement, names of `db.terms.VARIABLES`."""
-        return tuple(dict.fromkeys(factor for term in self.terms for factor in term.factors))
+        return tuple(name for name in needed(self.terms) if name in VARIABLES)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Maps of the frames that they are of, names of `db.terms.MAPS`."""
+        return tuple(name for name in needed(self.terms) if name in MAPS)
 
     def design(self, variables: Mapping[str, FloatArray], n: int) -> FloatArray:
         """Terms of n measurements, shape (n, p)."""

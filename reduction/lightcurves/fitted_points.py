@@ -15,8 +15,8 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
-from db.terms import TERMS, VARIABLES, correction
+from db.fetch import fetch_arrays
+from db.terms import MAP_TERMS, MAPS, TERMS, VARIABLES, Term, correction, map_value, needed
 from db.view_light_curve import BARYCENTRIC, POGSON, QUALITY
 from reduction.kernels.arrays import FloatArray, IntArray
 
@@ -70,26 +70,56 @@ def fitted_points(session: Session, field_id: int, reference_id: int) -> Iterato
     """
     text = sa.text("SELECT DISTINCT slot FROM magfit_solution WHERE reference_id = :reference ORDER BY slot")
     slots = list(session.execute(text, {"reference": reference_id}).scalars())
-    points, instrumental = _points(session, field_id, slots)
+    terms = _terms(session, reference_id)
+    points, instrumental = _points(session, field_id, slots, terms)
+    points.variables.update(_maps(session, reference_id, points, terms))
     for slot in slots:
-        yield slot, _fitted(session, reference_id, slot, points, *instrumental[slot])
+        yield slot, _fitted(session, reference_id, slot, points, *instrumental[slot], terms)
 
 
-def _points(session: Session, field_id: int, slots: list[int]) -> tuple[_Points, dict[int, tuple[FloatArray, FloatArray]]]:
+def _terms(session: Session, reference_id: int) -> tuple[Term, ...]:
+    """Terms with a coefficient that is not 0: the others need not be read, and add nothing."""
+    used = ", ".join(f"max(CASE WHEN {term.column} <> 0.0 THEN 1 ELSE 0 END)" for term in TERMS)
+    found = session.execute(
+        sa.text(f"SELECT {used} FROM magfit_solution WHERE reference_id = :reference"), {"reference": reference_id}
+    ).one()
+    return tuple(term for term, is_used in zip(TERMS, found, strict=True) if is_used or not term.factors)
+
+
+def _maps(session: Session, reference_id: int, points: _Points, terms: tuple[Term, ...]) -> dict[str, FloatArray]:
+    """The maps in use at every point; 0 on a frame without."""
+    values = {}
+    columns = ", ".join(f"p_{term.name}" for term in MAP_TERMS)
+    text = f"SELECT frame_id, {columns} FROM magfit_map WHERE reference_id = :reference AND name = :name ORDER BY frame_id"
+    for name in (name for name in needed(terms) if name in MAPS):
+        values_of = {"reference": reference_id, "name": name}
+        frame_id, *polynomial = fetch_arrays(session.connection(), text, values_of, kinds="i" + "f" * len(MAP_TERMS))
+        place = np.searchsorted(frame_id, points.frame_id)
+        known = np.isin(points.frame_id, frame_id)
+        at = [np.where(known, np.append(column, 0.0)[place], 0.0) for column in polynomial]
+        values[name] = map_value(at, points.variables["X"], points.variables["Y"])
+    return values
+
+
+def _points(
+    session: Session, field_id: int, slots: list[int], terms: tuple[Term, ...]
+) -> tuple[_Points, dict[int, tuple[FloatArray, FloatArray]]]:
     """Every measurement of the field, and by slot its flux and error (ADU/s)."""
     names = [expression for slot in slots for expression in _instrumental(slot)]
-    columns = ", ".join([QUALITY, BARYCENTRIC, "f.exptime", *VARIABLES.values(), *names])
-    text = sa.text(
+    used = [name for name in needed(terms) if name in VARIABLES]
+    columns = ", ".join([QUALITY, BARYCENTRIC, "f.exptime", *(VARIABLES[name] for name in used), *names])
+    text = (
         f"SELECT m.source_id, m.frame_id, s.fold, fp.task_id, {columns} "
         "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
         "JOIN frame_photometry fp ON fp.frame_id = f.frame_id "
         "JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
         "JOIN source s ON s.source_id = m.source_id WHERE ff.field_id = :field"
     )
-    kinds = "iiiii" + "f" * (2 + len(VARIABLES) + len(names))
-    ids, frame_id, fold, task_id, quality, bjd, exptime, *values = fetch_columns(session.execute(text, {"field": field_id}), kinds)
-    variables = dict(zip(VARIABLES, values, strict=False))
-    own = values[len(VARIABLES) :]
+    kinds = "iiiii" + "f" * (2 + len(used) + len(names))
+    found = fetch_arrays(session.connection(), text, {"field": field_id}, kinds=kinds)
+    ids, frame_id, fold, task_id, quality, bjd, exptime, *values = found
+    variables = dict(zip(used, values, strict=False))
+    own = values[len(used) :]
     points = _Points(ids, frame_id, fold, task_id, quality, bjd, exptime, variables)
     return points, {slot: (own[2 * k], own[2 * k + 1]) for k, slot in enumerate(slots)}
 
@@ -100,14 +130,14 @@ def _instrumental(slot: int) -> tuple[str, str]:
     return flux, error
 
 
-def _fitted(session: Session, reference_id: int, slot: int, points: _Points, flux: FloatArray, error: FloatArray) -> FittedPoints:
+def _fitted(
+    session: Session, reference_id: int, slot: int, points: _Points, flux: FloatArray, error: FloatArray, terms: tuple[Term, ...]
+) -> FittedPoints:
     """The points that have a solution of their own measurement."""
-    names = ["power(zero_point_err, 2)", "power(mag_floor, 2)", *(term.column for term in TERMS)]
-    text = sa.text(
-        f"SELECT frame_id, fold, measure_task, {', '.join(names)} FROM magfit_solution WHERE reference_id = :reference AND slot = :slot"
-    )
-    result = session.execute(text, {"reference": reference_id, "slot": slot})
-    frame_id, fold, task_id, *values = fetch_columns(result, "iii" + "f" * len(names))
+    names = ["power(zero_point_err, 2)", "power(mag_floor, 2)", *(term.column for term in terms)]
+    text = f"SELECT frame_id, fold, measure_task, {', '.join(names)} FROM magfit_solution WHERE reference_id = :reference AND slot = :slot"
+    values_of = {"reference": reference_id, "slot": slot}
+    frame_id, fold, task_id, *values = fetch_arrays(session.connection(), text, values_of, kinds="iii" + "f" * len(names))
     place = {key: k for k, key in enumerate(zip(frame_id.tolist(), fold.tolist(), task_id.tolist(), strict=True))}
     keys, inverse = np.unique(np.stack([points.frame_id, points.fold, points.task_id]), axis=1, return_inverse=True)
     found = np.array([place.get((frame, fold, task), -1) for frame, fold, task in keys.T.tolist()], dtype=np.int64)

@@ -19,6 +19,7 @@ from db.tables import (
     BestSlot,
     Frame,
     FrameField,
+    MagfitMap,
     MagfitReference,
     MagfitSolution,
     NightChange,
@@ -27,7 +28,7 @@ from db.tables import (
     ReferenceRequest,
     Task,
 )
-from db.terms import TERMS, Term
+from db.terms import TERMS, Term, term_groups
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.lightcurves.fit_terms import MagnitudeFitParameters
 from reduction.lightcurves.kernels.averages import Averages, settled
@@ -127,7 +128,7 @@ def _masked(session: Session) -> dict[tuple[int, int], str]:
     inputs=(Members("photometry"), Members("reference"), Said((Annotation, ReferenceRequest))),
     version=5,
     parameters=MagnitudeFitParameters,
-    writes=(MagfitSolution, NightMagnitude, NightChange, NightNoise, BestSlot, MagfitReference),
+    writes=(MagfitSolution, MagfitMap, NightMagnitude, NightChange, NightNoise, BestSlot, MagfitReference),
 )
 def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameters) -> Output:
     """Fit a night's frames to the reference of their field (cross-fitted), and keep what they say of the next reference."""
@@ -135,7 +136,7 @@ def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameter
     terms = p.fit_terms
     frames = shots(session, night.field_id, night.night_id)
     slots = slots_of(session, frames[0].instrument_id)
-    points = read_night(session, night.field_id, night.night_id, slots, terms.variables, frames)
+    points = read_night(session, night.field_id, night.night_id, slots, terms, frames)
     rows: list[Rows] = []
     fitted = np.zeros(len(frames), dtype=np.bool_)
     if points.frame.size:
@@ -144,6 +145,10 @@ def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameter
             some, usable = _slot(session, night, points, slot, design, p)
             rows += some
             fitted = fitted | usable
+        rows += [
+            Rows(MagfitMap, columns, replace={name: columns[name] for name in ("reference_id", "frame_id", "name")})
+            for columns in points.maps.rows(night.reference_id)
+        ]
         rows += _new_slots(session, night.reference_id, points)
     n_fitted = int(np.count_nonzero(fitted))
     remark = None if n_fitted == len(frames) else f"{len(frames) - n_fitted} of {len(frames)} frames have too few stars to be fitted"
@@ -198,6 +203,7 @@ def _solutions(
             "frame_id": ids[frame],
             "measure_task": tasks[frame],
             "n_term": fit.terms[frame].sum(axis=1),
+            "term_groups": term_groups(terms),
             "n_fit": fits.n_fit[frame],
             "fit_rms": fits.rms[frame],
             "zero_point_err": fits.zp_err[frame, fold],

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.flags import Flag
 from db.tables import (
     Classification,
@@ -25,7 +25,9 @@ from db.tables import (
 )
 from db.terms import VARIABLES
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.lightcurves.fit_terms import FitTerms
 from reduction.lightcurves.kernels.night_fit import FitRows
+from reduction.lightcurves.map_terms import FrameMaps, frame_maps
 from reduction.pipeline.plans import not_masked
 
 _SingleArray = npt.NDArray[np.float32]
@@ -75,6 +77,8 @@ class NightPoints:
         Points that may fix a fit.
     variables : mapping of str to float64, shape (rows,)
         Of the terms in use.
+    maps : FrameMaps
+        Maps of the frames that terms are of.
     flux, flux_err : mapping of int to float32, shape (rows,)
         By slot (ADU per exposure); NaN for NULL.
     """
@@ -88,6 +92,7 @@ class NightPoints:
     star: IntArray
     eligible: BoolArray
     variables: Mapping[str, FloatArray]
+    maps: FrameMaps
     flux: Mapping[int, _SingleArray]
     flux_err: Mapping[int, _SingleArray]
 
@@ -152,13 +157,12 @@ def slots_of(session: Session, instrument_id: int) -> list[int]:
 
 
 def read_night(
-    session: Session, field_id: int, night_id: int, slots: Sequence[int], variables: Sequence[str], frames: Sequence[Shot]
-) -> NightPoints:
-    """A night's measurements of a field on some of its frames."""
-    names = [f"CAST(m.{stem}_{slot} AS DOUBLE PRECISION)" for slot in slots for stem in ("flux", "flux_err")]
-    # PostgreSQL hands out a REAL in its shortest form, which is not its value: cast, so that both engines give the same digits.
-    expressions = "".join(f", {sql}" for sql in [*(VARIABLES[name] for name in variables), *names])
-    text = sa.text(
+    session: Session, field_id: int, night_id: int, slots: Sequence[int], terms: FitTerms, frames: Sequence[Shot]
+) -> NightPoints:  # fmt: skip
+    """A night's measurements of a field on some of its frames: what the terms in use need, and no more."""
+    used, names = terms.variables, [f"m.{stem}_{slot}" for slot in slots for stem in ("flux", "flux_err")]
+    expressions = "".join(f", {sql}" for sql in [*(VARIABLES[name] for name in used), *names])
+    text = (
         "SELECT m.frame_id, m.source_id, m.flags, s.fold, CASE WHEN s.origin = 'catalogue' THEN 1 ELSE 0 END, s.fit_mag" + expressions +
         " FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id"
         " JOIN classification c ON c.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id"
@@ -166,30 +170,34 @@ def read_night(
         " JOIN source s ON s.source_id = m.source_id"
         " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'"
     )  # fmt: skip
-    kinds = "iiiiif" + "f" * (len(variables) + len(names))
-    frame_id, ids, flags, folds, catalogued, fit_mag, *values = fetch_columns(
-        session.execute(text, {"field": field_id, "night": night_id}), kinds
-    )
+    kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
+    place = {"field": field_id, "night": night_id}
+    frame_id, ids, flags, folds, catalogued, fit_mag, *values = fetch_arrays(session.connection(), text, place, kinds=kinds)
     number = np.array([shot.frame_id for shot in frames], dtype=np.int64)
     by_id = np.argsort(number)
-    place = np.searchsorted(number[by_id], frame_id)
-    wanted = np.flatnonzero(number[by_id][np.minimum(place, len(number) - 1)] == frame_id)
-    frame = by_id[place[wanted]]
+    at = np.searchsorted(number[by_id], frame_id)
+    wanted = np.flatnonzero(number[by_id][np.minimum(at, len(number) - 1)] == frame_id)
+    frame = by_id[at[wanted]]
     # Frames in the order of time, sources in that of their number: fits need the rows of a frame together.
-    order = wanted[np.lexsort((ids[wanted], frame))]
-    source_id, which, star = np.unique(ids[order], return_index=True, return_inverse=True)
-    n = len(variables)
-    fluxes = [column[order].astype(np.float32) for column in values[n:]]
+    order = np.lexsort((ids[wanted], frame))
+    frame, rows = frame[order], wanted[order]
+    source_id, which, star = np.unique(ids[rows], return_index=True, return_inverse=True)
+    variables = {name: values.pop(0)[rows] for name in used}
+    maps = frame_maps(session, number.tolist(), terms.maps)
+    if maps.polynomials:
+        variables |= maps.variables(frame, variables["X"], variables["Y"])
+    fluxes = [values.pop(0)[rows] for _ in names]
     return NightPoints(
         shots=frames,
         source_id=source_id,
-        fold=folds[order][which],
-        fit_mag=fit_mag[order][which],
-        catalogued=catalogued[order][which] > 0,
-        frame=np.sort(frame),
+        fold=folds[rows][which].astype(np.int64),
+        fit_mag=fit_mag[rows][which],
+        catalogued=catalogued[rows][which] > 0,
+        frame=frame,
         star=star.ravel(),
-        eligible=(flags[order] & UNFIT) == 0,
-        variables=dict(zip(variables, (column[order] for column in values[:n]), strict=True)),
+        eligible=(flags[rows] & UNFIT) == 0,
+        variables=variables,
+        maps=maps,
         flux=dict(zip(slots, fluxes[::2], strict=True)),
         flux_err=dict(zip(slots, fluxes[1::2], strict=True)),
     )

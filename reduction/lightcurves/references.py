@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.tables import N_FOLD, N_SLOT, MagfitFoldReference, MagfitReference, NightChange, NightMagnitude, ReferenceMagnitude
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.kernels.averages import Averages
@@ -71,7 +71,7 @@ def read_reference(session: Session, reference_id: int, slot: int) -> SlotRefere
         MagfitFoldReference.source_id, MagfitFoldReference.fold, MagfitFoldReference.mag, MagfitFoldReference.mag_err,
         MagfitFoldReference.excess,
     ).where(MagfitFoldReference.reference_id == reference_id, MagfitFoldReference.slot == slot)  # fmt: skip
-    ids, fold, *values = fetch_columns(session.execute(query), "iifff")
+    ids, fold, *values = fetch_arrays(session.connection(), query, kinds="ijfff")
     source_id, star = np.unique(ids, return_inverse=True)
     mag, err, excess = np.full((3, N_FOLD, source_id.size), np.nan)
     for into, column in zip((mag, err, excess), values, strict=True):
@@ -119,7 +119,9 @@ def night_means(session: Session, reference_id: int, night_id: int, slot: int) -
     query = sa.select(*columns).where(
         NightMagnitude.reference_id == reference_id, NightMagnitude.night_id == night_id, NightMagnitude.slot == slot
     )
-    ids, number, variance, *values = fetch_columns(session.execute(query.order_by(NightMagnitude.source_id)), "iif" + "f" * len(names))
+    ids, number, variance, *values = fetch_arrays(
+        session.connection(), query.order_by(NightMagnitude.source_id), kinds="iif" + "f" * len(names)
+    )
     mag, err, scatter = (np.array(values[N_FOLD * k : N_FOLD * (k + 1)]) for k in range(3))
     return ids, FoldMeans(mag, err, scatter, number, variance)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ class FollowedTargets(Said):
     def __init__(self) -> None:
         super().__init__((Target,))
 
-    def digest(self, session: Session) -> str:
+    def digest(self, session: Session, settings: Mapping[str, Any]) -> str:  # noqa: ARG002
         """Of what tells targets apart, and their positions."""
         return hashlib.sha256("\n".join(_targets(session).words).encode()).hexdigest()
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from db.errors import FrameUnusable
 from db.flags import Flag
-from db.tables import ApertureCorrection, Frame, FramePhotometry, Measurement
+from db.tables import ApertureCorrection, ClosedMeasurement, Frame, FramePhotometry, OpenMeasurement
 from reduction.astrometry.detections import fwhm_of
 from reduction.astrometry.sources import SourceTable
 from reduction.calibration.master_choice import Chosen, PatternWithoutDark
@@ -65,8 +65,9 @@ class PhotometryParameters:
     ),
     version=5,
     parameters=PhotometryParameters,
-    writes=(Measurement, FramePhotometry, ApertureCorrection),
+    writes=(OpenMeasurement, FramePhotometry, ApertureCorrection),
     standing=(FramePhotometry,),
+    clears=(ClosedMeasurement,),
 )
 def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParameters) -> Output:
     """Measure all sources at their projected positions: fluxes fitted with the profile map, and light in circular apertures."""
@@ -115,7 +116,8 @@ def photometry(context: Context, unit: Unit[Chosen | None], p: PhotometryParamet
     corrections = {"frame_id": frame.frame_id, "slot": slots, **growth._asdict()}
     return Output(
         rows=[
-            Rows(Measurement, {"source_id": sources.table.source_id, **place, **columns}, replace=place),
+            Rows(ClosedMeasurement, {}, replace=place),
+            Rows(OpenMeasurement, {"source_id": sources.table.source_id, **place, **columns}, replace=place),
             Rows(FramePhotometry, summary, upsert=True),
             Rows(ApertureCorrection, corrections, replace={"frame_id": frame.frame_id}),
         ]

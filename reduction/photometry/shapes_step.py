@@ -16,12 +16,11 @@ from db.errors import AlgorithmFailed
 from db.flags import Flag
 from db.tables import DetectionMatch, Frame, ShapeMap, Source
 from reduction.astrometry.detections import detections_of
-from reduction.photometry.kernels.shape_map import ShapeMap as Map
 from reduction.photometry.kernels.shape_map import fit_shape_map
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Own, Untracked
 
-__all__ = ["ShapesParameters", "shape_map", "shapes"]
+__all__ = ["ShapesParameters", "shapes"]
 
 #: A detection with one of these does not show the shape of a star.
 _SPOILED = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC | Flag.BLENDED)
@@ -68,12 +67,6 @@ def shapes(context: Context, unit: Unit[None], p: ShapesParameters) -> Output:
         "rms_k": fitted.rms_k,
     }
     return Output(rows=[Rows(ShapeMap, row, upsert=True)])
-
-
-def shape_map(session: Session, frame_id: int) -> Map:
-    """The shape map of a frame, to be evaluated anywhere on it."""
-    text = session.execute(sa.select(ShapeMap.coeff).where(ShapeMap.frame_id == frame_id)).scalar_one()
-    return Map.from_row(json.loads(text))
 
 
 def _known(session: Session, frame: Frame, number: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

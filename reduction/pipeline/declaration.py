@@ -30,6 +30,7 @@ __all__ = [
     "Context",
     "InputTask",
     "Kind",
+    "Move",
     "NewFile",
     "Output",
     "Rows",
@@ -99,12 +100,35 @@ class Unit(Generic[P]):
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows for one table, by columns (arrays of one length, or scalars)."""
+    """Rows for one table, by columns (arrays of one length, or scalars); without columns, rows are only taken away."""
 
     table: type[Base]
     columns: Mapping[str, Any]
-    replace: Mapping[str, Any] | None = None  # rows with these values (of one column several) are deleted first
+    replace: Mapping[str, Any] | None = None  # rows with these values (one may be several), which only this unit writes, go first
     upsert: bool = False  # one row: updated where its primary key exists
+
+
+@dataclass(frozen=True)
+class Move:
+    """Rows of a night that go to another table of the same columns, in the order of the sources.
+
+    Each slice is a transaction of its own, before the unit's task is recorded: a run that ends between two of them leaves every row in
+    one of the tables, and the next run moves the rest.
+
+    Attributes
+    ----------
+    source, target : table
+        From where, and where to.
+    night_id : int
+        The night.
+    slices : tuple of (int, int)
+        First and last source_id of each slice.
+    """
+
+    source: type[Base]
+    target: type[Base]
+    night_id: int
+    slices: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -128,6 +152,7 @@ class Output:
     """
 
     rows: list[Rows] = field(default_factory=list)
+    moves: tuple[Move, ...] = ()
     file: NewFile | None = None
     remark: str | None = None
     finish: Callable[[Session, int], list[Rows]] | None = None
@@ -227,6 +252,8 @@ class Step:
     types: tuple[str, ...] | None = ("object",)
     products: tuple[Kind, ...] = ()
     standing: tuple[type[Base], ...] = ()
+    clears: tuple[type[Base], ...] = ()
+    moves: tuple[type[Base], ...] = ()
     together: bool = False
     second_chance: bool = False
     complete: bool = False
@@ -284,7 +311,7 @@ class Step:
         """Tables that it may read: its own, those of the steps behind it, and those in which people say something to it."""
         steps = [self, *(STEPS[name] for name in self.behind)]
         said = [table for step in steps for source in step.inputs if isinstance(source, Said) for table in source.tables]
-        return frozenset([*(table for step in steps for table in step.writes), *said])
+        return frozenset([*(table for step in steps for table in (*step.writes, *step.clears)), *said])
 
     def read_parameters(self, settings: Mapping[str, Any]) -> Any:
         """Its parameters with the configuration's values in place."""
@@ -315,7 +342,7 @@ class Step:
 
     def require_declared(self, table: type[Base]) -> None:
         """Refuse to write a table that the step did not declare."""
-        if table not in self.writes:
+        if table not in self.writes and table not in self.clears:
             raise UndeclaredError(f"step {self.name} writes {table.__tablename__} without declaring it")
 
     def require_kind(self, name: str) -> Kind:
@@ -337,6 +364,8 @@ def step(
     types: tuple[str, ...] | None = ("object",),
     products: tuple[Kind, ...] = (),
     standing: tuple[type[Base], ...] = (),
+    clears: tuple[type[Base], ...] = (),
+    moves: tuple[type[Base], ...] = (),
     together: bool = False,
     second_chance: bool = False,
     complete: bool = False,
@@ -363,6 +392,10 @@ def step(
         Kinds of files that it makes.
     standing : tuple of tables
         Their rows say what stands now: those of a task go when the task is retired.
+    clears : tuple of tables
+        A later step takes its rows there: from there they go when a unit is worked again.
+    moves : tuple of tables
+        Another step writes them, and this one takes their rows to another table: rows that come once more make its units pending.
     together : bool
         The body takes all pending units at once and returns a dict by unit key.
     second_chance : bool
@@ -384,6 +417,8 @@ def step(
                 types=types,
                 products=products,
                 standing=standing,
+                clears=clears,
+                moves=moves,
                 together=together,
                 second_chance=second_chance,
                 complete=complete,

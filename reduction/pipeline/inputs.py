@@ -213,8 +213,8 @@ class Said:
 
     tables: tuple[type[Base], ...]
 
-    def digest(self, session: Session) -> str:
-        """Digest of all that is said: as long as it is the same, nothing new is said."""
+    def digest(self, session: Session, settings: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """Digest of all that is said, in the archive or in the settings in force: as long as it is the same, nothing new is said."""
         parts = []
         for table in self.tables:
             rows = session.execute(sa.select(table.__table__).order_by(*table.__table__.primary_key))

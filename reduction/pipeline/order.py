@@ -87,6 +87,7 @@ NIGHT: tuple[Line, ...] = (
     _line("lightcurves", "reference", "field", "Make a field's reference: from its best frame, averaged until it settles."),
     _line("lightcurves", "magnitude_fit", "night", "Fit a night's frames to the reference of their field (cross-fitted), in one pass."),
     _line("lightcurves", "statistics", "field", "Summarise every light curve: mean, scatter, chi2, von Neumann eta; targets find sources."),
+    _line("lightcurves", "extract", "night", "Put a night's measurements into the order of the sources, once it is over."),
 )
 
 

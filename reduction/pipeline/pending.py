@@ -134,7 +134,7 @@ class Survey:
         inputs = {name for source in step.sources if source.before for name in source.steps}
         looked_up = [source for source in step.sources if isinstance(source, LookedUp) and source.frames() is None]
         rules = {name for source in looked_up for name in source.steps}
-        said = "\n".join(source.digest(session) for source in step.inputs if isinstance(source, Said))
+        said = "\n".join(source.digest(session, self._settings) for source in step.inputs if isinstance(source, Said))
         given = canonical({name: self._settings.get(name) for name in _GIVEN}) if step.per == "file" else ""
         ground = _digest(*works, said, given, self._bad)
         return Guards(

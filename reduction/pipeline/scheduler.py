@@ -70,6 +70,10 @@ class Tally:
 #: A unit, its input hash, and what came of it.
 _Result = tuple[Unit[Any], str, Output | StarledgerError]
 
+#: Results that are recorded together, and for how many seconds the first of them waits: each commit writes the same dozen pages of the
+#: ledger anew, which would be half of all that a night writes.
+_TOGETHER, _HELD = 8, 2.0
+
 # In a worker process: opened once, used for every unit.
 _worker: dict[str, Any] = {}
 
@@ -82,7 +86,7 @@ def _start_worker(url: sa.URL, files: Path, settings: Mapping[str, Any]) -> None
 
     # An interrupt at the terminal reaches the whole group: the parent deals with it, the workers leave with the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker.update(engine=make_engine(url), files=files, settings=settings)
+    _worker.update(engine=make_engine(url, brief=True), files=files, settings=settings)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
@@ -286,24 +290,49 @@ class Runner:
             return
         held: list[tuple[Unit[Any], str]] = []
         first: dict[str, StarledgerError] = {}
-        for unit, input_hash, result in self._one_by_one(step, pending, parameters):
-            if step.second_chance and isinstance(result, StarledgerError):
-                held.append((dataclasses.replace(unit, second=True), input_hash))
-                first[unit.key] = result
-            else:
-                yield [(unit, input_hash, result)]
-        for unit, input_hash, result in self._one_by_one(step, held, parameters):
+        for batch in self._one_by_one(step, pending, parameters):
+            failed = {unit.key: result for unit, _, result in batch if step.second_chance and isinstance(result, StarledgerError)}
+            first |= failed
+            held += [(dataclasses.replace(unit, second=True), input_hash) for unit, input_hash, _ in batch if unit.key in failed]
+            if len(failed) < len(batch):
+                yield [item for item in batch if item[0].key not in failed]
+        for batch in self._one_by_one(step, held, parameters):
             # that a neighbour did not help either says less than what was the matter in the first place
-            yield [(unit, input_hash, first[unit.key] if isinstance(result, StarledgerError) else result)]
+            yield [(unit, key, first[unit.key] if isinstance(result, StarledgerError) else result) for unit, key, result in batch]
 
-    def _one_by_one(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[_Result]:
+    def _one_by_one(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[list[_Result]]:
         if step.in_pool and self.jobs > 1 and len(pending) > 1:
             yield from self._pooled(step, pending, parameters)
             return
         for unit, input_hash in pending:
-            yield unit, input_hash, _work(self.engine, self.files, self.settings, step, unit, input_hash, parameters)
+            yield [(unit, input_hash, _work(self.engine, self.files, self.settings, step, unit, input_hash, parameters))]
 
-    def _pooled(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[_Result]:
+    def _pooled(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[list[_Result]]:
+        pool = self._started_pool()
+        waiting: deque[tuple[Unit[Any], str, Future[Output | StarledgerError]]] = deque()
+        rest = iter(pending)
+        held: list[_Result] = []
+        since = 0.0
+        try:
+            while True:
+                # A short queue ahead of the writer bounds what lies in memory.
+                while len(waiting) < 2 * self.jobs + 2 and (item := next(rest, None)) is not None:
+                    waiting.append((*item, pool.submit(_work_in_pool, step.name, *item, parameters)))
+                if held and (len(held) == _TOGETHER or not waiting or not _comes(waiting[0][2], since + _HELD)):
+                    yield held
+                    held = []
+                if not waiting:
+                    return
+                unit, input_hash, future = waiting.popleft()
+                result = future.result()
+                since = since if held else time.monotonic()
+                held.append((unit, input_hash, result))
+        except BrokenProcessPool as error:
+            raise ArchiveUnavailable(
+                "a worker process died (out of memory?)", where=f"step {step.name}", hint="run again, with fewer --jobs", code="run.worker"
+            ) from error
+
+    def _started_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # The pool itself is the parallel part: threads of linear algebra inside it only fight over the processors.
             for library in ("OMP", "OPENBLAS", "MKL"):
@@ -315,18 +344,12 @@ class Runner:
                 initargs=(self.engine.url, self.files, dict(self.settings)),
             )
             _start_deaf(self._pool, self.jobs)
-        waiting: deque[tuple[Unit[Any], str, Future[Output | StarledgerError]]] = deque()
-        rest = iter(pending)
-        try:
-            while True:
-                # A short queue ahead of the writer bounds what lies in memory.
-                while len(waiting) < 2 * self.jobs + 2 and (item := next(rest, None)) is not None:
-                    waiting.append((*item, self._pool.submit(_work_in_pool, step.name, *item, parameters)))
-                if not waiting:
-                    return
-                unit, input_hash, future = waiting.popleft()
-                yield unit, input_hash, future.result()
-        except BrokenProcessPool as error:
-            raise ArchiveUnavailable(
-                "a worker process died (out of memory?)", where=f"step {step.name}", hint="run again, with fewer --jobs", code="run.worker"
-            ) from error
+        return self._pool
+
+
+def _comes(future: Future[Output | StarledgerError], until: float) -> bool:
+    """Wait for a result; whether there is a good one by then. One that ends the run is looked at when what came before it is recorded."""
+    try:
+        return future.exception(timeout=max(0.0, until - time.monotonic())) is None
+    except TimeoutError:
+        return False

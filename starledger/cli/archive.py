@@ -8,11 +8,34 @@ from typing import Annotated
 import typer
 
 import starledger
-from starledger.cli.options import ArchiveOption
+from starledger.cli.options import ArchiveOption, FilesOption
 
 __all__ = ["register"]
 
 _db = typer.Typer(no_args_is_help=True, help="The archive's schema: upgrade it, say its revision, check it.")
+
+_archive = typer.Typer(no_args_is_help=True, help="How the archive's measurements lie on the disk.")
+
+
+@_archive.command("close")
+def close_nights(
+    nights: Annotated[list[str] | None, typer.Argument(metavar="NIGHT", help="Evenings, such as 2017-12-19.", show_default=False)] = None,
+    archive: ArchiveOption = None,
+    files: FilesOption = None,
+) -> None:
+    """Put the measurements of nights into the order of the sources now: those named, else all that are over.
+
+    A reduction does it by itself for each night that is over. On PostgreSQL, partitions of which all nights are closed are also frozen.
+
+    Example: starledger archive close
+
+    Example: starledger archive close 2017-12-19
+    """
+    closed = starledger.open(archive, files=files).nights.close(nights or [])
+    for evening in closed:
+        typer.echo(f"closed {evening}")
+    if not closed:
+        typer.echo("nothing to close")
 
 
 @_db.command()
@@ -68,4 +91,5 @@ def relocate(
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.add_typer(_db, name="db")
+    app.add_typer(_archive, name="archive")
     app.command()(relocate)

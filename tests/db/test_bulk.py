@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from templates import make_schema
 
-from db.bulk import bulk_insert, copy_binary
+from db.bulk import bulk_insert
+from db.copy_format import copy_binary
 from db.engine import is_sqlite, make_engine
 from db.tables import Base
 
-MEASUREMENT = Base.metadata.tables["measurement"]
+MEASUREMENT = Base.metadata.tables["closed_measurement"]
 BASE = {"night_id": 10, "frame_id": 1, "flags": 0, "x": 1.5, "y": 2.5}
 
 
@@ -114,11 +115,11 @@ def test_partitions_are_made_when_needed(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         nights = np.array([-33, -32, -1, 0, 31, 32, 6562])
         bulk_insert(connection, MEASUREMENT, BASE | {"source_id": 1, "night_id": nights})
-        query = "SELECT night_id, tableoid::regclass::text FROM measurement"
+        query = "SELECT night_id, tableoid::regclass::text FROM closed_measurement"
         places = dict(tuple(row) for row in connection.exec_driver_sql(query))
     assert places == {
-        -33: "measurement_m64", -32: "measurement_m32", -1: "measurement_m32", 0: "measurement_n0", 31: "measurement_n0",
-        32: "measurement_n32", 6562: "measurement_n6560",
+        -33: "closed_measurement_m64", -32: "closed_measurement_m32", -1: "closed_measurement_m32", 0: "closed_measurement_n0",
+        31: "closed_measurement_n0", 32: "closed_measurement_n32", 6562: "closed_measurement_n6560",
     }  # fmt: skip
 
 

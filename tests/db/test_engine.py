@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db.engine import _add_mathematics, make_engine, parse_url, reachable, sqlite_path
+from db.engine import _add_mathematics, empty_log, make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
 
 
@@ -103,3 +103,50 @@ def test_an_unreachable_server_is_one_line() -> None:
         pass
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
     engine.dispose()
+
+
+def _filled(path: Path) -> sa.Engine:
+    """A SQLite database with a log of some 3 MB that nobody reads."""
+    writer = make_engine(f"sqlite:///{path}", writer=True)
+    with writer.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE bulk (number INTEGER PRIMARY KEY, text TEXT)")
+    with writer.begin() as connection:
+        connection.execute(sa.text("INSERT INTO bulk VALUES (:k, :text)"), [{"k": k, "text": "x" * 10_000} for k in range(300)])
+    return writer
+
+
+def test_a_long_log_is_emptied_and_a_short_one_left(tmp_path: Path) -> None:
+    writer, log = _filled(tmp_path / "a.db"), tmp_path / "a.db-wal"
+    size = log.stat().st_size
+    assert size > 2**21
+    empty_log(writer, size)
+    assert log.stat().st_size == size
+    empty_log(writer, size - 1)
+    assert log.stat().st_size == 0
+    with writer.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM bulk").scalar() == 300
+    writer.dispose()
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_a_brief_reader_does_not_keep_the_log(brief: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.engine._LOG_PATIENCE", 10)
+    writer, log = _filled(tmp_path / "a.db"), tmp_path / "a.db-wal"
+    reader = make_engine(f"sqlite:///{tmp_path / 'a.db'}", brief=brief)
+    with reader.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM bulk").scalar() == 300
+        with writer.begin() as other:
+            other.exec_driver_sql("DELETE FROM bulk WHERE number = 0")
+        empty_log(writer, 0)
+        assert (log.stat().st_size == 0) == brief
+        # It sees what is committed by now, as with PostgreSQL; whoever reads in a transaction sees what was there at first.
+        assert connection.exec_driver_sql("SELECT count(*) FROM bulk").scalar() == (299 if brief else 300)
+    reader.dispose()
+    writer.dispose()
+
+
+def test_emptying_the_log_of_what_has_none_does_nothing(archive_url: str) -> None:
+    for url in (archive_url, "sqlite://"):
+        engine = make_engine(url, writer=True)
+        empty_log(engine, 0)
+        engine.dispose()

@@ -235,3 +235,70 @@ def test_columns_of_frames_move_to_the_tables_of_their_steps_and_back(engine: sa
     assert "classification" not in sa.inspect(engine).get_table_names()
     schema.upgrade(engine)
     assert schema.differences(engine) == []
+
+
+def test_measurements_of_before_are_of_closed_nights_and_open_ones_are_kept_on_the_way_down(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0015")
+    with engine.begin() as connection:
+        if not is_sqlite(engine):
+            connection.exec_driver_sql("CREATE TABLE measurement_n6560 PARTITION OF measurement FOR VALUES FROM (6560) TO (6592)")
+    for frame_id in (1, 2):
+        put(engine, "measurement", source_id=2**60, night_id=6562, frame_id=frame_id, flux_1=1.5 * frame_id)
+    put(engine, "config", config_id=1, kind="step", content="{}")
+    put(engine, "run", run_id=1, started=NOW)
+    schema.upgrade(engine)
+    assert schema.differences(engine) == [] and schema.other_views(engine) == []
+    assert rows(engine, "SELECT frame_id, flux_1 FROM closed_measurement ORDER BY 1") == [(1, 1.5), (2, 3.0)]
+    put(engine, "open_measurement", source_id=2**60, night_id=7000, frame_id=3, flux_1=4.5)
+    put(engine, "closed_measurement", source_id=2**60, night_id=6563, frame_id=4, flux_1=6.0)
+    task = {"step": "extract", "config_id": 1, "run_id": 1, "status": "done", "finished": NOW}
+    put(engine, "task", task_id=1, unit="6562", input_hash="1", **task)
+    put(engine, "lineage", task_id=1, input_task_id=1)
+    everything = [(1, 1.5), (2, 3.0), (3, 4.5), (4, 6.0)]
+    assert rows(engine, "SELECT frame_id, flux_1 FROM measurement ORDER BY 1") == everything
+    schema.downgrade(engine, "0015")
+    assert rows(engine, "SELECT frame_id, flux_1 FROM measurement ORDER BY 1") == everything
+    assert rows(engine, "SELECT task_id FROM task") == rows(engine, "SELECT task_id FROM lineage") == []
+    assert not {"open_measurement", "closed_measurement"} & set(sa.inspect(engine).get_table_names())
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    assert rows(engine, "SELECT frame_id, flux_1 FROM closed_measurement ORDER BY 1") == everything
+
+
+def test_solutions_from_before_groups_of_terms_count_whole(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0015")
+    put(engine, "magfit_solution", frame_id=1, reference_id=1, slot=0, fold=2, c_const=0.5, c_xxy=0.25, c_mag=0.125)
+    schema.upgrade(engine, "0018")
+    kept = "c_const, c_xxy, c_mag"
+    assert rows(engine, f"SELECT {kept}, term_groups, c_background, c_psf_peak FROM magfit_solution") == [(0.5, 0.25, 0.125, 3, 0.0, 0.0)]
+    assert not any(column["default"] for column in sa.inspect(engine).get_columns("magfit_solution"))
+    schema.downgrade(engine, "0015")
+    assert rows(engine, f"SELECT {kept} FROM magfit_solution") == [(0.5, 0.25, 0.125)]
+
+
+def test_references_from_before_folds_stand_until_there_are_new_ones(engine: sa.Engine) -> None:
+    schema.upgrade(engine, "0016")
+    put(engine, "config", config_id=1, kind="step", content="{}")
+    put(engine, "run", run_id=1, started=NOW)
+    task = {"config_id": 1, "run_id": 1, "status": "done", "finished": NOW}
+    put(engine, "task", task_id=1, step="magnitude_fit", unit="1", input_hash="1", **task)
+    put(engine, "instrument", instrument_id=4, name="camera", nx=9, ny=8)
+    put(engine, "passband", passband_id=1, name="V")
+    put(engine, "night", night_id=7)
+    put(engine, "field", field_id=1, instrument_id=4, passband_id=1)
+    put(engine, "exposure", exposure_id=1, instrument_id=4, night_id=7, task_id=1)
+    put(engine, "setup", setup_id=1, instrument_id=4)
+    put(engine, "frame", frame_id=1, exposure_id=1, channel="mono", setup_id=1, night_id=7, instrument_id=4, passband_id=1, nx=9, ny=8)
+    put(engine, "source", source_id=77, fold=3, task_id=1)
+    put(engine, "best_slot", reference_id=1, source_id=77, slot=2)
+    put(engine, "magfit_solution", frame_id=1, reference_id=1, slot=2, fold=3, c_const=0.5)
+    put(engine, "magfit_reference", reference_id=1, field_id=1, status="accepted", frame_id=1, created=NOW, task_id=1)
+    schema.upgrade(engine)
+    assert schema.differences(engine) == [] and schema.other_views(engine) == []
+    assert rows(engine, "SELECT field_id, reference_id FROM latest_reference") == [(1, 1)]
+    assert rows(engine, "SELECT slot, fold FROM best_slot") == [(2, 3)]
+    assert rows(engine, "SELECT reference_id, slot, fold, frame_id, c_const FROM magfit_solution") == [(1, 2, 3, 1, 0.5)]
+    assert rows(engine, "SELECT parameters, is_held FROM magfit_reference") == [("", 0)], "of no parameters: a new one is due"
+    schema.downgrade(engine, "0016")
+    assert rows(engine, "SELECT frame_id, reference_id, slot, fold, c_const FROM magfit_solution") == [(1, 1, 2, 3, 0.5)]
+    assert rows(engine, "SELECT status FROM magfit_reference") == [("accepted",)]

@@ -19,11 +19,12 @@ from db.bulk import bulk_insert
 from db.engine import is_sqlite, make_engine
 from db.errors import ArchiveUnavailable
 from db.tables import Base
+from db.terms import MAP_TERMS
 from db.views import DEFINITIONS, VIEWS
 from reduction.lightcurves.kernels.reference_frame import MERITS
 
 TABLES = Base.metadata.tables
-BULK = ("measurement", "detection")
+BULK = ("open_measurement", "closed_measurement", "detection")
 
 
 @pytest.fixture
@@ -43,28 +44,32 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
         assert unit == "" or column.comment.endswith(f"[{unit}]"), column
         physical = isinstance(column.type, sa.Double | sa.REAL) and not column.primary_key
         dimensionless = {"gain_setting", "offset_setting", "aperture", "max_ratio", "ratio", "slope", "slope_err"}
-        dimensionless |= {
-            "airmass",
-            "ellipticity",
-            "confidence",
-            "moon_illumination",
-            "dark_scale",
-            "sky_fraction",
-            "chi2",
-            "psf_chi2",
-            "own_chi2",
-            "shared_chi2",
-            "width",
-            "eta",
-            "roughness",
-            "enclosed",
-            "foreign_light",
-            "share",
-            "snr",
-            *("flux_error", "flux_most_error", "faint_flux_error", "faint_flux_most_error", "peak_error"),
-            "score",
-            *(f"{name}_rank" for name in MERITS),
-        } | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
+        dimensionless |= (
+            {
+                "airmass",
+                "ellipticity",
+                "confidence",
+                "moon_illumination",
+                "dark_scale",
+                "sky_fraction",
+                "chi2",
+                "psf_chi2",
+                "own_chi2",
+                "shared_chi2",
+                "width",
+                "eta",
+                "roughness",
+                "enclosed",
+                "foreign_light",
+                "share",
+                "snr",
+                *("flux_error", "flux_most_error", "faint_flux_error", "faint_flux_most_error", "peak_error"),
+                "score",
+                *(f"{name}_rank" for name in MERITS),
+            }
+            | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}
+            | {f"p_{term.name}" for term in MAP_TERMS}
+        )
         assert unit or not physical or column.name in dimensionless, f"{column} has no unit"
 
 
@@ -179,19 +184,25 @@ def test_views_are_created_after_those_they_stand_on() -> None:
 def test_measurements_are_laid_out_for_each_engine(small: SmallArchive) -> None:
     with small.engine.connect() as connection:
         if is_sqlite(connection):
-            text = connection.execute(sa.text("SELECT sql FROM sqlite_master WHERE name = 'measurement'")).scalar_one()
-            assert "WITHOUT ROWID" in text and "(night_id, source_id, frame_id)" in text.replace('"', "")
+            query = sa.text("SELECT sql FROM sqlite_master WHERE name = :name")
+            texts = {name: connection.execute(query, {"name": name}).scalar_one().replace('"', "") for name in BULK[:2]}
+            assert all("WITHOUT ROWID" in text for text in texts.values())
+            assert "(night_id, frame_id, source_id)" in texts["open_measurement"]
+            assert "(night_id, source_id, frame_id)" in texts["closed_measurement"]
             pragmas = {
                 name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("page_size", "journal_mode", "foreign_keys")
             }
             assert pragmas == {"page_size": 16384, "journal_mode": "wal", "foreign_keys": 1}
         else:
-            key = sa.inspect(connection).get_pk_constraint("measurement")["constrained_columns"]
-            assert key == ["source_id", "night_id", "frame_id"]
-            kinds = connection.execute(
-                sa.text("SELECT relname, relkind FROM pg_class WHERE relname LIKE 'measurement%' AND relkind IN ('p', 'r')")
-            )
-            assert dict(tuple(row) for row in kinds) == {"measurement": "p", "measurement_n6560": "r"}
+            keys = [sa.inspect(connection).get_pk_constraint(name)["constrained_columns"] for name in BULK[:2]]
+            assert keys == [["night_id", "frame_id", "source_id"], ["source_id", "night_id", "frame_id"]]
+            names = "(relname LIKE 'open\\_measurement%' OR relname LIKE 'closed\\_measurement%')"
+            kinds = connection.execute(sa.text(f"SELECT relname, relkind FROM pg_class WHERE {names} AND relkind IN ('p', 'r')"))
+            assert dict(tuple(row) for row in kinds) == {
+                "open_measurement": "r",
+                "closed_measurement": "p",
+                "closed_measurement_n6560": "r",
+            }
 
 
 def test_comments_are_in_the_database(small: SmallArchive) -> None:

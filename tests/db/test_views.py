@@ -13,7 +13,7 @@ from small_archive import EXPTIME, SITE, SLOTS, SmallArchive, photometry_task
 from sqlalchemy.orm import Session
 
 from db.flags import FLAG_TEXT, Flag
-from db.terms import TERMS, VARIABLES, correction_sql, design
+from db.terms import MAP_TERMS, MAPS, TERMS, VARIABLES, correction, correction_sql, design, needed, term_groups
 from reduction.lightcurves.fitted_points import fitted_points
 
 
@@ -94,35 +94,101 @@ def test_an_unknown_site_has_no_airmass_and_still_magnitudes(fresh: SmallArchive
     np.testing.assert_allclose(grid(fresh, "light_curve", "mag")[0], fresh.mag[0], rtol=0, atol=3e-7)
 
 
-def test_every_term_of_the_view_is_that_of_the_fit(fresh: SmallArchive) -> None:
+def every_term(fresh: SmallArchive, frame: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Give the archive coefficients of all terms, and places, colours, backgrounds and maps; what they are, for the stars of a frame."""
     rng = np.random.default_rng(8)
     n = len(fresh.source_id)
-    x, y = rng.uniform(0, 649, n).astype(np.float32), rng.uniform(0, 499, n).astype(np.float32)
+    x, y, sky = (v.astype(np.float32) for v in (rng.uniform(0, 649, n), rng.uniform(0, 499, n), rng.normal(200, 5, n)))
     coefficients = {term.column: float(value) for term, value in zip(TERMS, rng.normal(0, 0.1, len(TERMS)), strict=True)}
+    polynomials = {name: rng.normal(0, 0.1, len(MAP_TERMS)) for name in MAPS}
     with fresh.engine.begin() as connection:
         for k, source in enumerate(fresh.source_id.tolist()):
-            place = {"x": float(x[k]), "y": float(y[k]), "s": source}
-            connection.execute(sa.text("UPDATE measurement SET x = :x, y = :y WHERE source_id = :s"), place)
+            place = {"x": float(x[k]), "y": float(y[k]), "b": float(sky[k]), "s": source}
+            for name in ("open_measurement", "closed_measurement"):
+                connection.execute(sa.text(f"UPDATE {name} SET x = :x, y = :y, background = :b WHERE source_id = :s"), place)
             connection.execute(
                 sa.text("UPDATE source SET fit_colour = :c, fit_mag = :m WHERE source_id = :s"), {"c": 0.1 * k, "m": 9.0 + k, "s": source}
             )
+        connection.execute(sa.text("UPDATE frame_background SET level = 190.0, noise = 4.0"))
         values = ", ".join(f"{name} = :{name}" for name in coefficients)
-        connection.execute(sa.text(f"UPDATE magfit_solution SET {values}"), coefficients)
-    frame = 2
-    middle = float(fresh.airmass[frame].mean())
+        connection.execute(sa.text(f"UPDATE magfit_solution SET {values}, term_groups = {term_groups(TERMS)}"), coefficients)
+        for name, polynomial in polynomials.items():
+            columns = ", ".join(f"p_{term.name}" for term in MAP_TERMS)
+            row = ", ".join(repr(float(value)) for value in polynomial)
+            connection.exec_driver_sql(
+                f"INSERT INTO magfit_map (reference_id, frame_id, name, {columns}) "
+                f"SELECT DISTINCT reference_id, frame_id, '{name}', {row} FROM magfit_solution"
+            )
     phases = {f"{f.__name__}_{axis}": f(2 * np.pi * v.astype(float)) for f in (np.sin, np.cos) for axis, v in (("x", x), ("y", y))}
     variables = phases | {
         "X": (2.0 * x.astype(float) + 1) / 650 - 1,
         "Y": (2.0 * y.astype(float) + 1) / 500 - 1,
         "colour": 0.1 * np.arange(n) - 0.8,
         "mag": 9.0 + np.arange(n) - 12.0,
-        "airmass": fresh.airmass[frame] - middle,
+        "airmass": fresh.airmass[frame] - float(fresh.airmass[frame].mean()),
+        "background": (sky.astype(float) - 190.0) / 4.0,
     }
-    assert set(variables) == set(VARIABLES)
-    correction = design(variables, TERMS) @ np.array(list(coefficients.values()))
+    return coefficients, variables | {name: design(variables, MAP_TERMS) @ polynomial for name, polynomial in polynomials.items()}
+
+
+def test_every_term_of_the_view_is_that_of_the_fit(fresh: SmallArchive) -> None:
+    frame = 2
+    coefficients, variables = every_term(fresh, frame)
+    assert set(variables) == {*VARIABLES, *MAPS}
+    expected = design(variables, TERMS) @ np.array(list(coefficients.values()))
+    assert np.abs(expected).max() > 0.1
     instrumental = 25 - 2.5 * np.log10(fresh.raw_flux[frame] / EXPTIME)
-    np.testing.assert_allclose(grid(fresh, "light_curve_all", "mag", 1)[frame], instrumental - correction, rtol=0, atol=3e-7)
-    assert np.abs(correction).max() > 0.1
+    np.testing.assert_allclose(grid(fresh, "light_curve_all", "mag", 1)[frame], instrumental - expected, rtol=0, atol=3e-7)
+    n = len(fresh.source_id)
+    twin = correction({name: np.full(n, value) for name, value in coefficients.items()}, variables)
+    np.testing.assert_allclose(twin, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("group", sorted({term.group for term in TERMS}))
+def test_a_group_that_a_solution_does_not_say_is_not_evaluated(fresh: SmallArchive, group: int) -> None:
+    frame = 2
+    coefficients, variables = every_term(fresh, frame)
+    with fresh.engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE magfit_solution SET term_groups = {group}"))
+    terms = tuple(term for term in TERMS if term.group in (0, group))
+    assert term_groups(terms) == group
+    expected = design(variables, terms) @ np.array([coefficients[term.column] for term in terms])
+    instrumental = 25 - 2.5 * np.log10(fresh.raw_flux[frame] / EXPTIME)
+    np.testing.assert_allclose(grid(fresh, "light_curve_all", "mag", 1)[frame], instrumental - expected, rtol=0, atol=3e-7)
+
+
+def test_arrays_have_the_views_digits_with_every_term_and_with_some(fresh: SmallArchive) -> None:
+    every_term(fresh, 2)
+    for unused in ((), ("c_psf_peak", "c_shape_d", "c_xxyy", "c_background", "c_airmass"), tuple(t.column for t in TERMS if t.group)):
+        with fresh.engine.begin() as connection:
+            if unused:
+                connection.execute(sa.text("UPDATE magfit_solution SET " + ", ".join(f"{name} = 0.0" for name in unused)))
+        rows = table(fresh, "SELECT source_id, bjd_tdb, mag, mag_err_total FROM light_curve_all WHERE slot = 1 AND ref_id = 2")
+        with Session(fresh.engine) as session:
+            points = dict(fitted_points(session, 1, 2))[1]
+        order, other = np.lexsort((rows["bjd_tdb"], rows["source_id"])), np.lexsort((points.bjd_tdb, points.source_id))
+        np.testing.assert_array_equal(points.source_id[other], rows["source_id"][order])
+        # Powers and logarithms of numpy may differ in the last digit from the database's.
+        np.testing.assert_allclose(points.mag[other], rows["mag"][order].astype(float), rtol=0, atol=1e-13)
+
+
+def test_what_no_solution_uses_is_not_looked_up(fresh: SmallArchive) -> None:
+    """The tables of maps and backgrounds may even be unreadable."""
+    with fresh.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE magfit_solution SET term_groups = 3"))
+        if fresh.engine.dialect.name == "postgresql":
+            plan = "\n".join(connection.execute(sa.text("EXPLAIN (ANALYZE, COSTS OFF) SELECT mag FROM light_curve_all")).scalars())
+    if fresh.engine.dialect.name == "postgresql":
+        lookups = [line for line in plan.splitlines() if "magfit_map" in line or "frame_background" in line]
+        assert len(lookups) == len(MAPS) + 1
+        assert all("never executed" in line for line in lookups)
+
+
+def test_only_what_terms_need_is_named() -> None:
+    by_name = {term.name: term for term in TERMS}
+    assert needed((by_name["const"],)) == ()
+    assert needed((by_name["xy"], by_name["airmass_colour"])) == ("X", "Y", "colour", "airmass")
+    assert needed((by_name["psf_peak"],)) == ("X", "Y", "psf_peak")
 
 
 def test_the_correction_names_every_coefficient_once() -> None:
@@ -150,7 +216,7 @@ def test_a_retracted_reference_hands_back_to_the_one_before(fresh: SmallArchive)
     assert latest() == {1: 2, 2: 3}
     before = grid(fresh, "light_curve", "mag")
     terms = ", ".join(term.column for term in TERMS)
-    others = "slot, fold, measure_task, n_term, n_fit, fit_rms, zero_point_err, mag_floor, task_id"
+    others = "slot, fold, measure_task, n_term, term_groups, n_fit, fit_rms, zero_point_err, mag_floor, task_id"
     with fresh.engine.begin() as connection:
         columns = "field_id, iteration, frame_id, n_frame, n_source, n_zero, created, is_held, reason, n_night, is_settled, parameters"
         connection.execute(

@@ -51,11 +51,11 @@ def test_a_dip_comes_through_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     undisturbed = {star: _magnitudes(work, star) for (star,) in stars}
     ratios = []
     for version, (star,) in enumerate(stars, start=STEPS["reference"].version + 1):
-        work.sql(f"UPDATE measurement SET {factor} WHERE {place}", factor=1.0 - DEPTH, star=star)
+        work.sql(f"UPDATE closed_measurement SET {factor} WHERE {place}", factor=1.0 - DEPTH, star=star)
         monkeypatch.setitem(STEPS, "reference", dataclasses.replace(STEPS["reference"], version=version))
         assert work.worked([], catalogues=[]) == {"reference": 1, "magnitude_fit": 1, "statistics": 1}
         disturbed = _magnitudes(work, star)
-        work.sql(f"UPDATE measurement SET {factor} WHERE {place}", factor=1.0 / (1.0 - DEPTH), star=star)
+        work.sql(f"UPDATE closed_measurement SET {factor} WHERE {place}", factor=1.0 / (1.0 - DEPTH), star=star)
         change = {frame: disturbed[frame] - undisturbed[star][frame] for frame in frames}
         dip = np.mean([change[frame] for frame in inside]) - np.mean([change[frame] for frame in frames if frame not in inside])
         ratios.append(dip / (-2.5 * np.log10(1.0 - DEPTH)))

@@ -24,7 +24,8 @@ from starledger.archive import Archive
 def measured(small: SmallArchive) -> None:
     """Target 1, source 0, with the fluxes of slot 1; target 3, no source, with fluxes -30, -20 ... ADU; both in a slot 0 like slot 1."""
     coefficients = ", ".join(term.column for term in TERMS)
-    columns = f"frame_id, reference_id, fold, measure_task, n_term, n_fit, fit_rms, zero_point_err, mag_floor, task_id, {coefficients}"
+    columns = "frame_id, reference_id, fold, measure_task, n_term, term_groups, n_fit, fit_rms, zero_point_err, mag_floor, task_id"
+    columns = f"{columns}, {coefficients}"
     n = len(small.frame_id)
     with small.engine.begin() as connection:
         connection.exec_driver_sql(f"INSERT INTO magfit_solution (slot, {columns}) SELECT 0, {columns} FROM magfit_solution WHERE slot = 1")

@@ -82,7 +82,7 @@ def test_missing_magnitudes_are_null(reduced: Work) -> None:
     (total, before, low, high) = reduced.sql(count, s=source)[0]
     assert total == N_OBJECT and 0 < low <= high < 40
     slots = ", ".join(f"flux_{k} = -1.0" for k in range(8))
-    reduced.sql(f"UPDATE measurement SET {slots} WHERE source_id = :s AND night_id = :n AND frame_id = :f", **key)
+    reduced.sql(f"UPDATE closed_measurement SET {slots} WHERE source_id = :s AND night_id = :n AND frame_id = :f", **key)
     assert reduced.sql(count, s=source)[0][:2] == (total, before - 1)
 
 

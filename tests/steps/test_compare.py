@@ -11,7 +11,7 @@ from db.tables import Base
 def test_sees_a_changed_value_a_missing_row_and_nothing_else(reduced: Work) -> None:
     before = compare.dump(reduced.url)
     assert compare.differences(before, compare.dump(reduced.url)) == []
-    assert all(before[table] for table in ("task", "lineage", "product", "detection", "measurement", "magfit_solution"))
+    assert all(before[table] for table in ("task", "lineage", "product", "detection", "closed_measurement", "magfit_solution"))
     reduced.sql("UPDATE task SET attempts = attempts + 1, run_id = run_id")
     assert compare.differences(before, compare.dump(reduced.url)) == []
     reduced.sql("UPDATE detection_summary SET fwhm = fwhm * (1 + 1e-12)")

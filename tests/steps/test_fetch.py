@@ -280,7 +280,7 @@ def discovered(engine: sa.Engine, star: Any, offset: float) -> int:
         put(connection, "task", task_id=900, attempts=1, finished=small_archive.NOW, facts="", is_stale=0, **task)
         put(connection, "source", **{**columns, "origin": "discovered", "task_id": 900})
         flux = {"flux_1": 1000.0, "flux_err_1": 1.0}
-        put(connection, "measurement", source_id=ids, night_id=[6562], frame_id=[1], flags=0, x=1.0, y=1.0, **flux)
+        put(connection, "open_measurement", source_id=ids, night_id=[6562], frame_id=[1], flags=0, x=1.0, y=1.0, **flux)
     return int(ids[0])
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from mini_night import Work
 
 from db.engine import make_engine
-from db.tables import FirstSolution, Frame, Measurement, PhotometrySlot
+from db.tables import ClosedMeasurement, FirstSolution, Frame, PhotometrySlot
 from reduction.photometry.psf_model import SharedMap
 from reduction.pipeline.declaration import Context, Kind, Step, UndeclaredError
 from reduction.pipeline.inputs import Input, Joined, LookedUp, Members
@@ -84,14 +84,14 @@ def session_error(work: Work, name: str, statement: Any) -> str:
 @pytest.mark.parametrize(
     ("name", "statement", "table"),
     [
-        ("calibrate", sa.select(Measurement.source_id), "measurement"),
+        ("calibrate", sa.select(ClosedMeasurement.source_id), "closed_measurement"),
         ("detect", sa.select(Frame.frame_id).where(sa.exists().where(FirstSolution.frame_id == Frame.frame_id)), "first_solution"),
         ("background", sa.select(Frame).join(PhotometrySlot, PhotometrySlot.instrument_id == Frame.instrument_id), "photometry_slot"),
         ("photometry", sa.text("SELECT reference_id FROM magfit_reference"), "magfit_reference"),
         ("solve", sa.text("SELECT mag FROM light_curve"), "best_slot"),
-        ("ingest", sa.select(sa.func.count()).select_from(sa.select(Measurement.x).subquery()), "measurement"),
-        ("ingest", sa.select(sa.func.count(Measurement.x)), "measurement"),
-        ("slots", sa.select(sa.orm.aliased(Measurement).x), "measurement"),
+        ("ingest", sa.select(sa.func.count()).select_from(sa.select(ClosedMeasurement.x).subquery()), "closed_measurement"),
+        ("ingest", sa.select(sa.func.count(ClosedMeasurement.x)), "closed_measurement"),
+        ("slots", sa.select(sa.orm.aliased(ClosedMeasurement).x), "closed_measurement"),
     ],
 )
 def test_a_table_that_is_not_behind_a_step_is_not_read(name: str, statement: Any, table: str, reduced: Work) -> None:
@@ -105,11 +105,11 @@ def test_words_in_quotes_are_no_tables() -> None:
 
 def test_a_body_that_reads_more_ends_the_run(reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     def body(context: Context, unit: Any, parameters: Any) -> Any:
-        return context.session.execute(sa.select(Measurement.x).limit(1)).all()
+        return context.session.execute(sa.select(ClosedMeasurement.x).limit(1)).all()
 
     step = STEPS["detect"]
     monkeypatch.setitem(STEPS, "detect", dataclasses.replace(step, version=step.version + 1, body=body))
-    with pytest.raises(UndeclaredError, match="step detect reads measurement"):
+    with pytest.raises(UndeclaredError, match="step detect reads closed_measurement"):
         reduced.tallies()
 
 

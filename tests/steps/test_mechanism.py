@@ -28,7 +28,7 @@ from starledger.reduce import runner_for_reading
 #: Written for every step by the ledger, and therefore declared by none.
 _LEDGER = {"task", "config", "lineage", "product", "refused_frame", "run", "step_check"}
 _FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "psf", "photometry"), N_OBJECT)
-_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "reference": 1, "magnitude_fit": 1, "statistics": 1}
+_FIELDS = {"discover": 1, "distortion": 1, "field_colours": 1, "reference": 1, "magnitude_fit": 1, "statistics": 1, "extract": 1}
 #: What the distortion of the night serves: it is found from the first 4 frames, then from 8, 16 ...
 _BEHIND_DISTORTION = ("refine", "background", "shapes", "psf", "photometry")
 
@@ -39,6 +39,8 @@ def _after(name: str, *without: str) -> dict[str, int]:
     """Work of a step and of all later ones that have object frames or the field behind them."""
     names = list(STEPS)
     later = names[names.index(name) :]
+    if name in ("magnitude_fit", "statistics"):
+        without = (*without, "extract")  # which is made from what they are made from
     return {step: n for step, n in {**_FRAMES, **_FIELDS}.items() if step in later and step not in without}
 
 
@@ -77,7 +79,7 @@ def spy() -> Iterator[_Spy]:
     found.close()
 
 
-def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _Spy) -> None:
+def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _Spy, tmp_path: Path) -> None:
     work = fresh()
     create_archive(work.url, work.files).engine.dispose()
     # A target that waits for its source makes the last step write all it may write.
@@ -85,7 +87,10 @@ def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _S
     columns = "target_id, name, ra, dec, created"
     values = {"ra": float(star["ra"]), "dec": float(star["dec"])}
     work.sql(f"INSERT INTO target ({columns}) VALUES (1, 'mine', :ra, :dec, '2026-01-01 00:00:00')", **values)
-    done = work.worked(reporter=spy)
+    # Maps are written down where a fit has them.
+    config = tmp_path / "maps.toml"
+    config.write_text('[magnitude_fit]\nterms = ["colour", "shape_s"]\n')
+    done = work.worked(reporter=spy, config=config)
     assert set(spy.written) == set(done) and set(done) >= {"catalogue", *_FRAMES, *_FIELDS}
     for name, written in spy.written.items():
         assert written - _LEDGER == {table.__tablename__ for table in STEPS[name].writes}, name

@@ -55,7 +55,7 @@ _RUN = 1
 
 def put_measurements(connection: sa.Connection, columns: dict[str, Any]) -> None:
     """Write rows of measurements, in the order of the table's key: the one place that says which table that is."""
-    table = Base.metadata.tables["measurement"]
+    table = Base.metadata.tables["closed_measurement"]
     # SQLite's key begins with the night, of which there is one here: either engine's order is that of source and frame.
     order = np.lexsort((columns["frame_id"], columns["source_id"]))
     for first in range(0, len(order), _ROWS):
@@ -164,7 +164,7 @@ class ManyNights:
     def _add(self, nights: list[NightTruth]) -> list[NightTruth]:
         with self.engine.begin() as connection:
             frames = self._observed(connection, nights)
-        self._writer.analyse(STEPS["ingest"].writes)
+        self._analyse(*(table.__tablename__ for table in STEPS["ingest"].writes))
         rows = _Rows(self.sky, nights, frames)
         names = list(STEPS)
         self._step(STEPS["ingest"], None)
@@ -209,7 +209,7 @@ class ManyNights:
             # What is made anew of an old unit makes others stale: that is the writer's to say.
             again = [(unit, input_hash, Output()) for unit, input_hash in pending if unit.key in known]
             self._writer.done(step, step.read_parameters({}), again)
-            self._writer.analyse(step.writes)
+            self._analyse("task", "lineage", *(table.__tablename__ for table in step.writes))
         with Session(self.engine) as session:
             survey = Survey(session, {})
             guards, n_done = survey.guards(step, session), survey.done(step.name, session)

@@ -307,7 +307,9 @@ def _photometry(put: Any, s: SmallArchive) -> None:
     x = 20.0 + 5.0 * (np.arange(n) % 100)
     for k, frame in enumerate(s.frame_id):
         flux = s.raw_flux[k]
-        put("measurement", source_id=s.source_id, night_id=s.night_id[k], frame_id=frame, flags=s.flags[k], x=x, y=100.0,
+        # The second night is not over.
+        table = "closed_measurement" if s.night_id[k] == NIGHTS[0] else "open_measurement"
+        put(table, source_id=s.source_id, night_id=s.night_id[k], frame_id=frame, flags=s.flags[k], x=x, y=100.0,
             background=20.0, background_err=0.1, flux_1=flux, flux_err_1=s.raw_flux_err[k], flux_2=2.0 * flux,
             flux_err_2=3.0 * s.raw_flux_err[k])  # fmt: skip
 
@@ -324,7 +326,7 @@ def _magfit(put: Any, s: SmallArchive) -> None:
     coefficients |= {"c_const": zero, "c_x": np.full(len(frames), 0.03), "c_colour": np.full(len(frames), 0.02)}
     put("magfit_solution", frame_id=frames, reference_id=np.where(np.repeat(s.field_id, 10) == 1, 2, 3), slot=slot, fold=fold,
         measure_task=photometry_task(frames), n_term=3, n_fit=30, fit_rms=np.repeat(s.fit_rms, 10), zero_point_err=0.001, mag_floor=0.003,
-        task_id=fit_task(np.repeat(s.field_id, 10)), **coefficients)  # fmt: skip
+        term_groups=127, task_id=fit_task(np.repeat(s.field_id, 10)), **coefficients)  # fmt: skip
     n = len(s.source_id)
     true = s.mag[0]
     for reference, field in ((2, 1), (3, 2)):

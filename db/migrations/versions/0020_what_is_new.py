@@ -1,7 +1,7 @@
 """what there was when a step had nothing pending: the last task, and how many were done; bad products are found by an index
 
 Revision ID: 0020
-Revises: 0017
+Revises: 0018
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0020"
-down_revision = "0017"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

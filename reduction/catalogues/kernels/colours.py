@@ -146,7 +146,14 @@ def assumed_colour(mag: FloatArray, known_mag: FloatArray, known_colour: FloatAr
         return np.full(len(mag), default)
     order = np.argsort(known_mag[ok], kind="stable")
     m, c = known_mag[ok][order], known_colour[ok][order]
-    pieces = np.array_split(np.arange(len(m)), max(1, len(m) // 25))
-    centre = np.array([np.median(m[p]) for p in pieces])
-    median = np.array([np.median(c[p]) for p in pieces])
+    centre, median = _medians(m), _medians(c)
     return np.where(np.isfinite(mag), np.interp(mag, centre, median), np.median(c))
+
+
+def _medians(values: FloatArray) -> FloatArray:
+    """Medians of successive pieces of 25 values or more; the first of them have one more where it does not come out even."""
+    n_piece = max(1, len(values) // 25)
+    size, n_longer = divmod(len(values), n_piece)
+    longer, rest = np.split(values, [n_longer * (size + 1)])
+    parts = [part.reshape(-1, width) for part, width in ((longer, size + 1), (rest, size)) if len(part)]
+    return np.concatenate([np.median(part, axis=1) for part in parts])

@@ -62,14 +62,14 @@ def new_source_ids(ra: npt.ArrayLike, dec: npt.ArrayLike, taken: npt.ArrayLike =
     pixel = np.asarray(hpgeom.angle_to_pixel(2**_ORDER_ID, alpha, delta, nest=True, lonlat=True), dtype=np.int64)
     used = np.asarray(taken, dtype=np.int64).ravel()
     used = used[used & 1 == 1]
-    highest: dict[int, int] = {}
-    for p, number in zip((used >> 35).tolist(), ((used >> 7) & (2**28 - 1)).tolist(), strict=True):
-        highest[p] = max(highest.get(p, 0), number)
-    ids = np.zeros(len(alpha), dtype=np.int64)
-    for i in np.lexsort((delta, alpha)).tolist():
-        p = int(pixel[i])
-        highest[p] = highest.get(p, 0) + 1
-        ids[i] = (p << 35) | (highest[p] << 7) | 1
+    pixels, place = np.unique(np.concatenate([pixel, used >> 35]), return_inverse=True)
+    highest = np.zeros(len(pixels), dtype=np.int64)
+    np.maximum.at(highest, place[len(pixel) :], (used >> 7) & (2**28 - 1))
+    order = np.lexsort((delta, alpha, pixel))
+    group = place[order]  # sorted: each pixel's sources stand together
+    number = np.arange(len(order)) - np.searchsorted(group, group) + 1 + highest[group]
+    ids = np.empty(len(alpha), dtype=np.int64)
+    ids[order] = (pixel[order] << 35) | (number << 7) | 1
     return ids
 
 

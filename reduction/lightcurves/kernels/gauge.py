@@ -23,6 +23,17 @@ def free_modes(rows: FitRows, held: BoolArray) -> FloatArray:
 
     With the same terms at the same places in all frames they are the terms themselves. Where stars move over the detector, or are not in
     every frame, what a fit and an average leave of the terms comes nearer to them each time.
+
+    Parameters
+    ----------
+    rows : FitRows
+    held : bool, shape (q,)
+        Terms that all frames are fitted with: p of them.
+
+    Returns
+    -------
+    float64, shape (n, p)
+        One column a mode (mag).
     """
     use = np.flatnonzero(rows.eligible & np.isfinite(rows.design).all(axis=1))
     star, design = rows.star[use], rows.design[use][:, held]

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.lightcurves.kernels.averages import Averages, average
-from reduction.lightcurves.kernels.magnitude_fit import FrameFits, choose_terms, fit_frames
+from reduction.lightcurves.kernels.magnitude_fit import FrameFits, choose_terms, fit_to_reference
 from reduction.lightcurves.kernels.noise import noise_model
 
 __all__ = ["FitChoice", "FitRows", "FoldMeans", "FoldReference", "NightFit", "fit_night", "fold_reference", "own_fold"]
@@ -186,7 +186,7 @@ class NightFit:
 
 
 def own_fold(values: NDArray[np.float64], fold: IntArray) -> FloatArray:
-    """Of values (n_fold, n), each star's in its own fold."""
+    """Of values (n_fold, n), each star's in its own fold (n,)."""
     return np.asarray(np.take_along_axis(values, fold[None, :], axis=0)[0])
 
 
@@ -194,6 +194,18 @@ def fit_night(rows: FitRows, reference: FoldReference, choice: FitChoice) -> Nig
     """Fit every frame to the reference, without each fold by itself; a frame with few reference stars gets fewer terms.
 
     A star's weight falls with its scatter beyond the errors, as the reference knows it.
+
+    Parameters
+    ----------
+    rows : FitRows
+        Of f frames and n stars.
+    reference : FoldReference
+        Of these stars.
+    choice : FitChoice
+
+    Returns
+    -------
+    NightFit
     """
     fits, terms = _fit(rows, reference, choice)
     zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
@@ -277,14 +289,15 @@ def _fit(rows: FitRows, reference: FoldReference, choice: FitChoice) -> tuple[Fr
     public = FoldReference(
         own_fold(reference.mag, rows.fold), own_fold(reference.err, rows.fold), np.nanmax(reference.excess, axis=0, initial=0.0)
     )
-    against = np.vstack([reference.mag, public.mag])[:, rows.star]
-    variance = np.vstack([reference.excess**2 + reference.err**2, public.excess**2 + public.err**2])[:, rows.star]
-    fits = fit_frames(
+    fits = fit_to_reference(
         rows.ends,
-        rows.mag - against,
-        np.sqrt(rows.sigma**2 + variance),
+        rows.mag,
+        rows.sigma,
+        rows.star,
+        np.vstack([reference.mag, public.mag]),
+        np.vstack([reference.excess**2 + reference.err**2, public.excess**2 + public.err**2]),
         rows.design,
-        rows.fold[rows.star],
+        rows.fold,
         choice.n_fold,
         terms=terms,
         eligible=offered,

@@ -159,14 +159,31 @@ def iterate(
 
 
 def start_reference(mag: FloatArray, n_fold: int, err: FloatArray | None = None) -> FoldReference:
-    """A reference to begin with, the same for all folds: magnitudes of shape (n,), NaN where unknown, and their errors where known."""
+    """A reference to begin with, the same for all folds.
+
+    Parameters
+    ----------
+    mag : float64, shape (n,)
+        Magnitudes; NaN where unknown.
+    n_fold : int
+    err : float64, shape (n,), optional
+        Their errors; 0 where omitted.
+    """
     shape = (n_fold, len(mag))
     errors = np.zeros(len(mag)) if err is None else err
     return FoldReference(np.broadcast_to(mag, shape).copy(), np.broadcast_to(errors, shape).copy(), np.zeros(shape))
 
 
 def least_epochs(min_epochs: int, n_frame: int) -> int:
-    """Measurements that a star needs to fix fits, among so many frames."""
+    """Measurements that a star needs to fix fits.
+
+    Parameters
+    ----------
+    min_epochs : int
+        Among many frames.
+    n_frame : int
+        Frames that there are: half of them are enough.
+    """
     return min(min_epochs, max(n_frame // 2, 1))
 
 

@@ -145,10 +145,16 @@ class ShapeMap(_Basis):
         stars fitted; an unknown magnitude or colour (NaN) counts as the middle of it. NaN positions
         give NaN. The result is physical always: s > hypot(d, k).
         """
+        return _shape(*self.logarithm(x, y, mag, colour))
+
+    def logarithm(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, mag: npt.ArrayLike = np.nan, colour: npt.ArrayLike = np.nan
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The components p, q, r that are mapped: of the matrix logarithm ((p + q, r), (r, p - q)); arguments as of `evaluate`."""
         stars = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in (x, y, mag, colour)))
         matrix = self.terms(*stars)
         p, q, r = (np.einsum("...i,i->...", matrix, np.array(coeff)) for coeff in (self.coeff_p, self.coeff_q, self.coeff_r))
-        return _shape(p, q, r)
+        return p, q, r
 
     def to_row(self) -> dict[str, Any]:
         """Plain values, fit for JSON and for columns."""

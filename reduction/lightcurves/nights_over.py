@@ -1,0 +1,73 @@
+"""Which nights are over: those whose measurements no frame is added to any more, as far as a clock can tell."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from db.keys import now
+from db.tables import Exposure, Frame, Night, Observatory, OpenMeasurement
+from reduction.frames.kernels.times import night_number
+from reduction.pipeline.inputs import Said
+
+__all__ = ["NightsOver", "nights_over", "nights_to_close"]
+
+#: Julian date of 1970-01-01 00:00, where Unix time begins.
+_UNIX_JD = 2440587.5
+
+
+@dataclass(frozen=True, init=False)
+class NightsOver(Said):
+    """Nights with measurements that are over, by the clock or by a person's word."""
+
+    def __init__(self) -> None:
+        super().__init__((Night, Exposure, Frame, Observatory, OpenMeasurement))
+
+    def digest(self, session: Session, settings: Mapping[str, Any]) -> str:
+        """Their numbers."""
+        return f"{nights_to_close(session, settings)}"
+
+
+def nights_to_close(session: Session, settings: Mapping[str, Any]) -> list[int]:
+    """Nights with open measurements that are to be closed: those that a person names, else those that are over now.
+
+    Parameters
+    ----------
+    session : Session
+        Reads.
+    settings : mapping
+        "nights" are those named, if any.
+    """
+    there = sa.exists().where(OpenMeasurement.night_id == Night.night_id)
+    opened = list(session.execute(sa.select(Night.night_id).where(there).order_by(Night.night_id)).scalars())
+    wanted = set(settings.get("nights", ())) or nights_over(session, opened, now())
+    return [night for night in opened if night in wanted]
+
+
+def nights_over(session: Session, nights: Collection[int], at: dt.datetime) -> set[int]:
+    """Those of some nights that are over: local mean solar noon has come to every observatory that has frames of them.
+
+    Parameters
+    ----------
+    session : Session
+        Reads.
+    nights : collection of int
+        night_id of each.
+    at : datetime
+        The present, UTC, without a zone.
+    """
+    # The westernmost observatory is the last; an unknown one counts as Greenwich, as it did when the night got its number.
+    query = (
+        sa.select(Frame.night_id, sa.func.min(sa.func.coalesce(Observatory.longitude, 0.0)))
+        .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+        .join(Observatory, Observatory.observatory_id == Exposure.observatory_id, isouter=True)
+        .where(Frame.night_id.in_(nights))
+        .group_by(Frame.night_id)
+    )
+    jd = _UNIX_JD + at.replace(tzinfo=dt.UTC).timestamp() / 86400.0
+    return {night for night, longitude in session.execute(query) if int(night_number(jd, longitude)) > night}
