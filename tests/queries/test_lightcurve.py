@@ -80,7 +80,7 @@ def test_a_light_curve_is_read_by_key(small: SmallArchive) -> None:
             # A frame's solutions in all slots stand together by frame; that of the best slot is one of the key.
             fit = "pk_magfit_solution" if view == "light_curve" else "magfit_solution"
             found = "SEARCH q USING PRIMARY KEY" if view == "light_curve" else "SEARCH q USING "
-            wanted = ("SEARCH m USING PRIMARY KEY", found) if sqlite else ("measurement_n6560_pkey", fit)
+            wanted = ("SEARCH closed_measurement USING PRIMARY KEY", found) if sqlite else ("measurement_n6560_pkey", fit)
             assert all(text in plan for text in wanted), plan
             if not sqlite:
                 assert "measurement_n6528" not in plan
