@@ -164,7 +164,7 @@ class ManyNights:
     def _add(self, nights: list[NightTruth]) -> list[NightTruth]:
         with self.engine.begin() as connection:
             frames = self._observed(connection, nights)
-        self._writer.analyse(STEPS["ingest"].writes)
+        self._analyse(*(table.__tablename__ for table in STEPS["ingest"].writes))
         rows = _Rows(self.sky, nights, frames)
         names = list(STEPS)
         self._step(STEPS["ingest"], None)
@@ -209,7 +209,7 @@ class ManyNights:
             # What is made anew of an old unit makes others stale: that is the writer's to say.
             again = [(unit, input_hash, Output()) for unit, input_hash in pending if unit.key in known]
             self._writer.done(step, step.read_parameters({}), again)
-            self._writer.analyse(step.writes)
+            self._analyse("task", "lineage", *(table.__tablename__ for table in step.writes))
         with Session(self.engine) as session:
             survey = Survey(session, {})
             guards, n_done = survey.guards(step, session), survey.done(step.name, session)
