@@ -107,7 +107,8 @@ def one_night(nights: ManyNights, counter: Counter) -> dict[str, Counts]:
         done = {tally.step: tally.done for tally in runner.run(STEPS)}
     if done != {"magnitude_reference": 0, "magnitude_fit": 1}:
         raise RuntimeError(f"not one night in one pass: {done}")
-    nights.skip("statistics")  # so that nothing is pending
+    for name in ("statistics", "source_order"):  # so that nothing is pending
+        nights.skip(name)
     with counted(counter, spent["status"]):
         status(nights.archive)
     return {name: each[0] for name, each in spent.items()}

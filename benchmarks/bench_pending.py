@@ -157,9 +157,9 @@ def know(engine: sa.Engine) -> None:
     writer = Writer(engine, Path(), 1)
     with Session(engine) as session:
         survey = Survey(session, {})
-        guards = {name: survey.guards(step, session) for name, step in STEPS.items() if step.guarded}
+        guards = {name: (survey.guards(step, session), survey.done(name, session)) for name, step in STEPS.items() if step.guarded}
     for name, found in guards.items():
-        writer.checked(STEPS[name], found)
+        writer.checked(STEPS[name], *found)
 
 
 def forget(engine: sa.Engine) -> None:

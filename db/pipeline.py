@@ -95,6 +95,9 @@ class StepCheck(Base):
     step: Mapped[str] = key(sa.String(32), "Name of the step")
     guard: Mapped[str] = column(sa.String(64), "", "SHA-256 over parameters, the tasks of the step and of its inputs, and what people said")
     rules: Mapped[str] = column(sa.String(64), "", "SHA-256 over what its rules choose from, such as masters and catalogues; '' for none")
+    ground: Mapped[str] = column(sa.String(64), "", "SHA-256 over parameters and what people said: the guard without tasks", default="")
+    last_task: Mapped[int] = column(sa.Integer, "", "Last task that there was: what is new since has a higher number", default=0)
+    n_done: Mapped[int] = column(sa.Integer, "", "Its tasks that were done", default=0)
 
 
 class Lineage(Base):
@@ -112,7 +115,12 @@ class Product(Base):
     """A file under the files root that a task made."""
 
     __tablename__ = "product"
-    __table_args__ = (sa.UniqueConstraint("path"), sa.Index(None, "task_id"), {"comment": "Files made, under the files root"})
+    __table_args__ = (
+        sa.UniqueConstraint("path"),
+        sa.Index(None, "task_id"),
+        sa.Index(None, "is_bad"),
+        {"comment": "Files made, under the files root"},
+    )
 
     product_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     task_id: Mapped[int] = reference("task.task_id", "Task that made it")

@@ -180,9 +180,10 @@ def runner_for_reading(archive: Archive) -> Runner:
 
 def _failed_files(archive: Archive) -> list[Path]:
     """Files that could not be taken in and still lie where they were."""
-    query = sa.select(Task.path).where(Task.step == "ingest", Task.status == "failed", Task.path.is_not(None)).order_by(Task.task_id)
+    query = sa.select(Task.task_id, Task.path).where(Task.step == "ingest", Task.status == "failed", Task.path.is_not(None))
     with archive.engine.connect() as connection:
-        found = [Path(str(path)) for path in connection.execute(query).scalars()]
+        # Sorted here: asked for the order, SQLite reads every task of the archive by its key.
+        found = [Path(str(row.path)) for row in sorted(connection.execute(query), key=lambda row: int(row.task_id))]
     return [path for path in found if path.is_file()]
 
 

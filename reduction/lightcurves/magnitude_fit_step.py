@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,12 +40,13 @@ from reduction.lightcurves.night_points import NightPoints, Shot, measured, read
 from reduction.lightcurves.references import in_use, night_rows, read_reference
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import Members, Said
-from reduction.pipeline.plans import done_tasks
 
 __all__ = ["magnitude_fit"]
 
 #: Stars of like magnitude from which the slot of one is taken that the reference does not have.
 _ALIKE = 15
+#: Values of one IN list: SQLite takes no more than 32,766.
+_MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,17 @@ class _Night:
 
 
 def _plan(context: Context, p: MagnitudeFitParameters) -> list[Unit[_Night]]:
-    """Every night of a field, for each reference of the field that is worked with."""
+    """Every night of a field, for each reference of the field that is worked with; of what was all fitted once, nights that changed."""
     session = context.session
     references = in_use(session, canonical(dataclasses.asdict(p)))
     if not references:
         return []
-    done = done_tasks(session, "photometry")
+    since = context.since
+    context.in_part = since is not None and all(each.task_id <= since for each in references)
+    changed = _changed_nights(session, since) if since is not None and context.in_part else None
     nights: dict[int, dict[int, list[InputTask]]] = {}
-    query = measured(FrameField.field_id, Frame.night_id, Frame.frame_id)
-    for field_id, night_id, frame_id in session.execute(query.order_by(FrameField.field_id, Frame.jd_utc)):
-        if (task := done.get(str(frame_id))) is not None:
-            nights.setdefault(field_id, {}).setdefault(night_id, []).append(task)
+    for field_id, night_id, task_id, input_hash in session.execute(_fitted_frames(changed)) if changed is None or changed else ():
+        nights.setdefault(field_id, {}).setdefault(night_id, []).append(InputTask(task_id, input_hash, "photometry"))
     made = _reference_tasks(session, references)
     masked = _masked(session)
     return [
@@ -84,6 +85,26 @@ def _plan(context: Context, p: MagnitudeFitParameters) -> list[Unit[_Night]]:
     ]
 
 
+def _fitted_frames(nights: Collection[int] | None) -> sa.Select[Any]:
+    """Field, night and photometry of every frame, or of those of some nights."""
+    query = measured(FrameField.field_id, Frame.night_id, Task.task_id, Task.input_hash).join(Task, Task.frame_id == Frame.frame_id)
+    query = query.where(Task.step == "photometry", Task.status == "done").order_by(FrameField.field_id, Frame.jd_utc)
+    return query if nights is None else query.where(Frame.night_id.in_(nights))
+
+
+def _changed_nights(session: Session, since: int) -> set[int]:
+    """Nights with frames that were measured after a task, or whose fit is stale."""
+    new = (Task.step == "photometry", Task.status == "done", Task.is_stale.in_([0, 1]), Task.task_id > since)
+    # Frames by frames: joined, SQLite would look at all that there are.
+    frames = list(session.execute(sa.select(Task.frame_id).where(*new)).scalars())
+    nights = [
+        session.execute(sa.select(Frame.night_id).where(Frame.frame_id.in_(frames[first : first + _MANY])).distinct()).scalars()
+        for first in range(0, len(frames), _MANY)
+    ]
+    stale = sa.select(Task.unit).where(Task.step == "magnitude_fit", Task.status.in_(["done", "failed"]), Task.is_stale == 1)
+    return {night_id for some in nights for night_id in some} | {int(unit.rpartition("/")[2]) for unit in session.execute(stale).scalars()}
+
+
 def _reference_tasks(session: Session, references: Sequence[MagfitReference]) -> dict[int, InputTask]:
     """The tasks that made the references, which count however they ended up: a reference stands until it is retracted."""
     query = sa.select(Task.task_id, Task.input_hash).where(Task.task_id.in_([each.task_id for each in references]))
@@ -92,16 +113,11 @@ def _reference_tasks(session: Session, references: Sequence[MagfitReference]) ->
 
 def _masked(session: Session) -> dict[tuple[int, int], str]:
     """Whole frames that people have masked, by field and night, as text that enters a unit's hash: they make no means."""
-    query = (
-        sa.select(FrameField.field_id, Frame.night_id, Frame.frame_id)
-        .join(FrameField, FrameField.frame_id == Frame.frame_id)
-        .join(Annotation, Annotation.frame_id == Frame.frame_id)
-        .where(Annotation.source_id.is_(None))
-        .distinct()
-        .order_by(Frame.frame_id)
-    )
+    # The maskings are few, the frames many: these are looked up by their key, and sorted here.
+    whole = sa.select(Annotation.frame_id).where(Annotation.source_id.is_(None))
+    query = sa.select(FrameField.field_id, Frame.night_id, Frame.frame_id).join(FrameField, FrameField.frame_id == Frame.frame_id)
     found: dict[tuple[int, int], str] = {}
-    for field_id, night_id, frame_id in session.execute(query):
+    for field_id, night_id, frame_id in sorted(map(tuple, session.execute(query.where(Frame.frame_id.in_(whole)))), key=lambda row: row[2]):
         found[field_id, night_id] = f"{found.get((field_id, night_id), '')} {frame_id}"
     return found
 

@@ -19,6 +19,7 @@ from db.tables import (
     Annotation,
     BestSlot,
     Config,
+    Field,
     Frame,
     FrameField,
     FrameScore,
@@ -42,7 +43,6 @@ from reduction.lightcurves.references import drifts, reference_rows
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import Earlier, Grouped, Members, Said
 from reduction.pipeline.pending import config_sha256
-from reduction.pipeline.plans import done_tasks
 
 __all__ = ["magnitude_reference"]
 
@@ -62,28 +62,32 @@ class _Wanted:
 def _plan(context: Context, p: ReferenceParameters) -> list[Unit[_Wanted]]:
     """A unit for each field that needs a reference now: those that are there are finished and never worked again."""
     session = context.session
-    done = done_tasks(session, "photometry")
-    frames: dict[int, list[InputTask]] = {}
-    for field_id, frame_id in session.execute(_field_frames()):
-        if (task := done.get(str(frame_id))) is not None:
-            frames.setdefault(field_id, []).append(task)
     made: dict[int, list[MagfitReference]] = {}
     query = sa.select(MagfitReference).where(MagfitReference.status != "iteration").order_by(MagfitReference.reference_id)
     for each in session.execute(query).scalars():
         made.setdefault(each.field_id, []).append(each)
     units = []
-    for field_id in sorted(frames):
+    for field_id in session.execute(sa.select(Field.field_id).order_by(Field.field_id)).scalars():
         number = len(made.get(field_id, [])) + 1
-        for wanted in _wanted(context, field_id, made.get(field_id, []), p):
+        needs = _wanted(context, field_id, made.get(field_id, []), p)
+        # Its frames may be many, and on most days nothing is made of them.
+        frames = _frames_of(session, field_id) if needs else ()
+        for wanted in needs if frames else ():
             facts = f"{wanted.request_id} {wanted.frame_id} {wanted.base_id}"
             label = f"field {field_id}, reference {number}"
-            units.append(Unit(f"{field_id}/{number}", label, tuple(frames[field_id]), facts, payload=wanted))
+            units.append(Unit(f"{field_id}/{number}", label, frames, facts, payload=wanted))
             number += 1
     return units
 
 
-def _field_frames() -> sa.Select[Any]:
-    return measured(FrameField.field_id, Frame.frame_id).order_by(FrameField.field_id, Frame.jd_utc)
+def _frames_of(session: Session, field_id: int) -> tuple[InputTask, ...]:
+    """The photometry of a field's frames, in the order of time."""
+    query = measured(Task.task_id, Task.input_hash).join(Task, Task.frame_id == Frame.frame_id)
+    mine = (FrameField.field_id == field_id, Task.step == "photometry", Task.status == "done")
+    return tuple(
+        InputTask(row.task_id, row.input_hash, "photometry")
+        for row in session.execute(query.where(*mine).order_by(Frame.jd_utc, Frame.frame_id))
+    )
 
 
 def _wanted(context: Context, field_id: int, made: Sequence[MagfitReference], p: ReferenceParameters) -> list[_Wanted]:
@@ -137,6 +141,9 @@ def _fit_parameters(context: Context) -> str:
 
 def _measured_anew(session: Session, made: MagfitReference) -> bool:
     """Whether most of what the reference was made from no longer stands."""
+    gone = sa.select(sa.func.count()).where(Task.step == "photometry", Task.status.in_(["failed", "superseded"]))
+    if 2 * session.execute(gone).scalar_one() < made.n_frame:
+        return False  # whichever these are: its own tasks, of all its frames, need not be looked at
     query = (
         sa.select(Task.status == "done", sa.func.count())
         .join(Lineage, Lineage.input_task_id == Task.task_id)

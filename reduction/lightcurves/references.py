@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.fetch import fetch_arrays
-from db.tables import N_FOLD, MagfitFoldReference, MagfitReference, NightChange, NightMagnitude, ReferenceMagnitude
+from db.tables import N_FOLD, N_SLOT, MagfitFoldReference, MagfitReference, NightChange, NightMagnitude, ReferenceMagnitude
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.kernels.averages import Averages
 from reduction.lightcurves.kernels.night_fit import FoldMeans, FoldReference
@@ -132,6 +132,14 @@ def nights_of(session: Session, reference_id: int) -> Sequence[int]:
     return sorted(session.execute(query).scalars())
 
 
+def _nth_last_night(session: Session, reference_id: int, n_night: int) -> int | None:
+    """The first of the last nights fitted to a reference, so many of them; None where there are fewer."""
+    slot = session.execute(sa.select(sa.func.min(NightChange.slot)).where(NightChange.reference_id == reference_id)).scalar()
+    mine = (NightChange.reference_id == reference_id, NightChange.slot == slot)
+    query = sa.select(NightChange.night_id).where(*mine).order_by(NightChange.night_id.desc()).offset(n_night - 1).limit(1)
+    return session.execute(query).scalar()
+
+
 def drifts(session: Session, reference_id: int, drift: float, unknown: float, n_night: int) -> str:
     """Why the latest nights ask for another reference; empty where they do not.
 
@@ -144,15 +152,18 @@ def drifts(session: Session, reference_id: int, drift: float, unknown: float, n_
     n_night : int
         So many nights, the latest, must all differ.
     """
+    # By key, slot for slot: of a thousand nights the last few are read.
+    mine = (NightChange.reference_id == reference_id, NightChange.slot.in_(range(N_SLOT)))
+    first = _nth_last_night(session, reference_id, n_night)
+    if first is None:
+        return ""
     query = sa.select(
         NightChange.night_id, NightChange.change, NightChange.expected, NightChange.n_star, NightChange.n_unknown
-    ).where(NightChange.reference_id == reference_id)  # fmt: skip
+    ).where(*mine, NightChange.night_id >= first)  # fmt: skip
     nights: dict[int, list[tuple[float, float]]] = {}
     for night_id, change, expected, n_star, n_unknown in session.execute(query):
         beyond = max((change or 0.0) ** 2 - (expected or 0.0) ** 2, 0.0)
         nights.setdefault(night_id, []).append((beyond, n_unknown / max(n_star + n_unknown, 1)))
-    if len(nights) < n_night:
-        return ""
     last = [np.sqrt(np.mean([beyond for beyond, _ in nights[night]])) for night in sorted(nights)[-n_night:]]
     lacking = [np.mean([part for _, part in nights[night]]) for night in sorted(nights)[-n_night:]]
     if min(last) > drift:

@@ -185,6 +185,8 @@ class Context:
     step: Step
     input_hash: str = ""
     kept: dict[Path, Any] = field(default_factory=dict)  # read from files and kept for the step's next units, in this process
+    since: int | None = None  # the last task when nothing was pending, for a plan that looks only at what is new; None: at everything
+    in_part: bool = False  # said by a plan that did so
 
     def parameters(self, name: str) -> Any:
         """Parameters in force of the step itself, or of one that is behind it.

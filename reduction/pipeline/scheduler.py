@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import math
 import multiprocessing
 import os
 import signal
@@ -141,6 +142,16 @@ def _label(unit: Any) -> str:
     return unit.path or unit.label if isinstance(unit, Unit) else "all"
 
 
+#: Statistics are made anew when a step has done so many times as much as at the last time: to make them reads its tables from end to end.
+_GROWTH = 1.2
+
+
+def _has_grown(before: int, more: int) -> bool:
+    """Whether a power of `_GROWTH` lies between what a step had done and what it has done now."""
+    first, last = (math.floor(math.log(number) / math.log(_GROWTH)) if number > 0 else -1 for number in (before, before + more))
+    return last > first
+
+
 class Runner:
     """Runs steps over one archive.
 
@@ -240,15 +251,16 @@ class Runner:
                 else:
                     tally.failed[unit.key] = str(error)
                 self.reporter.advance(step, unit, error)
-        if tally.done:
+        if tally.done and _has_grown(state.done, tally.done):
             self.writer.analyse(step.writes)
         _kept.clear()
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
-        if step.guarded and not state.settled and self.frames is None:
+        if (step.guarded or step.per == "file") and not state.settled and self.frames is None:
             with Session(self.engine) as session:
-                guards = self._surveyed(session).guards(step, session)
-            self.writer.checked(step, guards)
+                survey = self._surveyed(session)
+                guards, n_done = survey.guards(step, session), survey.done(step.name, session)
+            self.writer.checked(step, guards, n_done)
         return tally
 
     def _record(self, step: Step, parameters: Any, batch: list[_Result]) -> list[_Result]:

@@ -161,6 +161,7 @@ class Writer:
         }
         connection.execute(sa.update(Task).where(*same, Task.input_hash != input_hash).values(status="superseded"))
         if row is not None:
+            forget(connection)
             connection.execute(sa.update(Task).where(Task.task_id == row.task_id).values(attempts=row.attempts + 1, **values))
             self._lineage(connection, int(row.task_id), unit)
             return int(row.task_id)
@@ -222,6 +223,7 @@ class Writer:
             query = sa.select(Task.task_id, Task.unit).where(Task.step == step.name, Task.status != "superseded")
             gone = [row.task_id for row in connection.execute(query) if row.unit not in planned]
             if gone:
+                forget(connection)
                 connection.execute(sa.update(Task).where(Task.task_id.in_(gone)).values(status="superseded"))
                 _made_anew(connection, gone, retired=())
         return bool(gone)
@@ -232,9 +234,15 @@ class Writer:
             for first in range(0, len(tasks), _MANY):
                 connection.execute(sa.update(Task).where(Task.task_id.in_(tasks[first : first + _MANY])).values(is_stale=0))
 
-    def checked(self, step: Step, guards: Guards) -> None:
-        """All that was pending of a step was worked: until a guard changes, nothing is."""
-        values = {"guard": guards.all, "rules": guards.rules}
+    def checked(self, step: Step, guards: Guards, n_done: int) -> None:
+        """All that was pending of a step was worked, `n_done` units in all: until a guard changes, nothing is."""
+        values = {
+            "guard": guards.all,
+            "rules": guards.rules,
+            "ground": guards.ground,
+            "last_task": guards.last_task,
+            "n_done": n_done,
+        }
         with self.engine.begin() as connection:
             row = connection.execute(sa.select(StepCheck.guard, StepCheck.rules).where(StepCheck.step == step.name)).first()
             if row is None:
@@ -272,6 +280,11 @@ class Writer:
         return int(config_id)
 
 
+def forget(connection: Connection) -> None:
+    """Have every step look at everything again: a task has changed in a way that no new task tells of (`pending.Survey`)."""
+    connection.execute(sa.delete(StepCheck))
+
+
 def _tasks_of(connection: Connection, step: str, unit: str) -> list[int]:
     """Every task of the step on the unit, also those that failed or were superseded."""
     return list(connection.execute(sa.select(Task.task_id).where(Task.step == step, Task.unit == unit)).scalars())
@@ -304,6 +317,7 @@ def _made_anew(connection: Connection, before: Sequence[int], *, retired: Sequen
     behind = first.union(sa.select(Lineage.task_id).join(first, Lineage.input_task_id == first.c.task_id))
     made = sa.and_(Task.task_id.in_(sa.select(behind.c.task_id)), Task.status.in_(["done", "failed"]))
     if retired:
+        forget(connection)
         mine = sa.and_(made, Task.frame_id.in_(retired))
         _no_longer_stand(connection, mine)
         connection.execute(sa.update(Task).where(mine).values(status="superseded"))
@@ -401,5 +415,6 @@ def _make_again(engine: Engine, lost: Sequence[str]) -> None:
             query = sa.select(Product.product_id).join(Task).where(Product.superseded_by.in_(earlier), Task.status == "done")
             earlier = set(connection.execute(query).scalars()) - products
             products |= earlier
+        forget(connection)
         made = sa.select(Product.task_id).where(Product.product_id.in_(products))
         connection.execute(sa.update(Task).where(Task.task_id.in_(made), Task.status == "done").values(status="superseded"))

@@ -34,7 +34,7 @@ def assert_same(work: Work, monkeypatch: pytest.MonkeyPatch, **expected: int) ->
     with monkeypatch.context() as patch:
         # Neither guards nor what SQL leaves out: every unit is planned and its hash compared.
         patch.setattr(pending, "_unsettled", lambda *_: None)
-        patch.setattr(pending.Survey, "guards", lambda *_: pending.Guards("other", "other"))
+        patch.setattr(pending.Survey, "guards", lambda *_: pending.Guards("other", "other", "other", 0))
         long = found(runner)
     archive.engine.dispose()
     assert short == long
@@ -44,7 +44,7 @@ def assert_same(work: Work, monkeypatch: pytest.MonkeyPatch, **expected: int) ->
 def test_nothing_to_do_is_known_without_planning(reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same(reduced, monkeypatch)
     archive = open_archive(reduced.url, reduced.files)
-    looks_outside = {name for name, step in STEPS.items() if step.per in ("file", "catalogue", "piece of sky")}
+    looks_outside = {name for name, step in STEPS.items() if step.per in ("catalogue", "piece of sky")}
     planned: list[str] = []
     original = pending.planned
     monkeypatch.setattr(pending, "planned", lambda context, *rest: (planned.append(context.step.name), original(context, *rest))[1])

@@ -164,9 +164,10 @@ class ManyNights:
     def _add(self, nights: list[NightTruth]) -> list[NightTruth]:
         with self.engine.begin() as connection:
             frames = self._observed(connection, nights)
-        self._writer.analyse(STEPS["ingest"].writes)
+        self._analyse(*(table.__tablename__ for table in STEPS["ingest"].writes))
         rows = _Rows(self.sky, nights, frames)
         names = list(STEPS)
+        self._step(STEPS["ingest"], None)
         for name in names[names.index("classify") : names.index(LAST[0])]:
             self._step(STEPS[name], rows)
         # As after every step that has written something.
@@ -210,10 +211,11 @@ class ManyNights:
             # What is made anew of an old unit makes others stale: that is the writer's to say.
             again = [(unit, input_hash, Output()) for unit, input_hash in pending if unit.key in known]
             self._writer.done(step, step.read_parameters({}), again)
-            self._writer.analyse(step.writes)
+            self._analyse("task", "lineage", *(table.__tablename__ for table in step.writes))
         with Session(self.engine) as session:
-            guards = Survey(session, {}).guards(step, session)
-        self._writer.checked(step, guards)
+            survey = Survey(session, {})
+            guards, n_done = survey.guards(step, session), survey.done(step.name, session)
+        self._writer.checked(step, guards, n_done)
 
     def _tasks(self, connection: sa.Connection, step: Step, units: Sequence[tuple[Unit[Any], str]]) -> np.ndarray:
         """Tasks of units that had none, done, with their lineage; their numbers."""
