@@ -36,7 +36,7 @@ def make(url: str, folder: Path, plan: Plan, n_night: int) -> ManyNights:
     """An archive whose light curves can be read."""
     nights = ManyNights.create(url, folder / "files", plan)
     nights.add(FIRST)
-    nights.work(("reference", "magnitude_fit"))
+    nights.work(("magnitude_reference", "magnitude_fit"))
     if n_night > FIRST:
         nights.add(n_night - FIRST)
         nights.work(("magnitude_fit",))

@@ -11,6 +11,7 @@ from db.base import Base, column, key, reference
 from db.terms import MAP_TERMS, TERMS
 
 __all__ = [
+    "N_BIN",
     "N_FOLD",
     "BestSlot",
     "FrameScore",
@@ -23,6 +24,7 @@ __all__ = [
     "NightChange",
     "NightMagnitude",
     "NightNoise",
+    "NightStatistics",
     "ReferenceMagnitude",
     "ReferenceRequest",
     "Target",
@@ -292,8 +294,28 @@ class NightNoise(Base):
     scintillation_err: Mapped[float] = column(sa.Double, "mag s(1/2)", "Its error")
 
 
+#: Bins of values about a star's centre, from which the median of many nights is taken.
+N_BIN = 24
+
+#: What is kept as sums, so that a night can be added to a light curve's statistics and taken off again: d is the distance from `centre`.
+_SUMS = {
+    "sum_weight": ("mag-2", "Sum of 1 / error^2"),
+    "sum_first": ("mag-1", "Sum of d / error^2"),
+    "sum_second": ("", "Sum of d^2 / error^2"),
+    "sum_plain": ("mag", "Sum of d"),
+    "sum_square": ("mag2", "Sum of d^2"),
+    "sum_variance": ("mag2", "Sum of error^2"),
+    "n_pair": ("", "Pairs of values that follow each other within a night"),
+    "sum_step": ("mag2", "Sum of their squared differences"),
+}
+
+
 class LightcurveStatistics(Base):
-    """How one source behaved in one slot against one reference."""
+    """How one source behaved in one slot against one reference, over all nights.
+
+    Kept as sums of the nights' values, to which a new night is added. Of several nights, median and `mad_rms` are of counts in bins
+    about `centre`, `width` sinh(k / 3) from it for k from -12 to 12, spread evenly within a bin: good to some hundredths of the scatter.
+    """
 
     __tablename__ = "lightcurve_statistics"
     __table_args__ = ({"comment": "Statistics of light curves, per source and slot", "sqlite_with_rowid": False},)
@@ -304,15 +326,57 @@ class LightcurveStatistics(Base):
     n_point: Mapped[int] = column(sa.Integer, "", "Points with a flux")
     n_good: Mapped[int] = column(sa.Integer, "", "Points with quality 0")
     mag_mean: Mapped[float | None] = column(sa.Double, "mag", "Weighted mean magnitude", null=True)
-    mag_median: Mapped[float | None] = column(sa.Double, "mag", "Median magnitude", null=True)
+    mag_median: Mapped[float | None] = column(sa.Double, "mag", "Median magnitude; of several nights from the bins", null=True)
     rms: Mapped[float | None] = column(
         sa.Double, "mag", "Standard deviation; of faint sources that of the fluxes, at their mean", null=True
     )
-    mad_rms: Mapped[float | None] = column(sa.Double, "mag", "1.48 times the median absolute deviation", null=True)
+    mad_rms: Mapped[float | None] = column(
+        sa.Double, "mag", "1.48 times the median absolute deviation; of several nights from the bins", null=True
+    )
     expected_rms: Mapped[float | None] = column(sa.Double, "mag", "Root mean square of mag_err_total", null=True)
     chi2: Mapped[float | None] = column(sa.Double, "", "Reduced chi-square about the mean, with mag_err_total", null=True)
-    eta: Mapped[float | None] = column(sa.Double, "", "Von Neumann ratio: 2 for white noise, less for smooth variation", null=True)
+    eta: Mapped[float | None] = column(
+        sa.Double, "", "Von Neumann ratio within nights: 2 for white noise, less for smooth variation", null=True
+    )
+    is_flux: Mapped[int] = column(
+        sa.SmallInteger, "", "1: the source is faint, and sums and bins are of fluxes, where magnitude 25 is 1", ucd="meta.code"
+    )
+    centre: Mapped[float] = column(sa.Double, "mag", "What d is the distance from; it never changes", ucd="phot.mag;stat.value")
+    width: Mapped[float] = column(sa.Double, "mag", "Unit of the bins", ucd="phot.mag;stat.stdev")
     task_id: Mapped[int] = column(sa.Integer, "", "Task that made it")
+
+
+class NightStatistics(Base):
+    """How one source behaved in one slot on one night, against one reference: what `lightcurve_statistics` is summed up from.
+
+    Median and `mad_rms` are of the values themselves; sums and bins are about the `centre` of the source's `lightcurve_statistics`.
+    """
+
+    __tablename__ = "night_statistics"
+    __table_args__ = ({"comment": "Statistics of light curves, per source, slot and night", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    night_id: Mapped[int] = key(sa.Integer, "Night")
+    slot: Mapped[int] = key(sa.SmallInteger, "Photometry slot")
+    source_id: Mapped[int] = key(sa.BigInteger, "Source")
+    n_point: Mapped[int] = column(sa.Integer, "", "Points with a flux")
+    n_good: Mapped[int] = column(sa.Integer, "", "Points with quality 0")
+    mag_mean: Mapped[float | None] = column(sa.Double, "mag", "Weighted mean magnitude", null=True)
+    mag_median: Mapped[float | None] = column(sa.Double, "mag", "Median magnitude", null=True)
+    rms: Mapped[float | None] = column(sa.REAL, "mag", "Standard deviation; of faint sources that of the fluxes, at their mean", null=True)
+    mad_rms: Mapped[float | None] = column(sa.REAL, "mag", "1.48 times the median absolute deviation", null=True)
+    expected_rms: Mapped[float | None] = column(sa.REAL, "mag", "Root mean square of mag_err_total", null=True)
+    chi2: Mapped[float | None] = column(sa.REAL, "", "Reduced chi-square about the mean, with mag_err_total", null=True)
+    eta: Mapped[float | None] = column(sa.REAL, "", "Von Neumann ratio: 2 for white noise, less for smooth variation", null=True)
+
+
+for _name, (_unit, _what) in _SUMS.items():
+    setattr(LightcurveStatistics, _name, column(sa.Double, _unit, _what, ucd="stat.value"))
+    setattr(NightStatistics, _name, column(sa.REAL, _unit, _what, ucd="stat.value"))
+for _bin in range(N_BIN):
+    _what = f"Values in bin {_bin}, from {_bin - N_BIN // 2} to {_bin - N_BIN // 2 + 1} in units of width sinh(k / 3)"
+    setattr(LightcurveStatistics, f"h_{_bin}", column(sa.Integer, "", _what, ucd="meta.number"))
+    setattr(NightStatistics, f"h_{_bin}", column(sa.SmallInteger, "", _what, ucd="meta.number"))
 
 
 class Target(Base):

@@ -30,6 +30,7 @@ from db.frames import (
     TypeCorrection,
 )
 from db.lightcurves import (
+    N_BIN,
     N_FOLD,
     BestSlot,
     FrameScore,
@@ -42,6 +43,7 @@ from db.lightcurves import (
     NightChange,
     NightMagnitude,
     NightNoise,
+    NightStatistics,
     ReferenceMagnitude,
     ReferenceRequest,
     Target,
@@ -64,6 +66,7 @@ from db.photometry import (
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
 
 __all__ = [
+    "N_BIN",
     "N_FOLD",
     "N_SLOT",
     "Annotation",
@@ -107,6 +110,7 @@ __all__ = [
     "NightChange",
     "NightMagnitude",
     "NightNoise",
+    "NightStatistics",
     "Observatory",
     "OpenMeasurement",
     "Passband",

@@ -24,6 +24,7 @@ from db.tables import (
     NightChange,
     NightMagnitude,
     NightNoise,
+    NightStatistics,
     ReferenceMagnitude,
     ReferenceRequest,
 )
@@ -44,7 +45,7 @@ __all__ = [
 
 #: Everything that is of one reference, apart from its row.
 _OF_REFERENCE: tuple[type[Base], ...] = (
-    *(MagfitSolution, LightcurveStatistics, NightMagnitude, NightChange, NightNoise),
+    *(MagfitSolution, LightcurveStatistics, NightStatistics, NightMagnitude, NightChange, NightNoise),
     *(MagfitFoldReference, ReferenceMagnitude, BestSlot, LightShare, FrameScore),
 )
 

@@ -1,4 +1,4 @@
-"""The points of the view `light_curve_all` as arrays, for all sources of a field.
+"""The points of the view `light_curve_all` as arrays, for all sources of a field in one night.
 
 The view computes each slot's magnitudes from two dozen coefficients, row by row: for a night of 3,000 sources the database
 takes half a minute. The same numbers come from arrays in a fraction of it; a test holds them against the view. Logarithms and powers
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.fetch import fetch_arrays
+from db.tables import N_FOLD, N_SLOT
 from db.terms import MAP_TERMS, MAPS, TERMS, VARIABLES, Term, correction, map_value, needed
 from db.view_light_curve import BARYCENTRIC, POGSON, QUALITY
 from reduction.kernels.arrays import FloatArray, IntArray
@@ -42,7 +43,7 @@ class FittedPoints:
 
 @dataclass(frozen=True)
 class _Points:
-    """Measurements of a field with what their fitted magnitudes are computed from, apart from the instrumental ones."""
+    """Measurements of a field in a night with what their fitted magnitudes are computed from, apart from the instrumental ones."""
 
     source_id: IntArray
     frame_id: IntArray
@@ -58,8 +59,29 @@ class _Points:
         return replace(self, **own, variables={name: values[index] for name, values in self.variables.items()})
 
 
-def fitted_points(session: Session, field_id: int, reference_id: int) -> Iterator[tuple[int, FittedPoints]]:
-    """The points of every slot that has solutions for a reference, slot by slot.
+@dataclass(frozen=True)
+class _Place:
+    """Which points: of a night of a field, as they were fitted to a reference."""
+
+    field_id: int
+    reference_id: int
+    night_id: int
+
+    @property
+    def fits(self) -> dict[str, int]:
+        """Values of the parameters of `_SOLUTIONS`."""
+        return {"reference": self.reference_id, "night": self.night_id}
+
+
+#: The night's solutions, slot by slot and fold by fold: so they are looked up by their key.
+_SOLUTIONS = (
+    f" FROM magfit_solution WHERE reference_id = :reference AND slot IN ({', '.join(map(str, range(N_SLOT)))})"
+    f" AND fold IN ({', '.join(map(str, range(N_FOLD)))}) AND frame_id IN (SELECT f.frame_id FROM frame f WHERE f.night_id = :night)"
+)
+
+
+def fitted_points(session: Session, field_id: int, reference_id: int, night_id: int) -> Iterator[tuple[int, FittedPoints]]:
+    """The points of every slot that has solutions of a night for a reference, slot by slot.
 
     Parameters
     ----------
@@ -67,44 +89,48 @@ def fitted_points(session: Session, field_id: int, reference_id: int) -> Iterato
     field_id : int
     reference_id : int
         The field's latest reference.
+    night_id : int
     """
-    text = sa.text("SELECT DISTINCT slot FROM magfit_solution WHERE reference_id = :reference ORDER BY slot")
-    slots = list(session.execute(text, {"reference": reference_id}).scalars())
-    terms = _terms(session, reference_id)
-    points, instrumental = _points(session, field_id, slots, terms)
-    points.variables.update(_maps(session, reference_id, points, terms))
+    place = _Place(field_id, reference_id, night_id)
+    slots = list(session.execute(sa.text(f"SELECT DISTINCT slot{_SOLUTIONS} ORDER BY slot"), place.fits).scalars())
+    if not slots:
+        return
+    terms = _terms(session, place)
+    points, instrumental = _points(session, place, slots, terms)
+    points.variables.update(_maps(session, place, points, terms))
     for slot in slots:
-        yield slot, _fitted(session, reference_id, slot, points, *instrumental[slot], terms)
+        yield slot, _fitted(session, place, slot, points, *instrumental[slot], terms)
 
 
-def _terms(session: Session, reference_id: int) -> tuple[Term, ...]:
+def _terms(session: Session, place: _Place) -> tuple[Term, ...]:
     """Terms with a coefficient that is not 0: the others need not be read, and add nothing."""
     used = ", ".join(f"max(CASE WHEN {term.column} <> 0.0 THEN 1 ELSE 0 END)" for term in TERMS)
-    found = session.execute(
-        sa.text(f"SELECT {used} FROM magfit_solution WHERE reference_id = :reference"), {"reference": reference_id}
-    ).one()
+    found = session.execute(sa.text(f"SELECT {used}{_SOLUTIONS}"), place.fits).one()
     return tuple(term for term, is_used in zip(TERMS, found, strict=True) if is_used or not term.factors)
 
 
-def _maps(session: Session, reference_id: int, points: _Points, terms: tuple[Term, ...]) -> dict[str, FloatArray]:
+def _maps(session: Session, place: _Place, points: _Points, terms: tuple[Term, ...]) -> dict[str, FloatArray]:
     """The maps in use at every point; 0 on a frame without."""
     values = {}
     columns = ", ".join(f"p_{term.name}" for term in MAP_TERMS)
-    text = f"SELECT frame_id, {columns} FROM magfit_map WHERE reference_id = :reference AND name = :name ORDER BY frame_id"
+    text = (
+        f"SELECT frame_id, {columns} FROM magfit_map WHERE reference_id = :reference AND name = :name"
+        " AND frame_id IN (SELECT f.frame_id FROM frame f WHERE f.night_id = :night) ORDER BY frame_id"
+    )
     for name in (name for name in needed(terms) if name in MAPS):
-        values_of = {"reference": reference_id, "name": name}
+        values_of = {**place.fits, "name": name}
         frame_id, *polynomial = fetch_arrays(session.connection(), text, values_of, kinds="i" + "f" * len(MAP_TERMS))
-        place = np.searchsorted(frame_id, points.frame_id)
+        at_frame = np.searchsorted(frame_id, points.frame_id)
         known = np.isin(points.frame_id, frame_id)
-        at = [np.where(known, np.append(column, 0.0)[place], 0.0) for column in polynomial]
+        at = [np.where(known, np.append(column, 0.0)[at_frame], 0.0) for column in polynomial]
         values[name] = map_value(at, points.variables["X"], points.variables["Y"])
     return values
 
 
 def _points(
-    session: Session, field_id: int, slots: list[int], terms: tuple[Term, ...]
+    session: Session, place: _Place, slots: list[int], terms: tuple[Term, ...]
 ) -> tuple[_Points, dict[int, tuple[FloatArray, FloatArray]]]:
-    """Every measurement of the field, and by slot its flux and error (ADU/s)."""
+    """Every measurement of the field in the night, and by slot its flux and error (ADU/s)."""
     names = [expression for slot in slots for expression in _instrumental(slot)]
     used = [name for name in needed(terms) if name in VARIABLES]
     columns = ", ".join([QUALITY, BARYCENTRIC, "f.exptime", *(VARIABLES[name] for name in used), *names])
@@ -113,10 +139,10 @@ def _points(
         "FROM frame_field ff JOIN frame f ON f.frame_id = ff.frame_id "
         "JOIN frame_photometry fp ON fp.frame_id = f.frame_id "
         "JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id "
-        "JOIN source s ON s.source_id = m.source_id WHERE ff.field_id = :field"
+        "JOIN source s ON s.source_id = m.source_id WHERE ff.field_id = :field AND f.night_id = :night"
     )
     kinds = "iiiii" + "f" * (2 + len(used) + len(names))
-    found = fetch_arrays(session.connection(), text, {"field": field_id}, kinds=kinds)
+    found = fetch_arrays(session.connection(), text, {"field": place.field_id, "night": place.night_id}, kinds=kinds)
     ids, frame_id, fold, task_id, quality, bjd, exptime, *values = found
     variables = dict(zip(used, values, strict=False))
     own = values[len(used) :]
@@ -131,16 +157,16 @@ def _instrumental(slot: int) -> tuple[str, str]:
 
 
 def _fitted(
-    session: Session, reference_id: int, slot: int, points: _Points, flux: FloatArray, error: FloatArray, terms: tuple[Term, ...]
+    session: Session, place: _Place, slot: int, points: _Points, flux: FloatArray, error: FloatArray, terms: tuple[Term, ...]
 ) -> FittedPoints:
     """The points that have a solution of their own measurement."""
     names = ["power(zero_point_err, 2)", "power(mag_floor, 2)", *(term.column for term in terms)]
-    text = f"SELECT frame_id, fold, measure_task, {', '.join(names)} FROM magfit_solution WHERE reference_id = :reference AND slot = :slot"
-    values_of = {"reference": reference_id, "slot": slot}
+    text = f"SELECT frame_id, fold, measure_task, {', '.join(names)}{_SOLUTIONS} AND slot = :slot"
+    values_of = {**place.fits, "slot": slot}
     frame_id, fold, task_id, *values = fetch_arrays(session.connection(), text, values_of, kinds="iii" + "f" * len(names))
-    place = {key: k for k, key in enumerate(zip(frame_id.tolist(), fold.tolist(), task_id.tolist(), strict=True))}
+    number = {key: k for k, key in enumerate(zip(frame_id.tolist(), fold.tolist(), task_id.tolist(), strict=True))}
     keys, inverse = np.unique(np.stack([points.frame_id, points.fold, points.task_id]), axis=1, return_inverse=True)
-    found = np.array([place.get((frame, fold, task), -1) for frame, fold, task in keys.T.tolist()], dtype=np.int64)
+    found = np.array([number.get((frame, fold, task), -1) for frame, fold, task in keys.T.tolist()], dtype=np.int64)
     row = found[inverse.ravel()] if found.size else np.zeros(0, np.int64)
     kept = np.flatnonzero(row >= 0)
     solution = {name: column[row[kept]] for name, column in zip(names, values, strict=True)}

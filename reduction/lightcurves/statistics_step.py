@@ -1,22 +1,26 @@
-"""Step statistics: statistics of every light curve, of the numbers that people see in the view, and targets linked to their sources."""
+"""Step statistics: a night's light curves in numbers, of what people see in the view, added up over the nights; targets find sources."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.sky import nearest_source
-from db.tables import Annotation, LightcurveStatistics, ReferenceRequest, Target
-from reduction.lightcurves.fitted_points import FittedPoints, fitted_points
-from reduction.lightcurves.kernels.statistics import light_curve_statistics
+from db.tables import Annotation, LightcurveStatistics, NightStatistics, ReferenceRequest, Target, Task
+from reduction.lightcurves.fitted_points import fitted_points
+from reduction.lightcurves.night_statistics import SlotOfNight, added_up, slot_of_night
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Said
 from reduction.pipeline.plans import done_tasks, masks
 
 __all__ = ["StatisticsParameters", "statistics"]
+
+#: Values of one IN list: SQLite takes no more than 32,766.
+_MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -26,60 +30,89 @@ class StatisticsParameters:
     target_radius: float = parameter(10.0, "arcsec", "a target is linked to the nearest source within this", above=0, most=3600)
 
 
-def _plan(context: Context, _: StatisticsParameters) -> list[Unit[None]]:
-    """Each field that has a reference, made from the fits of its nights to it."""
+@dataclass(frozen=True)
+class _Night:
+    """A night of a field, as it was fitted to the reference that counts."""
+
+    reference_id: int
+    field_id: int
+    night_id: int
+
+
+def _plan(context: Context, _: StatisticsParameters) -> list[Unit[_Night]]:
+    """Each night that was fitted to a field's reference; of what was all summarised once, nights that were fitted since."""
     session = context.session
-    fits: dict[int, list[InputTask]] = {}
-    for key, task in done_tasks(session, "magnitude_fit").items():
-        fits.setdefault(int(key.partition("/")[0]), []).append(task)
+    fields = {row.reference_id: row.field_id for row in session.execute(_COUNTING)}
+    since = context.since
+    context.in_part = since is not None and _summarised(session, fields, since)
+    fits = _fits(session, _changed(session, since)) if since is not None and context.in_part else done_tasks(session, "magnitude_fit")
+    # A night that was fitted and no longer is has to be taken off.
+    before = _changed(session, since) if since is not None and context.in_part else done_tasks(session, "statistics")
     masked = masks(session)
-    query = sa.text("SELECT field_id, reference_id FROM latest_reference ORDER BY field_id")
-    return [
-        Unit(str(field_id), f"field {field_id}", tuple(fits[reference_id]), masked.get(field_id, ""))
-        for field_id, reference_id in session.execute(query)
-        if reference_id in fits
-    ]
+    units = []
+    for reference_id, night_id in sorted(tuple(map(int, key.split("/"))) for key in {*fits, *before} if "/" in key):
+        if (field_id := fields.get(reference_id)) is not None:
+            fit = fits.get(f"{reference_id}/{night_id}")
+            units.append(
+                Unit(
+                    f"{reference_id}/{night_id}",
+                    f"field {field_id}, night {night_id}, reference {reference_id}",
+                    () if fit is None else (fit,),
+                    masked.get((field_id, night_id), ""),
+                    payload=_Night(reference_id, field_id, night_id),
+                )
+            )
+    return units
+
+
+_COUNTING = sa.text("SELECT field_id, reference_id FROM latest_reference ORDER BY field_id")
+
+
+def _summarised(session: Session, references: Collection[int], since: int) -> bool:
+    """Whether these references counted when all was summarised up to a task."""
+    for reference_id in references:
+        mine = (Task.step == "statistics", Task.status == "done", Task.unit.like(f"{reference_id}/%"), Task.task_id <= since)
+        if session.execute(sa.select(Task.task_id).where(*mine).limit(1)).first() is None:
+            return False
+    return True
+
+
+def _changed(session: Session, since: int) -> set[str]:
+    """Nights that were fitted after a task, or whose statistics are stale."""
+    fits = (Task.step == "magnitude_fit", Task.status == "done", Task.is_stale.in_([0, 1]), Task.task_id > since)
+    stale = (Task.step == "statistics", Task.status.in_(["done", "failed"]), Task.is_stale == 1)
+    return {unit for some in (fits, stale) for unit in session.execute(sa.select(Task.unit).where(*some)).scalars()}
+
+
+def _fits(session: Session, units: Collection[str]) -> dict[str, InputTask]:
+    """The done fits of some nights."""
+    wanted, found = sorted(units), dict[str, InputTask]()
+    for first in range(0, len(wanted), _MANY):
+        query = sa.select(Task.unit, Task.task_id, Task.input_hash).where(
+            Task.step == "magnitude_fit", Task.status == "done", Task.unit.in_(wanted[first : first + _MANY])
+        )
+        found |= {row.unit: InputTask(row.task_id, row.input_hash, "magnitude_fit") for row in session.execute(query)}
+    return found
 
 
 @step(
     "statistics",
     plan=_plan,
     inputs=(Members("magnitude_fit"), Said((Annotation, ReferenceRequest))),
-    version=2,
+    version=3,
     parameters=StatisticsParameters,
-    writes=(LightcurveStatistics, Target),
+    writes=(NightStatistics, LightcurveStatistics, Target),
 )
-def statistics(context: Context, unit: Unit[None], p: StatisticsParameters) -> Output:
-    """Summarise every light curve: mean, scatter, expected scatter, chi2, von Neumann eta; link targets to sources."""
-    session = context.session
-    field_id = int(unit.key)
-    reference_id = session.execute(
-        sa.text("SELECT reference_id FROM latest_reference WHERE field_id = :field"), {"field": field_id}
-    ).scalar_one()
-    rows = [_statistics(points, reference_id, slot) for slot, points in fitted_points(session, field_id, reference_id)]
-    return Output(rows=rows + _targets(session, p.target_radius))
+def statistics(context: Context, unit: Unit[_Night], p: StatisticsParameters) -> Output:
+    """Summarise a night's light curves: mean, scatter, expected scatter, chi2, von Neumann eta; add them up; link targets to sources."""
+    session, night = context.session, unit.payload
+    points = fitted_points(session, night.field_id, night.reference_id, night.night_id) if unit.inputs else ()
+    slots = [slot_of_night(session, night.reference_id, slot, some) for slot, some in points]
+    return Output(rows=_targets(session, p.target_radius), finish=partial(_added, night, slots))
 
 
-def _statistics(points: FittedPoints, reference_id: int, slot: int) -> Rows:
-    source_id, star = np.unique(points.source_id, return_inverse=True)
-    good = points.quality == 0
-    values = (points.mag, points.mag_err_total, points.flux, points.flux_err)
-    stats = light_curve_statistics(star[good], points.bjd_tdb[good], *(value[good] for value in values), n_star=len(source_id))
-    columns = {
-        "reference_id": reference_id,
-        "slot": slot,
-        "source_id": source_id,
-        "n_point": np.bincount(star[np.isfinite(points.flux)], minlength=len(source_id)),
-        "n_good": stats.n,
-        "mag_mean": stats.mean,
-        "mag_median": stats.median,
-        "rms": stats.rms,
-        "mad_rms": stats.mad_rms,
-        "expected_rms": stats.expected_rms,
-        "chi2": stats.chi2_dof,
-        "eta": stats.eta,
-    }
-    return Rows(LightcurveStatistics, columns, replace={"reference_id": reference_id, "slot": slot})
+def _added(night: _Night, slots: list[SlotOfNight], session: Session, _task_id: int) -> list[Rows]:
+    return added_up(session, night.reference_id, night.night_id, slots)
 
 
 def _targets(session: Session, radius: float) -> list[Rows]:

@@ -106,6 +106,7 @@ class Rows:
     columns: Mapping[str, Any]
     replace: Mapping[str, Any] | None = None  # rows with these values (one may be several), which only this unit writes, go first
     upsert: bool = False  # one row: updated where its primary key exists
+    shared: bool = False  # other units write rows with the values of `replace`, too: these go first in any case
 
 
 @dataclass(frozen=True)

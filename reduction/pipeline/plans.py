@@ -89,16 +89,17 @@ def night_key(setup_id: int, channel: str, night_id: int) -> str:
     return f"{setup_id}/{channel}/{night_id}"
 
 
-def masks(session: Session) -> dict[int, str]:
-    """What people have masked, by field, as text that enters a unit's hash."""
-    query = (
-        sa.select(FrameField.field_id, Annotation.frame_id, Annotation.source_id)
-        .join(FrameField, FrameField.frame_id == Annotation.frame_id)
-        .order_by(Annotation.frame_id, Annotation.source_id)
-    )
-    found: dict[int, str] = {}
-    for field_id, frame_id, source_id in session.execute(query):
-        found[field_id] = f"{found.get(field_id, '')} {frame_id}/{source_id or 'all'}"
+def masks(session: Session) -> dict[tuple[int, int], str]:
+    """What people have masked, by field and night, as text that enters a unit's hash."""
+    # The maskings are few, the frames many: these are looked up by their key, and sorted here.
+    some = sa.select(Annotation.frame_id)
+    fields = sa.select(Frame.frame_id, FrameField.field_id, Frame.night_id).join(FrameField, FrameField.frame_id == Frame.frame_id)
+    place = {row.frame_id: (row.field_id, row.night_id) for row in session.execute(fields.where(Frame.frame_id.in_(some)))}
+    found: dict[tuple[int, int], str] = {}
+    query = sa.select(Annotation.frame_id, Annotation.source_id).order_by(Annotation.frame_id, Annotation.source_id)
+    for frame_id, source_id in session.execute(query):
+        if frame_id in place:
+            found[place[frame_id]] = f"{found.get(place[frame_id], '')} {frame_id}/{source_id or 'all'}"
     return found
 
 

@@ -102,7 +102,7 @@ class Writer:
         step.require_declared(rows.table)
         table = _table(rows.table)
         # A DELETE that finds nothing costs PostgreSQL two thirds of its rate.
-        if rows.replace is not None and anew:
+        if rows.replace is not None and (anew or rows.shared):
             _delete(connection, table, rows.replace)
         if not rows.columns:
             return

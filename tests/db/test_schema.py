@@ -58,6 +58,7 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
                 "shared_chi2",
                 "width",
                 "eta",
+                "sum_second",
                 "roughness",
                 "enclosed",
                 "foreign_light",

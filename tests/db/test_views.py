@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from db.flags import FLAG_TEXT, Flag
 from db.terms import MAP_TERMS, MAPS, TERMS, VARIABLES, correction, correction_sql, design, needed, term_groups
-from reduction.lightcurves.fitted_points import fitted_points
+from reduction.lightcurves.fitted_points import FittedPoints, fitted_points
 
 
 def table(small: SmallArchive, query: str, **parameters: object) -> dict[str, np.ndarray]:
@@ -157,6 +159,17 @@ def test_a_group_that_a_solution_does_not_say_is_not_evaluated(fresh: SmallArchi
     np.testing.assert_allclose(grid(fresh, "light_curve_all", "mag", 1)[frame], instrumental - expected, rtol=0, atol=3e-7)
 
 
+def points_of(session: Session, field_id: int, reference_id: int) -> dict[int, FittedPoints]:
+    """The points of all nights, by slot."""
+    nights = session.execute(sa.text("SELECT night_id FROM night ORDER BY night_id")).scalars().all()
+    found: dict[int, list[FittedPoints]] = {}
+    for night_id in nights:
+        for slot, points in fitted_points(session, field_id, reference_id, night_id):
+            found.setdefault(slot, []).append(points)
+    names = [each.name for each in fields(FittedPoints)]
+    return {slot: FittedPoints(*(np.concatenate([getattr(p, n) for p in some]) for n in names)) for slot, some in found.items()}
+
+
 def test_arrays_have_the_views_digits_with_every_term_and_with_some(fresh: SmallArchive) -> None:
     every_term(fresh, 2)
     for unused in ((), ("c_psf_peak", "c_shape_d", "c_xxyy", "c_background", "c_airmass"), tuple(t.column for t in TERMS if t.group)):
@@ -165,7 +178,7 @@ def test_arrays_have_the_views_digits_with_every_term_and_with_some(fresh: Small
                 connection.execute(sa.text("UPDATE magfit_solution SET " + ", ".join(f"{name} = 0.0" for name in unused)))
         rows = table(fresh, "SELECT source_id, bjd_tdb, mag, mag_err_total FROM light_curve_all WHERE slot = 1 AND ref_id = 2")
         with Session(fresh.engine) as session:
-            points = dict(fitted_points(session, 1, 2))[1]
+            points = points_of(session, 1, 2)[1]
         order, other = np.lexsort((rows["bjd_tdb"], rows["source_id"])), np.lexsort((points.bjd_tdb, points.source_id))
         np.testing.assert_array_equal(points.source_id[other], rows["source_id"][order])
         # Powers and logarithms of numpy may differ in the last digit from the database's.
@@ -286,7 +299,7 @@ def test_points_as_arrays_are_those_of_the_view(small: SmallArchive) -> None:
     columns = ("source_id", "bjd_tdb", "mag", "mag_err_total", "quality")
     with Session(small.engine) as session:
         fields = session.execute(sa.text("SELECT field_id, reference_id FROM latest_reference")).all()
-        found = [(field_id, *points) for field_id, reference_id in fields for points in fitted_points(session, field_id, reference_id)]
+        found = [(field_id, *points) for field_id, reference_id in fields for points in points_of(session, field_id, reference_id).items()]
     assert {slot for _, slot, _ in found} == set(SLOTS)
     for field_id, slot, points in found:
         seen = table(small, f"SELECT {', '.join(columns)} FROM light_curve_all WHERE field_id = {field_id} AND slot = {slot}")

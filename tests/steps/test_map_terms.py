@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sa
 from mini_night import N_OBJECT, Work
 from sqlalchemy.orm import Session
 
@@ -53,7 +54,8 @@ def test_a_fit_with_maps_is_what_the_view_shows(reduced: Work, tmp_path: Path):
     assert kept == [("psf_peak", N_OBJECT), ("shape_s", N_OBJECT)]
     engine = make_engine(reduced.url)
     with Session(engine) as session:
-        slot, points = next(iter(fitted_points(session, reference[1], reference[0])))
+        (night_id,) = session.execute(sa.text("SELECT night_id FROM night")).scalars()
+        slot, points = next(iter(fitted_points(session, reference[1], reference[0], night_id)))
     engine.dispose()
     rows = reduced.sql("SELECT source_id, bjd_tdb, mag FROM light_curve_all WHERE slot = :slot AND mag IS NOT NULL", slot=slot)
     shown = {(source, bjd): mag for source, bjd, mag in rows}

@@ -20,7 +20,7 @@ from templates import make_schema
 from db.bulk import bulk_insert
 from db.engine import is_sqlite, make_engine
 from db.flags import Flag
-from db.tables import Base
+from db.tables import Base, LightcurveStatistics
 from db.terms import TERMS
 from reduction.catalogues.kernels.identifiers import fold_of, healpix29, new_source_ids, unit_vectors
 from reduction.frames.kernels.times import barycentric
@@ -34,6 +34,8 @@ EXPTIME = 60.0
 #: Ephemeris of the target's dip, whose duration is DURATION days and depth DEPTH mag; one falls into each night.
 EPOCH, PERIOD, DURATION, DEPTH = 2458107.71, 1.0, 0.05, 0.02
 SLOTS = (1, 2)
+#: Sums that statistics of light curves are kept as.
+_SUMS = [name for name in LightcurveStatistics.__table__.columns.keys() if name.startswith(("sum_", "n_pair", "h_"))]  # noqa: SIM118
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5)
 
 
@@ -336,7 +338,8 @@ def _magfit(put: Any, s: SmallArchive) -> None:
             scatter = s.mag[frames_here].std(axis=0) + 0.002 * number
             put("lightcurve_statistics", reference_id=reference, slot=number, source_id=s.source_id, n_point=len(frames_here),
                 n_good=len(frames_here), mag_mean=true, mag_median=true, rms=scatter, mad_rms=scatter, expected_rms=0.004, chi2=1.0,
-                eta=np.where(np.arange(n) == 1, 0.4, 2.0), task_id=fit_task(field))  # fmt: skip
+                eta=np.where(np.arange(n) == 1, 0.4, 2.0), task_id=fit_task(field), is_flux=0, centre=true, width=0.01,
+                **dict.fromkeys(_SUMS, 0))  # fmt: skip
     for reference, scatter, shift in ((1, 0.010, 0.01), (2, 0.005, 0.0)):
         for number in SLOTS:
             put("reference_magnitude", reference_id=reference, slot=number, source_id=s.source_id, mag=true + shift, mag_err=0.001,

@@ -12,18 +12,23 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
+from scipy.ndimage import median_filter
 
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 from reduction.kernels.robust import MAD_TO_SIGMA
 from reduction.lightcurves.kernels.statistics import FAINT, POGSON, LightCurveStatistics
 
-__all__ = ["N_BIN", "Frames", "StarSums", "frames_of", "star_sums", "statistics_of"]
+__all__ = ["N_BIN", "Frames", "StarSums", "frames_of", "frames_of_reference", "star_sums", "statistics_of"]
 
-N_BIN = 48
+N_BIN = 24
 """Bins of the distance from the centre."""
-_PER_WIDTH = 6.0
-"""Bins for each width next to the centre; the last ones begin at 27 widths."""
+_PER_WIDTH = 3.0
+"""Bins for each width next to the centre; the last ones begin at 20 widths."""
+_MOST = 32767
+"""A night has no more values in a bin: so many go into two bytes."""
 _LEAST_WIDTH = 1e-5
+_ALIKE = 51
+"""Stars of like magnitude that say what error one has."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,22 @@ class Frames:
     of_flux: BoolArray
     centre: FloatArray
     width: FloatArray
+
+    @classmethod
+    def none(cls, n: int) -> Frames:
+        """Of stars that have none: NaN."""
+        return cls(np.zeros(n, dtype=np.bool_), np.full(n, np.nan), np.full(n, np.nan))
+
+    def at(self, place: IntArray) -> Frames:
+        """Those at some places, none at place -1."""
+        there, found = place >= 0, Frames.none(place.size)
+        for one in fields(self):
+            getattr(found, one.name)[there] = getattr(self, one.name)[place[there]]
+        return found
+
+    def where(self, chosen: BoolArray, other: Frames) -> Frames:
+        """These where chosen, the other ones elsewhere."""
+        return Frames(*(np.where(chosen, getattr(self, one.name), getattr(other, one.name)) for one in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,22 @@ class StarSums:
     pairs: FloatArray
     steps: FloatArray
     count: IntArray
+
+    @classmethod
+    def none(cls, n_star: int) -> StarSums:
+        """Of no values."""
+        return cls(*np.zeros((9, n_star)), np.zeros((n_star, N_BIN), dtype=np.int64))  # type: ignore[call-arg]
+
+    def at(self, place: IntArray) -> StarSums:
+        """Those at some places, none at place -1."""
+        there, found = place >= 0, StarSums.none(place.size)
+        for one in fields(self):
+            getattr(found, one.name)[there] = getattr(self, one.name)[place[there]]
+        return found
+
+    def rounded(self) -> StarSums:
+        """As a night's are kept, in four bytes: so added, they can be taken off again to the last bit of a season's."""
+        return StarSums(*(values.astype(np.float32).astype(values.dtype) for values in (getattr(self, one.name) for one in fields(self))))
 
     def __add__(self, other: StarSums) -> StarSums:
         """With the values of the others."""
@@ -103,6 +140,36 @@ def frames_of(star: ArrayLike, mag: ArrayLike, flux: ArrayLike, flux_err: ArrayL
     return Frames(of_flux, centre, width)
 
 
+def frames_of_reference(mag: ArrayLike, mag_err: ArrayLike, scatter: ArrayLike, n_frame: ArrayLike) -> Frames:
+    """Centres and widths from a reference: the same for every night that is fitted to it, whichever is worked first.
+
+    Parameters
+    ----------
+    mag, mag_err : float64, shape (n,)
+        Magnitude and error of each star in the reference; NaN where it has none.
+    scatter : float64, shape (n,)
+        Scatter of a measurement about it; NaN where one frame made it.
+    n_frame : int, shape (n,)
+        Measurements averaged.
+    """
+    mags, errors, scatters = (np.asarray(v, dtype=np.float64) for v in (mag, mag_err, scatter))
+    typical = _typical(mags, errors * np.sqrt(np.maximum(np.asarray(n_frame, dtype=np.float64), 1.0)))
+    with np.errstate(invalid="ignore"):
+        of_flux = POGSON / typical < FAINT
+        width = np.where(of_flux, typical, np.fmax(np.fmax(scatters, typical), _LEAST_WIDTH))
+        light = 10.0 ** (0.4 * (25.0 - mags))
+    return Frames(of_flux, np.where(of_flux, light, mags), np.where(of_flux, light * np.minimum(width, 1.0) / POGSON, width))
+
+
+def _typical(mag: FloatArray, error: FloatArray) -> FloatArray:
+    """The error of stars of like magnitude: one that varies is not faint for it."""
+    order = np.argsort(mag, kind="stable")
+    order = order[np.isfinite(mag[order]) & np.isfinite(error[order])]
+    typical = np.full(mag.size, np.nan)
+    typical[order] = median_filter(error[order], min(_ALIKE, order.size), mode="nearest") if order.size else 0.0
+    return typical
+
+
 def star_sums(
     star: ArrayLike, time: ArrayLike, mag: ArrayLike, err: ArrayLike, flux: ArrayLike, flux_err: ArrayLike, frames: Frames
 ) -> StarSums:
@@ -133,7 +200,16 @@ def star_sums(
 def statistics_of(sums: StarSums, frames: Frames) -> LightCurveStatistics:
     """What sums come to: as `light_curve_statistics` would find of all values, but for median and scatter about it, which are of the bins.
 
-    `eta` is of values that follow each other within a night.
+    Parameters
+    ----------
+    sums : StarSums
+    frames : Frames
+        What they are about.
+
+    Returns
+    -------
+    LightCurveStatistics
+        `eta` is of values that follow each other within a night.
     """
     n = sums.n
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -194,7 +270,8 @@ def _sums(ends, value, error, centre, width):  # type: ignore[no-untyped-def]
                 sums[7, i] += 1.0
                 sums[8, i] += (value[j] - value[j - 1]) ** 2
             k = int(np.floor(np.arcsinh(d / width[i]) * _PER_WIDTH)) + N_BIN // 2
-            count[i, min(max(k, 0), N_BIN - 1)] += 1
+            k = min(max(k, 0), N_BIN - 1)
+            count[i, k] = min(count[i, k] + 1, _MOST)
     return sums, count
 
 
