@@ -11,7 +11,7 @@ from db.photometry import ClosedMeasurement as Measurement
 from db.terms import correction_sql
 from db.view_declaration import View, ViewColumn, of, own, select, through
 
-__all__ = ["BARYCENTRIC", "LIGHT_CURVE", "LIGHT_CURVE_ALL", "POGSON", "QUALITY"]
+__all__ = ["AIRMASS", "BARYCENTRIC", "LIGHT_CURVE", "LIGHT_CURVE_ALL", "POGSON", "QUALITY"]
 
 #: 2.5 / ln(10): magnitudes per unit of relative flux error.
 POGSON = 1.0857362047581296
@@ -19,7 +19,7 @@ POGSON = 1.0857362047581296
 _SUSPECT = int(Flag.SATURATED | Flag.BAD_PIXEL | Flag.COSMIC)
 
 BARYCENTRIC = "f.jd_tdb + f.bx * s.ux + f.by * s.uy + f.bz * s.uz"
-_AIRMASS = "1.0 / (f.zx * s.ux + f.zy * s.uy + f.zz * s.uz)"
+AIRMASS = "1.0 / (f.zx * s.ux + f.zy * s.uy + f.zz * s.uz)"
 #: Two conditions, and not one with OR: PostgreSQL then reads the maskings once, where they are few, and does not look for each point.
 QUALITY = f"""CASE WHEN EXISTS (SELECT 1 FROM annotation a WHERE a.frame_id = m.frame_id AND a.source_id IS NULL)
               OR EXISTS (SELECT 1 FROM annotation a WHERE a.frame_id = m.frame_id AND a.source_id = m.source_id) THEN 2
@@ -65,7 +65,7 @@ _CIRCUMSTANCES = (
     of(Measurement.flags, "m", comment="Bits of the measurement's flags"),
     of(Measurement.x, "m"),
     of(Measurement.y, "m"),
-    own("airmass", _AIRMASS, "", "obs.airMass", "Airmass of the source"),
+    own("airmass", AIRMASS, "", "obs.airMass", "Airmass of the source"),
     of(
         DetectionSummary.fwhm,
         sql="(SELECT ds.fwhm FROM detection_summary ds WHERE ds.frame_id = f.frame_id)",

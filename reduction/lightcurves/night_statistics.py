@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.fetch import fetch_arrays
+from db.fitted_points import FittedPoints
 from db.tables import N_BIN, LightcurveStatistics, NightStatistics, ReferenceMagnitude
 from reduction.kernels.arrays import FloatArray, IntArray
-from reduction.lightcurves.fitted_points import FittedPoints
 from reduction.lightcurves.kernels.merged_statistics import Frames, StarSums, frames_of, frames_of_reference, star_sums, statistics_of
 from reduction.lightcurves.kernels.statistics import LightCurveStatistics, light_curve_statistics
 from reduction.pipeline.declaration import Rows

@@ -9,9 +9,9 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.fitted_points import fitted_points, points_of_night
 from db.sky import nearest_source
 from db.tables import Annotation, LightcurveStatistics, NightStatistics, ReferenceRequest, Target, Task
-from reduction.lightcurves.fitted_points import fitted_points
 from reduction.lightcurves.night_statistics import SlotOfNight, added_up, slot_of_night
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Said
@@ -106,7 +106,8 @@ def _fits(session: Session, units: Collection[str]) -> dict[str, InputTask]:
 def statistics(context: Context, unit: Unit[_Night], p: StatisticsParameters) -> Output:
     """Summarise a night's light curves: mean, scatter, expected scatter, chi2, von Neumann eta; add them up; link targets to sources."""
     session, night = context.session, unit.payload
-    points = fitted_points(session, night.field_id, night.reference_id, night.night_id) if unit.inputs else ()
+    scope = points_of_night(night.field_id, night.reference_id, night.night_id)
+    points = fitted_points(session.connection(), scope) if unit.inputs else ()
     slots = [slot_of_night(session, night.reference_id, slot, some) for slot, some in points]
     return Output(rows=_targets(session, p.target_radius), finish=partial(_added, night, slots))
 

@@ -14,9 +14,9 @@ from astropy.utils import iers
 from small_archive import EXPTIME, SITE, SLOTS, SmallArchive, photometry_task
 from sqlalchemy.orm import Session
 
+from db.fitted_points import FittedPoints, fitted_points, points_of_night
 from db.flags import FLAG_TEXT, Flag
 from db.terms import MAP_TERMS, MAPS, TERMS, VARIABLES, correction, correction_sql, design, needed, term_groups
-from reduction.lightcurves.fitted_points import FittedPoints, fitted_points
 
 
 def table(small: SmallArchive, query: str, **parameters: object) -> dict[str, np.ndarray]:
@@ -164,9 +164,9 @@ def points_of(session: Session, field_id: int, reference_id: int) -> dict[int, F
     nights = session.execute(sa.text("SELECT night_id FROM night ORDER BY night_id")).scalars().all()
     found: dict[int, list[FittedPoints]] = {}
     for night_id in nights:
-        for slot, points in fitted_points(session, field_id, reference_id, night_id):
+        for slot, points in fitted_points(session.connection(), points_of_night(field_id, reference_id, night_id)):
             found.setdefault(slot, []).append(points)
-    names = [each.name for each in fields(FittedPoints)]
+    names = [each.name for each in fields(FittedPoints) if each.name != "others"]
     return {slot: FittedPoints(*(np.concatenate([getattr(p, n) for p in some]) for n in names)) for slot, some in found.items()}
 
 
@@ -296,7 +296,7 @@ def test_flag_bits_have_the_names_of_the_code(small: SmallArchive) -> None:
 
 
 def test_points_as_arrays_are_those_of_the_view(small: SmallArchive) -> None:
-    columns = ("source_id", "bjd_tdb", "mag", "mag_err_total", "quality")
+    columns = ("source_id", "bjd_tdb", "mag", "mag_err", "mag_err_total", "quality")
     with Session(small.engine) as session:
         fields = session.execute(sa.text("SELECT field_id, reference_id FROM latest_reference")).all()
         found = [(field_id, *points) for field_id, reference_id in fields for points in points_of(session, field_id, reference_id).items()]

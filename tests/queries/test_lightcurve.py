@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from small_archive import SLOTS, SmallArchive
 
 from db.views import VIEW_COLUMNS
-from queries.lightcurve import light_curve, nights_of, slot_text
+from queries.lightcurve import curve_columns, light_curve, nights_of, slot_text
 
 
 def test_columns_order_types_and_values(small: SmallArchive) -> None:
@@ -36,6 +36,25 @@ def test_a_slot_of_ones_choice(small: SmallArchive, slot: int) -> None:
     assert set(best["slot"]) == {1} and set(chosen["slot"]) == {slot}
     np.testing.assert_allclose(chosen["mag"], best["mag"], atol=3e-7)
     assert (chosen["mag_err"] > best["mag_err"]).all() == (slot == 2)
+
+
+@pytest.mark.parametrize("slot", [None, *SLOTS])
+def test_every_column_is_that_of_the_view(small: SmallArchive, slot: int | None) -> None:
+    """It is computed from arrays: the last digits of powers and logarithms may be others than the database's."""
+    view, of_slot = ("light_curve", "") if slot is None else ("light_curve_all", f" AND slot = {slot}")
+    with small.engine.connect() as connection:
+        for source_id in small.source_id[:6].tolist():
+            found = curve_columns(connection, source_id, slot=slot)
+            query = f"SELECT {', '.join(VIEW_COLUMNS)} FROM {view} WHERE source_id = {source_id}{of_slot} ORDER BY bjd_tdb, frame_id"
+            rows = connection.execute(sa.text(query)).all()
+            assert len(rows) == len(found["mag"]) > 0
+            for name, values in zip(VIEW_COLUMNS, zip(*rows, strict=True), strict=True):
+                if name == "passband":
+                    assert found[name].tolist() == list(values)
+                elif found[name].dtype == np.int64:
+                    assert found[name].tolist() == list(values), name
+                else:
+                    np.testing.assert_allclose(found[name], np.array(values, dtype=float), rtol=2e-15, atol=0, err_msg=name)
 
 
 def test_null_becomes_nan(small: SmallArchive) -> None:

@@ -10,8 +10,8 @@ from mini_night import N_OBJECT, Work
 from sqlalchemy.orm import Session
 
 from db.engine import make_engine
+from db.fitted_points import fitted_points, points_of_night
 from db.terms import MAP_TERMS, design
-from reduction.lightcurves.fitted_points import fitted_points
 from reduction.lightcurves.map_terms import frame_maps
 from reduction.photometry.psf_model import psf_map_of
 from reduction.photometry.shape_model import shape_map_of
@@ -55,7 +55,7 @@ def test_a_fit_with_maps_is_what_the_view_shows(reduced: Work, tmp_path: Path):
     engine = make_engine(reduced.url)
     with Session(engine) as session:
         (night_id,) = session.execute(sa.text("SELECT night_id FROM night")).scalars()
-        slot, points = next(iter(fitted_points(session, reference[1], reference[0], night_id)))
+        slot, points = next(iter(fitted_points(session.connection(), points_of_night(reference[1], reference[0], night_id))))
     engine.dispose()
     rows = reduced.sql("SELECT source_id, bjd_tdb, mag FROM light_curve_all WHERE slot = :slot AND mag IS NOT NULL", slot=slot)
     shown = {(source, bjd): mag for source, bjd, mag in rows}
