@@ -122,6 +122,30 @@ def _masked(session: Session) -> dict[tuple[int, int], str]:
     return found
 
 
+def _accepted(night: _Night, session: Session, _task_id: int) -> list[Rows]:
+    """A candidate is accepted when this was the last of its field's nights: from then on the light curves are its."""
+    made = session.get_one(MagfitReference, night.reference_id)
+    if made.status != "candidate" or made.is_held:
+        return []
+    nights = set(session.execute(measured(Frame.night_id).where(FrameField.field_id == night.field_id).distinct()).scalars())
+    worked = sa.select(Task.unit).where(
+        Task.step == "magnitude_fit", Task.status.in_(["done", "failed"]), Task.unit.like(f"{night.reference_id}/%")
+    )
+    done = {int(unit.rpartition("/")[2]) for unit in session.execute(worked).scalars()}
+    if nights - done - {night.night_id}:
+        return []
+    # The task that made it is said, for otherwise the writer puts down this one: the reference would seem to be made in another way.
+    columns = {"reference_id": night.reference_id, "status": "accepted", "accepted": now(), "task_id": made.task_id}
+    return [Rows(MagfitReference, columns, upsert=True)]
+
+
+def _without(session: Session, unit: Unit[_Night]) -> list[Rows]:
+    """A night that cannot be fitted keeps no candidate waiting that others were fitted to."""
+    mine = (Task.step == "magnitude_fit", Task.status == "done", Task.unit.like(f"{unit.payload.reference_id}/%"))
+    some = session.execute(sa.select(Task.task_id).where(*mine).limit(1)).first()
+    return [] if some is None else _accepted(unit.payload, session, 0)
+
+
 @step(
     "magnitude_fit",
     plan=_plan,
@@ -129,6 +153,7 @@ def _masked(session: Session) -> dict[tuple[int, int], str]:
     version=5,
     parameters=MagnitudeFitParameters,
     writes=(MagfitSolution, MagfitMap, NightMagnitude, NightChange, NightNoise, BestSlot, MagfitReference),
+    failed=_without,
 )
 def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameters) -> Output:
     """Fit a night's frames to the reference of their field (cross-fitted), and keep what they say of the next reference."""
@@ -261,20 +286,3 @@ def _new_slots(session: Session, reference_id: int, points: NightPoints) -> list
 def _slot_alike(mag: float, mags: FloatArray, slots: IntArray, everyones: IntArray) -> int:
     nearest = slots[np.argsort(np.abs(mags - mag), kind="stable")[:_ALIKE]] if np.isfinite(mag) else slots
     return int(np.bincount(nearest if nearest.size else everyones).argmax())
-
-
-def _accepted(night: _Night, session: Session, _task_id: int) -> list[Rows]:
-    """A candidate is accepted when this was the last of its field's nights: from then on the light curves are its."""
-    made = session.get_one(MagfitReference, night.reference_id)
-    if made.status != "candidate" or made.is_held:
-        return []
-    nights = set(session.execute(measured(Frame.night_id).where(FrameField.field_id == night.field_id).distinct()).scalars())
-    worked = sa.select(Task.unit).where(
-        Task.step == "magnitude_fit", Task.status.in_(["done", "failed"]), Task.unit.like(f"{night.reference_id}/%")
-    )
-    done = {int(unit.rpartition("/")[2]) for unit in session.execute(worked).scalars()}
-    if nights - done - {night.night_id}:
-        return []
-    # The task that made it is said, for otherwise the writer puts down this one: the reference would seem to be made in another way.
-    columns = {"reference_id": night.reference_id, "status": "accepted", "accepted": now(), "task_id": made.task_id}
-    return [Rows(MagfitReference, columns, upsert=True)]

@@ -258,6 +258,7 @@ class Step:
     together: bool = False
     second_chance: bool = False
     complete: bool = False
+    failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None
 
     @property
     def name(self) -> str:
@@ -370,6 +371,7 @@ def step(
     together: bool = False,
     second_chance: bool = False,
     complete: bool = False,
+    failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare the decorated function as the body of a step.
 
@@ -403,6 +405,8 @@ def step(
         Units that failed are worked once more when all others are done: they may then lean on their neighbours.
     complete : bool
         The plan names all that there ought to be: what was made of units that it no longer names is superseded.
+    failed : callable (session, unit) -> rows, optional
+        What is to be written where a unit fails, in the writer's transaction; the unit's task is recorded by then.
     """
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -423,6 +427,7 @@ def step(
                 together=together,
                 second_chance=second_chance,
                 complete=complete,
+                failed=failed,
             )
         )
         return body

@@ -133,6 +133,10 @@ class Writer:
             frames = [frame_id for frame_id in connection.execute(children.distinct()).scalars() if frame_id is not None]
         _made_anew(connection, before, retired=frames)
         _no_longer_stand(connection, Task.task_id.in_(before))
+        if step.failed is not None:
+            with Session(connection) as session:
+                for rows in step.failed(session, unit):
+                    self._write(connection, step, rows, task_id, None, anew=bool(before))
 
     def _task(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from many_nights import ManyNights, Plan
 from mini_night import command
 from templates import make_schema
 
-from db.errors import ConfigurationError
+from db.errors import AlgorithmFailed, ConfigurationError
+from reduction.pipeline.order import STEPS
 from starledger.reduce import status
 
 PLAN = Plan(n_star=120, n_frame=6, n_slot=2)
@@ -75,6 +77,30 @@ def test_a_reference_settles_and_says_what_it_is_of(made: ManyNights) -> None:
     (stars,) = rows(made, f"SELECT count(*) FROM reference_magnitude WHERE reference_id = {row['reference_id']}")
     assert stars[0] > 1.5 * PLAN.n_star
     assert found == [(5 * stars[0], 0)]
+
+
+@pytest.mark.parametrize("failing", ["last", "all"])
+def test_a_night_that_cannot_be_fitted_keeps_no_candidate_waiting(
+    archive_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    make_schema(archive_url)
+    nights = ManyNights.create(archive_url, tmp_path / "files", PLAN)
+    last = nights.add(N_NIGHT)[-1].night_id
+    fit = STEPS["magnitude_fit"]
+
+    def broken(context: Any, unit: Any, parameters: Any) -> Any:
+        if failing == "all" or unit.payload.night_id == last:
+            raise AlgorithmFailed("no light")
+        return fit.body(context, unit, parameters)
+
+    monkeypatch.setitem(STEPS, "magnitude_fit", replace(fit, body=broken))
+    with pytest.raises(RuntimeError, match="no light"):
+        nights.work()
+    found = rows(nights, "SELECT status FROM magfit_reference WHERE status <> 'iteration'")
+    seen = curves(nights)
+    nights.close()
+    assert found == [("accepted",)] if failing == "last" else found == [("candidate",)]
+    assert len(seen) == (N_NIGHT - 1 if failing == "last" else 0) and last not in seen
 
 
 def test_the_first_frame_has_the_highest_score(made: ManyNights) -> None:
