@@ -215,10 +215,12 @@ def reachable(url: URL) -> Iterator[None]:
     """Turn the driver's errors of connection, locks and damaged files into `ArchiveUnavailable`."""
     try:
         yield
-    except sa.exc.DatabaseError as error:
+    except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
         damaged = "not a database" in reason or "malformed" in reason
-        if not (damaged or isinstance(error, sa.exc.OperationalError)):
+        # The driver's interface fails once a connection is gone that the server or the network cut.
+        cut = isinstance(error, sa.exc.InterfaceError) and "closed" in reason
+        if not (damaged or cut or isinstance(error, sa.exc.OperationalError)):
             raise
         locked = "locked" in reason or "busy" in reason
         hint = "another program is writing; try again when it has finished" if locked else "check the URL and that the server runs"

@@ -68,8 +68,28 @@ def _locked_server(engine: Engine) -> Iterator[None]:
     with engine.connect() as connection:
         if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_WRITER_LOCK))).scalar():
             raise _busy(_where(engine))
+        session = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
         connection.commit()  # the lock is the session's: it goes with the connection, not with a transaction
+
+        def still_held(writing: sa.Connection) -> None:
+            # An idle connection may be cut by whatever is between here and the server, and another writer may begin.
+            if not writing.execute(_HELD, {"session": session}).scalar_one():
+                raise ArchiveUnavailable(
+                    "the connection that held the writer's lock was cut",
+                    where=_where(engine),
+                    hint="run again: what was not recorded yet is done then",
+                    code="archive.lock",
+                )
+
+        sa.event.listen(engine, "commit", still_held)
         try:
             yield
         finally:
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(_WRITER_LOCK)))
+            sa.event.remove(engine, "commit", still_held)
+            try:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(_WRITER_LOCK)))
+            except sa.exc.DBAPIError:  # the server is gone, and the lock with the session
+                connection.invalidate()
+
+
+_HELD = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = :session")
