@@ -14,6 +14,8 @@ __all__ = [
     "N_FOLD",
     "BestSlot",
     "FrameScore",
+    "FrameVerdict",
+    "KeptFrame",
     "LightShare",
     "LightcurveStatistics",
     "MagfitFoldReference",
@@ -136,6 +138,55 @@ class FrameScore(Base):
     airmass_rank: Mapped[float] = column(sa.REAL, "", "Rank of its airmass: low is better", ucd="stat.rank")
     zero_point_scatter_rank: Mapped[float] = column(sa.REAL, "", "Rank of the scatter about its zero point", ucd="stat.rank")
     ellipticity_rank: Mapped[float] = column(sa.REAL, "", "Rank of the ellipticity of its stars: round is better", ucd="stat.rank")
+
+
+class FrameVerdict(Base):
+    """What the magnitude fit made of a frame: kept, down-weighted or excluded, with the numbers and the reason.
+
+    A down-weighted frame counts for less in the night's means, and so in the next reference. An excluded one counts for nothing there and
+    has no solutions, so that light curves have no points of it; a person's word (`kept_frame`) brings it back.
+    """
+
+    __tablename__ = "frame_verdict"
+    __table_args__ = ({"comment": "Verdicts on frames: clouds, trails, bad focus", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    verdict: Mapped[str] = column(sa.String(13), "", "'kept', 'down-weighted' or 'excluded'", ucd="meta.code.qual")
+    factor: Mapped[float] = column(
+        sa.REAL, "", "What the weight of its measurements is multiplied by: 1 kept, 0 excluded", ucd="stat.weight"
+    )
+    is_overruled: Mapped[int] = column(sa.SmallInteger, "", "1: a person keeps it, whatever the numbers say", ucd="meta.code.status")
+    reason: Mapped[str | None] = column(sa.Text, "", "Why, in words and numbers; NULL: nothing to say", null=True)
+    extinction: Mapped[float | None] = column(
+        sa.REAL, "mag", "Light lost by all stars alike, beyond the night's course with airmass", null=True, ucd="phys.absorption"
+    )
+    pattern: Mapped[float | None] = column(
+        sa.REAL, "mag", "Scatter of residuals over the field beyond their errors, medians of cells", null=True, ucd="stat.stdev;phot.mag"
+    )
+    pattern_sigma: Mapped[float | None] = column(
+        sa.REAL, "", "How certain the pattern is, in standard deviations", null=True, ucd="stat.snr"
+    )
+    scatter_ratio: Mapped[float | None] = column(
+        sa.REAL, "", "Scatter of stars within the cells, over that of the night", null=True, ucd="stat.stdev;arith.ratio"
+    )
+    fwhm_ratio: Mapped[float | None] = column(sa.REAL, "", "FWHM over that of the night", null=True, ucd="instr.det.psf;arith.ratio")
+    elongation: Mapped[float | None] = column(
+        sa.REAL, "", "Ellipticity less that of the night", null=True, ucd="src.ellipticity;arith.diff"
+    )
+    sky_ratio: Mapped[float | None] = column(sa.REAL, "", "Sky over that of the night", null=True, ucd="instr.skyLevel;arith.ratio")
+
+
+class KeptFrame(Base):
+    """A frame that a person keeps, whatever the magnitude fit makes of it."""
+
+    __tablename__ = "kept_frame"
+    __table_args__ = {"comment": "Frames that people keep, over the verdict of the fit"}
+
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    reason: Mapped[str] = column(sa.Text, "", "Why")
+    author: Mapped[str] = column(sa.String(64), "", "Who said so")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
 
 
 class NightMagnitude(Base):

@@ -16,6 +16,7 @@ from db.tables import (
     Frame,
     FrameField,
     FrameScore,
+    FrameVerdict,
     LightcurveStatistics,
     LightShare,
     MagfitFoldReference,
@@ -44,7 +45,7 @@ __all__ = [
 
 #: Everything that is of one reference, apart from its row.
 _OF_REFERENCE: tuple[type[Base], ...] = (
-    *(MagfitSolution, LightcurveStatistics, NightMagnitude, NightChange, NightNoise),
+    *(MagfitSolution, LightcurveStatistics, NightMagnitude, NightChange, NightNoise, FrameVerdict),
     *(MagfitFoldReference, ReferenceMagnitude, BestSlot, LightShare, FrameScore),
 )
 
@@ -56,6 +57,8 @@ SELECT r.field_id, r.reference_id, r.status,
        (SELECT count(DISTINCT f.night_id) FROM frame_field ff
         JOIN frame f ON f.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id
         WHERE ff.field_id = r.field_id) AS nights_measured,
+       (SELECT count(*) FROM frame_verdict v WHERE v.reference_id = r.reference_id AND v.verdict = 'down-weighted') AS n_weighed,
+       (SELECT count(*) FROM frame_verdict v WHERE v.reference_id = r.reference_id AND v.verdict = 'excluded') AS n_excluded,
        r.reason
 FROM magfit_reference r
 LEFT JOIN latest_reference l ON l.reference_id = r.reference_id

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from reduction.catalogues.kernels.identifiers import fold_of
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.fit_terms import MagnitudeFitParameters
+from reduction.lightcurves.frame_verdicts import judge, judged_slot
 from reduction.lightcurves.kernels.averages import Averages, settled
-from reduction.lightcurves.kernels.night_fit import FoldReference, fit_night, fold_reference
+from reduction.lightcurves.kernels.night_fit import FoldReference, fit_night, fold_reference, weighed_means
 from reduction.lightcurves.kernels.nights import MeansOfNights
 from reduction.lightcurves.kernels.reference import iterate, least_epochs
 from reduction.lightcurves.night_points import NightPoints, Shot, read_night
@@ -134,13 +135,18 @@ def _spread(each: Averages, at: IntArray, n: int) -> Averages:
 def build(work: FieldWork) -> Built:
     """A reference from its first frame on.
 
-    Within the frame's own night it settles in memory; with several nights, that is what all of them are then fitted to, one after the
-    other, and their means are the next, until that settles.
+    Frames that are found spoiled have less of a say in the averages, or none. Within the frame's own night it settles in memory; with
+    several nights, that is what all of them are then fitted to, one after the other, and their means are the next, until that settles.
     """
     points = work.read(work.first_night)
     built = Built(points.source_id, points.fit_mag, work.typical_fluxes(points), 1, len(points.shots))
+    judged = judged_slot(work.slots)
+    _settle(work, points, judged, built, np.ones(len(points.shots)))
+    factor = _factor(work, points, judged, built)
     for slot in work.slots:
-        _settle(work, points, slot, built)
+        if slot != judged or (factor < 1).any():
+            _settle(work, points, slot, built, factor)
+    built.slots = {slot: built.slots[slot] for slot in work.slots}
     return built if len(work.nights) == 1 else _with_all_nights(work, built)
 
 
@@ -160,14 +166,21 @@ def from_nights(work: FieldWork, base_id: int) -> Built:
     return _with_all_nights(work, built)
 
 
-def _settle(work: FieldWork, points: NightPoints, slot: int, built: Built) -> None:
-    """The reference of one night in one slot, and the single frame's magnitudes."""
+def _factor(work: FieldWork, points: NightPoints, slot: int, built: Built) -> FloatArray:
+    """What the weight of each frame of the first night is multiplied by, judged by a fit to the reference of this night."""
+    rows = points.rows(slot, work.fit.fit_terms.design(points.variables, points.frame.size))
+    folds = built.slots[slot].folds
+    return judge(points, rows, folds, fit_night(rows, folds, work.fit.choice), work.fit.fit_sigma).factor
+
+
+def _settle(work: FieldWork, points: NightPoints, slot: int, built: Built, factor: FloatArray) -> None:
+    """The reference of one night in one slot, of frames that count by `factor`, and the single frame's magnitudes."""
     fit, limits, terms = work.fit, work.limits, work.fit.fit_terms
     mag, sigma = points.instrumental(slot)
     start, n_zero = _start(points, mag, sigma, work.place(points))
     result = iterate(
         points.frame, points.star, mag, sigma, terms.design(points.variables, len(mag)), points.fold, start=start, group=terms.group,
-        eligible=points.eligible, counts=points.unmasked(), fit_sigma=fit.fit_sigma, per_term=fit.per_term, clip=fit.clip,
+        eligible=points.eligible, counts=points.unmasked(), factor=factor, fit_sigma=fit.fit_sigma, per_term=fit.per_term, clip=fit.clip,
         min_epochs=LEAST, tolerance=limits.tolerance, max_iterations=limits.max_iterations,
     )  # fmt: skip
     public = Averages(result.reference.mag, result.reference.err, result.mean.scatter, result.reference.n)
@@ -214,9 +227,13 @@ def _add_night(
         return
     built.meet(points.source_id, points.fit_mag)
     design = work.fit.fit_terms.design(points.variables, points.frame.size)
-    for slot in work.slots:
-        against = references[slot].at(points.source_id)
-        sums[slot].add(points.source_id, fit_night(points.rows(slot, design), against, work.fit.choice).means, against)
+    judged, factor = judged_slot(work.slots), None
+    for slot in (judged, *(slot for slot in work.slots if slot != judged)):
+        rows, against = points.rows(slot, design), references[slot].at(points.source_id)
+        fit = fit_night(rows, against, work.fit.choice)
+        # The slot that is judged by comes first: one verdict is for all.
+        factor = judge(points, rows, against, fit, work.fit.fit_sigma).factor if factor is None else factor
+        sums[slot].add(points.source_id, weighed_means(rows.weighed(factor), against, fit, work.fit.choice).means, against)
 
 
 def _average(

@@ -38,8 +38,9 @@ class FitTerms:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """What must be read of a measurement, names of `db.terms.VARIABLES`."""
-        return tuple(name for name in needed(self.terms) if name in VARIABLES)
+        """What must be read of a measurement, names of `db.terms.VARIABLES`: places on the frame in any case, by which it is judged."""
+        used = {"X", "Y", *needed(self.terms)}
+        return tuple(name for name in VARIABLES if name in used)
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from db.tables import (
     Frame,
     FrameField,
     FrameScore,
+    KeptFrame,
     LightShare,
     Lineage,
     MagfitFoldReference,
@@ -157,8 +158,8 @@ def _measured_anew(session: Session, made: MagfitReference) -> bool:
 @step(
     "magnitude_reference",
     plan=_plan,
-    inputs=(Members("photometry"), Grouped("field"), Earlier("magnitude_fit"), Said((Annotation, ReferenceRequest))),
-    version=1,
+    inputs=(Members("photometry"), Grouped("field"), Earlier("magnitude_fit"), Said((Annotation, KeptFrame, ReferenceRequest))),
+    version=2,
     parameters=ReferenceParameters,
     writes=(MagfitReference, MagfitFoldReference, ReferenceMagnitude, FrameScore, BestSlot, LightShare),
 )

@@ -20,6 +20,7 @@ from db.tables import (
     FrameBackground,
     FrameField,
     FramePhotometry,
+    KeptFrame,
     PhotometrySlot,
     ShapeMap,
 )
@@ -55,7 +56,9 @@ class Shot:
     fwhm: float | None
     sky_level: float | None
     ellipticity: float | None
+    sun_altitude: float | None
     masked: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,12 @@ def measured(*columns: Any) -> sa.Select[Any]:
 
 def shots(session: Session, field_id: int, night_id: int | None = None) -> list[Shot]:
     """The measured frames of a field, or of one of its nights, in the order of time."""
+    kept = sa.select(KeptFrame.frame_id).where(KeptFrame.frame_id == Frame.frame_id)
     columns = (
         *(Frame.frame_id, Frame.night_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
         *(FramePhotometry.zero_point, FramePhotometry.zero_point_scatter, FrameField.airmass, FramePhotometry.n_source),
-        *(DetectionSummary.fwhm, FrameBackground.level, ShapeMap.ellipticity, ~not_masked()),
+        *(DetectionSummary.fwhm, FrameBackground.level, ShapeMap.ellipticity, Frame.sun_altitude, ~not_masked()),
+        kept.exists(),
     )
     query = (
         measured(*columns)

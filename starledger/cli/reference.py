@@ -23,7 +23,7 @@ reference_app = typer.Typer(help="What magnitudes refer to, field by field: list
 #: What a person wants to see; CSV has every column.
 _COLUMNS = (
     *("field_id", "reference_id", "status", "counts", "n_night", "n_frame", "n_source", "change", "is_settled"),
-    *("nights_fitted", "nights_measured", "reason"),
+    *("nights_fitted", "nights_measured", "n_weighed", "n_excluded", "reason"),
 )
 
 

@@ -64,7 +64,13 @@ class FrameQuality:
     pattern_sigma : float64, shape (f,)
         How certain that is: chi-square of the grid less its expectation, in standard deviations.
     scatter : float64, shape (f,)
-        Scatter of the stars within the cells, over their errors.
+        Scatter of the stars within the cells, over that of the night: 1 is usual.
+    width : float64, shape (f,)
+        FWHM over that of the night.
+    elongation : float64, shape (f,)
+        Ellipticity less that of the night.
+    brightness : float64, shape (f,)
+        Sky over that of the night; NaN where it is unknown.
     """
 
     state: tuple[str, ...]
@@ -74,6 +80,9 @@ class FrameQuality:
     pattern: FloatArray
     pattern_sigma: FloatArray
     scatter: FloatArray
+    width: FloatArray
+    elongation: FloatArray
+    brightness: FloatArray
 
 
 def frame_quality(
@@ -118,30 +127,36 @@ def frame_quality(
     pattern, sigma, scatter = _patterns(edges, *(np.asarray(v, dtype=np.float64) for v in (residual, error, x, y)))
     extinction = zero - _course(zero, air)
     usual_scatter, usual_width, usual_shape = (_usual(values) for values in (scatter, width, shape))
-    ratio = scatter / usual_scatter[0]
+    ratio, wide, long = scatter / usual_scatter[0], width / usual_width[0], shape - usual_shape[0]
+    noisy = _beyond(scatter, usual_scatter) & (ratio > SCATTER[0])
+    patchy = (sigma > CERTAIN) & (pattern > PATTERN[0])
+    # Stars that are wide or long and yet scatter as usual are measured well.
+    fine = np.isfinite(ratio) & ~noisy & ~patchy
     words: list[list[str]] = [[] for _ in zero]
     factor = np.ones(zero.size)
     checks = (
-        (pattern, PATTERN, sigma > CERTAIN, "patchy clouds: residuals vary over the field by {:.4f} mag ({:.0f} sigma)", sigma),
-        (ratio, SCATTER, _beyond(scatter, usual_scatter), "stars scatter {:.2f} times as usual on the night", ratio),
-        (width / usual_width[0], WIDTH, _beyond(width, usual_width), "out of focus or bad seeing: FWHM {:.2f} times the night's", ratio),
-        (shape - usual_shape[0], ELONGATION, _beyond(shape, usual_shape), "trailed: ellipticity {:.2f} above the night's", ratio),
+        (pattern, PATTERN, patchy, None, "patchy clouds: residuals vary over the field by {:.4f} mag ({:.0f} sigma)", sigma),
+        (ratio, SCATTER, noisy, None, "stars scatter {:.2f} times as usual on the night", ratio),
+        (wide, WIDTH, _beyond(width, usual_width), fine, "out of focus or bad seeing: FWHM {:.2f} times the night's", ratio),
+        (long, ELONGATION, _beyond(shape, usual_shape), fine, "trailed: ellipticity {:.2f} above the night's", ratio),
     )
-    for values, (least, most), certain, text, more in checks:
+    for values, (least, most), certain, measured_well, text, more in checks:
         for k in np.flatnonzero(certain & (values > least)):
             words[k].append(text.format(values[k], more[k]))
-            factor[k] = 0.0 if values[k] > most else factor[k] * (least / values[k]) ** 2
+            spoiled = values[k] > most and not (measured_well is not None and measured_well[k])
+            factor[k] = 0.0 if spoiled else factor[k] * (least / values[k]) ** 2
     for k in np.flatnonzero(extinction > NOTED):
         words[k].append(f"{extinction[k]:.2f} mag of light lost by all stars alike")
-    if sky is not None:
-        _note_sky(words, np.asarray(sky, dtype=np.float64), sun_altitude)
+    brightness = np.full(zero.size, np.nan) if sky is None else np.asarray(sky, dtype=np.float64)
+    brightness = brightness / _usual(brightness)[0]
+    _note_sky(words, brightness, sun_altitude)
     state = tuple(EXCLUDED if one == 0.0 else KEPT if one == 1.0 else WEIGHED for one in factor)
-    return FrameQuality(state, factor, tuple("; ".join(each) for each in words), extinction, pattern, sigma, scatter)
+    reason = tuple("; ".join(each) for each in words)
+    return FrameQuality(state, factor, reason, extinction, pattern, sigma, ratio, wide, long, brightness)
 
 
-def _note_sky(words: list[list[str]], sky: FloatArray, sun_altitude: ArrayLike | None) -> None:
-    sun = np.full(sky.size, np.nan) if sun_altitude is None else np.asarray(sun_altitude, dtype=np.float64)
-    brightness = sky / _usual(sky)[0]
+def _note_sky(words: list[list[str]], brightness: FloatArray, sun_altitude: ArrayLike | None) -> None:
+    sun = np.full(brightness.size, np.nan) if sun_altitude is None else np.asarray(sun_altitude, dtype=np.float64)
     for k in np.flatnonzero(brightness > SKY):
         why = f"twilight, Sun at {sun[k]:.0f} deg: " if sun[k] > TWILIGHT else ""
         words[k].append(f"{why}sky {brightness[k]:.1f} times as bright as usual on the night")
