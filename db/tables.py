@@ -47,6 +47,7 @@ from db.lightcurves import (
     ReferenceMagnitude,
     ReferenceRequest,
     Target,
+    TermScore,
 )
 from db.photometry import (
     N_SLOT,
@@ -136,6 +137,7 @@ __all__ = [
     "Target",
     "TargetMeasurement",
     "Task",
+    "TermScore",
     "TypeCorrection",
     "WcsSolution",
 ]

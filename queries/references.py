@@ -27,6 +27,7 @@ from db.tables import (
     NightNoise,
     ReferenceMagnitude,
     ReferenceRequest,
+    TermScore,
 )
 from queries.dataframe import data_frame
 
@@ -41,18 +42,20 @@ __all__ = [
     "list_references",
     "purge_references",
     "retract_reference",
+    "term_scores",
 ]
 
 #: Everything that is of one reference, apart from its row.
 _OF_REFERENCE: tuple[type[Base], ...] = (
-    *(MagfitSolution, LightcurveStatistics, NightMagnitude, NightChange, NightNoise, FrameVerdict),
+    *(MagfitSolution, LightcurveStatistics, NightMagnitude, NightChange, NightNoise, FrameVerdict, TermScore),
     *(MagfitFoldReference, ReferenceMagnitude, BestSlot, LightShare, FrameScore),
 )
 
 _LIST = """
 SELECT r.field_id, r.reference_id, r.status,
        CASE WHEN l.reference_id IS NOT NULL THEN 1 ELSE 0 END AS counts,
-       r.is_held, r.n_night, r.n_frame, r.n_source, r.change, r.is_settled, r.frame_id AS first_frame, r.zero_band, r.created, r.accepted,
+       r.is_held, r.n_night, r.n_frame, r.n_source, r.change, r.is_settled, r.fit_order, r.fit_terms,
+       r.frame_id AS first_frame, r.zero_band, r.created, r.accepted,
        (SELECT count(DISTINCT c.night_id) FROM night_change c WHERE c.reference_id = r.reference_id) AS nights_fitted,
        (SELECT count(DISTINCT f.night_id) FROM frame_field ff
         JOIN frame f ON f.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id
@@ -76,6 +79,9 @@ JOIN reference_magnitude o ON o.reference_id = :old AND o.slot = b.slot AND o.so
 WHERE b.reference_id = :new
 GROUP BY floor(2.0 * n.mag) / 2.0
 ORDER BY mag_from"""
+
+_TERMS = """
+SELECT number, name, n_term, is_chosen, loss, gain, gain_err, scatter FROM term_score WHERE reference_id = :reference_id ORDER BY number"""
 
 _SCORES = """
 SELECT s.frame_id, n.evening AS night, s.score, s.is_usable, s.fwhm_rank, s.sky_level_rank, s.n_star_rank, s.zero_point_rank,
@@ -107,6 +113,19 @@ def frame_scores(session: Session, reference_id: int) -> pd.DataFrame:
     """
     _require_reference(session, reference_id)
     result = session.execute(sa.text(_SCORES), {"reference_id": reference_id})
+    return data_frame(result.all(), list(result.keys()))
+
+
+def term_scores(session: Session, reference_id: int) -> pd.DataFrame:
+    """The orders and terms that were tried for the fits to a reference, as they were tried: empty where they were given.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such reference.
+    """
+    _require_reference(session, reference_id)
+    result = session.execute(sa.text(_TERMS), {"reference_id": reference_id})
     return data_frame(result.all(), list(result.keys()))
 
 

@@ -52,6 +52,21 @@ class References:
         with self._archive.reading() as session:
             return references.frame_scores(session, int(reference))
 
+    def terms(self, reference: int) -> pd.DataFrame:
+        """The orders and terms that were tried for the fits to a reference, and how they did on held-out stars.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such reference.
+
+        Examples
+        --------
+        >>> archive.references.terms(2)
+        """
+        with self._archive.reading() as session:
+            return references.term_scores(session, int(reference))
+
     def compare(self, field: int, new: int | None = None, old: int | None = None) -> pd.DataFrame:
         """Two references star by star, by half magnitude: shift, scatter about either, how many stars scatter less about the new one.
 

@@ -17,7 +17,7 @@ from reduction.lightcurves.kernels.night_fit import FitRows, FoldReference, Nigh
 from reduction.lightcurves.night_points import NightPoints
 from reduction.pipeline.declaration import Rows
 
-__all__ = ["Verdicts", "judge", "judged_slot", "kept_by_people"]
+__all__ = ["Verdicts", "judge", "judged_slot", "kept_by_people", "well_measured"]
 
 #: Stars that a frame is judged by where fewer than these have small errors: the best ones.
 _LEAST_STARS = 100
@@ -108,7 +108,7 @@ def judge(points: NightPoints, rows: FitRows, reference: FoldReference, fit: Nig
     # What stars are off by on all frames of the night is no cloud; where frames are few, the reference alone knows the stars.
     many = len(points.shots) >= LEAST_FRAMES
     mean = fit.means.public(points.fold).mag if many else own_fold(reference.mag, points.fold)
-    good = rows.eligible & _well_measured(rows, fit_sigma)[rows.star]
+    good = rows.eligible & well_measured(rows, fit_sigma)[rows.star]
     residual = np.where(good, fit.mag - mean[rows.star], np.nan)
     x, y = points.variables["X"], points.variables["Y"]
     airmass, width, ellipticity, sky, exptime, sun = (
@@ -124,8 +124,11 @@ def _of_shots(points: NightPoints, name: str) -> FloatArray:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _well_measured(rows: FitRows, fit_sigma: float) -> BoolArray:
-    """Stars whose errors are usually small: the same on all frames, whatever clouds make of their errors on one."""
+def well_measured(rows: FitRows, fit_sigma: float) -> BoolArray:
+    """Stars whose errors are usually small, bool (n,): the same on all frames, whatever clouds make of their errors on one.
+
+    Those below `fit_sigma` (mag), or as many of the best as will do.
+    """
     order = np.lexsort((rows.sigma, rows.star))
     order = order[rows.eligible[order]]
     edges = np.searchsorted(rows.star[order], np.arange(rows.fold.size + 1))

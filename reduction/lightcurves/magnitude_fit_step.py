@@ -33,14 +33,14 @@ from db.tables import (
 )
 from db.terms import TERMS, Term, term_groups
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
-from reduction.lightcurves.fit_terms import MagnitudeFitParameters
+from reduction.lightcurves.fit_terms import FitTerms, MagnitudeFitParameters
 from reduction.lightcurves.frame_verdicts import Verdicts, judge, judged_slot, kept_by_people
 from reduction.lightcurves.kernels.averages import Averages, settled
-from reduction.lightcurves.kernels.night_fit import FitRows, FoldReference, NightFit, fit_night, own_fold, weighed_means
+from reduction.lightcurves.kernels.night_fit import FitChoice, FitRows, FoldReference, NightFit, fit_night, own_fold, weighed_means
 from reduction.lightcurves.kernels.night_noise import night_noise
 from reduction.lightcurves.kernels.noise import FrameExcess, excess_scatter, frame_excess
 from reduction.lightcurves.night_points import NightPoints, Shot, measured, read_night, shots, slots_of
-from reduction.lightcurves.references import in_use, night_rows, read_reference
+from reduction.lightcurves.references import in_use, night_rows, read_reference, terms_of
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import Members, Said
 
@@ -138,7 +138,7 @@ def _said(session: Session) -> dict[tuple[int, int], str]:
 def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameters) -> Output:
     """Fit a night's frames to the reference of their field (cross-fitted), and keep what they say of the next reference."""
     session, night = context.session, unit.payload
-    terms = p.fit_terms
+    terms = terms_of(session.get_one(MagfitReference, night.reference_id)) or p.start
     frames = shots(session, night.field_id, night.night_id)
     slots = slots_of(session, frames[0].instrument_id)
     points = read_night(session, night.field_id, night.night_id, slots, terms, frames)
@@ -147,11 +147,12 @@ def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameter
     fitted = np.zeros(len(frames), dtype=np.bool_)
     if points.frame.size:
         design = terms.design(points.variables, points.frame.size)
-        first = _fitted(session, night, points, judged_slot(slots), design, p)
+        choice = p.choice(terms)
+        first = _fitted(session, night, points, judged_slot(slots), design, choice)
         verdicts = judge(points, first.rows, first.reference, first.fit, p.fit_sigma)
         for slot in slots:
-            mine = first if slot == first.slot else _fitted(session, night, points, slot, design, p)
-            rows += _slot(night, points, mine, verdicts, p)
+            mine = first if slot == first.slot else _fitted(session, night, points, slot, design, choice)
+            rows += _slot(night, points, mine, verdicts, terms, p)
             fitted = fitted | mine.possible
         rows.append(verdicts.rows(night.reference_id, points))
         remarks.append(verdicts.remark())
@@ -181,23 +182,25 @@ class _Fitted:
 
 
 def _fitted(
-    session: Session, night: _Night, points: NightPoints, slot: int, design: FloatArray, p: MagnitudeFitParameters
+    session: Session, night: _Night, points: NightPoints, slot: int, design: FloatArray, choice: FitChoice
 ) -> _Fitted:  # fmt: skip
     rows = points.rows(slot, design)
     reference = read_reference(session, night.reference_id, slot).at(points.source_id)
-    return _Fitted(slot, rows, reference, fit_night(rows, reference, p.choice))
+    return _Fitted(slot, rows, reference, fit_night(rows, reference, choice))
 
 
-def _slot(night: _Night, points: NightPoints, mine: _Fitted, verdicts: Verdicts, p: MagnitudeFitParameters) -> list[Rows]:
+def _slot(
+    night: _Night, points: NightPoints, mine: _Fitted, verdicts: Verdicts, terms: FitTerms, p: MagnitudeFitParameters
+) -> list[Rows]:  # fmt: skip
     """Rows of the night in one slot; excluded frames have none."""
     rows, reference, there = mine.rows.weighed(verdicts.factor), mine.reference, verdicts.fitted
-    fit = weighed_means(rows, reference, mine.fit, p.choice)
+    fit = weighed_means(rows, reference, mine.fit, p.choice(terms))
     mag, err, excess = (own_fold(values, points.fold) for values in (reference.mag, reference.err, reference.excess))
     known = Averages(mag, err, excess, fit.means.n)
     noise = _bright_stars(rows, fit, known, rows.eligible & (rows.sigma <= p.floor_sigma) & there[rows.frame])
     place = {"reference_id": night.reference_id, "slot": mine.slot}
     return [
-        *_solutions(place, points.shots, p.fit_terms.terms, fit, excess_scatter(noise), there),
+        *_solutions(place, points.shots, terms.terms, fit, excess_scatter(noise), there),
         night_rows({**place, "night_id": night.night_id}, points.source_id, fit.means),
         _change(place, night.night_id, points, fit, known, int(np.count_nonzero(mine.possible & there))),
         *_noise(place, night.night_id, points.shots, noise),

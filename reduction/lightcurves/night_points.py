@@ -162,9 +162,12 @@ def slots_of(session: Session, instrument_id: int) -> list[int]:
 
 
 def read_night(
-    session: Session, field_id: int, night_id: int, slots: Sequence[int], terms: FitTerms, frames: Sequence[Shot]
+    session: Session, field_id: int, night_id: int, slots: Sequence[int], terms: FitTerms, frames: Sequence[Shot], *, only: bool = False
 ) -> NightPoints:  # fmt: skip
-    """A night's measurements of a field on some of its frames: what the terms in use need, and no more."""
+    """A night's measurements of a field on some of its frames: what the terms in use need, and no more.
+
+    With `only` the database is told that these frames are few of them.
+    """
     used, names = terms.variables, [f"m.{stem}_{slot}" for slot in slots for stem in ("flux", "flux_err")]
     expressions = "".join(f", {sql}" for sql in [*(VARIABLES[name] for name in used), *names])
     text = (
@@ -173,7 +176,8 @@ def read_night(
         " JOIN classification c ON c.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id"
         " JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id"
         " JOIN source s ON s.source_id = m.source_id"
-        " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'"
+        " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'" +
+        (f" AND f.frame_id IN ({', '.join(str(int(shot.frame_id)) for shot in frames)})" if only else "")
     )  # fmt: skip
     kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
     place = {"field": field_id, "night": night_id}

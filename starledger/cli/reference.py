@@ -22,7 +22,7 @@ reference_app = typer.Typer(help="What magnitudes refer to, field by field: list
 
 #: What a person wants to see; CSV has every column.
 _COLUMNS = (
-    *("field_id", "reference_id", "status", "counts", "n_night", "n_frame", "n_source", "change", "is_settled"),
+    *("field_id", "reference_id", "status", "counts", "n_night", "n_frame", "n_source", "change", "is_settled", "fit_order", "fit_terms"),
     *("nights_fitted", "nights_measured", "n_weighed", "n_excluded", "reason"),
 )
 
@@ -59,6 +59,21 @@ def reference_scores(
     Example: starledger reference scores 2
     """
     frame = starledger.open(archive).references.scores(reference)
+    emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, style, output)
+
+
+@reference_app.command("terms")
+def reference_terms(
+    reference: Annotated[int, typer.Argument(metavar="REFERENCE", help="reference_id, as 'reference list' shows it.")],
+    style: FormatOption = TableFormat.table,
+    output: OutputOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Show the orders and terms that were tried for the fits to a reference, and how each did on stars that had no say.
+
+    Example: starledger reference terms 2
+    """
+    frame = starledger.open(archive).references.terms(reference)
     emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, style, output)
 
 

@@ -1,4 +1,4 @@
-"""verdicts on frames, and what people say against them
+"""verdicts on frames, and what people say against them; terms that were chosen for a reference
 
 Revision ID: 0021
 Revises: 0020
@@ -54,7 +54,92 @@ def upgrade() -> None:
         comment="Frames that people keep, over the verdict of the fit",
     )
 
+    op.create_table(
+        "term_score",
+        sa.Column(
+            "reference_id",
+            sa.Integer(),
+            autoincrement=False,
+            nullable=False,
+            comment="Reference",
+        ),
+        sa.Column(
+            "number",
+            sa.SmallInteger(),
+            autoincrement=False,
+            nullable=False,
+            comment="Place in the order in which they were tried, from 0",
+        ),
+        sa.Column(
+            "name",
+            sa.String(length=24),
+            nullable=False,
+            comment="'order 2', or '+ colour' for one more term",
+        ),
+        sa.Column(
+            "n_term",
+            sa.SmallInteger(),
+            nullable=False,
+            comment="Terms in all",
+        ),
+        sa.Column(
+            "is_chosen",
+            sa.SmallInteger(),
+            nullable=False,
+            comment="1: it was taken",
+        ),
+        sa.Column(
+            "loss",
+            sa.Double(),
+            nullable=True,
+            comment="Mean squared residual over its error, bounded; NULL: stars are too few",
+        ),
+        sa.Column(
+            "gain",
+            sa.Double(),
+            nullable=True,
+            comment="What the loss falls by: from order 0, or from what was chosen before",
+        ),
+        sa.Column(
+            "gain_err",
+            sa.Double(),
+            nullable=True,
+            comment="Its error, over the stars",
+        ),
+        sa.Column(
+            "scatter",
+            sa.Double(),
+            nullable=True,
+            comment="Scatter of the better measured half, 1.48 MAD [mag]",
+        ),
+        sa.PrimaryKeyConstraint("reference_id", "number", name=op.f("pk_term_score")),
+        comment="Orders and terms that were tried for the fits to a reference",
+        sqlite_with_rowid=False,
+    )
+    op.add_column(
+        "magfit_reference",
+        sa.Column(
+            "fit_order",
+            sa.SmallInteger(),
+            nullable=True,
+            comment="Degree in position of the fits to it; NULL: made before it was kept here",
+        ),
+    )
+    op.add_column(
+        "magfit_reference",
+        sa.Column(
+            "fit_terms",
+            sa.Text(),
+            nullable=True,
+            comment="Further terms of the fits to it, by name, with spaces between; NULL as fit_order",
+        ),
+    )
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("magfit_reference") as table:
+        table.drop_column("fit_terms")
+        table.drop_column("fit_order")
+    op.drop_table("term_score")
     op.drop_table("kept_frame")
     op.drop_table("frame_verdict")
