@@ -20,6 +20,7 @@ from db.tables import (
     LightcurveStatistics,
     LightShare,
     MagfitFoldReference,
+    MagfitMap,
     MagfitReference,
     MagfitSolution,
     NightChange,
@@ -47,7 +48,7 @@ __all__ = [
 
 #: Everything that is of one reference, apart from its row.
 _OF_REFERENCE: tuple[type[Base], ...] = (
-    *(MagfitSolution, LightcurveStatistics, NightMagnitude, NightChange, NightNoise, FrameVerdict, TermScore),
+    *(MagfitSolution, MagfitMap, LightcurveStatistics, NightMagnitude, NightChange, NightNoise, FrameVerdict, TermScore),
     *(MagfitFoldReference, ReferenceMagnitude, BestSlot, LightShare, FrameScore),
 )
 

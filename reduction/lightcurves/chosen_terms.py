@@ -9,9 +9,8 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from db.tables import TermScore
-from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.kernels.arrays import IntArray
 from reduction.lightcurves.fit_terms import FitTerms, MagnitudeFitParameters
-from reduction.lightcurves.frame_verdicts import well_measured
 from reduction.lightcurves.kernels.night_fit import FitRows, FoldReference, own_fold
 from reduction.lightcurves.kernels.term_choice import CandidateScore, Sample, choose_by_held_out, sampled
 from reduction.lightcurves.night_points import Shot, read_night
@@ -43,6 +42,7 @@ def choose_terms_of_field(
     place: tuple[int, int, int],
     frames: Sequence[Shot],
     known: SlotReference,
+    stars: IntArray,
     p: MagnitudeFitParameters,
 ) -> ChosenTerms:
     """Choose what the parameters leave open.
@@ -56,12 +56,15 @@ def choose_terms_of_field(
         Good frames of the night, in the order of time: some of them are taken, evenly spread.
     known : SlotReference
         A reference that is about settled.
+    stars : int, shape (n,)
+        source_id of stars that are measured well: some of them are taken.
     p : MagnitudeFitParameters
     """
     field_id, night_id, slot = place
     some = [frames[k] for k in sampled(np.arange(len(frames) + 1), MOST_FRAMES)]
+    mine = _spread(np.intersect1d(stars, known.source_id), min(MOST_STARS, max(MOST_ROWS // len(some), 1)))
     tried = FitTerms.of(p.given_order if p.given_order is not None else MOST_ORDER, CANDIDATES if p.given_terms is None else p.given_terms)
-    points = read_night(session, field_id, night_id, [slot], tried, some, only=True)
+    points = read_night(session, field_id, night_id, [slot], tried, some, mine)
     if not points.frame.size:
         return ChosenTerms(p.start, ())
     rows = points.rows(slot, tried.design(points.variables, points.frame.size))
@@ -69,30 +72,20 @@ def choose_terms_of_field(
     names = [term.name for term in tried.terms]
     orders = None if p.given_order is None else [p.given_order]
     given = None if p.given_terms is None else degree < 0
-    choice = choose_by_held_out(
-        _sample(rows, known.at(points.source_id), p), names, degree, orders=orders, given=given, per_term=p.per_term
-    )  # fmt: skip
+    sample = _sample(rows, known.at(points.source_id))
+    choice = choose_by_held_out(sample, names, degree, orders=orders, given=given, per_term=p.per_term)
     further = tuple(name for name, used, of in zip(names, choice.terms, degree, strict=True) if used and of < 0)
     return ChosenTerms(FitTerms.of(int(degree[choice.terms].max(initial=0)), further), choice.scores)
 
 
-def _sample(rows: FitRows, reference: FoldReference, p: MagnitudeFitParameters) -> Sample:
-    """Well measured stars that the reference has, so many that trying takes seconds."""
-    public, error, excess = (own_fold(values, rows.fold) for values in (reference.mag, reference.err, reference.excess))
-    good = np.flatnonzero(well_measured(rows, p.fit_sigma) & np.isfinite(public))
-    most = min(MOST_STARS, max(MOST_ROWS // max(rows.ends.size - 1, 1), 1))
-    use = np.isin(rows.star, _spread(good, most))
-    ends = np.concatenate([[0], np.cumsum(use)])[rows.ends]
+def _sample(rows: FitRows, reference: FoldReference) -> Sample:
+    """What is fitted and judged by: as in the fit of a night, with the magnitudes that people see in the fit to all."""
+    public, error = (own_fold(values, rows.fold) for values in (reference.mag, reference.err))
     mags = np.vstack([reference.mag, public])
-    variance = np.vstack([reference.excess**2 + reference.err**2, np.nanmax(reference.excess, axis=0, initial=0.0) ** 2 + error**2])
-    return Sample(
-        ends, rows.mag[use], rows.sigma[use], rows.star[use], mags, variance, rows.design[use], rows.fold, _usable(rows, use, excess)
-    )  # fmt: skip
-
-
-def _usable(rows: FitRows, use: BoolArray, excess: FloatArray) -> BoolArray:
-    """Rows that fix fits and by which these are judged: stars that vary by more than they can tell are no judges."""
-    return np.asarray((rows.eligible & np.isfinite(rows.design).all(axis=1) & np.isfinite(excess[rows.star]))[use])
+    excess = np.nanmax(reference.excess, axis=0, initial=0.0)
+    variance = np.vstack([reference.excess**2 + reference.err**2, excess**2 + error**2])
+    eligible = rows.eligible & np.isfinite(rows.design).all(axis=1) & np.isfinite(public[rows.star])
+    return Sample(rows.ends, rows.mag, rows.sigma, rows.star, mags, variance, rows.design, rows.fold, eligible)
 
 
 def _spread(stars: IntArray, most: int) -> IntArray:

@@ -12,7 +12,7 @@ from reduction.catalogues.kernels.identifiers import fold_of
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.chosen_terms import ChosenTerms, choose_terms_of_field
 from reduction.lightcurves.fit_terms import FitTerms, MagnitudeFitParameters
-from reduction.lightcurves.frame_verdicts import judge, judged_slot
+from reduction.lightcurves.frame_verdicts import judge, judged_slot, well_measured
 from reduction.lightcurves.kernels.averages import Averages, settled
 from reduction.lightcurves.kernels.night_fit import FitChoice, FoldReference, fit_night, fold_reference, weighed_means
 from reduction.lightcurves.kernels.nights import MeansOfNights
@@ -190,8 +190,9 @@ def _chosen(work: FieldWork, points: NightPoints, slot: int) -> ChosenTerms:
     _settle(about, points, slot, built, np.ones(len(points.shots)))
     whole = _factor(work, points, slot, built) == 1.0
     good = [shot for shot, kept in zip(points.shots, whole, strict=True) if kept and not shot.masked] or list(points.shots)
+    stars = points.source_id[well_measured(points.rows(slot, np.ones((points.frame.size, 1))), work.fit.fit_sigma)]
     place = (work.field_id, work.first_night, slot)
-    return choose_terms_of_field(work.session, place, good, built.references()[slot], work.fit)
+    return choose_terms_of_field(work.session, place, good, built.references()[slot], stars, work.fit)
 
 
 def _factor(work: FieldWork, points: NightPoints, slot: int, built: Built) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,12 +161,23 @@ def slots_of(session: Session, instrument_id: int) -> list[int]:
     return list(session.execute(query).scalars())
 
 
+def _among(column: str, numbers: Iterable[int]) -> str:
+    """Condition that a column has one of some numbers: 0, which no row has, where there are none."""
+    return f"{column} IN ({', '.join([str(int(number)) for number in numbers] or ['0'])})"
+
+
 def read_night(
-    session: Session, field_id: int, night_id: int, slots: Sequence[int], terms: FitTerms, frames: Sequence[Shot], *, only: bool = False
-) -> NightPoints:  # fmt: skip
+    session: Session,
+    field_id: int,
+    night_id: int,
+    slots: Sequence[int],
+    terms: FitTerms,
+    frames: Sequence[Shot],
+    sources: IntArray | None = None,
+) -> NightPoints:
     """A night's measurements of a field on some of its frames: what the terms in use need, and no more.
 
-    With `only` the database is told that these frames are few of them.
+    Where `sources` are given, no others are read, nor frames but these: both are few then.
     """
     used, names = terms.variables, [f"m.{stem}_{slot}" for slot in slots for stem in ("flux", "flux_err")]
     expressions = "".join(f", {sql}" for sql in [*(VARIABLES[name] for name in used), *names])
@@ -177,7 +188,7 @@ def read_night(
         " JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id"
         " JOIN source s ON s.source_id = m.source_id"
         " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'" +
-        (f" AND f.frame_id IN ({', '.join(str(int(shot.frame_id)) for shot in frames)})" if only else "")
+        ("" if sources is None else f" AND {_among('f.frame_id', [shot.frame_id for shot in frames])} AND {_among('m.source_id', sources)}")
     )  # fmt: skip
     kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
     place = {"field": field_id, "night": night_id}
