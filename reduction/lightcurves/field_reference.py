@@ -23,7 +23,7 @@ from reduction.lightcurves.references import SlotReference, night_means, nights_
 from reduction.photometry.kernels.light_share import typical_fluxes
 from reduction.pipeline.parameters import parameter
 
-__all__ = ["Built", "BuiltSlot", "FieldWork", "ReferenceParameters", "build", "from_nights"]
+__all__ = ["Built", "BuiltSlot", "FieldWork", "ReferenceParameters", "averaged", "begun", "build", "from_nights"]
 
 #: Measurements that a star needs to fix fits.
 LEAST = 5
@@ -39,6 +39,10 @@ class ReferenceParameters:
     settled: float = parameter(1e-4, "mag", "the same for that of several nights", above=0, most=1)
     max_iterations: int = parameter(25, "", "most references that are averaged of one night", least=1, most=1000)
     max_passes: int = parameter(6, "", "most times that all nights are read for one reference", least=1, most=100)
+    method: str = parameter(
+        "iterated", "", "how: fits and averages in turn, a night in memory; or all stars and frames of all nights at once, in memory",
+        choices=("iterated", "season"),
+    )  # fmt: skip
     drift: float = parameter(0.005, "mag", "a new one is made when nights differ by so much from it, beyond their errors", above=0, most=10)
     unknown: float = parameter(0.3, "", "or when it lacks so large a part of the stars that they measure", above=0, most=1)
     drift_nights: int = parameter(3, "", "nights, the latest, that must all do so", least=1, most=1000)
@@ -145,10 +149,18 @@ def _spread(each: Averages, at: IntArray, n: int) -> Averages:
 
 
 def build(work: FieldWork) -> Built:
-    """A reference from its first frame on.
+    """A reference from its first frame on, by fits and averages in turn, a night in memory at a time.
 
-    Frames that are found spoiled have less of a say in the averages, or none. Within the frame's own night it settles in memory; with
-    several nights, that is what all of them are then fitted to, one after the other, and their means are the next, until that settles.
+    With several nights, all of them are fitted to that of the first frame's night, and their means are the next, until that settles.
+    """
+    work, built = begun(work)
+    return built if len(work.nights) == 1 else _with_all_nights(work, built)
+
+
+def begun(work: FieldWork) -> tuple[FieldWork, Built]:
+    """A reference of the first frame's night, and the work with the terms that were chosen.
+
+    Frames that are found spoiled have less of a say in the averages, or none. Within the frame's own night it settles in memory.
     """
     judged = judged_slot(work.slots)
     scores: tuple[CandidateScore, ...] = ()
@@ -164,7 +176,7 @@ def build(work: FieldWork) -> Built:
         if slot != judged or (factor < 1).any():
             _settle(work, points, slot, built, factor)
     built.slots = {slot: built.slots[slot] for slot in work.slots}
-    return built if len(work.nights) == 1 else _with_all_nights(work, built)
+    return work, built
 
 
 def from_nights(work: FieldWork, base_id: int) -> Built:
@@ -179,7 +191,7 @@ def from_nights(work: FieldWork, base_id: int) -> Built:
             sums[slot].add(ids, means, before[slot].at(ids))
     for each in sums.values():
         built.meet(each.source_id, np.full(each.source_id.size, np.nan))
-    _average(work, built, sums, before)
+    averaged(work, built, sums, before)
     return _with_all_nights(work, built)
 
 
@@ -239,7 +251,7 @@ def _with_all_nights(work: FieldWork, built: Built) -> Built:
         sums = {slot: MeansOfNights() for slot in work.slots}
         for night_id in work.nights:
             _add_night(work, night_id, built, references, sums)
-        references = _average(work, built, sums, references)
+        references = averaged(work, built, sums, references)
         change = float(np.median([each.change for each in built.slots.values()]))
         # Small changes that no longer fall go in a circle: another pass would bring nothing.
         if all(each.settled for each in built.slots.values()) or before <= change < 2 * work.limits.settled:
@@ -265,7 +277,7 @@ def _add_night(
         sums[slot].add(points.source_id, weighed_means(rows.weighed(factor), against, fit, work.choice).means, against)
 
 
-def _average(
+def averaged(
     work: FieldWork, built: Built, sums: Mapping[int, MeansOfNights], before: Mapping[int, SlotReference]
 ) -> dict[int, SlotReference]:  # fmt: skip
     """The next reference in each slot, and how far it is from the last."""

@@ -37,12 +37,13 @@ from db.tables import (
 from reduction.catalogues.kernels.identifiers import fold_of
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.chosen_terms import score_rows
-from reduction.lightcurves.field_reference import Built, FieldWork, ReferenceParameters, build, from_nights
+from reduction.lightcurves.field_reference import Built, FieldWork, ReferenceParameters, begun, build, from_nights
 from reduction.lightcurves.kernels.noise import best_slot
 from reduction.lightcurves.kernels.reference_frame import MERITS, frame_scores, select_reference
 from reduction.lightcurves.night_points import Shot, measured, shots, slots_of
 from reduction.lightcurves.own_light import OwnLight, own_light
 from reduction.lightcurves.references import drifts, reference_rows, terms_of
+from reduction.lightcurves.season_reference import solved
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import Earlier, Grouped, Members, Said
 from reduction.pipeline.pending import config_sha256
@@ -175,7 +176,10 @@ def magnitude_reference(context: Context, unit: Unit[_Wanted], p: ReferenceParam
     slots = slots_of(session, frames[first].instrument_id)
     base = None if wanted.base_id is None else terms_of(session.get_one(MagfitReference, wanted.base_id))
     work = FieldWork(session, wanted.field_id, frames, first, slots, fit, p, base or fit.start)
-    built = from_nights(work, wanted.base_id) if wanted.base_id is not None else build(work)
+    if p.method == "season":
+        built = solved(*begun(work))
+    else:
+        built = from_nights(work, wanted.base_id) if wanted.base_id is not None else build(work)
     if not any(np.isfinite(each.folds.mag).any() for each in built.slots.values()):
         raise AlgorithmFailed(
             "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"

@@ -17,7 +17,18 @@ from reduction.lightcurves.kernels.averages import Averages, average
 from reduction.lightcurves.kernels.magnitude_fit import FrameFits, choose_terms, fit_to_reference
 from reduction.lightcurves.kernels.noise import noise_model
 
-__all__ = ["FitChoice", "FitRows", "FoldMeans", "FoldReference", "NightFit", "fit_night", "fold_reference", "own_fold", "weighed_means"]
+__all__ = [
+    "FitChoice",
+    "FitRows",
+    "FoldMeans",
+    "FoldReference",
+    "NightFit",
+    "fit_night",
+    "fold_means",
+    "fold_reference",
+    "own_fold",
+    "weighed_means",
+]
 
 OWN_SCATTER_EPOCHS = 20
 """Measurements from which on a star's own scatter is known well enough (16 %) to weigh it."""
@@ -223,7 +234,7 @@ def fit_night(rows: FitRows, reference: FoldReference, choice: FitChoice) -> Nig
     """
     fits, terms = _fit(rows, reference, choice)
     zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
-    means = _fold_means(rows, reference, fits, choice.n_fold)
+    means = fold_means(rows, reference, fits, choice.n_fold)
     return NightFit(fits, terms, rows.mag - fits.fitted, np.hypot(rows.sigma, zero_point), means)
 
 
@@ -244,7 +255,7 @@ def weighed_means(rows: FitRows, reference: FoldReference, fit: NightFit, choice
     NightFit
         The one given where every frame counts in full.
     """
-    return fit if (rows.factor == 1.0).all() else replace(fit, means=_fold_means(rows, reference, fit.fits, choice.n_fold))
+    return fit if (rows.factor == 1.0).all() else replace(fit, means=fold_means(rows, reference, fit.fits, choice.n_fold))
 
 
 def fold_reference(means: FoldMeans, fold: IntArray, least: int) -> FoldReference:
@@ -276,10 +287,24 @@ def _excess(means: FoldMeans, fold: IntArray, k: int) -> FloatArray:
     return np.asarray(np.sqrt(np.fmax(np.fmax(alike, own) ** 2 - np.nan_to_num(means.variance), 0.0)))
 
 
-def _fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold: int) -> FoldMeans:
+def fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold: int) -> FoldMeans:
     """Means of the fitted magnitudes, weighted by all that scatters from frame to frame.
 
     Errors, too, of each fit alone: floors and errors of the others have seen this fold's stars.
+
+    Parameters
+    ----------
+    rows : FitRows
+        Of f frames and n stars.
+    reference : FoldReference
+        By its excess stars lose weight.
+    fits : FrameFits
+        Of these frames.
+    n_fold : int
+
+    Returns
+    -------
+    FoldMeans
     """
     n_star = rows.fold.size
     mag, err, scatter = np.full((3, n_fold, n_star), np.nan)
