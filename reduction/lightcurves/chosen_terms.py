@@ -25,6 +25,8 @@ CANDIDATES = (
     *("sin_x", "cos_x", "sin_y", "cos_y"),
 )
 MOST_ORDER = 4
+#: Standard errors that a term has to gain. Extinction and passbands differ in colour everywhere: to leave that out is what chance does.
+EXPECTED, UNEXPECTED = 1.0, 3.0
 #: What is tried is bounded, whatever the night and the field are.
 MOST_FRAMES, MOST_STARS, MOST_ROWS = 24, 1000, 12_000
 
@@ -73,7 +75,8 @@ def choose_terms_of_field(
     orders = None if p.given_order is None else [p.given_order]
     given = None if p.given_terms is None else degree < 0
     sample = _sample(rows, known.at(points.source_id))
-    choice = choose_by_held_out(sample, names, degree, orders=orders, given=given, per_term=p.per_term)
+    errors = [EXPECTED if name == "colour" else UNEXPECTED for name in names]
+    choice = choose_by_held_out(sample, names, degree, orders=orders, given=given, per_term=p.per_term, term_errors=errors)
     further = tuple(name for name, used, of in zip(names, choice.terms, degree, strict=True) if used and of < 0)
     return ChosenTerms(FitTerms.of(int(degree[choice.terms].max(initial=0)), further), choice.scores)
 

@@ -33,6 +33,8 @@ PATTERN = (0.003, 0.05)
 """Scatter of the grid (mag) from which on a frame loses weight, and is excluded."""
 SCATTER = (1.5, 5.0)
 """The same of the stars' scatter within the cells, over that of the night."""
+SCATTER_ERROR = 1.17
+"""Relative error of a scatter from the median of n absolute values, times the root of n."""
 WIDTH = (1.3, 2.0)
 """The same of the FWHM over that of the night."""
 ELONGATION = (0.12, 0.35)
@@ -124,11 +126,13 @@ def frame_quality(
     """
     edges = np.asarray(ends, dtype=np.int64)
     zero, air, width, shape = (np.asarray(v, dtype=np.float64) for v in (zero_point, airmass, fwhm, ellipticity))
-    pattern, sigma, scatter = _patterns(edges, *(np.asarray(v, dtype=np.float64) for v in (residual, error, x, y)))
+    pattern, sigma, scatter, number = _patterns(edges, *(np.asarray(v, dtype=np.float64) for v in (residual, error, x, y)))
     extinction = zero - _course(zero, air)
     usual_scatter, usual_width, usual_shape = (_usual(values) for values in (scatter, width, shape))
     ratio, wide, long = scatter / usual_scatter[0], width / usual_width[0], shape - usual_shape[0]
-    noisy = _beyond(scatter, usual_scatter) & (ratio > SCATTER[0])
+    # By chance alone the scatter of a few stars differs from that of as many others.
+    chance = usual_scatter[0] * SCATTER_ERROR / np.sqrt(np.maximum(number, 1.0))
+    noisy = _beyond(scatter, usual_scatter) & (scatter > usual_scatter[0] + CERTAIN * chance) & (ratio > SCATTER[0])
     patchy = (sigma > CERTAIN) & (pattern > PATTERN[0])
     # Stars that are wide or long and yet scatter as usual are measured well.
     fine = np.isfinite(ratio) & ~noisy & ~patchy
@@ -195,7 +199,7 @@ def _course(zero: FloatArray, airmass: FloatArray) -> FloatArray:
 
 
 def _patterns(ends: IntArray, residual: FloatArray, error: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, ...]:
-    """Scatter of the grid's medians beyond their errors (mag), how certain it is (sigma), and scatter within the cells over the errors."""
+    """Scatter of the grid's medians beyond their errors (mag), how certain it is (sigma), scatter in the cells over the errors, stars."""
     n_frame = ends.size - 1
     frame = np.repeat(np.arange(n_frame), np.diff(ends))
     use = np.isfinite(residual) & np.isfinite(error) & (error > 0) & np.isfinite(x) & np.isfinite(y)
@@ -208,13 +212,14 @@ def _patterns(ends: IntArray, residual: FloatArray, error: FloatArray, x: FloatA
     median, information, within = _cells(edges, residual[use][order], error[use][order])
     median, information, n = (v.reshape(n_frame, side**2) for v in (median, information, np.diff(edges)))
     scatter, pattern, sigma = np.full((3, n_frame), np.nan)
-    chi2, cells = np.zeros(n_frame), np.zeros(n_frame)
+    chi2, cells, stars = np.zeros((3, n_frame))
     for f in range(n_frame):
         mine = np.flatnonzero(n[f] >= LEAST_CELL)
         spread = within[edges[f * side**2] : edges[(f + 1) * side**2]]
         spread = spread[np.isfinite(spread)]
         if mine.size < 3 or spread.size < 3 * LEAST_CELL:
             continue
+        stars[f] = spread.size
         scatter[f] = MAD_TO_SIGMA * float(np.median(np.abs(spread)))
         squared = MEDIAN_VARIANCE * scatter[f] ** 2 / information[f, mine]
         away = median[f, mine] - np.average(median[f, mine], weights=1.0 / squared)
@@ -225,7 +230,7 @@ def _patterns(ends: IntArray, residual: FloatArray, error: FloatArray, x: FloatA
         # Errors of the reference are a pattern that clear frames have as well.
         usual = max(float(np.quantile(chi2[known] / cells[known], 0.25)), 1.0)
         sigma[known] = (chi2[known] / usual - cells[known]) / np.sqrt(2.0 * cells[known])
-    return pattern, sigma, scatter
+    return pattern, sigma, scatter, stars
 
 
 @njit(cache=True, nogil=True)

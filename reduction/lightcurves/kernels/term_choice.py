@@ -108,6 +108,7 @@ def choose_by_held_out(
     n_fold: int = 5,
     per_term: float = 5.0,
     errors: float = 1.0,
+    term_errors: ArrayLike = 3.0,
 ) -> TermChoice:
     """Choose the degree of the polynomial in position, then the further terms, each tried in turn on what is chosen so far.
 
@@ -128,7 +129,9 @@ def choose_by_held_out(
     per_term : float
         Stars that a term needs, see `choose_terms`: what the median frame has too few for is not tried.
     errors : float
-        Standard errors by which the best may be better than the simplest that is taken; and by which a further term must be better.
+        Standard errors by which the best order may be better than the simplest that is taken.
+    term_errors : float or float64, shape (p,)
+        Standard errors by which each further term must be better: many are tried, and one in six gains one error by chance.
 
     Returns
     -------
@@ -152,12 +155,13 @@ def choose_by_held_out(
         for k, ((name, terms, _), loss, gain) in enumerate(zip(tried, losses, gains, strict=True))
     ]
     chosen, loss = tried[simplest][1], losses[simplest]
+    needed = np.broadcast_to(np.asarray(term_errors, dtype=np.float64), degrees.shape)
     for k in np.flatnonzero((degrees < 0) & ~always):
         more = chosen.copy()
         more[k] = True
         found = trial.residuals(more)
         new = None if found is None else trial.losses(found[0])
-        better = new is not None and trial.is_better(loss, new, errors)
+        better = new is not None and trial.is_better(loss, new, float(needed[k]))
         scores.append(trial.scored(f"+ {names[int(k)]}", more, new, trial.gain(loss, new), better))
         if better:
             chosen, loss = more, new
