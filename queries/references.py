@@ -39,6 +39,7 @@ __all__ = [
     "accept_reference",
     "ask_reference",
     "compare_references",
+    "counting_reference",
     "frame_scores",
     "list_references",
     "purge_references",
@@ -128,6 +129,17 @@ def term_scores(session: Session, reference_id: int) -> pd.DataFrame:
     _require_reference(session, reference_id)
     result = session.execute(sa.text(_TERMS), {"reference_id": reference_id})
     return data_frame(result.all(), list(result.keys()))
+
+
+def counting_reference(session: Session, field_id: int) -> MagfitReference:
+    """The reference of a field that counts.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such field, or it has none.
+    """
+    return _chosen(session, field_id, None, "accepted", newest=False)
 
 
 def compare_references(session: Session, field_id: int, new: int | None = None, old: int | None = None) -> tuple[int, int, pd.DataFrame]:

@@ -82,6 +82,9 @@ def reference_compare(
     field: FieldArgument,
     new: Annotated[int | None, typer.Option("--new", metavar="REFERENCE", help="The new one; the newest when omitted.")] = None,
     old: Annotated[int | None, typer.Option("--old", metavar="REFERENCE", help="The old one; the one before when omitted.")] = None,
+    season: Annotated[
+        bool, typer.Option("--season", help="The one that counts with the joint solution of all nights, which are read into memory.")
+    ] = False,
     style: FormatOption = TableFormat.table,
     output: OutputOption = None,
     archive: ArchiveOption = None,
@@ -90,6 +93,10 @@ def reference_compare(
 
     Example: starledger reference compare 1
     """
+    if season:
+        joint = starledger.open(archive).references.joint(field)
+        emit(lambda: rich_table(joint), {"csv": lambda: csv_text(joint)}, style, output)
+        return
     frame = starledger.open(archive).references.compare(field, new, old)
     emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, style, output)
     if style == TableFormat.table and output is None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from many_nights import Clouds, ManyNights, Plan
+from mini_night import command
 from templates import make_schema
 
 PLAN = Plan(n_star=200, n_frame=10, n_slot=2)
@@ -67,3 +68,22 @@ def test_the_first_frame_does_not_matter(season: ManyNights) -> None:
     assert season.archive.references.list()["first_frame"].iloc[-1] == worst
     off = differences(before, magnitudes(season))
     assert np.sqrt(np.mean(off**2)) < 2e-4
+
+
+@pytest.mark.parametrize("words", ["", '[magnitude_reference]\nmethod = "season"\n'])
+def test_the_joint_solution_judges_a_reference(tmp_path: Path, words: str) -> None:
+    nights = made(f"sqlite:///{tmp_path / 'a.db'}", tmp_path, words)
+    url = nights.archive.engine.url.render_as_string(hide_password=False)
+    code, out, messages = command("reference", "compare", "1", "--season", "--format", "csv", "--archive", url)
+    assert (code, messages) == (0, ""), messages
+    joint = nights.archive.references.joint(1)
+    assert len(out.splitlines()) == len(joint) + 1 and joint["n_star"].sum() > 0.9 * PLAN.n_star
+    bright = joint[joint["mag_from"] < 10.5]
+    # Variable stars apart, of which there is one in one of the bins.
+    assert (bright["scatter"] < 5e-4).all() and (bright["shift"].abs() < 3e-4).all() and (bright["rms_difference"] < 5e-4).sum() >= 4
+    # A star of which the reference is wrong stands out.
+    with nights.engine.begin() as connection:
+        star = int(nights.sky.source_id[int(np.argmin(nights.sky.mag))])
+        connection.execute(sa.text("UPDATE magfit_fold_reference SET mag = mag + 0.05 WHERE source_id = :star"), {"star": star})
+    assert nights.archive.references.joint(1)["rms_difference"].iloc[0] > 5e-4
+    nights.close()
