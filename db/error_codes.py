@@ -255,6 +255,8 @@ _ON_QUESTIONS = {
     "frame.type": (_WRONG, "No such type of frames.", "The message names them."),
     "frame.unknown": (_WRONG, "No frame with this id.", "See `starledger frames list`."),
     "lightcurve.empty": (_NOTHING, "The source has no light curve.", "See `starledger status`: was its field measured and fitted?"),
+    "keep.none": (_WRONG, "Nobody keeps the frame.", "See `starledger frames quality`."),
+    "keep.reason": (_WRONG, "Who keeps a frame needs a reason.", 'Say why: `--reason "..."`.'),
     "mask.reason": (_WRONG, "A mask needs a reason.", 'Say why: `--reason "..."`.'),
     "mask.unknown": (_WRONG, "No mask with this id.", "See `starledger mask list`."),
     "master.kind": (_WRONG, "No such kind of masters, or one that frames are not calibrated with.", "bias, dark, flat or pattern."),

@@ -15,6 +15,8 @@ __all__ = [
     "N_FOLD",
     "BestSlot",
     "FrameScore",
+    "FrameVerdict",
+    "KeptFrame",
     "LightShare",
     "LightcurveStatistics",
     "MagfitFoldReference",
@@ -28,6 +30,7 @@ __all__ = [
     "ReferenceMagnitude",
     "ReferenceRequest",
     "Target",
+    "TermScore",
 ]
 
 _NIGHT_UCD = {"mag": "phot.mag;stat.mean", "mag_err": "stat.error;phot.mag", "scatter": "stat.stdev;phot.mag"}
@@ -78,6 +81,12 @@ class MagfitReference(Base):
     change: Mapped[float | None] = column(sa.Double, "mag", "Median change of the references that followed it, over the slots", null=True)
     is_settled: Mapped[int] = column(sa.SmallInteger, "", "1: the change was below the tolerance in every slot")
     parameters: Mapped[str] = column(sa.Text, "", "Parameters of the fits to it, JSON: fits made otherwise need another reference")
+    fit_order: Mapped[int | None] = column(
+        sa.SmallInteger, "", "Degree in position of the fits to it; NULL: made before it was kept here", null=True, ucd="stat.fit.param"
+    )
+    fit_terms: Mapped[str | None] = column(
+        sa.Text, "", "Further terms of the fits to it, by name, with spaces between; NULL as fit_order", null=True, ucd="meta.note;stat.fit"
+    )
     zero_band: Mapped[str | None] = column(sa.String(16), "", "Catalogue band that fixed the zero point; NULL: instrumental", null=True)
     n_zero: Mapped[int] = column(sa.Integer, "", "Catalogue stars that fixed the zero point")
     created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
@@ -138,6 +147,79 @@ class FrameScore(Base):
     airmass_rank: Mapped[float] = column(sa.REAL, "", "Rank of its airmass: low is better", ucd="stat.rank")
     zero_point_scatter_rank: Mapped[float] = column(sa.REAL, "", "Rank of the scatter about its zero point", ucd="stat.rank")
     ellipticity_rank: Mapped[float] = column(sa.REAL, "", "Rank of the ellipticity of its stars: round is better", ucd="stat.rank")
+
+
+class TermScore(Base):
+    """How well an order or a term predicted stars that had no say, when the terms of a reference were chosen.
+
+    Orders come first, each by itself; then further terms, each on what was chosen so far.
+    """
+
+    __tablename__ = "term_score"
+    __table_args__ = ({"comment": "Orders and terms that were tried for the fits to a reference", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    number: Mapped[int] = key(sa.SmallInteger, "Place in the order in which they were tried, from 0")
+    name: Mapped[str] = column(sa.String(24), "", "'order 2', or '+ colour' for one more term")
+    n_term: Mapped[int] = column(sa.SmallInteger, "", "Terms in all")
+    is_chosen: Mapped[int] = column(sa.SmallInteger, "", "1: it was taken", ucd="meta.code.status")
+    loss: Mapped[float | None] = column(
+        sa.Double, "", "Mean squared residual over its error, bounded; NULL: stars are too few", null=True, ucd="stat.fit.residual"
+    )
+    gain: Mapped[float | None] = column(
+        sa.Double, "", "What the loss falls by: from order 0, or from what was chosen before", null=True, ucd="stat.fit.goodness"
+    )
+    gain_err: Mapped[float | None] = column(sa.Double, "", "Its error, over the stars", null=True, ucd="stat.error")
+    scatter: Mapped[float | None] = column(sa.Double, "mag", "Scatter of the better measured half, 1.48 MAD", null=True)
+
+
+class FrameVerdict(Base):
+    """What the magnitude fit made of a frame: kept, down-weighted or excluded, with the numbers and the reason.
+
+    A down-weighted frame counts for less in the night's means, and so in the next reference. An excluded one counts for nothing there and
+    has no solutions, so that light curves have no points of it; a person's word (`kept_frame`) brings it back.
+    """
+
+    __tablename__ = "frame_verdict"
+    __table_args__ = ({"comment": "Verdicts on frames: clouds, trails, bad focus", "sqlite_with_rowid": False},)
+
+    reference_id: Mapped[int] = key(sa.Integer, "Reference")
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    verdict: Mapped[str] = column(sa.String(13), "", "'kept', 'down-weighted' or 'excluded'", ucd="meta.code.qual")
+    factor: Mapped[float] = column(
+        sa.REAL, "", "What the weight of its measurements is multiplied by: 1 kept, 0 excluded", ucd="stat.weight"
+    )
+    is_overruled: Mapped[int] = column(sa.SmallInteger, "", "1: a person keeps it, whatever the numbers say", ucd="meta.code.status")
+    reason: Mapped[str | None] = column(sa.Text, "", "Why, in words and numbers; NULL: nothing to say", null=True)
+    extinction: Mapped[float | None] = column(
+        sa.REAL, "mag", "Light lost by all stars alike, beyond the night's course with airmass", null=True, ucd="phys.absorption"
+    )
+    pattern: Mapped[float | None] = column(
+        sa.REAL, "mag", "Scatter of residuals over the field beyond their errors, medians of cells", null=True, ucd="stat.stdev;phot.mag"
+    )
+    pattern_sigma: Mapped[float | None] = column(
+        sa.REAL, "", "How certain the pattern is, in standard deviations", null=True, ucd="stat.snr"
+    )
+    scatter_ratio: Mapped[float | None] = column(
+        sa.REAL, "", "Scatter of stars within the cells, over that of the night", null=True, ucd="stat.stdev;arith.ratio"
+    )
+    fwhm_ratio: Mapped[float | None] = column(sa.REAL, "", "FWHM over that of the night", null=True, ucd="instr.det.psf;arith.ratio")
+    elongation: Mapped[float | None] = column(
+        sa.REAL, "", "Ellipticity less that of the night", null=True, ucd="src.ellipticity;arith.diff"
+    )
+    sky_ratio: Mapped[float | None] = column(sa.REAL, "", "Sky over that of the night", null=True, ucd="instr.skyLevel;arith.ratio")
+
+
+class KeptFrame(Base):
+    """A frame that a person keeps, whatever the magnitude fit makes of it."""
+
+    __tablename__ = "kept_frame"
+    __table_args__ = {"comment": "Frames that people keep, over the verdict of the fit"}
+
+    frame_id: Mapped[int] = key(sa.Integer, "Frame")
+    reason: Mapped[str] = column(sa.Text, "", "Why")
+    author: Mapped[str] = column(sa.String(64), "", "Who said so")
+    created: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
 
 
 class NightMagnitude(Base):

@@ -34,6 +34,8 @@ from db.lightcurves import (
     N_FOLD,
     BestSlot,
     FrameScore,
+    FrameVerdict,
+    KeptFrame,
     LightcurveStatistics,
     LightShare,
     MagfitFoldReference,
@@ -47,6 +49,7 @@ from db.lightcurves import (
     ReferenceMagnitude,
     ReferenceRequest,
     Target,
+    TermScore,
 )
 from db.photometry import (
     N_SLOT,
@@ -95,7 +98,9 @@ __all__ = [
     "FrameField",
     "FramePhotometry",
     "FrameScore",
+    "FrameVerdict",
     "Instrument",
+    "KeptFrame",
     "LightShare",
     "LightcurveStatistics",
     "Lineage",
@@ -136,6 +141,7 @@ __all__ = [
     "Target",
     "TargetMeasurement",
     "Task",
+    "TermScore",
     "TypeCorrection",
     "WcsSolution",
 ]

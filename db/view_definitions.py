@@ -6,7 +6,7 @@ from db.astrometry import DetectionSummary, FrameField, WcsSolution
 from db.calibration import Master
 from db.flags import FLAG_TEXT
 from db.frames import Classification, Exposure, Frame, Night, Setup
-from db.lightcurves import MagfitReference, MagfitSolution
+from db.lightcurves import FrameVerdict, MagfitReference, MagfitSolution
 from db.photometry import FrameBackground, FramePhotometry
 from db.pipeline import Product, Task
 from db.view_declaration import View, of, own
@@ -159,6 +159,9 @@ _FIT_RMS = """(SELECT max(q.fit_rms) FROM magfit_solution q JOIN latest_referenc
           AND q.slot = (SELECT min(k.slot) FROM photometry_slot k
                         WHERE k.instrument_id = f.instrument_id AND k.slot > 0))"""
 
+_VERDICT = """(SELECT v.{} FROM frame_verdict v JOIN latest_reference r ON r.reference_id = v.reference_id
+        WHERE r.field_id = ff.field_id AND v.frame_id = f.frame_id)"""
+
 _FAILURE = "(SELECT min(t.step || ': ' || t.message) FROM task t WHERE t.frame_id = f.frame_id AND t.status = 'failed')"
 
 FRAME_QUALITY = View(
@@ -195,6 +198,8 @@ FRAME_QUALITY = View(
         of(WcsSolution.rms_x, "w"),
         of(WcsSolution.rms_y, "w"),
         of(MagfitSolution.fit_rms, sql=_FIT_RMS),
+        of(FrameVerdict.verdict, sql=_VERDICT.format("verdict"), comment="What the fit to the latest reference made of it"),
+        of(FrameVerdict.reason, name="verdict_reason", sql=_VERDICT.format("reason"), comment="Why, in words and numbers"),
         own("failure", _FAILURE, "", "meta.note", "The step that failed on it, and the error's one line; NULL when none did"),
     ),
     """

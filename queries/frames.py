@@ -9,13 +9,23 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.keys import next_id, now
-from db.tables import Exposure, Frame, PsfChoice, PsfMap, SharedPsf, Task, TypeCorrection
+from db.tables import Exposure, Frame, KeptFrame, PsfChoice, PsfMap, SharedPsf, Task, TypeCorrection
 from queries.dataframe import data_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TYPES", "correct_type", "list_frames", "psf_choice_rows", "psf_row", "take_back_correction"]
+__all__ = [
+    "TYPES",
+    "correct_type",
+    "judge_frame",
+    "keep_frame",
+    "list_frames",
+    "list_verdicts",
+    "psf_choice_rows",
+    "psf_row",
+    "take_back_correction",
+]
 
 TYPES = ("bias", "dark", "flat", "object", "other")
 
@@ -33,6 +43,20 @@ LEFT JOIN classification c ON c.frame_id = f.frame_id
 WHERE (CAST(:night AS TEXT) IS NULL OR n.evening = :night)
   AND (CAST(:type AS TEXT) IS NULL OR c.type = :type)
   AND (:doubtful = 0 OR c.disagrees = 1 OR c.confidence < 0.9)
+ORDER BY f.jd_utc, f.frame_id"""
+
+_VERDICTS = """
+SELECT v.frame_id, n.evening AS night, e.path, v.verdict, v.factor, v.is_overruled, v.reason, v.extinction, v.pattern, v.pattern_sigma,
+       v.scatter_ratio, v.fwhm_ratio, v.elongation, v.sky_ratio, k.reason AS kept_because, k.author AS kept_by,
+       r.field_id, v.reference_id, f.jd_utc
+FROM latest_reference r
+JOIN frame_verdict v ON v.reference_id = r.reference_id
+JOIN frame f ON f.frame_id = v.frame_id
+JOIN exposure e ON e.exposure_id = f.exposure_id
+JOIN night n ON n.night_id = f.night_id
+LEFT JOIN kept_frame k ON k.frame_id = v.frame_id
+WHERE (CAST(:night AS TEXT) IS NULL OR n.evening = :night)
+  AND (:whole = 1 OR v.reason IS NOT NULL OR v.verdict <> 'kept' OR k.frame_id IS NOT NULL)
 ORDER BY f.jd_utc, f.frame_id"""
 
 
@@ -123,6 +147,51 @@ def take_back_correction(session: Session, frame_id: int, author: str) -> TypeCo
     if session.execute(query.order_by(TypeCorrection.correction_id.desc()).limit(1)).scalar() is None:
         raise ConfigurationError(f"frame {frame_id} has no correction", hint="see 'starledger frames list'", code="correction.none")
     return _add(session, exposure_id, None, "taken back", author)
+
+
+def list_verdicts(session: Session, *, night: str | None = None, whole: bool = False) -> pd.DataFrame:
+    """What the magnitude fit made of the frames, in order of time: verdict, reason, numbers, and who keeps it all the same.
+
+    Parameters
+    ----------
+    night : str, optional
+        Only those of the night of this evening (ISO date).
+    whole : bool
+        Also the frames of which there is nothing to say.
+    """
+    result = session.execute(sa.text(_VERDICTS), {"night": night, "whole": int(whole)})
+    return data_frame(result.all(), list(result.keys()))
+
+
+def keep_frame(session: Session, frame_id: int, reason: str, author: str) -> KeptFrame:
+    """Keep a frame, whatever the magnitude fit makes of it. The caller commits; the next run fits its night anew.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such frame, or no reason.
+    """
+    _exposure_of(session, frame_id)
+    if not reason.strip():
+        raise ConfigurationError("who keeps a frame needs a reason", hint='say why: --reason "..."', code="keep.reason")
+    kept = session.merge(KeptFrame(frame_id=frame_id, reason=reason.strip(), author=author[:64], created=now()))
+    session.flush()
+    return kept
+
+
+def judge_frame(session: Session, frame_id: int) -> None:
+    """Let the magnitude fit judge a frame again that a person kept. The caller commits.
+
+    Raises
+    ------
+    ConfigurationError
+        When nobody keeps it.
+    """
+    kept = session.get(KeptFrame, frame_id)
+    if kept is None:
+        raise ConfigurationError(f"nobody keeps frame {frame_id}", hint="see 'starledger frames quality'", code="keep.none")
+    session.delete(kept)
+    session.flush()
 
 
 def _add(session: Session, exposure_id: int, type: str | None, reason: str, author: str) -> TypeCorrection:  # noqa: A002

@@ -16,9 +16,11 @@ from db.tables import (
     Frame,
     FrameField,
     FrameScore,
+    FrameVerdict,
     LightcurveStatistics,
     LightShare,
     MagfitFoldReference,
+    MagfitMap,
     MagfitReference,
     MagfitSolution,
     NightChange,
@@ -27,6 +29,7 @@ from db.tables import (
     NightStatistics,
     ReferenceMagnitude,
     ReferenceRequest,
+    TermScore,
 )
 from queries.dataframe import data_frame
 
@@ -37,26 +40,31 @@ __all__ = [
     "accept_reference",
     "ask_reference",
     "compare_references",
+    "counting_reference",
     "frame_scores",
     "list_references",
     "purge_references",
     "retract_reference",
+    "term_scores",
 ]
 
 #: Everything that is of one reference, apart from its row.
 _OF_REFERENCE: tuple[type[Base], ...] = (
-    *(MagfitSolution, LightcurveStatistics, NightStatistics, NightMagnitude, NightChange, NightNoise),
+    *(MagfitSolution, MagfitMap, LightcurveStatistics, NightStatistics, NightMagnitude, NightChange, NightNoise, FrameVerdict, TermScore),
     *(MagfitFoldReference, ReferenceMagnitude, BestSlot, LightShare, FrameScore),
 )
 
 _LIST = """
 SELECT r.field_id, r.reference_id, r.status,
        CASE WHEN l.reference_id IS NOT NULL THEN 1 ELSE 0 END AS counts,
-       r.is_held, r.n_night, r.n_frame, r.n_source, r.change, r.is_settled, r.frame_id AS first_frame, r.zero_band, r.created, r.accepted,
+       r.is_held, r.n_night, r.n_frame, r.n_source, r.change, r.is_settled, r.fit_order, r.fit_terms,
+       r.frame_id AS first_frame, r.zero_band, r.created, r.accepted,
        (SELECT count(DISTINCT c.night_id) FROM night_change c WHERE c.reference_id = r.reference_id) AS nights_fitted,
        (SELECT count(DISTINCT f.night_id) FROM frame_field ff
         JOIN frame f ON f.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id
         WHERE ff.field_id = r.field_id) AS nights_measured,
+       (SELECT count(*) FROM frame_verdict v WHERE v.reference_id = r.reference_id AND v.verdict = 'down-weighted') AS n_weighed,
+       (SELECT count(*) FROM frame_verdict v WHERE v.reference_id = r.reference_id AND v.verdict = 'excluded') AS n_excluded,
        r.reason
 FROM magfit_reference r
 LEFT JOIN latest_reference l ON l.reference_id = r.reference_id
@@ -74,6 +82,9 @@ JOIN reference_magnitude o ON o.reference_id = :old AND o.slot = b.slot AND o.so
 WHERE b.reference_id = :new
 GROUP BY floor(2.0 * n.mag) / 2.0
 ORDER BY mag_from"""
+
+_TERMS = """
+SELECT number, name, n_term, is_chosen, loss, gain, gain_err, scatter FROM term_score WHERE reference_id = :reference_id ORDER BY number"""
 
 _SCORES = """
 SELECT s.frame_id, n.evening AS night, s.score, s.is_usable, s.fwhm_rank, s.sky_level_rank, s.n_star_rank, s.zero_point_rank,
@@ -106,6 +117,30 @@ def frame_scores(session: Session, reference_id: int) -> pd.DataFrame:
     _require_reference(session, reference_id)
     result = session.execute(sa.text(_SCORES), {"reference_id": reference_id})
     return data_frame(result.all(), list(result.keys()))
+
+
+def term_scores(session: Session, reference_id: int) -> pd.DataFrame:
+    """The orders and terms that were tried for the fits to a reference, as they were tried: empty where they were given.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such reference.
+    """
+    _require_reference(session, reference_id)
+    result = session.execute(sa.text(_TERMS), {"reference_id": reference_id})
+    return data_frame(result.all(), list(result.keys()))
+
+
+def counting_reference(session: Session, field_id: int) -> MagfitReference:
+    """The reference of a field that counts.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such field, or it has none.
+    """
+    return _chosen(session, field_id, None, "accepted", newest=False)
 
 
 def compare_references(session: Session, field_id: int, new: int | None = None, old: int | None = None) -> tuple[int, int, pd.DataFrame]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from queries import annotations as maskings
 from queries import frames, masters
+from starledger.judging import Judging
 from starledger.references import References
 from starledger.targets import Targets
 
@@ -135,7 +136,7 @@ class Masks(_Namespace):
             maskings.unmask(session, int(mask))
 
 
-class Frames(_Namespace):
+class Frames(_Namespace, Judging):
     """What each frame was taken for, and your corrections."""
 
     def list(self, *, night: str | None = None, type: str | None = None, doubtful: bool = False) -> pd.DataFrame:  # noqa: A002

@@ -52,6 +52,68 @@ class References:
         with self._archive.reading() as session:
             return references.frame_scores(session, int(reference))
 
+    def joint(self, field: int) -> pd.DataFrame:
+        """How far the reference that counts is from the joint solution for all stars and frames of all nights, by half magnitude.
+
+        All nights of the field are read, and are in memory together. The solution begins with the reference: what no data hold
+        of it stays, and what differs is what fits and averages in turn did not reach.
+
+        Parameters
+        ----------
+        field : int
+            field_id.
+
+        Returns
+        -------
+        DataFrame
+            mag_from, n_star, shift, rms_difference and scatter (1.48 MAD; mag) of the joint magnitudes less those of the reference:
+            variable stars, whose mean depends on how it is taken, are in the rms and not in the scatter.
+
+        Raises
+        ------
+        ConfigurationError
+            When the field has no reference that counts.
+
+        Examples
+        --------
+        >>> archive.references.joint(1)
+        """
+        import numpy as np
+        import pandas as pd
+
+        from reduction.lightcurves.season_reference import joint_magnitudes
+        from reduction.pipeline.order import STEPS
+        from starledger.configuration import settings_in_force
+
+        settings = settings_in_force(self._archive)
+        fit, limits = (STEPS[name].read_parameters(settings) for name in ("magnitude_fit", "magnitude_reference"))
+        with self._archive.reading() as session:
+            found = joint_magnitudes(session, references.counting_reference(session, field), fit, limits)
+        both = np.isfinite(found.stored) & np.isfinite(found.joint)
+        stars = pd.DataFrame({"mag_from": np.floor(2.0 * found.stored[both]) / 2.0, "off": (found.joint - found.stored)[both]})
+        bins = stars.groupby("mag_from")["off"]
+        return bins.agg(
+            n_star="size",
+            shift="median",
+            rms_difference=lambda off: float(np.sqrt(np.mean(off**2))),
+            scatter=lambda off: 1.4826 * float(np.median(np.abs(off))),
+        ).reset_index()
+
+    def terms(self, reference: int) -> pd.DataFrame:
+        """The orders and terms that were tried for the fits to a reference, and how they did on held-out stars.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is no such reference.
+
+        Examples
+        --------
+        >>> archive.references.terms(2)
+        """
+        with self._archive.reading() as session:
+            return references.term_scores(session, int(reference))
+
     def compare(self, field: int, new: int | None = None, old: int | None = None) -> pd.DataFrame:
         """Two references star by star, by half magnitude: shift, scatter about either, how many stars scatter less about the new one.
 

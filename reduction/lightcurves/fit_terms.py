@@ -12,10 +12,16 @@ from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.kernels.night_fit import FitChoice
 from reduction.pipeline.parameters import parameter
 
-__all__ = ["FURTHER", "FitTerms", "MagnitudeFitParameters"]
+__all__ = ["AUTO", "FURTHER", "FitTerms", "MagnitudeFitParameters"]
 
 #: Terms beyond those in position, which `order` takes.
 FURTHER = tuple(term.name for term in TERMS if term.degree < len(term.factors))
+
+
+#: Has order or terms chosen on held-out stars when a reference is made.
+AUTO = "auto"
+#: What a choice begins with.
+_START_ORDER, _START_TERMS = 2, ("colour",)
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,20 @@ class FitTerms:
         return cls((*position, *(by_name[name] for name in further)), np.array(group))
 
     @property
+    def order(self) -> int:
+        """Degree of the polynomial in position."""
+        return max(term.degree for term in self.terms if term.degree == len(term.factors))
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of the further terms."""
+        return tuple(term.name for term in self.terms if term.degree < len(term.factors))
+
+    @property
     def variables(self) -> tuple[str, ...]:
-        """What must be read of a measurement, names of `db.terms.VARIABLES`."""
-        return tuple(name for name in needed(self.terms) if name in VARIABLES)
+        """What must be read of a measurement, names of `db.terms.VARIABLES`: places on the frame in any case, by which it is judged."""
+        used = {"X", "Y", *needed(self.terms)}
+        return tuple(name for name in VARIABLES if name in used)
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -55,9 +72,16 @@ class FitTerms:
 class MagnitudeFitParameters:
     """How magnitudes are fitted. A field whose reference was made for other parameters gets a new one."""
 
-    order: int = parameter(2, "", "degree of the polynomial in position", least=0, most=4)
+    order: str = parameter(
+        AUTO, "", "degree of the polynomial in position; auto: by held-out stars, when a reference is made",
+        choices=(AUTO, *(str(order) for order in range(5))),
+    )  # fmt: skip
     terms: tuple[str, ...] = parameter(
-        ("colour",), "", "further terms, by name; the last are dropped first when stars are few", choices=FURTHER, distinct=True
+        (AUTO,),
+        "",
+        "further terms, by name; the last are dropped first when stars are few; auto: by held-out stars",
+        choices=(AUTO, *FURTHER),
+        distinct=True,
     )
     per_term: float = parameter(5.0, "", "stars needed for each term", least=1, most=1000)
     clip: float = parameter(6.0, "sigma", "residual at which a star's weight reaches zero", least=2, most=100)
@@ -66,12 +90,33 @@ class MagnitudeFitParameters:
     )
     floor_sigma: float = parameter(0.005, "mag", "stars with smaller errors tell what scatters beyond photons", least=0, most=10)
 
-    @property
-    def fit_terms(self) -> FitTerms:
-        """Terms in use."""
-        return FitTerms.of(self.order, self.terms)
+    def check(self) -> tuple[str, str] | None:
+        """Terms are chosen, or given."""
+        if AUTO in self.terms and len(self.terms) > 1:
+            return f"terms has {AUTO!r} beside names of terms", f'give names alone, or ["{AUTO}"]'
+        return None
 
     @property
-    def choice(self) -> FitChoice:
-        """How frames are fitted."""
-        return FitChoice(self.fit_terms.group, per_term=self.per_term, clip=self.clip, fit_sigma=self.fit_sigma)
+    def given_order(self) -> int | None:
+        """The order that a person wants; None: it is chosen."""
+        return None if self.order == AUTO else int(self.order)
+
+    @property
+    def given_terms(self) -> tuple[str, ...] | None:
+        """The further terms that a person wants; None: they are chosen."""
+        return None if self.terms == (AUTO,) else self.terms
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to choose."""
+        return self.given_order is None or self.given_terms is None
+
+    @property
+    def start(self) -> FitTerms:
+        """Terms where nothing has been chosen yet."""
+        order = _START_ORDER if self.given_order is None else self.given_order
+        return FitTerms.of(order, _START_TERMS if self.given_terms is None else self.given_terms)
+
+    def choice(self, terms: FitTerms) -> FitChoice:
+        """How frames are fitted with some terms."""
+        return FitChoice(terms.group, per_term=self.per_term, clip=self.clip, fit_sigma=self.fit_sigma)

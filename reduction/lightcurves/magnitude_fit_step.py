@@ -20,6 +20,8 @@ from db.tables import (
     BestSlot,
     Frame,
     FrameField,
+    FrameVerdict,
+    KeptFrame,
     MagfitMap,
     MagfitReference,
     MagfitSolution,
@@ -31,13 +33,14 @@ from db.tables import (
 )
 from db.terms import TERMS, Term, term_groups
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
-from reduction.lightcurves.fit_terms import MagnitudeFitParameters
+from reduction.lightcurves.fit_terms import FitTerms, MagnitudeFitParameters
+from reduction.lightcurves.frame_verdicts import Verdicts, judge, judged_slot, kept_by_people
 from reduction.lightcurves.kernels.averages import Averages, settled
-from reduction.lightcurves.kernels.night_fit import FitRows, NightFit, fit_night, own_fold
+from reduction.lightcurves.kernels.night_fit import FitChoice, FitRows, FoldReference, NightFit, fit_night, own_fold, weighed_means
 from reduction.lightcurves.kernels.night_noise import night_noise
 from reduction.lightcurves.kernels.noise import FrameExcess, excess_scatter, frame_excess
 from reduction.lightcurves.night_points import NightPoints, Shot, measured, read_night, shots, slots_of
-from reduction.lightcurves.references import in_use, night_rows, read_reference
+from reduction.lightcurves.references import in_use, night_rows, read_reference, terms_of
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import Members, Said
 
@@ -71,13 +74,13 @@ def _plan(context: Context, p: MagnitudeFitParameters) -> list[Unit[_Night]]:
     for field_id, night_id, task_id, input_hash in session.execute(_fitted_frames(changed)) if changed is None or changed else ():
         nights.setdefault(field_id, {}).setdefault(night_id, []).append(InputTask(task_id, input_hash, "photometry"))
     made = _reference_tasks(session, references)
-    masked = _masked(session)
+    said = _said(session)
     return [
         Unit(
             f"{each.reference_id}/{night_id}",
             f"field {each.field_id}, night {night_id}, reference {each.reference_id}, {len(tasks)} frames",
             (made[each.task_id], *tasks),
-            masked.get((each.field_id, night_id), ""),
+            said.get((each.field_id, night_id), ""),
             payload=_Night(each.reference_id, each.field_id, night_id),
         )
         for each in references
@@ -111,14 +114,16 @@ def _reference_tasks(session: Session, references: Sequence[MagfitReference]) ->
     return {row.task_id: InputTask(row.task_id, row.input_hash, "magnitude_reference") for row in session.execute(query)}
 
 
-def _masked(session: Session) -> dict[tuple[int, int], str]:
-    """Whole frames that people have masked, by field and night, as text that enters a unit's hash: they make no means."""
+def _said(session: Session) -> dict[tuple[int, int], str]:
+    """What people say of whole frames, by field and night, as text that enters a unit's hash: masked they make no means, kept they do."""
     # The maskings are few, the frames many: these are looked up by their key, and sorted here.
     whole = sa.select(Annotation.frame_id).where(Annotation.source_id.is_(None))
     query = sa.select(FrameField.field_id, Frame.night_id, Frame.frame_id).join(FrameField, FrameField.frame_id == Frame.frame_id)
     found: dict[tuple[int, int], str] = {}
     for field_id, night_id, frame_id in sorted(map(tuple, session.execute(query.where(Frame.frame_id.in_(whole)))), key=lambda row: row[2]):
         found[field_id, night_id] = f"{found.get((field_id, night_id), '')} {frame_id}"
+    for field_id, night_id, frame_id in kept_by_people(session):
+        found[field_id, night_id] = f"{found.get((field_id, night_id), '')} +{frame_id}"
     return found
 
 
@@ -149,60 +154,82 @@ def _without(session: Session, unit: Unit[_Night]) -> list[Rows]:
 @step(
     "magnitude_fit",
     plan=_plan,
-    inputs=(Members("photometry"), Members("magnitude_reference"), Said((Annotation, ReferenceRequest))),
-    version=5,
+    inputs=(Members("photometry"), Members("magnitude_reference"), Said((Annotation, KeptFrame, ReferenceRequest))),
+    version=6,
     parameters=MagnitudeFitParameters,
-    writes=(MagfitSolution, MagfitMap, NightMagnitude, NightChange, NightNoise, BestSlot, MagfitReference),
+    writes=(MagfitSolution, MagfitMap, NightMagnitude, NightChange, NightNoise, FrameVerdict, BestSlot, MagfitReference),
     failed=_without,
 )
 def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameters) -> Output:
     """Fit a night's frames to the reference of their field (cross-fitted), and keep what they say of the next reference."""
     session, night = context.session, unit.payload
-    terms = p.fit_terms
+    terms = terms_of(session.get_one(MagfitReference, night.reference_id)) or p.start
     frames = shots(session, night.field_id, night.night_id)
     slots = slots_of(session, frames[0].instrument_id)
     points = read_night(session, night.field_id, night.night_id, slots, terms, frames)
     rows: list[Rows] = []
+    remarks = []
     fitted = np.zeros(len(frames), dtype=np.bool_)
     if points.frame.size:
         design = terms.design(points.variables, points.frame.size)
+        choice = p.choice(terms)
+        first = _fitted(session, night, points, judged_slot(slots), design, choice)
+        verdicts = judge(points, first.rows, first.reference, first.fit, p.fit_sigma)
         for slot in slots:
-            some, usable = _slot(session, night, points, slot, design, p)
-            rows += some
-            fitted = fitted | usable
+            mine = first if slot == first.slot else _fitted(session, night, points, slot, design, choice)
+            rows += _slot(night, points, mine, verdicts, terms, p)
+            fitted = fitted | mine.possible
+        rows.append(verdicts.rows(night.reference_id, points))
+        remarks.append(verdicts.remark())
         rows += [
             Rows(MagfitMap, columns, replace={name: columns[name] for name in ("reference_id", "frame_id", "name")})
             for columns in points.maps.rows(night.reference_id)
         ]
         rows += _new_slots(session, night.reference_id, points)
     n_fitted = int(np.count_nonzero(fitted))
-    remark = None if n_fitted == len(frames) else f"{len(frames) - n_fitted} of {len(frames)} frames have too few stars to be fitted"
-    return Output(rows=rows, finish=partial(_accepted, night), remark=remark)
+    remarks.append(None if n_fitted == len(frames) else f"{len(frames) - n_fitted} of {len(frames)} frames have too few stars to be fitted")
+    return Output(rows=rows, finish=partial(_accepted, night), remark="; ".join(each for each in remarks if each) or None)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A night fitted in one slot: the rows, what they were fitted to, and the fit."""
+
+    slot: int
+    rows: FitRows
+    reference: FoldReference
+    fit: NightFit
+
+    @property
+    def possible(self) -> BoolArray:
+        """Frames that have stars enough."""
+        return np.asarray(np.isfinite(self.fit.fits.coeff).all(axis=(1, 2)))
+
+
+def _fitted(
+    session: Session, night: _Night, points: NightPoints, slot: int, design: FloatArray, choice: FitChoice
+) -> _Fitted:  # fmt: skip
+    rows = points.rows(slot, design)
+    reference = read_reference(session, night.reference_id, slot).at(points.source_id)
+    return _Fitted(slot, rows, reference, fit_night(rows, reference, choice))
 
 
 def _slot(
-    session: Session,
-    night: _Night,
-    points: NightPoints,
-    slot: int,
-    design: FloatArray,
-    p: MagnitudeFitParameters,
-) -> tuple[list[Rows], BoolArray]:
-    """Rows of the night in one slot, and which of its frames could be fitted."""
-    rows = points.rows(slot, design)
-    reference = read_reference(session, night.reference_id, slot).at(points.source_id)
-    fit = fit_night(rows, reference, p.choice)
+    night: _Night, points: NightPoints, mine: _Fitted, verdicts: Verdicts, terms: FitTerms, p: MagnitudeFitParameters
+) -> list[Rows]:  # fmt: skip
+    """Rows of the night in one slot; excluded frames have none."""
+    rows, reference, there = mine.rows.weighed(verdicts.factor), mine.reference, verdicts.fitted
+    fit = weighed_means(rows, reference, mine.fit, p.choice(terms))
     mag, err, excess = (own_fold(values, points.fold) for values in (reference.mag, reference.err, reference.excess))
     known = Averages(mag, err, excess, fit.means.n)
-    noise = _bright_stars(rows, fit, known, rows.eligible & (rows.sigma <= p.floor_sigma))
-    place = {"reference_id": night.reference_id, "slot": slot}
-    made = [
-        *_solutions(place, points.shots, p.fit_terms.terms, fit, excess_scatter(noise)),
+    noise = _bright_stars(rows, fit, known, rows.eligible & (rows.sigma <= p.floor_sigma) & there[rows.frame])
+    place = {"reference_id": night.reference_id, "slot": mine.slot}
+    return [
+        *_solutions(place, points.shots, terms.terms, fit, excess_scatter(noise), there),
         night_rows({**place, "night_id": night.night_id}, points.source_id, fit.means),
-        _change(place, night.night_id, points, fit, known),
+        _change(place, night.night_id, points, fit, known, int(np.count_nonzero(mine.possible & there))),
         *_noise(place, night.night_id, points.shots, noise),
     ]
-    return made, np.asarray(np.isfinite(fit.fits.coeff).all(axis=(1, 2)))
 
 
 def _bright_stars(rows: FitRows, fit: NightFit, known: Averages, bright: BoolArray) -> FrameExcess:
@@ -214,14 +241,14 @@ def _bright_stars(rows: FitRows, fit: NightFit, known: Averages, bright: BoolArr
 
 
 def _solutions(
-    place: Mapping[str, Any], frames: Sequence[Shot], terms: tuple[Term, ...], fit: NightFit, floor: FloatArray
+    place: Mapping[str, Any], frames: Sequence[Shot], terms: tuple[Term, ...], fit: NightFit, floor: FloatArray, there: BoolArray
 ) -> list[Rows]:  # fmt: skip
-    """The frames' coefficients, a block of rows for each fold: so they are read."""
+    """The coefficients of the frames that are `there`, a block of rows for each fold: so they are read."""
     fits, by_id = fit.fits, np.argsort([shot.frame_id for shot in frames])
     ids, tasks = (np.array([getattr(shot, name) for shot in frames]) for name in ("frame_id", "measure_task"))
     rows = []
     for fold in range(N_FOLD):
-        frame = by_id[np.isfinite(fits.coeff[by_id, fold]).all(axis=1)]
+        frame = by_id[np.isfinite(fits.coeff[by_id, fold]).all(axis=1) & there[by_id]]
         coeff = dict.fromkeys((term.column for term in TERMS), np.zeros(len(frame)))
         coeff |= {term.column: fits.coeff[frame, fold, k] for k, term in enumerate(terms)}
         columns = {
@@ -239,7 +266,7 @@ def _solutions(
     return rows
 
 
-def _change(place: Mapping[str, Any], night_id: int, points: NightPoints, fit: NightFit, known: Averages) -> Rows:
+def _change(place: Mapping[str, Any], night_id: int, points: NightPoints, fit: NightFit, known: Averages, n_frame: int) -> Rows:
     """How far the night is from the reference, and how far by its errors it ought to be."""
     mean = fit.means.public(points.fold)
     there = np.isfinite(mean.mag)
@@ -249,7 +276,7 @@ def _change(place: Mapping[str, Any], night_id: int, points: NightPoints, fit: N
     change = settled(known.mag, mean.mag, error)
     columns = {
         "night_id": night_id,
-        "n_frame": int(np.count_nonzero(np.isfinite(fit.fits.coeff).all(axis=(1, 2)))),
+        "n_frame": n_frame,
         "n_star": int(np.count_nonzero(both)),
         "n_unknown": int(np.count_nonzero(there & ~np.isfinite(known.mag))),
         "change": change if np.isfinite(change) else np.nan,

@@ -23,6 +23,7 @@ from db.tables import (
     Frame,
     FrameField,
     FrameScore,
+    KeptFrame,
     LightShare,
     Lineage,
     MagfitFoldReference,
@@ -31,15 +32,18 @@ from db.tables import (
     ReferenceRequest,
     SourceMagnitude,
     Task,
+    TermScore,
 )
 from reduction.catalogues.kernels.identifiers import fold_of
 from reduction.kernels.arrays import FloatArray, IntArray
-from reduction.lightcurves.field_reference import Built, FieldWork, ReferenceParameters, build, from_nights
+from reduction.lightcurves.chosen_terms import score_rows
+from reduction.lightcurves.field_reference import Built, FieldWork, ReferenceParameters, begun, build, from_nights
 from reduction.lightcurves.kernels.noise import best_slot
 from reduction.lightcurves.kernels.reference_frame import MERITS, frame_scores, select_reference
 from reduction.lightcurves.night_points import Shot, measured, shots, slots_of
 from reduction.lightcurves.own_light import OwnLight, own_light
-from reduction.lightcurves.references import drifts, reference_rows
+from reduction.lightcurves.references import drifts, reference_rows, terms_of
+from reduction.lightcurves.season_reference import solved
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import Earlier, Grouped, Members, Said
 from reduction.pipeline.pending import config_sha256
@@ -157,10 +161,10 @@ def _measured_anew(session: Session, made: MagfitReference) -> bool:
 @step(
     "magnitude_reference",
     plan=_plan,
-    inputs=(Members("photometry"), Grouped("field"), Earlier("magnitude_fit"), Said((Annotation, ReferenceRequest))),
-    version=1,
+    inputs=(Members("photometry"), Grouped("field"), Earlier("magnitude_fit"), Said((Annotation, KeptFrame, ReferenceRequest))),
+    version=2,
     parameters=ReferenceParameters,
-    writes=(MagfitReference, MagfitFoldReference, ReferenceMagnitude, FrameScore, BestSlot, LightShare),
+    writes=(MagfitReference, MagfitFoldReference, ReferenceMagnitude, FrameScore, TermScore, BestSlot, LightShare),
 )
 def magnitude_reference(context: Context, unit: Unit[_Wanted], p: ReferenceParameters) -> Output:
     """Make a field's reference: choose its first frame, fit and average until it settles, choose each source's slot."""
@@ -170,8 +174,12 @@ def magnitude_reference(context: Context, unit: Unit[_Wanted], p: ReferenceParam
     first = _first_frame(frames, scores["score"], wanted)
     fit = context.parameters("magnitude_fit")
     slots = slots_of(session, frames[first].instrument_id)
-    work = FieldWork(session, wanted.field_id, frames, first, slots, fit, p)
-    built = from_nights(work, wanted.base_id) if wanted.base_id is not None else build(work)
+    base = None if wanted.base_id is None else terms_of(session.get_one(MagfitReference, wanted.base_id))
+    work = FieldWork(session, wanted.field_id, frames, first, slots, fit, p, base or fit.start)
+    if p.method == "season":
+        built = solved(*begun(work))
+    else:
+        built = from_nights(work, wanted.base_id) if wanted.base_id is not None else build(work)
     if not any(np.isfinite(each.folds.mag).any() for each in built.slots.values()):
         raise AlgorithmFailed(
             "no frame could be fitted", where=unit.label, hint="too few unsaturated stars in common", code="magfit.no_fit"
@@ -179,8 +187,12 @@ def magnitude_reference(context: Context, unit: Unit[_Wanted], p: ReferenceParam
     own = own_light(context, frames[first].frame_id, built.source_id, built.flux, np.array(slots))
     rows = partial(_rows, wanted, frames, first, scores, built, own, _fit_parameters(context), _zero(session, built, wanted.base_id))
     settled = sum(each.settled for each in built.slots.values())
-    remark = f"{wanted.reason}; from frame {frames[first].frame_id}; {built.n_night} nights; settled in {settled} of {len(slots)} slots"
-    return Output(finish=rows, remark=remark)
+    made = f"from frame {frames[first].frame_id}; {built.n_night} nights; {_terms_text(built)}"
+    return Output(finish=rows, remark=f"{wanted.reason}; {made}; settled in {settled} of {len(slots)} slots")
+
+
+def _terms_text(built: Built) -> str:
+    return f"order {built.terms.order}{''.join(f' + {name}' for name in built.terms.further)}{' by held-out stars' if built.scores else ''}"
 
 
 def _scores(frames: Sequence[Shot]) -> dict[str, FloatArray]:
@@ -238,6 +250,8 @@ def _rows(
         "frame_id": frames[first].frame_id,
         "is_held": int(wanted.is_held),
         "parameters": parameters,
+        "fit_order": built.terms.order,
+        "fit_terms": " ".join(built.terms.further),
         "created": now(),
         **zero,
     }
@@ -266,7 +280,7 @@ def _rows(
     rows.append(Rows(MagfitReference, {**shared, **columns}, upsert=True))
     for slot, each in built.slots.items():
         rows += reference_rows(number, slot, built.source_id, each.public, each.folds)
-    rows.append(_score_rows(number, frames, scores))
+    rows += [_score_rows(number, frames, scores), score_rows(number, built.scores)]
     best = _best_slots(built, own)
     rows.append(Rows(BestSlot, {"reference_id": number, "source_id": built.source_id, "slot": best, "fold": fold_of(built.source_id)}))
     return rows + [_shares(number, slot, built, *light) for slot, *light in zip(built.slots, own.foreign, own.share, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from db.tables import (
     FrameBackground,
     FrameField,
     FramePhotometry,
+    KeptFrame,
     PhotometrySlot,
     ShapeMap,
 )
@@ -55,7 +56,9 @@ class Shot:
     fwhm: float | None
     sky_level: float | None
     ellipticity: float | None
+    sun_altitude: float | None
     masked: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,12 @@ def measured(*columns: Any) -> sa.Select[Any]:
 
 def shots(session: Session, field_id: int, night_id: int | None = None) -> list[Shot]:
     """The measured frames of a field, or of one of its nights, in the order of time."""
+    kept = sa.select(KeptFrame.frame_id).where(KeptFrame.frame_id == Frame.frame_id)
     columns = (
         *(Frame.frame_id, Frame.night_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
         *(FramePhotometry.zero_point, FramePhotometry.zero_point_scatter, FrameField.airmass, FramePhotometry.n_source),
-        *(DetectionSummary.fwhm, FrameBackground.level, ShapeMap.ellipticity, ~not_masked()),
+        *(DetectionSummary.fwhm, FrameBackground.level, ShapeMap.ellipticity, Frame.sun_altitude, ~not_masked()),
+        kept.exists(),
     )
     query = (
         measured(*columns)
@@ -156,10 +161,24 @@ def slots_of(session: Session, instrument_id: int) -> list[int]:
     return list(session.execute(query).scalars())
 
 
+def _among(column: str, numbers: Iterable[int]) -> str:
+    """Condition that a column has one of some numbers: 0, which no row has, where there are none."""
+    return f"{column} IN ({', '.join([str(int(number)) for number in numbers] or ['0'])})"
+
+
 def read_night(
-    session: Session, field_id: int, night_id: int, slots: Sequence[int], terms: FitTerms, frames: Sequence[Shot]
-) -> NightPoints:  # fmt: skip
-    """A night's measurements of a field on some of its frames: what the terms in use need, and no more."""
+    session: Session,
+    field_id: int,
+    night_id: int,
+    slots: Sequence[int],
+    terms: FitTerms,
+    frames: Sequence[Shot],
+    sources: IntArray | None = None,
+) -> NightPoints:
+    """A night's measurements of a field on some of its frames: what the terms in use need, and no more.
+
+    Where `sources` are given, no others are read, nor frames but these: both are few then.
+    """
     used, names = terms.variables, [f"m.{stem}_{slot}" for slot in slots for stem in ("flux", "flux_err")]
     expressions = "".join(f", {sql}" for sql in [*(VARIABLES[name] for name in used), *names])
     text = (
@@ -168,7 +187,8 @@ def read_night(
         " JOIN classification c ON c.frame_id = ff.frame_id JOIN frame_photometry fp ON fp.frame_id = ff.frame_id"
         " JOIN measurement m ON m.night_id = f.night_id AND m.frame_id = f.frame_id"
         " JOIN source s ON s.source_id = m.source_id"
-        " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'"
+        " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'" +
+        ("" if sources is None else f" AND {_among('f.frame_id', [shot.frame_id for shot in frames])} AND {_among('m.source_id', sources)}")
     )  # fmt: skip
     kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
     place = {"field": field_id, "night": night_id}

@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 from db.fetch import fetch_arrays
 from db.tables import N_FOLD, N_SLOT, MagfitFoldReference, MagfitReference, NightChange, NightMagnitude, ReferenceMagnitude
 from reduction.kernels.arrays import FloatArray, IntArray
+from reduction.lightcurves.fit_terms import FitTerms
 from reduction.lightcurves.kernels.averages import Averages
 from reduction.lightcurves.kernels.night_fit import FoldMeans, FoldReference
 from reduction.pipeline.declaration import Rows
 
-__all__ = ["SlotReference", "drifts", "in_use", "night_means", "night_rows", "nights_of", "read_reference", "reference_rows"]
+__all__ = ["SlotReference", "drifts", "in_use", "night_means", "night_rows", "nights_of", "read_reference", "reference_rows", "terms_of"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ def in_use(session: Session, parameters: str) -> list[MagfitReference]:
         stays = counting is not None and counting.parameters == parameters and all(each.is_held for each in candidates)
         found += [counting, *candidates] if stays and counting is not None else candidates
     return found
+
+
+def terms_of(reference: MagfitReference) -> FitTerms | None:
+    """The terms of the fits to a reference; None for one of before they were kept with it."""
+    if reference.fit_order is None:
+        return None
+    return FitTerms.of(reference.fit_order, tuple((reference.fit_terms or "").split()))
 
 
 def read_reference(session: Session, reference_id: int, slot: int) -> SlotReference:

@@ -139,7 +139,7 @@ def read_parameters(kind: type[Any], given: Mapping[str, Any], where: str) -> An
     for name, value in given.items():
         if name not in known:
             raise ConfigurationError(f"no parameter {name!r}", where=where, hint=f"known are: {', '.join(known)}", code="config.key")
-        values[name] = _cast(value, defaults, name, where)
+        values[name] = _cast(_chosen(value, known[name]), defaults, name, where)
         _require_in_range(known[name], values[name], getattr(defaults, name), where)
     made = kind(**values)
     contradiction = made.check() if hasattr(made, "check") else None
@@ -170,6 +170,12 @@ def _element_types(kind: type[Any]) -> dict[str, type]:
     """The type of the elements of each tuple among the parameters."""
     hints = get_type_hints(kind)
     return {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is tuple}
+
+
+def _chosen(value: Any, field_: dataclasses.Field[Any]) -> Any:
+    """An integer as text, where the choices are numbers and words."""
+    digits = any(choice.isdigit() for choice in field_.metadata["bounds"].choices)
+    return str(value) if digits and type(value) is int else value
 
 
 def _number(value: Any) -> Any:

@@ -26,6 +26,19 @@ masters_app = typer.Typer(help="Master bias, dark and flat frames: their state, 
 
 #: What a person wants to see; CSV has every column.
 _FRAMES = ("frame_id", "night", "file", "channel", "type", "confidence", "header", "exptime", "passband", "reason")
+_QUALITY = (
+    "frame_id",
+    "night",
+    "file",
+    "verdict",
+    "factor",
+    "extinction",
+    "pattern",
+    "scatter_ratio",
+    "fwhm_ratio",
+    "reason",
+    "kept_because",
+)
 _MASTERS = (
     "master_id",
     "kind",
@@ -125,6 +138,43 @@ def frames_unset(frame_ids: FramesArgument, archive: ArchiveOption = None) -> No
     """
     starledger.open(archive).frames.unset(frame_ids)
     say(f"{len(frame_ids)} corrections taken back; 'starledger reduce' makes anew what this changes")
+
+
+@frames_app.command("quality")
+def frames_quality(
+    night: NightOption = None,
+    whole: Annotated[bool, typer.Option("--all", help="Also those of which there is nothing to say.")] = False,
+    style: FormatOption = TableFormat.table,
+    output: OutputOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """List what the magnitude fit made of frames: kept, down-weighted or excluded, and why.
+
+    Example: starledger frames quality --night 2017-12-19
+    """
+    frame = starledger.open(archive).frames.quality(night=night, all=whole)
+    shown = frame.assign(file=[Path(path).name for path in frame["path"]])
+    emit(lambda: rich_table(shown, _QUALITY), {"csv": lambda: csv_text(frame)}, style, output)
+
+
+@frames_app.command("keep")
+def frames_keep(frame_ids: FramesArgument, reason: ReasonOption, archive: ArchiveOption = None) -> None:
+    """Keep frames, whatever the magnitude fit makes of them; the next run fits their nights anew.
+
+    Example: starledger frames keep 12 13 --reason "the cloud missed our star"
+    """
+    starledger.open(archive).frames.keep(frame_ids, reason)
+    say(f"{len(frame_ids)} frames are kept; 'starledger reduce' makes anew what this changes")
+
+
+@frames_app.command("judge")
+def frames_judge(frame_ids: FramesArgument, archive: ArchiveOption = None) -> None:
+    """Let the magnitude fit judge frames again that you kept.
+
+    Example: starledger frames judge 12 13
+    """
+    starledger.open(archive).frames.judge(frame_ids)
+    say(f"{len(frame_ids)} frames are judged again; 'starledger reduce' makes anew what this changes")
 
 
 @masters_app.command("list")

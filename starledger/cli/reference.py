@@ -22,8 +22,8 @@ reference_app = typer.Typer(help="What magnitudes refer to, field by field: list
 
 #: What a person wants to see; CSV has every column.
 _COLUMNS = (
-    *("field_id", "reference_id", "status", "counts", "n_night", "n_frame", "n_source", "change", "is_settled"),
-    *("nights_fitted", "nights_measured", "reason"),
+    *("field_id", "reference_id", "status", "counts", "n_night", "n_frame", "n_source", "change", "is_settled", "fit_order", "fit_terms"),
+    *("nights_fitted", "nights_measured", "n_weighed", "n_excluded", "reason"),
 )
 
 
@@ -62,11 +62,29 @@ def reference_scores(
     emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, style, output)
 
 
+@reference_app.command("terms")
+def reference_terms(
+    reference: Annotated[int, typer.Argument(metavar="REFERENCE", help="reference_id, as 'reference list' shows it.")],
+    style: FormatOption = TableFormat.table,
+    output: OutputOption = None,
+    archive: ArchiveOption = None,
+) -> None:
+    """Show the orders and terms that were tried for the fits to a reference, and how each did on stars that had no say.
+
+    Example: starledger reference terms 2
+    """
+    frame = starledger.open(archive).references.terms(reference)
+    emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, style, output)
+
+
 @reference_app.command("compare")
 def reference_compare(
     field: FieldArgument,
     new: Annotated[int | None, typer.Option("--new", metavar="REFERENCE", help="The new one; the newest when omitted.")] = None,
     old: Annotated[int | None, typer.Option("--old", metavar="REFERENCE", help="The old one; the one before when omitted.")] = None,
+    season: Annotated[
+        bool, typer.Option("--season", help="The one that counts with the joint solution of all nights, which are read into memory.")
+    ] = False,
     style: FormatOption = TableFormat.table,
     output: OutputOption = None,
     archive: ArchiveOption = None,
@@ -75,6 +93,10 @@ def reference_compare(
 
     Example: starledger reference compare 1
     """
+    if season:
+        joint = starledger.open(archive).references.joint(field)
+        emit(lambda: rich_table(joint), {"csv": lambda: csv_text(joint)}, style, output)
+        return
     frame = starledger.open(archive).references.compare(field, new, old)
     emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, style, output)
     if style == TableFormat.table and output is None:

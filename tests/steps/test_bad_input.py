@@ -183,7 +183,7 @@ def test_a_configuration_that_is_not_there(night: Night, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("configuration", "what"),
     [
-        ("[magnitude_fit]\norder = 9\n", "[magnitude_fit]: order = 9 is out of range; allowed is 0 to 4; "),
+        ("[magnitude_fit]\norder = 9\n", "[magnitude_fit]: order = '9' is out of range; allowed is one of: auto, 0, 1, 2, 3, 4; "),
         ("[background]\nbox = 0\n", "[background]: box = 0 is out of range; allowed is 4 to 4096 pixel; "),
         ("[background]\nmin_radius = 20.0\n", "[background]: min_radius = 20 is more than max_radius = 12; "),
     ],

@@ -32,6 +32,7 @@ from db.tables import Base, Frame, Night, Product, Task
 from reduction.astrometry.solutions import solution_columns
 from reduction.catalogues.kernels.identifiers import healpix29
 from reduction.photometry.kernels.psf_seed import seed_map
+from reduction.photometry.kernels.shape_map import ShapeMap
 from reduction.pipeline.declaration import Output, Step, Unit, canonical
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import Survey, facts_sha256
@@ -302,7 +303,7 @@ class _Rows:
     def _shapes(self, connection: sa.Connection, tasks: np.ndarray) -> None:
         shape = {
             "poly_order": 0,
-            "coeff": "{}",
+            "coeff": _shape(),
             "n_star": self.sky.plan.n_star,
             "fwhm": self._fwhm(),
         }
@@ -363,6 +364,15 @@ class _Rows:
 
 _TIMES = ("jd_utc", "jd_tdb", "bx", "by", "bz", "zx", "zy", "zz", "moon_illumination", "moon_ra", "moon_dec")
 _MOON = {"sun_altitude": "sun_alt", "moon_altitude": "moon_alt"}
+
+
+@cache
+def _shape() -> str:
+    """Round stars of one size all over the frame."""
+    same = {"order": 0, "ellipticity_order": 0, "mag_order": 0, "colour_order": 0, "mag_range": (8.0, 13.0), "colour_range": (0.0, 2.0)}
+    errors = dict.fromkeys(("rms_s", "rms_d", "rms_k", "rms_fwhm", "rms_ellipticity", "err_fwhm", "err_ellipticity"), 0.01)
+    size = (2.0 * float(np.log(2.3548 / FWHM)),)
+    return json.dumps(ShapeMap(NX, NY, **same, coeff_p=size, coeff_q=(0.0,), coeff_r=(0.0,), **errors, n_star=100).to_row())
 
 
 @cache

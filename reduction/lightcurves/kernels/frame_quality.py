@@ -33,6 +33,8 @@ PATTERN = (0.003, 0.05)
 """Scatter of the grid (mag) from which on a frame loses weight, and is excluded."""
 SCATTER = (1.5, 5.0)
 """The same of the stars' scatter within the cells, over that of the night."""
+SCATTER_ERROR = 1.17
+"""Relative error of a scatter from the median of n absolute values, times the root of n."""
 WIDTH = (1.3, 2.0)
 """The same of the FWHM over that of the night."""
 ELONGATION = (0.12, 0.35)
@@ -64,7 +66,13 @@ class FrameQuality:
     pattern_sigma : float64, shape (f,)
         How certain that is: chi-square of the grid less its expectation, in standard deviations.
     scatter : float64, shape (f,)
-        Scatter of the stars within the cells, over their errors.
+        Scatter of the stars within the cells, over that of the night: 1 is usual.
+    width : float64, shape (f,)
+        FWHM over that of the night.
+    elongation : float64, shape (f,)
+        Ellipticity less that of the night.
+    brightness : float64, shape (f,)
+        Sky over that of the night; NaN where it is unknown.
     """
 
     state: tuple[str, ...]
@@ -74,6 +82,9 @@ class FrameQuality:
     pattern: FloatArray
     pattern_sigma: FloatArray
     scatter: FloatArray
+    width: FloatArray
+    elongation: FloatArray
+    brightness: FloatArray
 
 
 def frame_quality(
@@ -115,33 +126,41 @@ def frame_quality(
     """
     edges = np.asarray(ends, dtype=np.int64)
     zero, air, width, shape = (np.asarray(v, dtype=np.float64) for v in (zero_point, airmass, fwhm, ellipticity))
-    pattern, sigma, scatter = _patterns(edges, *(np.asarray(v, dtype=np.float64) for v in (residual, error, x, y)))
+    pattern, sigma, scatter, number = _patterns(edges, *(np.asarray(v, dtype=np.float64) for v in (residual, error, x, y)))
     extinction = zero - _course(zero, air)
     usual_scatter, usual_width, usual_shape = (_usual(values) for values in (scatter, width, shape))
-    ratio = scatter / usual_scatter[0]
+    ratio, wide, long = scatter / usual_scatter[0], width / usual_width[0], shape - usual_shape[0]
+    # By chance alone the scatter of a few stars differs from that of as many others.
+    chance = usual_scatter[0] * SCATTER_ERROR / np.sqrt(np.maximum(number, 1.0))
+    noisy = _beyond(scatter, usual_scatter) & (scatter > usual_scatter[0] + CERTAIN * chance) & (ratio > SCATTER[0])
+    patchy = (sigma > CERTAIN) & (pattern > PATTERN[0])
+    # Stars that are wide or long and yet scatter as usual are measured well.
+    fine = np.isfinite(ratio) & ~noisy & ~patchy
     words: list[list[str]] = [[] for _ in zero]
     factor = np.ones(zero.size)
     checks = (
-        (pattern, PATTERN, sigma > CERTAIN, "patchy clouds: residuals vary over the field by {:.4f} mag ({:.0f} sigma)", sigma),
-        (ratio, SCATTER, _beyond(scatter, usual_scatter), "stars scatter {:.2f} times as usual on the night", ratio),
-        (width / usual_width[0], WIDTH, _beyond(width, usual_width), "out of focus or bad seeing: FWHM {:.2f} times the night's", ratio),
-        (shape - usual_shape[0], ELONGATION, _beyond(shape, usual_shape), "trailed: ellipticity {:.2f} above the night's", ratio),
+        (pattern, PATTERN, patchy, None, "patchy clouds: residuals vary over the field by {:.4f} mag ({:.0f} sigma)", sigma),
+        (ratio, SCATTER, noisy, None, "stars scatter {:.2f} times as usual on the night", ratio),
+        (wide, WIDTH, _beyond(width, usual_width), fine, "out of focus or bad seeing: FWHM {:.2f} times the night's", ratio),
+        (long, ELONGATION, _beyond(shape, usual_shape), fine, "trailed: ellipticity {:.2f} above the night's", ratio),
     )
-    for values, (least, most), certain, text, more in checks:
+    for values, (least, most), certain, measured_well, text, more in checks:
         for k in np.flatnonzero(certain & (values > least)):
             words[k].append(text.format(values[k], more[k]))
-            factor[k] = 0.0 if values[k] > most else factor[k] * (least / values[k]) ** 2
+            spoiled = values[k] > most and not (measured_well is not None and measured_well[k])
+            factor[k] = 0.0 if spoiled else factor[k] * (least / values[k]) ** 2
     for k in np.flatnonzero(extinction > NOTED):
         words[k].append(f"{extinction[k]:.2f} mag of light lost by all stars alike")
-    if sky is not None:
-        _note_sky(words, np.asarray(sky, dtype=np.float64), sun_altitude)
+    brightness = np.full(zero.size, np.nan) if sky is None else np.asarray(sky, dtype=np.float64)
+    brightness = brightness / _usual(brightness)[0]
+    _note_sky(words, brightness, sun_altitude)
     state = tuple(EXCLUDED if one == 0.0 else KEPT if one == 1.0 else WEIGHED for one in factor)
-    return FrameQuality(state, factor, tuple("; ".join(each) for each in words), extinction, pattern, sigma, scatter)
+    reason = tuple("; ".join(each) for each in words)
+    return FrameQuality(state, factor, reason, extinction, pattern, sigma, ratio, wide, long, brightness)
 
 
-def _note_sky(words: list[list[str]], sky: FloatArray, sun_altitude: ArrayLike | None) -> None:
-    sun = np.full(sky.size, np.nan) if sun_altitude is None else np.asarray(sun_altitude, dtype=np.float64)
-    brightness = sky / _usual(sky)[0]
+def _note_sky(words: list[list[str]], brightness: FloatArray, sun_altitude: ArrayLike | None) -> None:
+    sun = np.full(brightness.size, np.nan) if sun_altitude is None else np.asarray(sun_altitude, dtype=np.float64)
     for k in np.flatnonzero(brightness > SKY):
         why = f"twilight, Sun at {sun[k]:.0f} deg: " if sun[k] > TWILIGHT else ""
         words[k].append(f"{why}sky {brightness[k]:.1f} times as bright as usual on the night")
@@ -180,7 +199,7 @@ def _course(zero: FloatArray, airmass: FloatArray) -> FloatArray:
 
 
 def _patterns(ends: IntArray, residual: FloatArray, error: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, ...]:
-    """Scatter of the grid's medians beyond their errors (mag), how certain it is (sigma), and scatter within the cells over the errors."""
+    """Scatter of the grid's medians beyond their errors (mag), how certain it is (sigma), scatter in the cells over the errors, stars."""
     n_frame = ends.size - 1
     frame = np.repeat(np.arange(n_frame), np.diff(ends))
     use = np.isfinite(residual) & np.isfinite(error) & (error > 0) & np.isfinite(x) & np.isfinite(y)
@@ -193,13 +212,14 @@ def _patterns(ends: IntArray, residual: FloatArray, error: FloatArray, x: FloatA
     median, information, within = _cells(edges, residual[use][order], error[use][order])
     median, information, n = (v.reshape(n_frame, side**2) for v in (median, information, np.diff(edges)))
     scatter, pattern, sigma = np.full((3, n_frame), np.nan)
-    chi2, cells = np.zeros(n_frame), np.zeros(n_frame)
+    chi2, cells, stars = np.zeros((3, n_frame))
     for f in range(n_frame):
         mine = np.flatnonzero(n[f] >= LEAST_CELL)
         spread = within[edges[f * side**2] : edges[(f + 1) * side**2]]
         spread = spread[np.isfinite(spread)]
         if mine.size < 3 or spread.size < 3 * LEAST_CELL:
             continue
+        stars[f] = spread.size
         scatter[f] = MAD_TO_SIGMA * float(np.median(np.abs(spread)))
         squared = MEDIAN_VARIANCE * scatter[f] ** 2 / information[f, mine]
         away = median[f, mine] - np.average(median[f, mine], weights=1.0 / squared)
@@ -210,7 +230,7 @@ def _patterns(ends: IntArray, residual: FloatArray, error: FloatArray, x: FloatA
         # Errors of the reference are a pattern that clear frames have as well.
         usual = max(float(np.quantile(chi2[known] / cells[known], 0.25)), 1.0)
         sigma[known] = (chi2[known] / usual - cells[known]) / np.sqrt(2.0 * cells[known])
-    return pattern, sigma, scatter
+    return pattern, sigma, scatter, stars
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,18 @@ from reduction.lightcurves.kernels.averages import Averages, average
 from reduction.lightcurves.kernels.magnitude_fit import FrameFits, choose_terms, fit_to_reference
 from reduction.lightcurves.kernels.noise import noise_model
 
-__all__ = ["FitChoice", "FitRows", "FoldMeans", "FoldReference", "NightFit", "fit_night", "fold_reference", "own_fold"]
+__all__ = [
+    "FitChoice",
+    "FitRows",
+    "FoldMeans",
+    "FoldReference",
+    "NightFit",
+    "fit_night",
+    "fold_means",
+    "fold_reference",
+    "own_fold",
+    "weighed_means",
+]
 
 OWN_SCATTER_EPOCHS = 20
 """Measurements from which on a star's own scatter is known well enough (16 %) to weigh it."""
@@ -42,6 +53,8 @@ class FitRows:
         Those of the eligible that enter averages.
     ends : int, shape (f + 1,)
         Rows of frame i are ``ends[i]:ends[i + 1]``.
+    factor : float64, shape (f,)
+        What the weight of each frame's rows in averages is multiplied by: 1 unless it was judged, see `frame_quality`.
     """
 
     frame: IntArray
@@ -53,6 +66,7 @@ class FitRows:
     eligible: BoolArray
     counts: BoolArray
     ends: IntArray
+    factor: FloatArray
 
     @classmethod
     def prepare(
@@ -93,7 +107,18 @@ class FitRows:
             finite &= np.asarray(eligible, dtype=np.bool_)
         averaged = finite if counts is None else finite & np.asarray(counts, dtype=np.bool_)
         ends = np.searchsorted(frames, np.arange((n_frame or int(frames[-1]) + 1) + 1))
-        return cls(frames, stars, mags, sigmas, designs, folds, finite, averaged, ends)
+        return cls(frames, stars, mags, sigmas, designs, folds, finite, averaged, ends, np.ones(ends.size - 1))
+
+    def weighed(self, factor: ArrayLike) -> FitRows:
+        """The same with frames that were judged: their rows count for less in averages, or not at all.
+
+        Parameters
+        ----------
+        factor : float64, shape (f,)
+            0 to 1.
+        """
+        factors = np.asarray(factor, dtype=np.float64)
+        return replace(self, factor=factors, counts=self.counts & (factors[self.frame] > 0))
 
 
 @dataclass(frozen=True)
@@ -209,8 +234,28 @@ def fit_night(rows: FitRows, reference: FoldReference, choice: FitChoice) -> Nig
     """
     fits, terms = _fit(rows, reference, choice)
     zero_point = fits.zp_err[rows.frame, rows.fold[rows.star]]
-    means = _fold_means(rows, reference, fits, choice.n_fold)
+    means = fold_means(rows, reference, fits, choice.n_fold)
     return NightFit(fits, terms, rows.mag - fits.fitted, np.hypot(rows.sigma, zero_point), means)
+
+
+def weighed_means(rows: FitRows, reference: FoldReference, fit: NightFit, choice: FitChoice) -> NightFit:
+    """A fit with its means taken anew, of rows whose frames have been weighed since: frames do not know of each other in the fit itself.
+
+    Parameters
+    ----------
+    rows : FitRows
+        Those that were fitted, `FitRows.weighed`.
+    reference : FoldReference
+        That they were fitted to.
+    fit : NightFit
+    choice : FitChoice
+
+    Returns
+    -------
+    NightFit
+        The one given where every frame counts in full.
+    """
+    return fit if (rows.factor == 1.0).all() else replace(fit, means=fold_means(rows, reference, fit.fits, choice.n_fold))
 
 
 def fold_reference(means: FoldMeans, fold: IntArray, least: int) -> FoldReference:
@@ -242,10 +287,24 @@ def _excess(means: FoldMeans, fold: IntArray, k: int) -> FloatArray:
     return np.asarray(np.sqrt(np.fmax(np.fmax(alike, own) ** 2 - np.nan_to_num(means.variance), 0.0)))
 
 
-def _fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold: int) -> FoldMeans:
+def fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold: int) -> FoldMeans:
     """Means of the fitted magnitudes, weighted by all that scatters from frame to frame.
 
     Errors, too, of each fit alone: floors and errors of the others have seen this fold's stars.
+
+    Parameters
+    ----------
+    rows : FitRows
+        Of f frames and n stars.
+    reference : FoldReference
+        By its excess stars lose weight.
+    fits : FrameFits
+        Of these frames.
+    n_fold : int
+
+    Returns
+    -------
+    FoldMeans
     """
     n_star = rows.fold.size
     mag, err, scatter = np.full((3, n_fold, n_star), np.nan)
@@ -258,10 +317,11 @@ def _fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold
         frame, star = rows.frame[mine], rows.star[mine]
         corrected = rows.mag[mine] - np.einsum("ij,ij->i", rows.design[mine], fits.coeff[frame, k])
         error = _total_error(rows.sigma[mine], reference.excess[k, star], fits.fold_floor[frame, k], fits.zp_err[frame, k])
+        error = error / np.sqrt(rows.factor[frame])
         mean, others = average(star, corrected, error, n_star), rows.fold != k
         mag[k, others], err[k, others], scatter[k, others] = mean.mag[others], mean.err[others], mean.scatter[others]
     frame, star = rows.frame[use], rows.star[use]
-    error = _total_error(rows.sigma[use], most[star], fits.floor[frame], fits.zp_err[frame, folds[use]])
+    error = _total_error(rows.sigma[use], most[star], fits.floor[frame], fits.zp_err[frame, folds[use]]) / np.sqrt(rows.factor[frame])
     mean = average(star, (rows.mag - fits.fitted)[use], error, n_star)
     own = (rows.fold, np.arange(n_star))
     mag[own], err[own], scatter[own], number = mean.mag, mean.err, mean.scatter, mean.n

@@ -91,6 +91,7 @@ def iterate(
     group: ArrayLike,
     eligible: ArrayLike | None = None,
     counts: ArrayLike | None = None,
+    factor: ArrayLike | None = None,
     fit_sigma: float = 0.02,
     n_fold: int = 5,
     per_term: float = 5.0,
@@ -108,6 +109,8 @@ def iterate(
     ----------
     frame, star, mag, sigma, design, fold, eligible, counts
         As in `FitRows`.
+    factor : float64, shape (f,), optional
+        What each frame counts for in averages, see `FitRows.weighed`; all alike where omitted.
     start : int or float64, shape (n,)
         Frame whose magnitudes are the first reference, or that reference itself.
     group, fit_sigma, n_fold, per_term, clip
@@ -132,6 +135,7 @@ def iterate(
         If there are no measurements, or they are not sorted by frame.
     """
     rows = FitRows.prepare(frame, star, mag, sigma, design, fold, eligible, counts=counts)
+    rows = rows if factor is None else rows.weighed(np.asarray(factor)[: rows.ends.size - 1])
     choice = FitChoice(np.asarray(group), n_fold, per_term, clip, fit_sigma)
     public = _first(start, rows)
     first, reference = public.mag, start_reference(public.mag, n_fold, public.err)

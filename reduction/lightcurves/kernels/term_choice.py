@@ -99,7 +99,16 @@ def sampled(ends: ArrayLike, most_rows: int) -> IntArray:
 
 
 def choose_by_held_out(
-    sample: Sample, names: Sequence[str], degree: ArrayLike, *, n_fold: int = 5, per_term: float = 5.0, errors: float = 1.0
+    sample: Sample,
+    names: Sequence[str],
+    degree: ArrayLike,
+    *,
+    orders: Sequence[int] | None = None,
+    given: ArrayLike | None = None,
+    n_fold: int = 5,
+    per_term: float = 5.0,
+    errors: float = 1.0,
+    term_errors: ArrayLike = 3.0,
 ) -> TermChoice:
     """Choose the degree of the polynomial in position, then the further terms, each tried in turn on what is chosen so far.
 
@@ -111,38 +120,48 @@ def choose_by_held_out(
         Names of the p terms.
     degree : int, shape (p,)
         Degree of a term in position, 0 for the constant; -1 for further terms, which are tried in this order.
+    orders : sequence of int, optional
+        Degrees that are tried, rising; all up to the highest where omitted. One alone is taken.
+    given : bool, shape (p,), optional
+        Further terms that are used in any case, and not tried.
     n_fold : int
         Folds.
     per_term : float
         Stars that a term needs, see `choose_terms`: what the median frame has too few for is not tried.
     errors : float
-        Standard errors by which the best may be better than the simplest that is taken; and by which a further term must be better.
+        Standard errors by which the best order may be better than the simplest that is taken.
+    term_errors : float or float64, shape (p,)
+        Standard errors by which each further term must be better: many are tried, and one in six gains one error by chance.
 
     Returns
     -------
     TermChoice
     """
     degrees = np.asarray(degree)
+    always = np.zeros(degrees.size, dtype=np.bool_) if given is None else np.asarray(given, dtype=np.bool_)
     trial = _Trial(sample, n_fold, per_term)
-    orders = [(f"order {order}", (degrees >= 0) & (degrees <= order)) for order in range(int(degrees.max()) + 1)]
-    tried = [(name, terms, trial.residuals(terms)) for name, terms in orders]
+    wanted = range(int(degrees.max()) + 1) if orders is None else orders
+    sets = [(f"order {order}", (degrees >= 0) & (degrees <= order) | always) for order in wanted]
+    tried = [(name, terms, trial.residuals(terms)) for name, terms in sets]
     trial = trial.with_floor([found for *_, found in tried if found is not None])
     losses = [None if found is None else trial.losses(found[0]) for *_, found in tried]
     means = [np.inf if loss is None or not np.isfinite(loss).any() else float(np.nanmean(loss)) for loss in losses]
     best = means.index(min(means))
     gains = [trial.gain(losses[0], loss) for loss in losses]
-    simplest = next(k for k, loss in enumerate(losses) if loss is not None and not trial.is_better(loss, losses[best], errors))
+    good = (k for k, loss in enumerate(losses) if loss is not None and not trial.is_better(loss, losses[best], errors))
+    simplest = next(good, 0)
     scores = [
         trial.scored(name, terms, loss, gain, k == simplest)
         for k, ((name, terms, _), loss, gain) in enumerate(zip(tried, losses, gains, strict=True))
     ]
     chosen, loss = tried[simplest][1], losses[simplest]
-    for k in np.flatnonzero(degrees < 0):
+    needed = np.broadcast_to(np.asarray(term_errors, dtype=np.float64), degrees.shape)
+    for k in np.flatnonzero((degrees < 0) & ~always):
         more = chosen.copy()
         more[k] = True
         found = trial.residuals(more)
         new = None if found is None else trial.losses(found[0])
-        better = new is not None and trial.is_better(loss, new, errors)
+        better = new is not None and trial.is_better(loss, new, float(needed[k]))
         scores.append(trial.scored(f"+ {names[int(k)]}", more, new, trial.gain(loss, new), better))
         if better:
             chosen, loss = more, new

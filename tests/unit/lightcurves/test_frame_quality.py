@@ -108,11 +108,19 @@ def test_extinction_of_half_a_night_is_told_from_the_clear_half():
 
 
 def test_trailed_and_defocused():
-    quality = judged(fwhm={3: 4.5, 8: 7.0}, ellipticity={12: 0.3, 15: 0.6})
+    quality = judged(fwhm={3: 4.5, 8: 7.0}, ellipticity={12: 0.3, 15: 0.6}, noisy={8: 3.0, 15: 3.0})
     assert {k: quality.state[k] for k in (3, 8, 12, 15)} == {3: WEIGHED, 8: EXCLUDED, 12: WEIGHED, 15: EXCLUDED}
     assert flagged(quality) == {3, 8, 12, 15}
     assert "FWHM 1.5" in quality.reason[3]
-    assert quality.reason[15].startswith("trailed: ellipticity 0.5")
+    assert "trailed: ellipticity 0.5" in quality.reason[15]
+    assert quality.width[8] == pytest.approx(7.0 / 3.0, rel=0.05)
+    assert quality.elongation[15] == pytest.approx(0.52, abs=0.03)
+
+
+def test_wide_and_long_stars_that_scatter_as_usual_are_measured_well():
+    quality = judged(fwhm={8: 7.0}, ellipticity={15: 0.6})
+    assert {quality.state[k] for k in (8, 15)} == {WEIGHED}
+    assert quality.factor[8] == pytest.approx((1.3 * 3.0 / 7.0) ** 2, rel=0.1)
 
 
 def test_a_frame_that_scatters_loses_weight_as_its_variance_grows():
@@ -141,5 +149,5 @@ def test_what_is_unknown_is_not_judged():
 def test_few_frames_are_judged_by_what_is_bad_on_any_night():
     quality = judged({1: (0.3, 0.3)}, n_frame=3, fwhm={0: 3.0, 1: 3.0, 2: 7.5})
     assert quality.state[1] != KEPT
-    assert quality.state[2] == EXCLUDED
+    assert quality.state[2] == WEIGHED
     assert quality.state[0] == KEPT
