@@ -62,6 +62,7 @@ from db.photometry import (
     TargetMeasurement,
 )
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
+from db.standards import MagnitudeOffset, StandardSystem
 
 __all__ = [
     "N_FOLD",
@@ -100,6 +101,7 @@ __all__ = [
     "MagfitMap",
     "MagfitReference",
     "MagfitSolution",
+    "MagnitudeOffset",
     "Master",
     "MasterChoice",
     "MasterFrame",
@@ -128,6 +130,7 @@ __all__ = [
     "SourceMagnitude",
     "SourceName",
     "SourceNeighbour",
+    "StandardSystem",
     "StepCheck",
     "Target",
     "TargetMeasurement",

@@ -121,7 +121,9 @@ class Archive:
 
     # Reading
 
-    def light_curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> TimeSeries:
+    def light_curve(
+        self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False
+    ) -> TimeSeries:  # fmt: skip
         """The light curve of a star.
 
         Parameters
@@ -132,6 +134,9 @@ class Archive:
             A photometry slot; the best one of each field when omitted.
         radius : float
             Arcsec around a position in which the nearest source is taken.
+        joined : bool
+            Bring the points of several fields and cameras to one scale per passband, by the stars that the fields have in common:
+            `joined_mag`, with `join_err` and `scale`. What has no common stars stays on a scale of its own; `meta["scales"]` says so.
 
         Returns
         -------
@@ -150,12 +155,16 @@ class Archive:
         --------
         >>> curve = archive.light_curve("HAT-P-32 b")
         >>> good = curve[curve["quality"] == 0]
+        >>> both_cameras = archive.light_curve("HAT-P-32 b", joined=True)
+        >>> both_cameras["joined_mag"], both_cameras.meta["scales"]
         """
         from starledger.quantities import time_series  # astropy and pandas take a second to import
 
-        return time_series(self.curve(what, slot=slot, radius=radius))
+        return time_series(self.curve(what, slot=slot, radius=radius, joined=joined))
 
-    def curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> Curve:
+    def curve(
+        self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False
+    ) -> Curve:  # fmt: skip
         """The same light curve without astropy: the source, a DataFrame of its points, and where they come from.
 
         Examples
@@ -166,9 +175,16 @@ class Archive:
 
         place = _degrees(what) if hasattr(what, "icrs") else what
         with reachable(self.engine.url), self.engine.connect() as connection:
-            return find_curve(connection, place, slot=slot, radius=radius)
+            curve = find_curve(connection, place, slot=slot, radius=radius)
+            if not joined:
+                return curve
+            from queries.joined_curve import join_curve
 
-    def plot(self, what: str | int | SkyCoord, path: AnyPath, *, slot: int | None = None, radius: float = 10.0) -> None:
+            return join_curve(connection, curve)
+
+    def plot(
+        self, what: str | int | SkyCoord, path: AnyPath, *, slot: int | None = None, radius: float = 10.0, joined: bool = False
+    ) -> None:  # fmt: skip
         """Draw the light curve of a star into a .png, .pdf or .svg file; parameters and errors as for `light_curve`.
 
         Examples
@@ -177,7 +193,7 @@ class Archive:
         """
         from starledger.plots import plot_curve  # matplotlib takes a second to import
 
-        plot_curve(self.curve(what, slot=slot, radius=radius), Path(path).expanduser())
+        plot_curve(self.curve(what, slot=slot, radius=radius, joined=joined), Path(path).expanduser())
 
     def cone(self, coord: SkyCoord | str, radius: Quantity | float) -> QTable:
         """Sources within `radius` (a Quantity, or degrees) of a position, nearest first, with units.

@@ -16,6 +16,7 @@ from astropy.units import Quantity
 from db.errors import ConfigurationError
 from db.views import TARGET_COLUMNS, VIEW_COLUMNS
 from queries.cone import CONE_COLUMNS
+from queries.joined_curve import JOINED_COLUMNS
 from queries.target_curve import NIGHT_COLUMNS
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> Q
 def time_series(curve: Curve) -> TimeSeries:
     """A light curve as a TimeSeries: `time` is BJD_TDB, then every column of the view with its unit; `meta` says where it comes from."""
     time = Time(curve.frame["bjd_tdb"].to_numpy(), format="jd", scale="tdb")
-    series = TimeSeries(time=time, data=quantities(curve.frame, VIEW_COLUMNS))
+    columns = {**VIEW_COLUMNS, **JOINED_COLUMNS} if "scale" in curve.columns else VIEW_COLUMNS
+    series = TimeSeries(time=time, data=quantities(curve.frame, columns))
     series.meta.update(curve.meta)
     return series
 
