@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from db.tables import MagnitudeOffset, Source
-from queries.lightcurve import Curve
+from queries.lightcurve import Curve, find_curve
 
-__all__ = ["JOINED_COLUMNS", "join_curve"]
+__all__ = ["JOINED_COLUMNS", "find_joined_curve", "join_curve"]
 
 #: Columns that a joined curve has beside those of the view: unit and meaning.
 JOINED_COLUMNS: dict[str, tuple[str, str]] = {
@@ -35,6 +35,13 @@ class _Step:
     shift: float
     variance: float
     n_star: int
+
+
+def find_joined_curve(
+    connection: Connection, what: str | int | tuple[float, float], *, slot: int | None = None, radius: float = 10.0
+) -> Curve:
+    """The light curve of what a person names, joined; parameters and errors as for `queries.lightcurve.find_curve`."""
+    return join_curve(connection, find_curve(connection, what, slot=slot, radius=radius))
 
 
 def join_curve(connection: Connection, curve: Curve) -> Curve:

@@ -121,9 +121,7 @@ class Archive:
 
     # Reading
 
-    def light_curve(
-        self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False
-    ) -> TimeSeries:  # fmt: skip
+    def light_curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False) -> TimeSeries:
         """The light curve of a star.
 
         Parameters
@@ -141,8 +139,7 @@ class Archive:
         Returns
         -------
         astropy.timeseries.TimeSeries
-            Times are BJD_TDB; columns are those of the view `light_curve`, with
-            units; `meta` says which source, slot and reference.
+            Times are BJD_TDB; columns are those of the view `light_curve`, with units; `meta` says which source, slot and reference.
 
         Raises
         ------
@@ -155,36 +152,27 @@ class Archive:
         --------
         >>> curve = archive.light_curve("HAT-P-32 b")
         >>> good = curve[curve["quality"] == 0]
-        >>> both_cameras = archive.light_curve("HAT-P-32 b", joined=True)
-        >>> both_cameras["joined_mag"], both_cameras.meta["scales"]
+        >>> archive.light_curve("HAT-P-32 b", joined=True).meta["scales"]
         """
         from starledger.quantities import time_series  # astropy and pandas take a second to import
 
         return time_series(self.curve(what, slot=slot, radius=radius, joined=joined))
 
-    def curve(
-        self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False
-    ) -> Curve:  # fmt: skip
+    def curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False) -> Curve:
         """The same light curve without astropy: the source, a DataFrame of its points, and where they come from.
 
         Examples
         --------
         >>> archive.curve("HAT-P-32 b").frame.to_csv("hatp32.csv", index=False)
         """
+        from queries.joined_curve import find_joined_curve
         from queries.lightcurve import find_curve
 
         place = _degrees(what) if hasattr(what, "icrs") else what
         with reachable(self.engine.url), self.engine.connect() as connection:
-            curve = find_curve(connection, place, slot=slot, radius=radius)
-            if not joined:
-                return curve
-            from queries.joined_curve import join_curve
+            return (find_joined_curve if joined else find_curve)(connection, place, slot=slot, radius=radius)
 
-            return join_curve(connection, curve)
-
-    def plot(
-        self, what: str | int | SkyCoord, path: AnyPath, *, slot: int | None = None, radius: float = 10.0, joined: bool = False
-    ) -> None:  # fmt: skip
+    def plot(self, what: str | int | SkyCoord, path: AnyPath, *, slot: int | None = None, radius: float = 10.0) -> None:
         """Draw the light curve of a star into a .png, .pdf or .svg file; parameters and errors as for `light_curve`.
 
         Examples
@@ -193,7 +181,7 @@ class Archive:
         """
         from starledger.plots import plot_curve  # matplotlib takes a second to import
 
-        plot_curve(self.curve(what, slot=slot, radius=radius, joined=joined), Path(path).expanduser())
+        plot_curve(self.curve(what, slot=slot, radius=radius), Path(path).expanduser())
 
     def cone(self, coord: SkyCoord | str, radius: Quantity | float) -> QTable:
         """Sources within `radius` (a Quantity, or degrees) of a position, nearest first, with units.
@@ -202,14 +190,10 @@ class Archive:
         --------
         >>> archive.cone("31.0427 46.6879", 0.1)
         """
-        from queries.cone import cone
-        from queries.position import parse_position
-        from starledger.quantities import cone_table, degrees
+        from starledger.quantities import cone_around
 
-        ra, dec = parse_position(coord) if isinstance(coord, str) else _degrees(coord)
-        size = degrees(radius)
         with reachable(self.engine.url), self.engine.connect() as connection:
-            return cone_table(cone(connection, ra, dec, size), ra, dec, size)
+            return cone_around(connection, coord, radius)
 
     def sql(self, text: str, /, **parameters: Any) -> pd.DataFrame:
         """Rows of a SELECT statement; `:name` in the text takes its value from the keywords. Nothing can be written.

@@ -197,7 +197,10 @@ def test_without_an_offset_fields_stay_on_scales_of_their_own(work: Cameras) -> 
 
 def test_a_star_without_colour_has_the_scatter_of_colours_in_its_error(work: Cameras) -> None:
     star = int(work.first.sky.source_id[3])
-    text = "SELECT min(standard_mag - mag), max(system_err), max(colour_quality) FROM standard_light_curve WHERE source_id = :star AND field_id = 1"
+    text = (
+        "SELECT min(standard_mag - mag), max(system_err), max(colour_quality) FROM standard_light_curve"
+        " WHERE source_id = :star AND field_id = 1"
+    )
     ((_, known, quality),) = work.rows(text, star=star)
     assert quality in (0, 1)
     reference, _ = work.injected(work.first)

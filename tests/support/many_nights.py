@@ -209,13 +209,14 @@ class ManyNights:
         if new:
             _put(connection, "night", night_id=new, evening=_texts(str(number) for number in new))
         seen = {"pointing_ra": FIELD[0], "pointing_dec": FIELD[1], "calibration_state": "bias dark flat", "header_type": "object"}
-        _put(connection, "exposure", exposure_id=ids, sha256=sha, path=path, size=5_000_000, mtime_ns=1, instrument_id=self.plan.camera, observatory_id=1,
-             night_id=night_id, task_id=tasks, **seen)  # fmt: skip
+        camera = self.plan.camera
+        _put(connection, "exposure", exposure_id=ids, sha256=sha, path=path, size=5_000_000, mtime_ns=1, instrument_id=camera,
+             observatory_id=1, night_id=night_id, task_id=tasks, **seen)  # fmt: skip
         times = {name: _joined(nights, lambda night, name=name: getattr(night.geometry, name)) for name in _TIMES}
         moon = {name: _joined(nights, lambda night, field=field: getattr(night.geometry, field)) for name, field in _MOON.items()}
-        _put(connection, "frame", frame_id=ids, exposure_id=ids, channel="mono", setup_id=self.plan.camera, night_id=night_id,
-             instrument_id=self.plan.camera, passband_id=_passband_id(connection, self.plan), exptime=EXPTIME, nx=NX, ny=NY, raw_step=1, time_source="made up",
-             time_sigma=0.001, **times, **moon)  # fmt: skip
+        _put(connection, "frame", frame_id=ids, exposure_id=ids, channel="mono", setup_id=camera, night_id=night_id,
+             instrument_id=camera, passband_id=_passband_id(connection, self.plan), exptime=EXPTIME, nx=NX, ny=NY, raw_step=1,
+             time_source="made up", time_sigma=0.001, **times, **moon)  # fmt: skip
         return np.split(ids, np.cumsum(counts)[:-1])
 
     def _step(self, step: Step, rows: _Rows | None) -> None:
