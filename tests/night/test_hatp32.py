@@ -223,13 +223,14 @@ MID_TRANSIT = 2458107.71091
 
 
 def _ten_stars(night: RealNight) -> NDArray[np.float64]:
-    """Place and magnitude of the ten brightest stars around the target, the target first."""
+    """Place and magnitude of the ten brightest stars around the target that have no other within 7 pixels, the target first."""
     with Session(make_engine(night.work.url)) as session:
         sources = np.array(session.execute(sa.select(Source.ra, Source.dec, Source.fit_mag)).all())
-    off = (sources[:, :2] - list(map(float, TARGET.split()))) * [np.cos(np.radians(46.69)), 1.0]
-    near = sources[(np.abs(off) < REACH).all(axis=1)]
-    ten = near[np.argsort(near[:, 2])[:10]]
-    return np.asarray(ten[np.argsort(np.hypot(*(ten[:, :2] - list(map(float, TARGET.split()))).T))])
+    place = (sources[:, :2] - list(map(float, TARGET.split()))) * [np.cos(np.radians(46.69)), 1.0]
+    near = np.flatnonzero((np.abs(place) < REACH).all(axis=1))
+    alone = [k for k in near if np.sort(np.hypot(*(place - place[k]).T))[1] > 7 * 5.16 / 3600]
+    ten = np.array(alone)[np.argsort(sources[alone, 2])[:10]]
+    return np.asarray(sources[ten[np.argsort(np.hypot(*place[ten].T))]])
 
 
 def test_a_second_run_changes_nothing(hatp32: RealNight) -> None:

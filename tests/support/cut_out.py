@@ -11,7 +11,7 @@ from astropy.table import Table
 __all__ = ["RADIUS", "cut_out", "write_catalogue"]
 
 #: Pixels around a star that stay as they are.
-RADIUS = 8.0
+RADIUS = 6.0
 
 
 def cut_out(raw: Path, to: Path, x: np.ndarray, y: np.ndarray, half: int, pointing: tuple[float, float]) -> Path:
