@@ -64,9 +64,10 @@ _SMALL = {"g": "g'", "r": "r'", "i": "i'", "z": "z'"}
 #: The colours of a mosaic are broad: its green is compared with V, as that of three-colour photometry is.
 _OF_MOSAIC = {"R": "r", "G1": "v", "G2": "v", "B": "b"}
 
-#: A nearer band is taken where it has this many stars, or a twentieth of those that the fullest one has.
-_ENOUGH = 10
-_PART = 0.05
+#: A nearer band is taken where it has this part of the stars that the fullest one has, but no fewer than the first number, and the second
+#: is enough: of a catalogue that has a band for its brightest stars only, ten stars of half a magnitude would stand for all.
+_PART = 0.25
+_FEW, _MANY = 10, 50
 
 
 def bands_for(passband: str, channel: str = "mono") -> tuple[str, ...]:
@@ -115,14 +116,14 @@ def choose_band(wanted: Sequence[str], values: Mapping[str, FloatArray], stars: 
     Returns
     -------
     (str, float64 of shape (n,)) or None
-        Enough are ten, or a twentieth of those that the fullest of the wanted bands has, if that is more.
+        Enough is a quarter of what the fullest of the wanted bands has: ten at least, and fifty always are.
     """
     there = {band: found for band in wanted if (found := _magnitudes(band, values)) is not None}
     number = {band: int(np.count_nonzero(np.isfinite(found) & stars)) for band, found in there.items()}
     most = max(number.values(), default=0)
     if not most:
         return None
-    enough = min(most, max(_ENOUGH, _PART * most))
+    enough = min(most, max(_FEW, min(_PART * most, _MANY)))
     band = next(band for band in there if number[band] >= enough)
     return band, there[band]
 
