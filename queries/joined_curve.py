@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -26,6 +27,8 @@ JOINED_COLUMNS: dict[str, tuple[str, str]] = {
 
 #: Reference and slot.
 _Node: TypeAlias = tuple[int, int]
+#: Reference, slot and passband.
+_Key: TypeAlias = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
@@ -64,29 +67,33 @@ def join_curve(connection: Connection, curve: Curve) -> Curve:
         `columns` has those of `JOINED_COLUMNS` behind the others; `meta["scales"]` a text for each field and slot.
     """
     columns = curve.columns
-    keys = list(zip(columns["ref_id"].tolist(), columns["slot"].tolist(), columns["passband"].tolist(), strict=True))
+    keys: list[_Key] = list(zip(columns["ref_id"].tolist(), columns["slot"].tolist(), columns["passband"].tolist(), strict=True))
     steps = _steps(connection, {ref for ref, _, _ in keys}, *_colour(connection, curve.found.source_id))
-    number = {key: keys.count(key) for key in dict.fromkeys(keys)}
-    scale, brought, said = {}, {}, {}
-    numbers = count(1)
-    for passband in sorted({passband for _, _, passband in number}):
-        rest = [key for key in sorted(number, key=lambda key: (-number[key], key)) if key[2] == passband]
-        while rest:
-            anchor, here = rest[0], next(numbers)
-            ways = _ways(steps, anchor[:2], {key[:2] for key in rest})
-            joined = [key for key in rest if key[:2] in ways]
-            scale |= dict.fromkeys(joined, here)
-            brought |= {key: ways[key[:2]] for key in joined}
-            said |= {key: _words(key, anchor, ways[key[:2]], here) for key in joined}
-            rest = [key for key in rest if key not in scale]
-    shift, error = (np.array([value(brought[key]) for key in keys]) for value in (lambda step: step.shift, lambda step: step.variance**0.5))
-    added = {"scale": np.array([scale[key] for key in keys], dtype=np.int64), "joined_mag": columns["mag"] + shift, "join_err": error}
+    scale: dict[_Key, int] = {}
+    brought: dict[_Key, _Step] = {}
+    said: dict[_Key, str] = {}
+    rest = [key for key, _ in sorted(Counter(keys).items(), key=lambda item: (item[0][2], -item[1], item[0]))]
+    for here in count(1):
+        if not rest:
+            break
+        anchor = rest[0]
+        ways = _ways(steps, anchor[:2])
+        joined = [key for key in rest if key[2] == anchor[2] and key[:2] in ways]
+        scale |= dict.fromkeys(joined, here)
+        brought |= {key: ways[key[:2]] for key in joined}
+        said |= {key: _words(key, anchor, ways[key[:2]], here) for key in joined}
+        rest = [key for key in rest if key not in scale]
+    added = {
+        "scale": np.array([scale[key] for key in keys], dtype=np.int64),
+        "joined_mag": columns["mag"] + np.array([brought[key].shift for key in keys]),
+        "join_err": np.array([brought[key].variance ** 0.5 for key in keys]),
+    }
     fields = dict(zip(keys, columns["field_id"].tolist(), strict=True))
     scales = {f"{key[2]}, field {fields[key]}, slot {key[1]}": text for key, text in said.items()}
     return Curve(curve.found, {**columns, **added}, {**curve.meta, "scales": scales})
 
 
-def _words(key: tuple[int, int, str], anchor: tuple[int, int, str], step: _Step, scale: int) -> str:
+def _words(key: _Key, anchor: _Key, step: _Step, scale: int) -> str:
     if key == anchor:
         return f"scale {scale}, as it is"
     return f"scale {scale}, {step.shift:+.4f} +- {step.variance**0.5:.4f} mag from {step.n_star} common stars"
@@ -118,8 +125,8 @@ def _steps(connection: Connection, references: Iterable[int], colour: float, mea
     return found
 
 
-def _ways(steps: Mapping[_Node, Mapping[_Node, _Step]], anchor: _Node, wanted: set[_Node]) -> dict[_Node, _Step]:
-    """What brings each of some references and slots to the anchor, by the way of the least error; those without any are not there."""
+def _ways(steps: Mapping[_Node, Mapping[_Node, _Step]], anchor: _Node) -> dict[_Node, _Step]:
+    """What brings each reference and slot to the anchor, by the way of the least error; those that no way leads from are not there."""
     done: dict[_Node, _Step] = {}
     order = count()
     queue = [(0.0, next(order), anchor, _Step(0.0, 0.0, 0))]
@@ -133,4 +140,4 @@ def _ways(steps: Mapping[_Node, Mapping[_Node, _Step]], anchor: _Node, wanted: s
             fewest = min(way.n_star or step.n_star, step.n_star)
             longer = _Step(way.shift - step.shift, way.variance + step.variance, fewest)
             heappush(queue, (longer.variance, next(order), following, longer))
-    return {node: way for node, way in done.items() if node in wanted}
+    return done
