@@ -67,6 +67,7 @@ from db.photometry import (
     TargetMeasurement,
 )
 from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
+from db.standards import MagnitudeOffset, StandardSystem
 
 __all__ = [
     "N_BIN",
@@ -108,6 +109,7 @@ __all__ = [
     "MagfitMap",
     "MagfitReference",
     "MagfitSolution",
+    "MagnitudeOffset",
     "Master",
     "MasterChoice",
     "MasterFrame",
@@ -137,6 +139,7 @@ __all__ = [
     "SourceMagnitude",
     "SourceName",
     "SourceNeighbour",
+    "StandardSystem",
     "StepCheck",
     "Target",
     "TargetMeasurement",

@@ -14,6 +14,7 @@ from db.view_declaration import View
 from db.view_definitions import FLAG_BIT, FRAME_MASTER, FRAME_QUALITY, GOOD_MASTER, LATEST_REFERENCE, STALE_PRODUCT
 from db.view_light_curve import LIGHT_CURVE, LIGHT_CURVE_ALL
 from db.view_measurement import MEASUREMENT
+from db.view_standards import FIELD_OFFSET, STANDARD_LIGHT_CURVE
 from db.view_target_curve import TARGET_LIGHT_CURVE
 
 __all__ = ["DEFINITIONS", "TARGET_COLUMNS", "VIEWS", "VIEW_COLUMNS", "TakenDown", "put_up", "replace_views", "take_down"]
@@ -21,12 +22,14 @@ __all__ = ["DEFINITIONS", "TARGET_COLUMNS", "VIEWS", "VIEW_COLUMNS", "TakenDown"
 _READING = (
     LIGHT_CURVE,
     LIGHT_CURVE_ALL,
+    STANDARD_LIGHT_CURVE,
     TARGET_LIGHT_CURVE,
     MEASUREMENT,
     LATEST_REFERENCE,
     GOOD_MASTER,
     FRAME_MASTER,
     FRAME_QUALITY,
+    FIELD_OFFSET,
     STALE_PRODUCT,
     FLAG_BIT,
 )

@@ -23,12 +23,14 @@ from db.tables import (
     MagfitMap,
     MagfitReference,
     MagfitSolution,
+    MagnitudeOffset,
     NightChange,
     NightMagnitude,
     NightNoise,
     NightStatistics,
     ReferenceMagnitude,
     ReferenceRequest,
+    StandardSystem,
     TermScore,
 )
 from queries.dataframe import data_frame
@@ -51,7 +53,7 @@ __all__ = [
 #: Everything that is of one reference, apart from its row.
 _OF_REFERENCE: tuple[type[Base], ...] = (
     *(MagfitSolution, MagfitMap, LightcurveStatistics, NightStatistics, NightMagnitude, NightChange, NightNoise, FrameVerdict, TermScore),
-    *(MagfitFoldReference, ReferenceMagnitude, BestSlot, LightShare, FrameScore),
+    *(MagfitFoldReference, ReferenceMagnitude, BestSlot, LightShare, FrameScore, StandardSystem, MagnitudeOffset),
 )
 
 _LIST = """
@@ -289,6 +291,7 @@ def purge_references(session: Session, field_id: int, reason: str, author: str, 
     for each in gone:
         for table in _OF_REFERENCE:
             session.execute(sa.delete(table).where(table.__table__.c.reference_id == each.reference_id))
+        session.execute(sa.delete(MagnitudeOffset).where(MagnitudeOffset.other_reference_id == each.reference_id))
         each.status = "purged"
         _ask(session, "purge", field_id, each.reference_id, reason, author)
     session.flush()

@@ -121,7 +121,7 @@ class Archive:
 
     # Reading
 
-    def light_curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> TimeSeries:
+    def light_curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False) -> TimeSeries:
         """The light curve of a star.
 
         Parameters
@@ -132,12 +132,14 @@ class Archive:
             A photometry slot; the best one of each field when omitted.
         radius : float
             Arcsec around a position in which the nearest source is taken.
+        joined : bool
+            Bring the points of several fields and cameras to one scale per passband, by the stars that the fields have in common:
+            `joined_mag`, with `join_err` and `scale`. What has no common stars stays on a scale of its own; `meta["scales"]` says so.
 
         Returns
         -------
         astropy.timeseries.TimeSeries
-            Times are BJD_TDB; columns are those of the view `light_curve`, with
-            units; `meta` says which source, slot and reference.
+            Times are BJD_TDB; columns are those of the view `light_curve`, with units; `meta` says which source, slot and reference.
 
         Raises
         ------
@@ -150,23 +152,25 @@ class Archive:
         --------
         >>> curve = archive.light_curve("HAT-P-32 b")
         >>> good = curve[curve["quality"] == 0]
+        >>> archive.light_curve("HAT-P-32 b", joined=True).meta["scales"]
         """
         from starledger.quantities import time_series  # astropy and pandas take a second to import
 
-        return time_series(self.curve(what, slot=slot, radius=radius))
+        return time_series(self.curve(what, slot=slot, radius=radius, joined=joined))
 
-    def curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0) -> Curve:
+    def curve(self, what: str | int | SkyCoord, *, slot: int | None = None, radius: float = 10.0, joined: bool = False) -> Curve:
         """The same light curve without astropy: the source, a DataFrame of its points, and where they come from.
 
         Examples
         --------
         >>> archive.curve("HAT-P-32 b").frame.to_csv("hatp32.csv", index=False)
         """
+        from queries.joined_curve import find_joined_curve
         from queries.lightcurve import find_curve
 
         place = _degrees(what) if hasattr(what, "icrs") else what
         with reachable(self.engine.url), self.engine.connect() as connection:
-            return find_curve(connection, place, slot=slot, radius=radius)
+            return (find_joined_curve if joined else find_curve)(connection, place, slot=slot, radius=radius)
 
     def plot(self, what: str | int | SkyCoord, path: AnyPath, *, slot: int | None = None, radius: float = 10.0) -> None:
         """Draw the light curve of a star into a .png, .pdf or .svg file; parameters and errors as for `light_curve`.
@@ -186,14 +190,10 @@ class Archive:
         --------
         >>> archive.cone("31.0427 46.6879", 0.1)
         """
-        from queries.cone import cone
-        from queries.position import parse_position
-        from starledger.quantities import cone_table, degrees
+        from starledger.quantities import cone_around
 
-        ra, dec = parse_position(coord) if isinstance(coord, str) else _degrees(coord)
-        size = degrees(radius)
         with reachable(self.engine.url), self.engine.connect() as connection:
-            return cone_table(cone(connection, ra, dec, size), ra, dec, size)
+            return cone_around(connection, coord, radius)
 
     def sql(self, text: str, /, **parameters: Any) -> pd.DataFrame:
         """Rows of a SELECT statement; `:name` in the text takes its value from the keywords. Nothing can be written.

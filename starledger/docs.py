@@ -61,6 +61,7 @@ _AREAS = {
     "astrometry": "Detections and plate solutions",
     "photometry": "Measurements",
     "lightcurves": "Magnitude fits and light curves",
+    "standards": "Standard systems and offsets",
     "pipeline": "Provenance",
 }
 

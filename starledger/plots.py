@@ -32,7 +32,10 @@ def plot_curve(curve: Curve, path: Path) -> None:
     found, meta = curve.found, curve.meta
     star = f"{found.name} (source {found.source_id})" if found.name else f"source {found.source_id}"
     slots = sorted({where.rpartition(" ")[2] for where in meta["slots"]})
-    plot_light_curve(curve.frame, path, f"{star}, {', '.join(meta['passbands'])}, slot {', '.join(slots)}")
+    frame = curve.frame
+    if "joined_mag" in frame:
+        frame = frame.assign(mag=frame["joined_mag"])
+    plot_light_curve(frame, path, f"{star}, {', '.join(meta['passbands'])}, slot {', '.join(slots)}")
 
 
 def plot_light_curve(frame: pd.DataFrame, path: Path, title: str) -> None:

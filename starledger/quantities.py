@@ -15,14 +15,18 @@ from astropy.units import Quantity
 
 from db.errors import ConfigurationError
 from db.views import TARGET_COLUMNS, VIEW_COLUMNS
-from queries.cone import CONE_COLUMNS
+from queries.cone import CONE_COLUMNS, cone
+from queries.joined_curve import JOINED_COLUMNS
+from queries.position import parse_position
 from queries.target_curve import NIGHT_COLUMNS
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from queries.lightcurve import Curve
     from queries.target_curve import TargetCurve
 
-__all__ = ["cone_table", "degrees", "position", "quantities", "target_series", "target_table", "time_series"]
+__all__ = ["cone_around", "cone_table", "degrees", "position", "quantities", "target_series", "target_table", "time_series"]
 
 
 def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> QTable:
@@ -42,7 +46,8 @@ def quantities(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> Q
 def time_series(curve: Curve) -> TimeSeries:
     """A light curve as a TimeSeries: `time` is BJD_TDB, then every column of the view with its unit; `meta` says where it comes from."""
     time = Time(curve.frame["bjd_tdb"].to_numpy(), format="jd", scale="tdb")
-    series = TimeSeries(time=time, data=quantities(curve.frame, VIEW_COLUMNS))
+    columns = {**VIEW_COLUMNS, **JOINED_COLUMNS} if "scale" in curve.columns else VIEW_COLUMNS
+    series = TimeSeries(time=time, data=quantities(curve.frame, columns))
     series.meta.update(curve.meta)
     return series
 
@@ -67,6 +72,19 @@ def cone_table(frame: pd.DataFrame, ra: float, dec: float, radius: float) -> QTa
     table = quantities(frame, CONE_COLUMNS)
     table.meta.update(ra=ra, dec=dec, radius=radius)
     return table
+
+
+def cone_around(connection: Connection, coord: SkyCoord | str, radius: Quantity | float) -> QTable:
+    """Sources around a position, given as astropy's or as text, as from `cone_table`.
+
+    Raises
+    ------
+    ConfigurationError
+        There are several positions, or it is none.
+    """
+    ra, dec = parse_position(coord) if isinstance(coord, str) else position(coord)
+    size = degrees(radius)
+    return cone_table(cone(connection, ra, dec, size), ra, dec, size)
 
 
 def position(coord: SkyCoord) -> tuple[float, float]:

@@ -43,6 +43,9 @@ def light_curve(
     output: OutputOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also plot it into a .png, .pdf or .svg file.")] = None,
     slot: Annotated[int | None, typer.Option(min=0, help="A photometry slot; the best one when omitted.")] = None,
+    joined: Annotated[
+        bool, typer.Option("--joined", help="Bring fields and cameras to one scale per passband, by the stars they have in common.")
+    ] = False,
     archive: ArchiveOption = None,
 ) -> None:
     """Print the light curve of a star.
@@ -52,11 +55,14 @@ def light_curve(
     Example: starledger lc "HAT-P-32 b" --plot hatp32.png
 
     Example: starledger lc "02:04:10.3 +46:41:16" --radius 15 -o hatp32.csv
+
+    Example: starledger lc "HAT-P-32 b" --joined -o both_cameras.ecsv
     """
     kind = str(style or style_of(output, ("csv", "ecsv")))
-    curve = starledger.open(archive).curve(what, slot=slot, radius=radius)
+    curve = starledger.open(archive).curve(what, slot=slot, radius=radius, joined=joined)
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(curve))
-    emit(lambda: rich_table(curve.columns, _SHOWN), {"csv": lambda: csv_text(curve.columns), "ecsv": lambda: _ecsv(curve)}, kind, output)
+    shown = (*_SHOWN[:1], "scale", "joined_mag", "join_err", *_SHOWN[1:]) if joined else _SHOWN
+    emit(lambda: rich_table(curve.columns, shown), {"csv": lambda: csv_text(curve.columns), "ecsv": lambda: _ecsv(curve)}, kind, output)
     if plot is not None:
         from starledger.plots import plot_curve  # matplotlib takes a second to import
 
@@ -72,14 +78,17 @@ def _headline(curve: Curve) -> str:
     parts.append(f"{meta['n_point']} points, {meta['n_mag']} with a magnitude")
     parts += [f"{where} ({what})" if what else where for where, what in meta["slots"].items()]
     parts.append("reference " + ", ".join(str(number) for number in meta["references"]))
+    parts += [f"{where}: {text}" for where, text in meta.get("scales", {}).items()]
     return "; ".join(parts)
 
 
 def _ecsv(curve: Curve) -> str:
     from db.views import VIEW_COLUMNS
+    from queries.joined_curve import JOINED_COLUMNS
     from starledger.ecsv import ecsv_text
 
-    return ecsv_text(curve.columns, VIEW_COLUMNS, curve.meta)
+    columns = {**VIEW_COLUMNS, **JOINED_COLUMNS} if "scale" in curve.columns else VIEW_COLUMNS
+    return ecsv_text(curve.columns, columns, curve.meta)
 
 
 def sql(

@@ -67,6 +67,7 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
                 *("flux_error", "flux_most_error", "faint_flux_error", "faint_flux_most_error", "peak_error"),
                 "score",
                 *("factor", "pattern_sigma", "scatter_ratio", "fwhm_ratio", "elongation", "sky_ratio", "loss", "gain", "gain_err"),
+                *("colour_term", "colour_term_err"),  # magnitude by magnitude
                 *(f"{name}_rank" for name in MERITS),
             }
             | {f"{prefix}{axis}" for prefix in "uz" for axis in "xyz"}

@@ -53,7 +53,7 @@ def test_a_dip_comes_through_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for version, (star,) in enumerate(stars, start=STEPS["magnitude_reference"].version + 1):
         work.sql(f"UPDATE closed_measurement SET {factor} WHERE {place}", factor=1.0 - DEPTH, star=star)
         monkeypatch.setitem(STEPS, "magnitude_reference", dataclasses.replace(STEPS["magnitude_reference"], version=version))
-        assert work.worked([], catalogues=[]) == {"magnitude_reference": 1, "magnitude_fit": 1, "statistics": 1}
+        assert work.worked([], catalogues=[]) == {"magnitude_reference": 1, "magnitude_fit": 1, "standard_system": 1, "statistics": 1}
         disturbed = _magnitudes(work, star)
         work.sql(f"UPDATE closed_measurement SET {factor} WHERE {place}", factor=1.0 / (1.0 - DEPTH), star=star)
         change = {frame: disturbed[frame] - undisturbed[star][frame] for frame in frames}

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.views import VIEW_COLUMNS
+from queries.joined_curve import JOINED_COLUMNS
 from starledger.cli import query as cli_query
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -158,3 +159,16 @@ def test_masks_are_set_listed_and_removed(fresh: SmallArchive, call) -> None:
     assert call(fresh, "sql", "SELECT count(*) AS n FROM good_master", "--format", "csv").stdout == "n\n0\n"
     assert "no longer marked bad" in call(fresh, "mask", "product", "1", "--undo").stdout
     assert call(fresh, "sql", "SELECT count(*) AS n FROM good_master", "--format", "csv").stdout == "n\n1\n"
+
+
+def test_a_joined_curve_says_what_is_on_one_scale(small: SmallArchive, call) -> None:
+    """Two passbands are two scales; the columns stand behind those of the view, with units in ECSV."""
+    result = call(small, "lc", str(small.target), "--joined", "--format", "csv")
+    frame = pd.read_csv(io.StringIO(result.stdout))
+    assert list(frame.columns) == [*VIEW_COLUMNS, *JOINED_COLUMNS]
+    assert frame.groupby("passband")["scale"].unique().map(list).to_dict() == {"V": [1], "clear": [2]}
+    np.testing.assert_array_equal(frame["joined_mag"], frame["mag"])
+    assert "V, field 2, slot 1: scale 1, as it is" in result.stderr
+    table = Table.read(call(small, "lc", str(small.target), "--joined", "--format", "ecsv").stdout, format="ascii.ecsv")
+    assert str(table["join_err"].unit) == "mag" and table.meta["scales"]["clear, field 1, slot 1"] == "scale 2, as it is"
+    assert "joined_mag" in call(small, "lc", str(small.target), "--joined", "--format", "table").stdout

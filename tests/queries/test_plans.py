@@ -15,6 +15,7 @@ TABLES = ("open_measurement", "closed_measurement")
 QUESTIONS = {
     "a curve": "SELECT * FROM light_curve WHERE source_id = :s AND night_id BETWEEN 6562 AND 6563 ORDER BY bjd_tdb, frame_id",
     "a curve in a slot": "SELECT * FROM light_curve_all WHERE source_id = :s AND night_id BETWEEN 6562 AND 6563 AND slot = 1",
+    "a standard curve": "SELECT * FROM standard_light_curve WHERE source_id = :s AND night_id BETWEEN 6562 AND 6563 ORDER BY bjd_tdb",
     "a frame of a closed night": "SELECT * FROM light_curve WHERE night_id = 6562 AND frame_id = 3",
     "a frame of an open night": "SELECT * FROM light_curve WHERE night_id = 6563 AND frame_id = 15",
     "a night": "SELECT source_id, mag FROM light_curve WHERE night_id = 6562",

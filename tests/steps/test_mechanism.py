@@ -35,6 +35,7 @@ _FIELDS = {
     "field_colours": 1,
     "magnitude_reference": 1,
     "magnitude_fit": 1,
+    "standard_system": 1,
     "statistics": 1,
     "source_order": 1,
 }
@@ -50,6 +51,8 @@ def _after(name: str, *without: str) -> dict[str, int]:
     later = names[names.index(name) :]
     if name in ("magnitude_reference", "magnitude_fit", "statistics"):
         without = (*without, "source_order")  # which is made from what they are made from
+    if name == "magnitude_fit":
+        without = (*without, "standard_system")  # which is made from the reference
     return {step: n for step, n in {**_FRAMES, **_FIELDS}.items() if step in later and step not in without}
 
 
@@ -211,7 +214,8 @@ def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dic
     assert reduced.worked() == {**_after("calibrate"), **remade}
     # The reference before stays, with what was fitted to it; it counts no more.
     (latest,) = reduced.sql("SELECT reference_id FROM latest_reference")[0]
-    assert reduced.sql("SELECT step, unit FROM stale_product ORDER BY step") == [("magnitude_fit", ANY), ("magnitude_reference", "1/1")]
+    fits = [("magnitude_fit", ANY), ("magnitude_reference", "1/1"), ("standard_system", ANY)]
+    assert reduced.sql("SELECT step, unit FROM stale_product ORDER BY step") == fits
     assert f"{latest}/" not in reduced.sql("SELECT unit FROM stale_product WHERE step = 'magnitude_fit'")[0][0]
     assert reduced.sql(f"SELECT count({kind}_master_id) FROM calibrated_frame") == [(0,)]
     assert reduced.worked() == {}
@@ -225,7 +229,8 @@ def test_frames_added_later_make_no_old_frame_pending(fresh: Fresh, night: Night
     tasks = "SELECT step, unit, input_hash, status, attempts FROM task WHERE frame_id IS NOT NULL ORDER BY task_id"
     before = work.sql(tasks)
     night.link(raw, objects[n_first:7])  # an eighth would have the distortion found anew
-    n, later = 7 - n_first, {name: count for name, count in _FIELDS.items() if name not in ("distortion", "magnitude_reference")}
+    stands = ("distortion", "magnitude_reference", "standard_system")
+    n, later = 7 - n_first, {name: count for name, count in _FIELDS.items() if name not in stands}
     assert work.worked([raw]) == {"ingest": n, "classify": n, **dict.fromkeys(_FRAMES, n), **later}
     assert work.sql(tasks)[: len(before)] == before
     assert work.sql("SELECT count(DISTINCT frame_id) FROM light_curve") == [(7,)]

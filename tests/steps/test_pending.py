@@ -150,6 +150,6 @@ def test_a_changed_task_makes_its_descendants_stale_at_once(reduced: Work, monke
     with Session(archive.engine) as session:
         stale = set(session.execute(sa.text("SELECT DISTINCT step FROM task WHERE is_stale = 1")).scalars())
     archive.engine.dispose()
-    assert stale == {"psf", "photometry", "magnitude_reference", "magnitude_fit", "statistics", "source_order"}
+    assert stale == {"psf", "photometry", "magnitude_reference", "magnitude_fit", "standard_system", "statistics", "source_order"}
     assert_same(reduced, monkeypatch, psf=N_OBJECT, photometry=N_OBJECT)
     assert reduced.sql("SELECT count(*) FROM light_curve") != [(0,)], "stale points stay until there are new ones"

@@ -9,6 +9,8 @@ there. The numbers are those of `night_model.py`, where all of them are known. D
     nights.add(100)
     nights.work()
     truth = nights.add_night(dips=(Dip(star=7, first=3, last=6),))
+    other = nights.beside(camera=2, passband="V", zero=-0.7)
+    other.add(20)
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from sqlalchemy.orm import Session
 
 from db.bulk import bulk_insert
 from db.keys import next_id, now
-from db.tables import Base, Frame, Night, Product, Task
+from db.tables import Base, Field, Frame, Night, Passband, Product, Task
 from reduction.astrometry.solutions import solution_columns
 from reduction.catalogues.kernels.identifiers import healpix29
 from reduction.photometry.kernels.psf_seed import seed_map
@@ -80,6 +82,13 @@ class ManyNights:
         made._analyse("source", "source_magnitude")
         return made
 
+    def beside(self, **changes: Any) -> ManyNights:
+        """Another camera, with a field of its own, that sees the same stars; `changes` are those of its plan, `camera` among them."""
+        made = ManyNights(self.archive, Sky(dataclasses.replace(self.plan, **changes)))
+        with self.engine.begin() as connection:
+            made._camera(connection)
+        return made
+
     @property
     def engine(self) -> sa.Engine:
         """The archive's writer."""
@@ -107,9 +116,10 @@ class ManyNights:
         self._step(STEPS[name], None)
 
     def nights(self) -> list[int]:
-        """The nights that there are."""
+        """The nights that the camera has frames of."""
+        mine = sa.exists().where(Frame.night_id == Night.night_id, Frame.instrument_id == self.plan.camera)
         with self.engine.connect() as connection:
-            return list(connection.execute(sa.select(Night.night_id).order_by(Night.night_id)).scalars())
+            return list(connection.execute(sa.select(Night.night_id).where(mine).order_by(Night.night_id)).scalars())
 
     def add(self, n_night: int, *, n_frame: int | None = None) -> list[NightTruth]:
         """Add ordinary nights after those that there are: the first nights of an archive.
@@ -136,7 +146,8 @@ class ManyNights:
     def frames_of(self, night_id: int) -> list[int]:
         """frame_id of a night's frames, in the order of time."""
         with self.engine.connect() as connection:
-            query = sa.select(Frame.frame_id).where(Frame.night_id == night_id).order_by(Frame.jd_utc)
+            mine = (Frame.night_id == night_id, Frame.instrument_id == self.plan.camera)
+            query = sa.select(Frame.frame_id).where(*mine).order_by(Frame.jd_utc)
             return list(connection.execute(query).scalars())
 
     # What is written
@@ -146,9 +157,7 @@ class ManyNights:
         sky, n = self.sky, self.plan.n_star
         _put(connection, "run", run_id=_RUN, command="many_nights", version="0", host="", started=now(), finished=now(), exit_code=0)
         _put(connection, "observatory", observatory_id=1, name="site", latitude=SITE[0], longitude=SITE[1], height=SITE[2])
-        _put(connection, "instrument", instrument_id=1, name="camera", definition="", nx=NX, ny=NY)
-        _put(connection, "setup", setup_id=1, instrument_id=1, binning_x=1, binning_y=1)
-        _put(connection, "passband", passband_id=1, name=BAND)
+        self._camera(connection)
         step, sha256 = STEPS["catalogue"], "c" * 64
         taken_in = Unit(sha256, "stars.ecsv", facts=f"{sha256}\n{{}}", path="/stars.ecsv")
         (task,) = self._tasks(connection, step, [(taken_in, step.input_hashes([taken_in], step.read_parameters({}))[0])])
@@ -160,7 +169,16 @@ class ManyNights:
         known = {"fit_mag": sky.mag, "fit_colour": sky.colour, "colour_measured": 1, "fold": sky.fold, "origin": "catalogue"}
         _put(connection, "source", source_id=sky.source_id, ra=sky.ra, dec=sky.dec, epoch=2016.0, healpix=healpix29(sky.ra, sky.dec),
              task_id=task, **unit, **known)  # fmt: skip
-        _put(connection, "source_magnitude", source_id=sky.source_id, catalogue_id=1, band=BAND, value=sky.mag, error=0.01, system="Gaia")
+        _put(connection, "source_magnitude", source_id=sky.source_id, catalogue_id=1, band=BAND, value=sky.catalogue_mag,
+             error=self.plan.catalogue_error or 0.01, system="Gaia")  # fmt: skip
+
+    def _camera(self, connection: sa.Connection) -> None:
+        """The camera, and its passband where that is a new one."""
+        camera = self.plan.camera
+        _put(connection, "instrument", instrument_id=camera, name=f"camera {camera}", definition="", nx=NX, ny=NY)
+        _put(connection, "setup", setup_id=camera, instrument_id=camera, binning_x=1, binning_y=1)
+        if _passband_id(connection, self.plan) is None:
+            _put(connection, "passband", passband_id=next_id(connection, Passband.passband_id), name=self.plan.passband)
 
     def _add(self, nights: list[NightTruth]) -> list[NightTruth]:
         with self.engine.begin() as connection:
@@ -187,15 +205,19 @@ class ManyNights:
         hashes = ingest.input_hashes(units, ingest.read_parameters({}))
         tasks = self._tasks(connection, ingest, list(zip(units, hashes, strict=True)))
         night_id = np.repeat([night.night_id for night in nights], counts)
-        _put(connection, "night", night_id=[night.night_id for night in nights], evening=_texts(str(night.night_id) for night in nights))
+        there = set(connection.execute(sa.select(Night.night_id)).scalars())
+        new = [night.night_id for night in nights if night.night_id not in there]
+        if new:
+            _put(connection, "night", night_id=new, evening=_texts(str(number) for number in new))
         seen = {"pointing_ra": FIELD[0], "pointing_dec": FIELD[1], "calibration_state": "bias dark flat", "header_type": "object"}
-        _put(connection, "exposure", exposure_id=ids, sha256=sha, path=path, size=5_000_000, mtime_ns=1, instrument_id=1, observatory_id=1,
-             night_id=night_id, task_id=tasks, **seen)  # fmt: skip
+        camera = self.plan.camera
+        _put(connection, "exposure", exposure_id=ids, sha256=sha, path=path, size=5_000_000, mtime_ns=1, instrument_id=camera,
+             observatory_id=1, night_id=night_id, task_id=tasks, **seen)  # fmt: skip
         times = {name: _joined(nights, lambda night, name=name: getattr(night.geometry, name)) for name in _TIMES}
         moon = {name: _joined(nights, lambda night, field=field: getattr(night.geometry, field)) for name, field in _MOON.items()}
-        _put(connection, "frame", frame_id=ids, exposure_id=ids, channel="mono", setup_id=1, night_id=night_id, instrument_id=1,
-             passband_id=1, exptime=EXPTIME, nx=NX, ny=NY, raw_step=1, time_source="made up",
-             time_sigma=0.001, **times, **moon)  # fmt: skip
+        _put(connection, "frame", frame_id=ids, exposure_id=ids, channel="mono", setup_id=camera, night_id=night_id,
+             instrument_id=camera, passband_id=_passband_id(connection, self.plan), exptime=EXPTIME, nx=NX, ny=NY, raw_step=1,
+             time_source="made up", time_sigma=0.001, **times, **moon)  # fmt: skip
         return np.split(ids, np.cumsum(counts)[:-1])
 
     def _step(self, step: Step, rows: _Rows | None) -> None:
@@ -293,12 +315,13 @@ class _Rows:
         self._of_frames(connection, "wcs_solution", tasks, **self._solution(), n_secondary=0, distortion="own")
 
     def _field(self, connection: sa.Connection, tasks: np.ndarray) -> None:
-        if not connection.execute(sa.text("SELECT count(*) FROM field")).scalar_one():
-            plate = self.sky.plate
+        plan, plate = self.sky.plan, self.sky.plate
+        if connection.execute(sa.select(Field.field_id).where(Field.field_id == plan.camera)).scalar() is None:
             place = {"ra": FIELD[0], "dec": FIELD[1], "radius": plate.radius, "corners": json.dumps(plate.corners)}
-            _put(connection, "field", field_id=1, instrument_id=1, passband_id=1, fit_band=BAND, fit_colour_band="BP-RP", **place)
+            _put(connection, "field", field_id=plan.camera, instrument_id=plan.camera, passband_id=_passband_id(connection, plan),
+                 fit_band=BAND, fit_colour_band="BP-RP", **place)  # fmt: skip
         airmass = _joined(self.nights, lambda night: night.airmass)
-        self._of_frames(connection, "frame_field", tasks, field_id=1, airmass=airmass, moon_separation=60.0)
+        self._of_frames(connection, "frame_field", tasks, field_id=plan.camera, airmass=airmass, moon_separation=60.0)
 
     def _shapes(self, connection: sa.Connection, tasks: np.ndarray) -> None:
         shape = {
@@ -333,7 +356,14 @@ class _Rows:
         radius = np.where(slots == 0, np.nan, 1.5 + 1.0 * slots)
         words = _texts("fitted" if slot == 0 else f"circular aperture, radius {1.5 + slot:g} pixel" for slot in slots)
         _put(
-            connection, "photometry_slot", instrument_id=1, slot=slots, kind=kinds, radius=radius, description=words, task_id=int(tasks[0])
+            connection,
+            "photometry_slot",
+            instrument_id=self.sky.plan.camera,
+            slot=slots,
+            kind=kinds,
+            radius=radius,
+            description=words,
+            task_id=int(tasks[0]),
         )
 
     def _photometry(self, connection: sa.Connection, tasks: np.ndarray) -> None:
@@ -364,6 +394,10 @@ class _Rows:
 
 _TIMES = ("jd_utc", "jd_tdb", "bx", "by", "bz", "zx", "zy", "zz", "moon_illumination", "moon_ra", "moon_dec")
 _MOON = {"sun_altitude": "sun_alt", "moon_altitude": "moon_alt"}
+
+
+def _passband_id(connection: sa.Connection, plan: Plan) -> int | None:
+    return connection.execute(sa.select(Passband.passband_id).where(Passband.name == plan.passband)).scalar()
 
 
 @cache

@@ -63,6 +63,14 @@ class Plan:
         Scatter beyond photons (mag).
     night_scatter : float
         By how much the terms of nights differ, and of frames a third of it (mag).
+    camera : int
+        Number of the camera: each sees the same stars with photons of its own.
+    passband : str
+        Name of its passband.
+    zero, colour_term : float
+        What the camera's magnitudes are off by: all, and by colour (mag).
+    catalogue_error : float
+        Error of the catalogue's magnitudes (mag); where it is 0 they are the true ones.
     """
 
     n_star: int = 300
@@ -79,6 +87,11 @@ class Plan:
     missing: float = 0.01
     floor: float = 0.001
     night_scatter: float = 0.02
+    camera: int = 1
+    passband: str = "G"
+    zero: float = 0.0
+    colour_term: float = 0.0
+    catalogue_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -194,6 +207,11 @@ class Sky:
         """Mean magnitude."""
         return self._drawn[3]
 
+    @cached_property
+    def catalogue_mag(self) -> Floats:
+        """What the catalogue has of it."""
+        return self.mag + self.plan.catalogue_error * np.random.default_rng((self.plan.seed, 0, 1)).standard_normal(self.plan.n_star)
+
     @property
     def colour(self) -> Floats:
         """Colour (mag)."""
@@ -221,7 +239,7 @@ class Sky:
     ) -> NightTruth:  # fmt: skip
         """A night, the same at each call but for what is asked for."""
         plan, n = self.plan, n_frame or self.plan.n_frame
-        rng = np.random.default_rng((plan.seed, 1, night_id))
+        rng = np.random.default_rng((plan.seed, plan.camera, night_id))
         # From eight in the evening, a frame in three minutes, or closer where the night would not hold them.
         jd_utc = 2451544.5 + night_id + 20.0 / 24.0 + np.linspace(0.0, min(0.4, n / 480.0), n)
         geometry = barycentric(jd_utc, 0.0, *SITE, ra=FIELD[0], dec=FIELD[1])
@@ -247,7 +265,8 @@ class Sky:
         """Of each frame: extinction and what the camera and the air add, another on each night and a little on each frame."""
         size, n = self.plan.night_scatter, len(airmass)
         drawn = {name: size * (rng.normal() + rng.normal(0.0, 1.0 / 3.0, n)) for name in TRUE_TERMS}
-        drawn["const"] += ZERO + 0.15 * airmass
+        drawn["const"] += ZERO + self.plan.zero + 0.15 * airmass
+        drawn["colour"] += self.plan.colour_term
         # Second-order extinction is the air's, and so much the same on all frames.
         second = 0.03 + 0.1 * size * rng.normal()
         drawn["colour"] += second * airmass

@@ -1,7 +1,7 @@
 """statistics of light curves per night, and over all nights as sums that a night is added to
 
 Revision ID: 0024
-Revises: 0021
+Revises: 0022
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0024"
-down_revision = "0021"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
