@@ -61,7 +61,7 @@ from db.photometry import (
     SharedPsfFrame,
     TargetMeasurement,
 )
-from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
+from db.pipeline import Annotation, Config, Lineage, NightClosing, Product, ProvisionalResult, Run, StepCheck, Task
 
 __all__ = [
     "N_FOLD",
@@ -105,6 +105,7 @@ __all__ = [
     "MasterFrame",
     "Night",
     "NightChange",
+    "NightClosing",
     "NightMagnitude",
     "NightNoise",
     "Observatory",
@@ -112,6 +113,7 @@ __all__ = [
     "Passband",
     "PhotometrySlot",
     "Product",
+    "ProvisionalResult",
     "PsfChoice",
     "PsfMap",
     "PsfStar",

@@ -130,8 +130,8 @@ def measured(*columns: Any) -> sa.Select[Any]:
     )
 
 
-def shots(session: Session, field_id: int, night_id: int | None = None) -> list[Shot]:
-    """The measured frames of a field, or of one of its nights, in the order of time."""
+def shots(session: Session, field_id: int, night_id: int | None = None, frame_id: int | None = None) -> list[Shot]:
+    """The measured frames of a field, or of one of its nights, or one frame of it, in the order of time."""
     columns = (
         *(Frame.frame_id, Frame.night_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
         *(FramePhotometry.zero_point, FramePhotometry.zero_point_scatter, FrameField.airmass, FramePhotometry.n_source),
@@ -147,6 +147,8 @@ def shots(session: Session, field_id: int, night_id: int | None = None) -> list[
     )
     if night_id is not None:
         query = query.where(Frame.night_id == night_id)
+    if frame_id is not None:
+        query = query.where(Frame.frame_id == frame_id)
     return [Shot(*row) for row in session.execute(query)]
 
 
@@ -170,8 +172,11 @@ def read_night(
         " JOIN source s ON s.source_id = m.source_id"
         " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'"
     )  # fmt: skip
-    kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
     place = {"field": field_id, "night": night_id}
+    if len(frames) == 1:
+        # By its key: what one frame costs does not go with the night.
+        text, place = text + " AND f.frame_id = :frame AND m.frame_id = :frame", {**place, "frame": frames[0].frame_id}
+    kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
     frame_id, ids, flags, folds, catalogued, fit_mag, *values = fetch_arrays(session.connection(), text, place, kinds=kinds)
     number = np.array([shot.frame_id for shot in frames], dtype=np.int64)
     by_id = np.argsort(number)

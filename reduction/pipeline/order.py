@@ -86,6 +86,7 @@ NIGHT: tuple[Line, ...] = (
     _line("photometry", "target_photometry", "frame", "Measure the flux at the position of every target, seen or not.", "target_step"),
     _line("lightcurves", "magnitude_reference", "field", "Make a field's reference: from its best frame, averaged until it settles."),
     _line("lightcurves", "magnitude_fit", "night", "Fit a night's frames to the reference of their field (cross-fitted), in one pass."),
+    _line("lightcurves", "frame_fit", "frame", "Fit a frame of an open night by itself, until the night is fitted.", "magnitude_fit_step"),
     _line("lightcurves", "statistics", "field", "Summarise every light curve: mean, scatter, chi2, von Neumann eta; targets find sources."),
     _line("lightcurves", "source_order", "night", "Put a night's measurements into the order of the sources, once it is over."),
 )
