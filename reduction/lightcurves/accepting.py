@@ -55,9 +55,7 @@ def _worked(session: Session, step: str, reference_id: int) -> set[str]:
 
 def _took_the_place(session: Session, made: MagfitReference) -> None:
     """References of the field that were made while its first night was open have their final one."""
-    others = sa.select(MagfitReference.task_id).where(
-        MagfitReference.field_id == made.field_id, MagfitReference.reference_id != made.reference_id
-    )
+    others = sa.select(MagfitReference.task_id).where(MagfitReference.field_id == made.field_id, MagfitReference.task_id != made.task_id)
     session.execute(
         sa.update(ProvisionalResult)
         .where(ProvisionalResult.task_id.in_(others), ProvisionalResult.final_task_id.is_(None))

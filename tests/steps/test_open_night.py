@@ -65,7 +65,10 @@ def config(folder: Path, text: str) -> Path:
 def differences(work: Work, folder: Path, **limits: float) -> list[str]:
     """How the archive differs from that of the night taken in at once, but for what things were made from."""
     folder.mkdir(exist_ok=True)
-    dumps = [compare.dump(each.url, current=True, hashes=False) for each in (mini_night.reduced(folder), work)]
+    with pytest.MonkeyPatch.context() as patch:
+        after(patch)  # the night that it is compared with was over
+        at_once = mini_night.reduced(folder)
+    dumps = [compare.dump(each.url, current=True, hashes=False) for each in (at_once, work)]
     for dump in dumps:
         # Where the files lay, what is said of a frame's type by the frames there were, and how the night was closed.
         for table, names in (("exposure", {"path"}), ("classification", {"evidence"}), ("night_closing", {"by_hand"})):
@@ -130,7 +133,7 @@ def test_what_is_within_the_tolerance_stands(opened: Work, tmp_path: Path, durin
         "slots": stood["slots"],
     }
     assert "refine" not in done and "psf" not in done
-    assert done["magnitude_fit"] == 1
+    assert done["magnitude_reference"] == done["magnitude_fit"] == 1
     assert opened.worked([]) == {}
 
 
@@ -142,10 +145,11 @@ def test_status_says_that_a_night_is_open(opened: Work, during: pytest.MonkeyPat
         assert code == 0 and f"the night of {EVENING} is open: 9 of its results are provisional" in out
         after(during)
         # What is to be done first is seen; the rest follows when it is done.
-        assert {step.step: step.pending for step in archive.status() if step.pending} >= {"detector": 1, "distortion": 1}.items()
+        pending = {step.step: step.pending for step in archive.status() if step.pending}
+        assert pending.items() >= {"detector": 1, "distortion": 1}.items()
 
 
-@pytest.mark.parametrize("commits", [2, 9, 16, 30])
+@pytest.mark.parametrize("commits", [2, 9, 30])
 def test_a_night_closed_by_hand_is_closed_after_a_kill(commits: int, opened: Work, tmp_path: Path, during: pytest.MonkeyPatch) -> None:
     """The run ends after some transactions, the night's noon is far, and the next run finishes it."""
     opened.worked([], config=config(tmp_path, EXACT))
