@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
 
-__all__ = ["Annotation", "Config", "Lineage", "Product", "Run", "StepCheck", "Task"]
+__all__ = ["Annotation", "Config", "Lineage", "NightClosing", "Product", "ProvisionalResult", "Run", "StepCheck", "Task"]
 
 
 class Config(Base):
@@ -109,6 +109,39 @@ class Lineage(Base):
     task_id: Mapped[int] = key(sa.ForeignKey("task.task_id"), "The task")
     input_task_id: Mapped[int] = key(sa.ForeignKey("task.task_id"), "A task whose result it read")
     role: Mapped[str] = column(sa.String(32), "", "Step of the input, or its part: 'bias', 'dark', 'flat', 'catalogue'")
+
+
+class NightClosing(Base):
+    """A night that was closed: what its frames have in common was made of all of them, and is made for good."""
+
+    __tablename__ = "night_closing"
+    __table_args__ = {"comment": "Nights that were closed, at the noon after them or by a person before"}
+
+    night_id: Mapped[int] = key(sa.SmallInteger, "Night")
+    by_hand: Mapped[int] = column(sa.SmallInteger, "", "1 when a person closed it, 0 when it was over")
+    closed: Mapped[dt.datetime] = column(sa.DateTime, "", "When, UTC")
+
+
+class ProvisionalResult(Base):
+    """What a task made that worked while its night was open, and whether it may stand beside what the whole night gave."""
+
+    __tablename__ = "provisional_result"
+    __table_args__ = (
+        sa.Index(None, "night_id", "final_task_id"),
+        {"comment": "Results of nights that were open, and how far what the whole night gave is from them"},
+    )
+
+    task_id: Mapped[int] = key(sa.ForeignKey("task.task_id"), "The task")
+    night_id: Mapped[int] = column(sa.SmallInteger, "", "The night that was open")
+    summary: Mapped[str] = column(sa.Text, "", "JSON object: what later results of the same unit are compared with")
+    final_task_id: Mapped[int | None] = reference("task.task_id", "Task made of the whole night; NULL until then", null=True)
+    # Not every kind of change has a number.
+    change: Mapped[float | None] = column(
+        sa.Double, "", "How far that one is off, in units of the tolerance; NULL until then, or where no number says it", null=True
+    )
+    stands: Mapped[int] = column(
+        sa.SmallInteger, "", "1 when frames made with it need not be made anew: the change is within the tolerance; else 0", default=0
+    )
 
 
 class Product(Base):

@@ -66,7 +66,7 @@ from db.photometry import (
     SharedPsfFrame,
     TargetMeasurement,
 )
-from db.pipeline import Annotation, Config, Lineage, Product, Run, StepCheck, Task
+from db.pipeline import Annotation, Config, Lineage, NightClosing, Product, ProvisionalResult, Run, StepCheck, Task
 from db.standards import MagnitudeOffset, StandardSystem
 
 __all__ = [
@@ -115,6 +115,7 @@ __all__ = [
     "MasterFrame",
     "Night",
     "NightChange",
+    "NightClosing",
     "NightMagnitude",
     "NightNoise",
     "NightStatistics",
@@ -123,6 +124,7 @@ __all__ = [
     "Passband",
     "PhotometrySlot",
     "Product",
+    "ProvisionalResult",
     "PsfChoice",
     "PsfMap",
     "PsfStar",

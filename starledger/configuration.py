@@ -17,6 +17,7 @@ from db.errors import ConfigurationError
 from db.tables import Config, Run
 from reduction.catalogues.columns import require_quantities
 from reduction.headers.instrument import definitions_from
+from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.parameters import range_text, read_parameters
 
@@ -28,6 +29,7 @@ __all__ = ["OTHER_SECTIONS", "configuration_text", "read_configuration", "settin
 
 #: Sections of the configuration that are not a step's, and what they say.
 OTHER_SECTIONS = {
+    "open_nights": "how far the result of a whole night may be from a provisional one whose frames are not measured anew",
     "catalogue_columns": "what a catalogue calls its columns, where the name is not a usual one",
     "default": "for every camera: what to take where a header says nothing",
     "override": "for every camera: what wins over the header",
@@ -45,6 +47,7 @@ _HEAD_IN_FORCE = """\
 
 #: Examples of the other sections, commented out.
 _OTHER_EXAMPLES = {
+    "open_nights": ("distortion = 0.02", "detector = 0.01"),
     "catalogue_columns": ('ra = "ra_j2000"', 'V = "johnson_v"'),
     "default": ("latitude = 46.315", "longitude = 7.63", "height = 2120.0", "gain = 1.42"),
     "override": ("time_offset = -0.35",),
@@ -87,6 +90,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     _check_steps(settings, f"{path} ")
     require_quantities(settings.get("catalogue_columns", {}), f"{path} [catalogue_columns]")
     definitions_from(settings, str(path))
+    tolerances(settings, f"{path} ")
     return settings
 
 

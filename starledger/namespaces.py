@@ -442,16 +442,36 @@ def _ids(given: int | Iterable[int]) -> tuple[int, ...]:
 class Nights(_Namespace):
     """Nights whose measurements are put into the order of the sources."""
 
-    def close(self, nights: str | Iterable[str] = ()) -> list[str]:
+    def open(self) -> dict[str, int]:
+        """Nights that are open, and how many of the results that their frames have in common are provisional.
+
+        Returns
+        -------
+        dict of str to int
+            By evening (ISO date), rising; also of nights that are over, until the next reduction has closed them.
+
+        Examples
+        --------
+        >>> archive.nights.open()
+        """
+        from starledger.closing import nights_open
+
+        return nights_open(self._archive)
+
+    def close(self, nights: str | Iterable[str] = (), *, jobs: int = 1) -> list[str]:
         """Close nights now; a reduction closes each night that is over.
 
-        A night is over when local mean solar noon has come to its observatory. Frames of a closed night may still come, and the next
-        reduction puts them there. On PostgreSQL, partitions of which all nights are closed are frozen.
+        A night is over when local mean solar noon has come to its observatory. What its frames have in common is then made of all of
+        them, and frames are measured anew that this changes by more than a tolerance ([open_nights] of the configuration). Frames of a
+        closed night may still come, and the next reduction puts them there. On PostgreSQL, partitions of which all nights are closed
+        are frozen.
 
         Parameters
         ----------
         nights : str or iterable of str
             Evenings (ISO dates), whether or not they are over; all nights that are when omitted.
+        jobs : int
+            Processes; 0: one a processor.
 
         Returns
         -------
@@ -471,4 +491,4 @@ class Nights(_Namespace):
         """
         from starledger.closing import close_nights
 
-        return close_nights(self._archive, [nights] if isinstance(nights, str) else list(nights))
+        return close_nights(self._archive, [nights] if isinstance(nights, str) else list(nights), jobs=jobs)

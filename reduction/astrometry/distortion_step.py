@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from db.errors import AlgorithmFailed
 from db.tables import Classification, Distortion, FirstSolution, Frame
-from reduction.astrometry.kernels.distortion import fit_distortion
+from reduction.astrometry.kernels.distortion import DistortionMap, distortion_change, fit_distortion
 from reduction.astrometry.solutions import first_solution
 from reduction.astrometry.standards import BRIGHTEST, frame_stars, standards
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.pipeline.declaration import Context, InputTask, Output, Provisional, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Worked
+from reduction.pipeline.open_nights import OpenNights
 from reduction.pipeline.plans import done_tasks, night_key
 
 __all__ = ["DistortionParameters", "distortion"]
@@ -53,12 +57,18 @@ def _plan(context: Context, p: DistortionParameters) -> list[Unit[tuple[int, ...
     return units
 
 
+def _change(earlier: Mapping[str, Any], later: Mapping[str, Any], _: Path) -> float:
+    """By how many pixels positions differ."""
+    return distortion_change(DistortionMap.from_row(dict(earlier)), DistortionMap.from_row(dict(later)))
+
+
 @step(
     "distortion",
     plan=_plan,
-    inputs=(Members("solve"), Worked("discover")),
+    inputs=(Members("solve"), Worked("discover"), OpenNights()),
     parameters=DistortionParameters,
     writes=(Distortion,),
+    provisional=Provisional("distortion", _change),
 )
 def distortion(context: Context, unit: Unit[tuple[int, ...]], p: DistortionParameters) -> Output:
     """Fit the distortion that the night's frames have in common, to catalogue stars and discovered sources."""
@@ -92,4 +102,5 @@ def distortion(context: Context, unit: Unit[tuple[int, ...]], p: DistortionParam
         "rms_x": found_map.rms_x,
         "rms_y": found_map.rms_y,
     }
-    return Output(rows=[Rows(Distortion, row, upsert=True)], remark=f"order {found_map.order}, {found_map.n_pair} pairs")
+    remark = f"order {found_map.order}, {found_map.n_pair} pairs"
+    return Output(rows=[Rows(Distortion, row, upsert=True)], remark=remark, summary=found_map.as_row())

@@ -15,7 +15,17 @@ from db.flags import Mask
 from db.tables import Classification, Exposure, Frame
 from reduction.calibration.calibrated import zero_level
 from reduction.calibration.detectors import detector_of
-from reduction.calibration.frame_sets import INPUTS, WRITES, MasterUnit, frame_sets, master_output, pixels_of, require_enough, set_units
+from reduction.calibration.frame_sets import (
+    INPUTS,
+    PROVISIONAL,
+    WRITES,
+    MasterUnit,
+    frame_sets,
+    master_output,
+    pixels_of,
+    require_enough,
+    set_units,
+)
 from reduction.calibration.kernels.master_frames import hot_pixels, image_statistics, outlier_reasons
 from reduction.calibration.kernels.stack import MasterImage, stack_bands
 from reduction.calibration.master_choice import Masters
@@ -93,6 +103,7 @@ def _by_exptime_and_warmth(session: Session, p: DarkParameters) -> Callable[[Fra
     version=3,
     parameters=BiasParameters,
     writes=WRITES,
+    provisional=PROVISIONAL,
 )
 def bias(context: Context, unit: Unit[MasterUnit], p: BiasParameters) -> Output:
     """Stack bias frames into a master: clipped mean, outlier frames discarded."""
@@ -109,6 +120,7 @@ def bias(context: Context, unit: Unit[MasterUnit], p: BiasParameters) -> Output:
     version=3,
     parameters=DarkParameters,
     writes=WRITES,
+    provisional=PROVISIONAL,
 )
 def dark(context: Context, unit: Unit[MasterUnit], p: DarkParameters) -> Output:
     """Stack de-biased dark frames into a master, and mark hot pixels."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +28,9 @@ from reduction.calibration.kernels.detector import (
 )
 from reduction.calibration.kernels.master_frames import robust_mean
 from reduction.calibration.raw_frame import RawFrame, raw_frame
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, parameter, step
+from reduction.pipeline.declaration import Context, InputTask, Output, Provisional, Rows, Unit, canonical, parameter, step
 from reduction.pipeline.inputs import Members
+from reduction.pipeline.open_nights import OpenNights, open_nights
 from reduction.pipeline.plans import done_tasks, night_key
 
 __all__ = ["DetectorParameters", "detector"]
@@ -64,8 +69,13 @@ class _Sources:
     bias_night: int
 
 
-def _plan(context: Context, _: DetectorParameters) -> list[Unit[_Sources]]:
-    """Each set-up, channel and night. Its bias frames and flats are inputs; object frames that come later do not change it."""
+def _plan(context: Context, p: DetectorParameters) -> list[Unit[_Sources]]:
+    """Each set-up, channel and night. Its bias frames and flats are inputs; object frames that come later do not change it.
+
+    While the night is open, one that is told by the sky of object frames is made anew when there are twice as many.
+    """
+    lasting = open_nights(context.session)
+    n_object: Counter[_Where] = Counter()
     sorts = done_tasks(context.session, "classify")
     columns = (Frame.frame_id, Frame.setup_id, Frame.channel, Frame.night_id, Classification.type)
     facts = (Exposure.gain, Exposure.read_noise, Exposure.saturation, Exposure.black_level)
@@ -80,6 +90,7 @@ def _plan(context: Context, _: DetectorParameters) -> list[Unit[_Sources]]:
     given: dict[_Where, set[str]] = {}
     for row in context.session.execute(query):
         where = (row.setup_id, row.channel, row.night_id)
+        n_object[where] += row.type == "object"
         given.setdefault(where, set()).add(f"{row.gain} {row.read_noise} {row.saturation} {row.black_level}")
         if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
             (biases if row.type == "bias" else flats).setdefault(where, []).append(task)
@@ -90,6 +101,9 @@ def _plan(context: Context, _: DetectorParameters) -> list[Unit[_Sources]]:
         tasks = [*flats.get(where, ()), *biases.get((setup_id, channel, nearest), ())]
         label = f"set-up {setup_id}, night {night_id}" + (f", {channel}" if channel != "mono" else "")
         payload = _Sources(where, nearest)
+        if night_id in lasting and not (where in flats and biases):
+            n = min(n_object[where], 2 * p.pairs)
+            stated.add(f"of {2 ** (n.bit_length() - 1) if n else 0} frames")
         units.append(Unit(night_key(*where), label, tuple(tasks), "\n".join(sorted(stated)), night_id=night_id, payload=payload))
     return units
 
@@ -100,10 +114,26 @@ def _bias_night(where: _Where, biases: Mapping[_Where, object]) -> int:
     return min(nights, key=lambda night: (abs(night - where[2]), night), default=where[2])
 
 
+def _change(earlier: Mapping[str, Any], later: Mapping[str, Any], _: Path) -> float:
+    """The largest change: of gain, read noise and saturation as a part of them, of the zero level as a part of the read noise."""
+    if earlier["linearity"] != later["linearity"]:
+        return math.inf
+    scale = {name: later[name] for name in ("gain", "read_noise", "saturation")}
+    scale["zero_level"] = later["read_noise"] / later["gain"]
+    changes = [0.0]
+    for name, size in scale.items():
+        if (earlier[name] is None) != (later[name] is None):
+            return math.inf
+        if earlier[name] != later[name]:
+            changes.append(abs(later[name] - earlier[name]) / abs(size) if size else math.inf)
+    return max(changes)
+
+
 @step(
     "detector",
     plan=_plan,
-    inputs=(Members("classify"),),
+    inputs=(Members("classify"), OpenNights()),
+    provisional=Provisional("detector", _change),
     version=4,
     parameters=DetectorParameters,
     writes=(Detector,),
@@ -139,7 +169,9 @@ def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> O
     if measured and gain is None and read_noise is None and not _of(frames, "bias"):
         row["read_noise"] = transfer.read_noise
         row["read_noise_source"] = "in the zero level: only their sum is known"
-    return Output(rows=[Rows(Detector, row, upsert=True)], remark=_doubt(gain, transfer, source) or transfer.reason or None)
+    summary = {name: row[name] for name in ("gain", "read_noise", "zero_level", "saturation", "linearity")}
+    remark = _doubt(gain, transfer, source) or transfer.reason or None
+    return Output(rows=[Rows(Detector, row, upsert=True)], remark=remark, summary=summary)
 
 
 def _zero_is_known(frames: _Frames) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from db.tables import CalibratedFrame, Classification, Exposure, Frame, FrameBac
 from reduction.calibration.calibrated import calibrated_planes
 from reduction.calibration.kernels.fixed_pattern import FixedPattern
 from reduction.calibration.kernels.fixed_pattern import fixed_pattern as measure_pattern
-from reduction.files.product import write_image
+from reduction.files.product import read_image, write_image
 from reduction.photometry.background_map import covered, read_map
-from reduction.pipeline.declaration import Context, Kind, Output, Rows, Unit, parameter, step
+from reduction.pipeline.declaration import Context, Kind, Output, Provisional, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members
+from reduction.pipeline.open_nights import OpenNights
 from reduction.pipeline.plans import done_tasks
 
 __all__ = ["FixedPatternParameters", "fixed_pattern"]
@@ -72,10 +74,20 @@ def _plan(context: Context, p: FixedPatternParameters) -> list[Unit[tuple[int, .
     return units
 
 
+def _change(earlier: Mapping[str, Any], later: Mapping[str, Any], files: Path) -> float:
+    """The largest difference of two corrections, in units of the noise of a frame's pixel."""
+    paths = [files / str(summary["path"]) for summary in (earlier, later)]
+    if not all(path.is_file() for path in paths):
+        return float("inf")
+    one, other = (read_image(path)[0]["SCI"].astype(np.float64) for path in paths)
+    return float(np.abs(one - other).max() / later["noise"]) if one.shape == other.shape else float("inf")
+
+
 @step(
     "fixed_pattern",
     plan=_plan,
-    inputs=(Members("background"),),
+    inputs=(Members("background"), OpenNights()),
+    provisional=Provisional("pattern", _change),
     products=(Kind("pattern"),),
     version=2,
     parameters=FixedPatternParameters,
@@ -87,7 +99,7 @@ def fixed_pattern(context: Context, unit: Unit[tuple[int, ...]], p: FixedPattern
     frames = [session.get_one(Frame, frame_id) for frame_id in unit.payload]
     ny, nx = frames[0].ny, frames[0].nx
     band = max(1, min(ny, _CUBE_BYTES // (5 * nx * len(frames))))
-    noise = float(np.median([session.get_one(FrameBackground, frame.frame_id).noise or 1.0 for frame in frames]))
+    sky_noise = float(np.median([session.get_one(FrameBackground, frame.frame_id).noise or 1.0 for frame in frames]))
     parts = []
     for first in range(0, ny, band):
         rows = slice(first, min(first + band, ny))
@@ -95,7 +107,7 @@ def fixed_pattern(context: Context, unit: Unit[tuple[int, ...]], p: FixedPattern
         excluded = np.empty(residual.shape, dtype=bool)
         for k, (data, bad) in enumerate(_residuals(context, frames)):
             residual[k], excluded[k] = data[rows], bad[rows]
-        parts.append(measure_pattern(residual, excluded, clip=p.clip, noise=noise))
+        parts.append(measure_pattern(residual, excluded, clip=p.clip, noise=sky_noise))
     found = FixedPattern(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "error", "count")))
     correction = found.correction(p.significance)
     known = np.isfinite(found.error)
@@ -111,7 +123,8 @@ def fixed_pattern(context: Context, unit: Unit[tuple[int, ...]], p: FixedPattern
     level = float(np.mean(correction, dtype=float))
     noise = float(np.median(found.error[known])) if known.any() else 0.0
     remark = f"{int((correction != 0).sum())} pixels corrected, {100 * known.mean():.0f} % of the frame known"
-    return Output(file=file, finish=partial(_rows, unit.payload, level, noise, int((~known).sum())), remark=remark)
+    finish = partial(_rows, unit.payload, level, noise, int((~known).sum()))
+    return Output(file=file, finish=finish, remark=remark, summary={"path": file.path, "noise": sky_noise})
 
 
 def _residuals(context: Context, frames: list[Frame]) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:

@@ -18,6 +18,7 @@ from reduction.calibration.detectors import detector_of
 from reduction.calibration.flat_sets import FlatSet, LargeScaleFlatParameters, flat_set
 from reduction.calibration.frame_sets import (
     INPUTS,
+    PROVISIONAL,
     WRITES,
     FrameSet,
     MasterUnit,
@@ -125,6 +126,7 @@ def _best(each: FrameSet, large: Sequence[Any], better: float) -> Any | None:
     version=2,
     parameters=LargeScaleFlatParameters,
     writes=WRITES,
+    provisional=PROVISIONAL,
 )
 def large_scale_flat(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlatParameters) -> Output:
     """Stack the smoothed flats of a night into its large-scale flat; cloudy, weak and saturated flats are discarded."""
@@ -148,6 +150,7 @@ def large_scale_flat(context: Context, unit: Unit[MasterUnit], p: LargeScaleFlat
     version=3,
     parameters=FlatParameters,
     writes=WRITES,
+    provisional=PROVISIONAL,
 )
 def flat(context: Context, unit: Unit[MasterUnit], p: FlatParameters) -> Output:
     """Match each flat to the large-scale flat and stack them into the master flat."""

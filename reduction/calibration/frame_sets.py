@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ from reduction.calibration.calibrated import MasterPlanes, calibrated_pixels
 from reduction.calibration.kernels.calibration import Plane
 from reduction.calibration.kernels.stack import MasterImage
 from reduction.calibration.master_choice import DONE_BEFORE, Chosen, chosen_masters, needed, zero_is_gone
-from reduction.files.product import write_image
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit
+from reduction.files.product import read_image, write_image
+from reduction.pipeline.declaration import Context, InputTask, Output, Provisional, Rows, Unit
 from reduction.pipeline.inputs import Members, Said
+from reduction.pipeline.open_nights import OpenNights
 from reduction.pipeline.plans import done_tasks, night_key, not_masked
 
 __all__ = [
     "INPUTS",
+    "PROVISIONAL",
     "WRITES",
     "FrameSet",
     "MasterUnit",
@@ -39,8 +42,32 @@ __all__ = [
 ]
 
 #: What every master is made from, and the tables that it is written to.
-INPUTS = (Members("classify"), Members("detector"), Said((Annotation, MasterChoice)))
+INPUTS = (Members("classify"), Members("detector"), Said((Annotation, MasterChoice)), OpenNights())
 WRITES = (Master, MasterFrame)
+
+#: Of a master's pixels, no more than this part may be bad in one and good in another that stands in its place.
+_BAD_IN_ONE = 1e-4
+
+
+def _change(earlier: Mapping[str, Any], later: Mapping[str, Any], files: Path) -> float:
+    """Rms difference of two masters' pixels, in units of the later one's error."""
+    paths = [files / str(summary["path"]) for summary in (earlier, later)]
+    if not all(path.is_file() for path in paths):
+        return float("inf")
+    (one, _), (other, _) = map(read_image, paths)
+    if one["SCI"].shape != other["SCI"].shape:
+        return float("inf")
+    if np.count_nonzero(one["MASK"] != other["MASK"]) > _BAD_IN_ONE * one["MASK"].size:
+        return float("inf")
+    good = (one["MASK"] == 0) & (other["MASK"] == 0)
+    difference = one["SCI"][good].astype(np.float64) - other["SCI"][good]
+    if not difference.any():
+        return 0.0
+    return float(np.sqrt(np.mean(difference**2) / np.mean(other["VAR"][good], dtype=float)))
+
+
+#: How masters of an open night are compared with those of the whole one.
+PROVISIONAL = Provisional("master", _change)
 
 
 @dataclass(frozen=True)
@@ -244,7 +271,7 @@ def master_output(
         **columns,
     }
     finish = partial(_rows, facts, unit.payload.frames, tuple(reasons), valid_days)
-    return Output(file=file, finish=finish, remark=facts.get("warning"))
+    return Output(file=file, finish=finish, remark=facts.get("warning"), summary={"path": file.path})
 
 
 def _rows(

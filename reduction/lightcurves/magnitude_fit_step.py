@@ -1,4 +1,7 @@
-"""Step magnitude_fit: a night's frames are brought to the field's reference, cross-fitted, in one pass."""
+"""Step magnitude_fit: a night's frames are brought to the field's reference, cross-fitted, in one pass.
+
+Step frame_fit does it for each frame of a night that is open by itself, until the night is closed.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,19 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from db.fetch import fetch_arrays
-from db.keys import now
 from db.tables import (
     N_FOLD,
     Annotation,
     BestSlot,
+    Exposure,
     Frame,
     FrameField,
     FrameVerdict,
@@ -33,6 +37,7 @@ from db.tables import (
 )
 from db.terms import TERMS, Term, term_groups
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
+from reduction.lightcurves.accepting import acceptance
 from reduction.lightcurves.fit_terms import FitTerms, MagnitudeFitParameters
 from reduction.lightcurves.frame_verdicts import Verdicts, judge, judged_slot, kept_by_people
 from reduction.lightcurves.kernels.averages import Averages, settled
@@ -40,11 +45,12 @@ from reduction.lightcurves.kernels.night_fit import FitChoice, FitRows, FoldRefe
 from reduction.lightcurves.kernels.night_noise import night_noise
 from reduction.lightcurves.kernels.noise import FrameExcess, excess_scatter, frame_excess
 from reduction.lightcurves.night_points import NightPoints, Shot, measured, read_night, shots, slots_of
-from reduction.lightcurves.references import in_use, night_rows, read_reference, terms_of
+from reduction.lightcurves.references import SlotReference, in_use, night_rows, read_reference, terms_of
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
-from reduction.pipeline.inputs import Members, Said
+from reduction.pipeline.inputs import Earlier, Members, Said, Worked
+from reduction.pipeline.open_nights import OpenNights, open_nights
 
-__all__ = ["magnitude_fit"]
+__all__ = ["frame_fit", "magnitude_fit"]
 
 #: Stars of like magnitude from which the slot of one is taken that the reference does not have.
 _ALIKE = 15
@@ -67,12 +73,14 @@ def _plan(context: Context, p: MagnitudeFitParameters) -> list[Unit[_Night]]:
     references = in_use(session, canonical(dataclasses.asdict(p)))
     if not references:
         return []
+    lasting = open_nights(session)
     since = context.since
     context.in_part = since is not None and all(each.task_id <= since for each in references)
     changed = _changed_nights(session, since) if since is not None and context.in_part else None
     nights: dict[int, dict[int, list[InputTask]]] = {}
     for field_id, night_id, task_id, input_hash in session.execute(_fitted_frames(changed)) if changed is None or changed else ():
-        nights.setdefault(field_id, {}).setdefault(night_id, []).append(InputTask(task_id, input_hash, "photometry"))
+        if night_id not in lasting:
+            nights.setdefault(field_id, {}).setdefault(night_id, []).append(InputTask(task_id, input_hash, "photometry"))
     made = _reference_tasks(session, references)
     said = _said(session)
     return [
@@ -105,7 +113,14 @@ def _changed_nights(session: Session, since: int) -> set[int]:
         for first in range(0, len(frames), _MANY)
     ]
     stale = sa.select(Task.unit).where(Task.step == "magnitude_fit", Task.status.in_(["done", "failed"]), Task.is_stale == 1)
-    return {night_id for some in nights for night_id in some} | {int(unit.rpartition("/")[2]) for unit in session.execute(stale).scalars()}
+    # Those that have been open till now: their frames were fitted one by one.
+    single = sa.select(Task.unit).where(Task.step == "frame_fit", Task.status.in_(["done", "failed"]), Task.is_stale.in_([0, 1]))
+    opened = {int(unit.split("/")[1]) for unit in session.execute(single).scalars()}
+    return (
+        opened
+        | {night_id for some in nights for night_id in some}
+        | {int(unit.rpartition("/")[2]) for unit in session.execute(stale).scalars()}
+    )
 
 
 def _reference_tasks(session: Session, references: Sequence[MagfitReference]) -> dict[int, InputTask]:
@@ -129,19 +144,7 @@ def _said(session: Session) -> dict[tuple[int, int], str]:
 
 def _accepted(night: _Night, session: Session, _task_id: int) -> list[Rows]:
     """A candidate is accepted when this was the last of its field's nights: from then on the light curves are its."""
-    made = session.get_one(MagfitReference, night.reference_id)
-    if made.status != "candidate" or made.is_held:
-        return []
-    nights = set(session.execute(measured(Frame.night_id).where(FrameField.field_id == night.field_id).distinct()).scalars())
-    worked = sa.select(Task.unit).where(
-        Task.step == "magnitude_fit", Task.status.in_(["done", "failed"]), Task.unit.like(f"{night.reference_id}/%")
-    )
-    done = {int(unit.rpartition("/")[2]) for unit in session.execute(worked).scalars()}
-    if nights - done - {night.night_id}:
-        return []
-    # The task that made it is said, for otherwise the writer puts down this one: the reference would seem to be made in another way.
-    columns = {"reference_id": night.reference_id, "status": "accepted", "accepted": now(), "task_id": made.task_id}
-    return [Rows(MagfitReference, columns, upsert=True)]
+    return acceptance(session, night.reference_id, night_id=night.night_id)
 
 
 def _without(session: Session, unit: Unit[_Night]) -> list[Rows]:
@@ -154,7 +157,13 @@ def _without(session: Session, unit: Unit[_Night]) -> list[Rows]:
 @step(
     "magnitude_fit",
     plan=_plan,
-    inputs=(Members("photometry"), Members("magnitude_reference"), Said((Annotation, KeptFrame, ReferenceRequest))),
+    inputs=(
+        Members("photometry"),
+        Members("magnitude_reference"),
+        Earlier("frame_fit"),
+        Said((Annotation, KeptFrame, ReferenceRequest)),
+        OpenNights(),
+    ),
     version=6,
     parameters=MagnitudeFitParameters,
     writes=(MagfitSolution, MagfitMap, NightMagnitude, NightChange, NightNoise, FrameVerdict, BestSlot, MagfitReference),
@@ -188,7 +197,12 @@ def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameter
         rows += _new_slots(session, night.reference_id, points)
     n_fitted = int(np.count_nonzero(fitted))
     remarks.append(None if n_fitted == len(frames) else f"{len(frames) - n_fitted} of {len(frames)} frames have too few stars to be fitted")
-    return Output(rows=rows, finish=partial(_accepted, night), remark="; ".join(each for each in remarks if each) or None)
+    return Output(
+        rows=rows,
+        finish=partial(_accepted, night),
+        remark="; ".join(each for each in remarks if each) or None,
+        anew=_fitted_one_by_one(session, night),
+    )
 
 
 @dataclass(frozen=True)
@@ -212,6 +226,13 @@ def _fitted(
     rows = points.rows(slot, design)
     reference = read_reference(session, night.reference_id, slot).at(points.source_id)
     return _Fitted(slot, rows, reference, fit_night(rows, reference, choice))
+
+
+def _fitted_one_by_one(session: Session, night: _Night) -> bool:
+    """Whether frames of the night were fitted while it was open: their rows give place."""
+    frames = sa.select(Frame.frame_id).where(Frame.night_id == night.night_id)
+    mine = (MagfitSolution.frame_id.in_(frames), MagfitSolution.reference_id == night.reference_id)
+    return session.execute(sa.select(sa.literal(1)).where(*mine).limit(1)).first() is not None
 
 
 def _slot(
@@ -313,3 +334,129 @@ def _new_slots(session: Session, reference_id: int, points: NightPoints) -> list
 def _slot_alike(mag: float, mags: FloatArray, slots: IntArray, everyones: IntArray) -> int:
     nearest = slots[np.argsort(np.abs(mags - mag), kind="stable")[:_ALIKE]] if np.isfinite(mag) else slots
     return int(np.bincount(nearest if nearest.size else everyones).argmax())
+
+
+@dataclass(frozen=True)
+class FrameFitParameters:
+    """It has none: frames are fitted as nights are."""
+
+
+@dataclass(frozen=True)
+class _Single:
+    """A frame of an open night, to be fitted to one reference."""
+
+    reference_id: int
+    field_id: int
+    night_id: int
+    frame_id: int
+
+
+def _frames_plan(context: Context, _: FrameFitParameters) -> list[Unit[_Single]]:
+    """Every frame of the nights that are open, for each reference that its field works with; none once the night is closed."""
+    session = context.session
+    lasting = open_nights(session)
+    if not lasting:
+        return []
+    references = in_use(session, canonical(dataclasses.asdict(context.parameters("magnitude_fit"))))
+    made = _reference_tasks(session, references)
+    columns = (FrameField.field_id, Frame.night_id, Frame.frame_id, Exposure.path, Task.task_id, Task.input_hash)
+    query = (
+        measured(*columns)
+        .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+        .join(Task, sa.and_(Task.frame_id == Frame.frame_id, Task.step == "photometry", Task.status == "done"))
+        .where(Frame.night_id.in_(lasting))
+        .order_by(Frame.jd_utc, Frame.frame_id)
+    )
+    rows = session.execute(query).all()
+    facts = context.step.facts(context.settings)
+    return [
+        Unit(
+            f"{each.reference_id}/{row.night_id}/{row.frame_id}",
+            f"{Path(row.path).name}, reference {each.reference_id}",
+            (made[each.task_id], InputTask(row.task_id, row.input_hash, "photometry")),
+            facts,
+            row.frame_id,
+            row.night_id,
+            payload=_Single(each.reference_id, each.field_id, row.night_id, row.frame_id),
+        )
+        for each in references
+        for row in rows
+        if row.field_id == each.field_id
+    ]
+
+
+@step(
+    "frame_fit",
+    plan=_frames_plan,
+    inputs=(
+        Members("photometry"),
+        Members("magnitude_reference"),
+        Worked("magnitude_fit"),
+        Said((ReferenceRequest,)),
+        OpenNights(),
+    ),
+    parameters=FrameFitParameters,
+    writes=(MagfitSolution, MagfitMap, BestSlot, MagfitReference),
+    complete=True,
+)
+def frame_fit(context: Context, unit: Unit[_Single], _: FrameFitParameters) -> Output:
+    """Fit a frame of an open night to the reference of its field; what the night says of the stars waits until it is closed."""
+    session, single = context.session, unit.payload
+    p = context.parameters("magnitude_fit")
+    frames = shots(session, single.field_id, single.night_id, single.frame_id)
+    slots = slots_of(session, frames[0].instrument_id)
+    terms = terms_of(session.get_one(MagfitReference, single.reference_id)) or p.start
+    points = read_night(session, single.field_id, single.night_id, slots, terms, frames)
+    if not points.frame.size:
+        return Output(finish=partial(_frame_finish, single, None), remark="no measurements")
+    design = terms.design(points.variables, points.frame.size)
+    rows: list[Rows] = []
+    for slot in slots:
+        rows += _frame_slot(context, single, points, slot, design, terms)
+    rows += [
+        Rows(MagfitMap, columns, replace={name: columns[name] for name in ("reference_id", "frame_id", "name")})
+        for columns in points.maps.rows(single.reference_id)
+    ]
+    known = any(np.size(each.columns.get("frame_id", ())) for each in rows if each.table is MagfitSolution)
+    stars = _Stars(points.source_id, points.fold, points.fit_mag, points.catalogued)
+    return Output(rows=rows, finish=partial(_frame_finish, single, stars), remark=None if known else "too few stars to be fitted")
+
+
+def _frame_slot(
+    context: Context, single: _Single, points: NightPoints, slot: int, design: FloatArray, terms: FitTerms
+) -> Sequence[Rows]:  # fmt: skip
+    """Coefficients of the frame in one slot: those that it has in the fit of its night, which frames share nothing in but the reference."""
+    p = context.parameters("magnitude_fit")
+    rows = points.rows(slot, design)
+    reference = _reference(context, single.reference_id, slot).at(points.source_id)
+    fit = fit_night(rows, reference, p.choice(terms))
+    mag, err, excess = (own_fold(values, points.fold) for values in (reference.mag, reference.err, reference.excess))
+    known = Averages(mag, err, excess, fit.means.n)
+    noise = _bright_stars(rows, fit, known, rows.eligible & (rows.sigma <= p.floor_sigma))
+    place = {"reference_id": single.reference_id, "slot": slot}
+    return _solutions(place, points.shots, terms.terms, fit, excess_scatter(noise), np.ones(len(points.shots), dtype=np.bool_))
+
+
+def _reference(context: Context, reference_id: int, slot: int) -> SlotReference:
+    """A reference in one slot, which the next frames find in memory."""
+    kept = context.kept
+    name = Path(f"reference/{reference_id}/{slot}")
+    if name not in kept:
+        kept[name] = read_reference(context.session, reference_id, slot)
+    found: SlotReference = kept[name]
+    return found
+
+
+class _Stars(NamedTuple):
+    """Stars of a frame, as `NightPoints` has them."""
+
+    source_id: IntArray
+    fold: IntArray
+    fit_mag: FloatArray
+    catalogued: BoolArray
+
+
+def _frame_finish(single: _Single, stars: _Stars | None, session: Session, _task_id: int) -> list[Rows]:
+    """Slots of stars that are new; by the writer, since the frames before may have had the same."""
+    rows = [] if stars is None else _new_slots(session, single.reference_id, stars)  # type: ignore[arg-type]
+    return rows + acceptance(session, single.reference_id, frame_id=single.frame_id)

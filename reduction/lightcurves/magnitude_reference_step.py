@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from db.tables import (
     Lineage,
     MagfitFoldReference,
     MagfitReference,
+    ProvisionalResult,
     ReferenceMagnitude,
     ReferenceRequest,
     SourceMagnitude,
@@ -44,8 +46,9 @@ from reduction.lightcurves.night_points import Shot, measured, shots, slots_of
 from reduction.lightcurves.own_light import OwnLight, own_light
 from reduction.lightcurves.references import drifts, reference_rows, terms_of
 from reduction.lightcurves.season_reference import solved
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, canonical, step
+from reduction.pipeline.declaration import Context, InputTask, Output, Provisional, Rows, Unit, canonical, step
 from reduction.pipeline.inputs import Earlier, Grouped, Members, Said
+from reduction.pipeline.open_nights import OpenNights, open_nights
 from reduction.pipeline.pending import config_sha256
 
 __all__ = ["magnitude_reference"]
@@ -66,6 +69,7 @@ class _Wanted:
 def _plan(context: Context, p: ReferenceParameters) -> list[Unit[_Wanted]]:
     """A unit for each field that needs a reference now: those that are there are finished and never worked again."""
     session = context.session
+    lasting = open_nights(session)
     made: dict[int, list[MagfitReference]] = {}
     query = sa.select(MagfitReference).where(MagfitReference.status != "iteration").order_by(MagfitReference.reference_id)
     for each in session.execute(query).scalars():
@@ -75,23 +79,24 @@ def _plan(context: Context, p: ReferenceParameters) -> list[Unit[_Wanted]]:
         number = len(made.get(field_id, [])) + 1
         needs = _wanted(context, field_id, made.get(field_id, []), p)
         # Its frames may be many, and on most days nothing is made of them.
-        frames = _frames_of(session, field_id) if needs else ()
+        frames, opened = _frames_of(session, field_id, lasting) if needs else ((), None)
         for wanted in needs if frames else ():
             facts = f"{wanted.request_id} {wanted.frame_id} {wanted.base_id}"
             label = f"field {field_id}, reference {number}"
-            units.append(Unit(f"{field_id}/{number}", label, frames, facts, payload=wanted))
+            unit = Unit(f"{field_id}/{number}", label, frames, facts, night_id=opened, payload=wanted, provisional=opened is not None)
+            units.append(unit)
             number += 1
     return units
 
 
-def _frames_of(session: Session, field_id: int) -> tuple[InputTask, ...]:
-    """The photometry of a field's frames, in the order of time."""
-    query = measured(Task.task_id, Task.input_hash).join(Task, Task.frame_id == Frame.frame_id)
+def _frames_of(session: Session, field_id: int, lasting: frozenset[int]) -> tuple[tuple[InputTask, ...], int | None]:
+    """The photometry of a field's frames, in the order of time: those of an open night, which is said, where there are no others."""
+    query = measured(Task.task_id, Task.input_hash, Frame.night_id).join(Task, Task.frame_id == Frame.frame_id)
     mine = (FrameField.field_id == field_id, Task.step == "photometry", Task.status == "done")
-    return tuple(
-        InputTask(row.task_id, row.input_hash, "photometry")
-        for row in session.execute(query.where(*mine).order_by(Frame.jd_utc, Frame.frame_id))
-    )
+    rows = session.execute(query.where(*mine).order_by(Frame.jd_utc, Frame.frame_id)).all()
+    kept = [row for row in rows if row.night_id not in lasting]
+    tasks = tuple(InputTask(row.task_id, row.input_hash, "photometry") for row in kept or rows)
+    return tasks, None if kept or not rows else rows[-1].night_id
 
 
 def _wanted(context: Context, field_id: int, made: Sequence[MagfitReference], p: ReferenceParameters) -> list[_Wanted]:
@@ -105,7 +110,9 @@ def _wanted(context: Context, field_id: int, made: Sequence[MagfitReference], p:
     )
     accepted = [each for each in made if each.status == "accepted"]
     counts = max(accepted, key=lambda each: (each.accepted, each.reference_id), default=None)
-    suits = [each for each in made if each.status in ("accepted", "candidate") and _as_now(context, each, p)]
+    outlived = _outlived(session, made)
+    there = [each for each in made if each.status in ("accepted", "candidate") and each.reference_id not in outlived]
+    suits = [each for each in there if _as_now(context, each, p)]
     base = counts.reference_id if counts is not None and counts in suits else None
     open_requests = [
         each for each in session.execute(asked.order_by(ReferenceRequest.request_id)).scalars() if each.request_id not in answered
@@ -118,6 +125,7 @@ def _wanted(context: Context, field_id: int, made: Sequence[MagfitReference], p:
         ]  # fmt: skip
     if not suits:
         reason = "the field had none" if counts is None else "fits are made otherwise now"
+        reason = "the night that it was begun in is over" if counts is not None and counts.reference_id in outlived else reason
         return [_Wanted(field_id, reason)]
     if counts is None or counts not in suits or any(each.status == "candidate" for each in suits):
         return []
@@ -126,6 +134,15 @@ def _wanted(context: Context, field_id: int, made: Sequence[MagfitReference], p:
     if reason := drifts(session, counts.reference_id, p.drift, p.unknown, p.drift_nights):
         return [_Wanted(field_id, reason, base_id=counts.reference_id)]
     return []
+
+
+def _outlived(session: Session, made: Sequence[MagfitReference]) -> set[int]:
+    """References that were made of the first frames of a field's first night, and the night is over."""
+    night = sa.select(ProvisionalResult.task_id, ProvisionalResult.night_id).where(ProvisionalResult.final_task_id.is_(None))
+    rows = session.execute(night.where(ProvisionalResult.task_id.in_([each.task_id for each in made])))
+    found = {row.task_id: row.night_id for row in rows}
+    lasting = open_nights(session) if found else frozenset()
+    return {each.reference_id for each in made if each.task_id in found and found[each.task_id] not in lasting}
 
 
 def _as_now(context: Context, made: MagfitReference, p: ReferenceParameters) -> bool:
@@ -158,10 +175,22 @@ def _measured_anew(session: Session, made: MagfitReference) -> bool:
     return count.get(False, 0) > count.get(True, 0)
 
 
+def _change(_: Mapping[str, Any], __: Mapping[str, Any], ___: Path) -> float:
+    """A reference has a number of its own, and none stands for another."""
+    return float("inf")
+
+
 @step(
     "magnitude_reference",
     plan=_plan,
-    inputs=(Members("photometry"), Grouped("field"), Earlier("magnitude_fit"), Said((Annotation, KeptFrame, ReferenceRequest))),
+    inputs=(
+        Members("photometry"),
+        Grouped("field"),
+        Earlier("magnitude_fit"),
+        Said((Annotation, KeptFrame, ReferenceRequest)),
+        OpenNights(),
+    ),
+    provisional=Provisional("", _change),
     version=2,
     parameters=ReferenceParameters,
     writes=(MagfitReference, MagfitFoldReference, ReferenceMagnitude, FrameScore, TermScore, BestSlot, LightShare),
@@ -169,7 +198,8 @@ def _measured_anew(session: Session, made: MagfitReference) -> bool:
 def magnitude_reference(context: Context, unit: Unit[_Wanted], p: ReferenceParameters) -> Output:
     """Make a field's reference: choose its first frame, fit and average until it settles, choose each source's slot."""
     session, wanted = context.session, unit.payload
-    frames = shots(session, wanted.field_id)
+    lasting = frozenset() if unit.provisional else open_nights(session)
+    frames = [shot for shot in shots(session, wanted.field_id) if shot.night_id not in lasting]
     scores = _scores(frames)
     first = _first_frame(frames, scores["score"], wanted)
     fit = context.parameters("magnitude_fit")

@@ -133,8 +133,8 @@ def measured(*columns: Any) -> sa.Select[Any]:
     )
 
 
-def shots(session: Session, field_id: int, night_id: int | None = None) -> list[Shot]:
-    """The measured frames of a field, or of one of its nights, in the order of time."""
+def shots(session: Session, field_id: int, night_id: int | None = None, frame_id: int | None = None) -> list[Shot]:
+    """The measured frames of a field, or of one of its nights, or one frame of it, in the order of time."""
     kept = sa.select(KeptFrame.frame_id).where(KeptFrame.frame_id == Frame.frame_id)
     columns = (
         *(Frame.frame_id, Frame.night_id, Frame.instrument_id, Frame.exptime, FramePhotometry.task_id),
@@ -152,6 +152,8 @@ def shots(session: Session, field_id: int, night_id: int | None = None) -> list[
     )
     if night_id is not None:
         query = query.where(Frame.night_id == night_id)
+    if frame_id is not None:
+        query = query.where(Frame.frame_id == frame_id)
     return [Shot(*row) for row in session.execute(query)]
 
 
@@ -190,8 +192,11 @@ def read_night(
         " WHERE ff.field_id = :field AND f.night_id = :night AND c.type = 'object'" +
         ("" if sources is None else f" AND {_among('f.frame_id', [shot.frame_id for shot in frames])} AND {_among('m.source_id', sources)}")
     )  # fmt: skip
-    kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
     place = {"field": field_id, "night": night_id}
+    if len(frames) == 1:
+        # By its key: what one frame costs does not go with the night.
+        text, place = text + " AND f.frame_id = :frame AND m.frame_id = :frame", {**place, "frame": frames[0].frame_id}
+    kinds = "jijjjf" + "f" * len(used) + "r" * len(names)
     frame_id, ids, flags, folds, catalogued, fit_mag, *values = fetch_arrays(session.connection(), text, place, kinds=kinds)
     number = np.array([shot.frame_id for shot in frames], dtype=np.int64)
     by_id = np.argsort(number)

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from db.bulk import fetch_columns
 from db.keys import now
-from db.tables import ClosedMeasurement, Frame, Night, OpenMeasurement, Task
+from db.tables import ClosedMeasurement, Frame, Night, NightClosing, OpenMeasurement, Task
 from reduction.kernels.arrays import IntArray
-from reduction.lightcurves.nights_over import NightsOver, nights_over, nights_to_close
-from reduction.pipeline.declaration import Context, InputTask, Move, Output, Unit, step
+from reduction.lightcurves.nights_over import NightsOver, nights_to_close, over_now
+from reduction.pipeline.declaration import Context, InputTask, Move, Output, Rows, Unit, step
 from reduction.pipeline.inputs import Members
 
 __all__ = ["source_order"]
@@ -50,7 +50,7 @@ def _made_before(context: Context) -> list[int]:
     """Nights that are over and were closed, and would not be closed the same way now."""
     again = sa.or_(Task.is_stale == 1, Task.step_version != context.step.version)
     query = sa.select(Task.unit).where(Task.step == context.step.name, Task.status == "done", again)
-    return sorted(nights_over(context.session, [int(unit) for unit in context.session.execute(query).scalars()], now()))
+    return sorted(over_now(context.session, [int(unit) for unit in context.session.execute(query).scalars()]))
 
 
 @step(
@@ -58,7 +58,7 @@ def _made_before(context: Context) -> list[int]:
     plan=_plan,
     inputs=(Members("photometry"), NightsOver()),
     parameters=SourceOrderParameters,
-    writes=(OpenMeasurement, ClosedMeasurement),
+    writes=(OpenMeasurement, ClosedMeasurement, NightClosing),
     moves=(OpenMeasurement,),
 )
 def source_order(context: Context, unit: Unit[None], _: SourceOrderParameters) -> Output:
@@ -67,7 +67,10 @@ def source_order(context: Context, unit: Unit[None], _: SourceOrderParameters) -
     query = sa.select(OpenMeasurement.source_id, sa.func.count()).where(OpenMeasurement.night_id == night_id)
     counts: sa.Result[Any] = context.session.execute(query.group_by(OpenMeasurement.source_id).order_by(OpenMeasurement.source_id))
     source_id, n_row = fetch_columns(counts, "ii")
-    return Output(moves=(Move(OpenMeasurement, ClosedMeasurement, night_id, _slices(source_id, n_row)),))
+    rows = []
+    if context.session.get(NightClosing, night_id) is None:
+        rows.append(Rows(NightClosing, {"night_id": night_id, "by_hand": 0, "closed": now()}, upsert=True))
+    return Output(rows=rows, moves=(Move(OpenMeasurement, ClosedMeasurement, night_id, _slices(source_id, n_row)),))
 
 
 def _slices(source_id: IntArray, n_row: IntArray) -> tuple[tuple[int, int], ...]:

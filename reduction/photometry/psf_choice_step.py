@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
-from db.tables import Frame, PsfChoice, SharedPsf, SharedPsfFrame
+from db.tables import Frame, PsfChoice, SharedPsf, SharedPsfFrame, Task
 from db.tables import PsfMap as PsfMapRow
 from reduction.photometry.kernels.psf_compare import MapComparison, compare_maps
 from reduction.photometry.kernels.psf_map import PsfMap
@@ -18,6 +18,7 @@ from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.profile_frames import Seen, few_starred, frame_stars, seen
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import OfNight, Own
+from reduction.pipeline.open_nights import OpenNights, open_nights
 from reduction.pipeline.plans import frame_units
 
 __all__ = ["PsfChoiceParameters", "psf_choice"]
@@ -33,14 +34,24 @@ class PsfChoiceParameters:
 
 
 def _plan(context: Context, _: PsfChoiceParameters) -> list[Unit[None]]:
-    """The few-starred frames of nights that have shared maps: the others have nothing to choose."""
-    return frame_units(context, few_starred(context))
+    """The few-starred frames of nights that have shared maps: the others have nothing to choose.
+
+    Frames of an open night that were measured before there was a shared map choose when it is closed.
+    """
+    units = frame_units(context, few_starred(context))
+    lasting = open_nights(context.session)
+    late = [unit.frame_id for unit in units if unit.night_id in lasting]
+    if not late:
+        return units
+    done = sa.select(Task.frame_id).where(Task.frame_id.in_(late), Task.status == "done")
+    measured, chose = (set(context.session.execute(done.where(Task.step == name)).scalars()) for name in ("photometry", "psf_choice"))
+    return [unit for unit in units if unit.night_id not in lasting or unit.frame_id in chose or unit.frame_id not in measured]
 
 
 @step(
     "psf_choice",
     plan=_plan,
-    inputs=(Own("psf"), OfNight("shared_psf")),
+    inputs=(Own("psf"), OfNight("shared_psf"), OpenNights()),
     parameters=PsfChoiceParameters,
     writes=(PsfChoice,),
     standing=(PsfChoice,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ import sqlalchemy as sa
 from db.errors import AlgorithmFailed
 from db.tables import Base, Frame, SharedPsf, SharedPsfFrame, Task
 from reduction.photometry.kernels.psf_fit import SharedFit, fit_shared_psf
+from reduction.photometry.kernels.psf_map import PsfMap
 from reduction.photometry.kernels.psf_patches import patches
 from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.kernels.seeing_groups import seeing_groups
 from reduction.photometry.profile_frames import Seen, few_starred, frame_stars, seen
-from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
+from reduction.pipeline.declaration import Context, InputTask, Output, Provisional, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members
+from reduction.pipeline.open_nights import OpenNights
 from reduction.pipeline.plans import night_key
 
 __all__ = ["SharedPsfParameters", "shared_psf"]
@@ -61,10 +64,25 @@ def _plan(context: Context, p: SharedPsfParameters) -> list[Unit[tuple[int, ...]
     return units
 
 
+def _change(earlier: Mapping[str, Any], later: Mapping[str, Any], _: Path) -> float:
+    """The largest rms difference of profiles, as a part of them, between maps of the same frames or more."""
+    before, now = earlier["maps"], later["maps"]
+    if [each["like"] for each in before] != [each["like"] for each in now]:
+        return float("inf")
+    changes = [0.0]
+    for one, other in zip(before, now, strict=True):
+        a, b = (PsfMap.from_row(json.loads(each["coeff"])) for each in (one, other))
+        if a.coeff.shape != b.coeff.shape or a.radius != b.radius:
+            return float("inf")
+        changes.append(float(np.sqrt(np.sum((a.coeff - b.coeff) ** 2) / np.sum(b.coeff**2))))
+    return max(changes)
+
+
 @step(
     "shared_psf",
     plan=_plan,
-    inputs=(Members("psf"),),
+    inputs=(Members("psf"), OpenNights()),
+    provisional=Provisional("profile", _change),
     parameters=SharedPsfParameters,
     writes=(SharedPsf, SharedPsfFrame),
     complete=True,
@@ -95,7 +113,8 @@ def shared_psf(context: Context, unit: Unit[tuple[int, ...]], p: SharedPsfParame
             maps.append({"number": len(maps), "passband_id": like.passband_id, "kind": like.kind, "seeing": seeing, **_map_row(fit)})
             remarks.append(f"{len(chosen)} frames of FWHM {seeing:.2f} pixel, {maps[-1]['n_star']} stars")
     rows = [_rows(SharedPsf, maps, place), _rows(SharedPsfFrame, members, place)]
-    return Output(rows=rows, remark="; ".join(remarks) or f"no {p.min_frames} frames of like seeing")
+    summary = {"maps": [{"like": [each["passband_id"], each["kind"]], "coeff": each["coeff"]} for each in maps]}
+    return Output(rows=rows, remark="; ".join(remarks) or f"no {p.min_frames} frames of like seeing", summary=summary)
 
 
 def _fit(context: Context, frames: list[Frame], like: Seen, fwhm: Mapping[int, float]) -> SharedFit:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from db.errors import ConfigurationError
 from db.tables import N_SLOT, Classification, DetectionSummary, Frame, Instrument, PhotometrySlot
-from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
+from reduction.pipeline.declaration import Context, Output, Provisional, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Untracked
+from reduction.pipeline.open_nights import OpenNights, open_nights
 
 __all__ = ["SlotsParameters", "slots"]
 
@@ -40,7 +44,7 @@ class SlotsParameters:
 
 
 def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
-    """Instruments with an object frame of known FWHM. Later frames do not change what the slots are."""
+    """Instruments with an object frame of known FWHM. Later frames do not change what the slots are, but those of the first night."""
     query = (
         sa.select(Frame.instrument_id, Instrument.name)
         .join(Instrument, Instrument.instrument_id == Frame.instrument_id)
@@ -50,13 +54,29 @@ def _plan(context: Context, _: SlotsParameters) -> list[Unit[None]]:
         .distinct()
         .order_by(Frame.instrument_id)
     )
-    return [Unit(str(row.instrument_id), row.name) for row in context.session.execute(query)]
+    units: list[Unit[None]] = [Unit(str(row.instrument_id), row.name) for row in context.session.execute(query)]
+    return [_first_night(context, unit, lasting) for unit in units] if (lasting := open_nights(context.session)) else units
+
+
+def _first_night(context: Context, unit: Unit[None], lasting: frozenset[int]) -> Unit[None]:
+    """The unit, provisional where the instrument has been used in nights only that are open."""
+    night = sa.select(Frame.night_id).join(DetectionSummary, DetectionSummary.frame_id == Frame.frame_id)
+    mine = night.where(Frame.instrument_id == int(unit.key), DetectionSummary.fwhm.is_not(None))
+    if context.session.execute(mine.where(Frame.night_id.not_in(lasting)).limit(1)).first() is not None:
+        return unit
+    return replace(unit, night_id=context.session.execute(mine.limit(1)).scalar(), provisional=True)
+
+
+def _change(earlier: Mapping[str, Any], later: Mapping[str, Any], _: Path) -> float:
+    """None, or another set of apertures."""
+    return 0.0 if earlier == later else float("inf")
 
 
 @step(
     "slots",
     plan=_plan,
-    inputs=(Untracked("detect"),),
+    inputs=(Untracked("detect"), OpenNights()),
+    provisional=Provisional("", _change),
     version=3,
     parameters=SlotsParameters,
     writes=(PhotometrySlot,),
@@ -87,4 +107,5 @@ def slots(context: Context, unit: Unit[None], p: SlotsParameters) -> Output:
         "radius": np.array([np.nan, *radii]),
         "description": np.array([FITTED, *apertures], dtype=object),
     }
-    return Output(rows=[Rows(PhotometrySlot, columns, replace={"instrument_id": instrument_id})], remark=f"FWHM {fwhm:.2f} pixel")
+    rows = [Rows(PhotometrySlot, columns, replace={"instrument_id": instrument_id})]
+    return Output(rows=rows, remark=f"FWHM {fwhm:.2f} pixel", summary={"radii": radii})

@@ -33,6 +33,7 @@ __all__ = [
     "Move",
     "NewFile",
     "Output",
+    "Provisional",
     "Rows",
     "Step",
     "UndeclaredError",
@@ -81,6 +82,8 @@ class Unit(Generic[P]):
         What the plan found out for the body; None for most steps.
     second : bool
         Tried once more after all others: it may lean on its neighbours.
+    provisional : bool
+        Its night is open: what comes of it holds until it is made of the whole night.
     """
 
     key: str
@@ -92,6 +95,7 @@ class Unit(Generic[P]):
     path: str | None = None
     payload: P = None  # type: ignore[assignment]
     second: bool = False
+    provisional: bool = False
 
     def has(self, role: str) -> bool:
         """Whether there is an input of this role."""
@@ -158,6 +162,9 @@ class Output:
     remark: str | None = None
     finish: Callable[[Session, int], list[Rows]] | None = None
     retire: bool = False  # what was made of this unit's frame on the strength of its earlier result no longer stands
+    summary: Mapping[str, Any] = field(default_factory=dict)  # what another result of the unit is compared with (`Provisional`), as JSON
+    anew: bool = False  # in the place of its rows there may be some of another step
+    measured_anew: tuple[int, ...] = ()  # frames that are worked once more by every step that leans on this one, though no hash says so
 
 
 class UndeclaredError(RuntimeError):
@@ -240,6 +247,25 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class Provisional:
+    """A result that frames of a night have in common, and that is made more than once while the night is open.
+
+    A frame keeps the one that there was when it came. When the night is closed it is made of the whole night, and frames made with
+    one that is within the tolerance of it stay as they are.
+
+    Attributes
+    ----------
+    tolerance : str
+        Its name in `reduction.pipeline.open_nights.OpenNightParameters`; "" where nothing but no change will do.
+    change : callable (earlier summary, later summary, files root) -> float
+        How far the later one is off, in the unit of the tolerance; infinite where the two cannot be compared.
+    """
+
+    tolerance: str
+    change: Callable[[Mapping[str, Any], Mapping[str, Any], Path], float]
+
+
+@dataclass(frozen=True)
 class Step:
     """The declaration of a step."""
 
@@ -259,6 +285,7 @@ class Step:
     second_chance: bool = False
     complete: bool = False
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None
+    provisional: Provisional | None = None
 
     @property
     def name(self) -> str:
@@ -338,6 +365,7 @@ class Step:
             *shared,
             unit.key if self.per == "file" else "",
             unit.facts,
+            *(["provisional"] if unit.provisional else []),
             *sorted(f"{task.role}:{task.input_hash}" for task in unit.inputs),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -372,6 +400,7 @@ def step(
     second_chance: bool = False,
     complete: bool = False,
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None,
+    provisional: Provisional | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare the decorated function as the body of a step.
 
@@ -407,6 +436,8 @@ def step(
         The plan names all that there ought to be: what was made of units that it no longer names is superseded.
     failed : callable (session, unit) -> rows, optional
         What is to be written where a unit fails, in the writer's transaction; the unit's task is recorded by then.
+    provisional : Provisional, optional
+        Of a step whose units are made of a night's frames: how results of an open night are compared with those of the whole one.
     """
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -428,6 +459,7 @@ def step(
                 second_chance=second_chance,
                 complete=complete,
                 failed=failed,
+                provisional=provisional,
             )
         )
         return body

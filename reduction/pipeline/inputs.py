@@ -213,6 +213,9 @@ class Said:
 
     tables: tuple[type[Base], ...]
 
+    #: Whether a plan that looks at what is new only must look at everything when something else is said; else it sees to it itself.
+    ground: ClassVar[bool] = True
+
     def digest(self, session: Session, settings: Mapping[str, Any]) -> str:  # noqa: ARG002
         """Digest of all that is said, in the archive or in the settings in force: as long as it is the same, nothing new is said."""
         parts = []

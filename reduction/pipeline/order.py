@@ -86,6 +86,7 @@ NIGHT: tuple[Line, ...] = (
     _line("photometry", "target_photometry", "frame", "Measure the flux at the position of every target, seen or not.", "target_step"),
     _line("lightcurves", "magnitude_reference", "field", "Make a field's reference: from its best frame, averaged until it settles."),
     _line("lightcurves", "magnitude_fit", "night", "Fit a night's frames to the reference of their field (cross-fitted), in one pass."),
+    _line("lightcurves", "frame_fit", "frame", "Fit a frame of an open night by itself, until the night is fitted.", "magnitude_fit_step"),
     _line("lightcurves", "standard_system", "field", "Tie a field's reference to a catalogue's band: zero point, colour term, scatter."),
     _line("lightcurves", "magnitude_offsets", "field", "Measure how references of overlapping fields differ, by the stars that both have."),
     _line(

@@ -28,6 +28,7 @@ from reduction.pipeline.declaration import Context, Step, Unit, canonical
 from reduction.pipeline.inputs import Joined, LookedUp, Said
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.plans import planned
+from reduction.pipeline.provisional import in_place_of, is_open, unit_as_worked
 
 __all__ = ["Guards", "StepState", "Survey", "config_sha256", "facts_sha256", "state_of"]
 
@@ -134,11 +135,13 @@ class Survey:
         inputs = {name for source in step.sources if source.before for name in source.steps}
         looked_up = [source for source in step.sources if isinstance(source, LookedUp) and source.frames() is None]
         rules = {name for source in looked_up for name in source.steps}
-        said = "\n".join(source.digest(session, self._settings) for source in step.inputs if isinstance(source, Said))
+        sayings = [source for source in step.inputs if isinstance(source, Said)]
+        said = "\n".join(source.digest(session, self._settings) for source in sayings if source.ground)
+        passing = [source.digest(session, self._settings) for source in sayings if not source.ground]
         given = canonical({name: self._settings.get(name) for name in _GIVEN}) if step.per == "file" else ""
         ground = _digest(*works, said, given, self._bad)
         return Guards(
-            _digest(ground, *self._tasks({step.name, *inputs})),
+            _digest(ground, *passing, *self._tasks({step.name, *inputs})),
             _digest(said, self._bad, *self._tasks(rules)) if rules else "",
             ground,
             max((row[2] for rows in self._last.values() for row in rows), default=0),
@@ -219,7 +222,8 @@ def _sorted_out(
     worked = Counter(unit for (unit, _), row in known.items() if row.status == "done")
     state = StepState(survey.done(step.name, session), planned={unit.key for unit in units} if all_planned else None)
     failures = {} if all_planned else _failures(session, step.name, survey)
-    for unit, input_hash in zip(units, step.input_hashes(units, parameters), strict=True):
+    hashes = _hashes(session, step, parameters, units, known)
+    for unit, input_hash in zip(units, hashes, strict=True):
         failures.pop(unit.key, None)
         row = known.get((unit.key, input_hash))
         if row is not None and (row.status == "done" or (row.status == "failed" and not retry)):
@@ -232,6 +236,18 @@ def _sorted_out(
             state.done -= worked[unit.key]
     state.failed |= failures
     return state
+
+
+def _hashes(session: Session, step: Step, parameters: Any, units: list[Unit[Any]], known: Mapping[tuple[Any, Any], Any]) -> list[str]:
+    """Hash of each unit; of a frame that may keep what its night had when it came, that of its task (`provisional`)."""
+    hashes = step.input_hashes(units, parameters)
+    stands = {key[0]: row for key, row in known.items() if row.status in ("done", "failed")}
+    numbers = {unit.key: k for k, unit in enumerate(units) if unit.key in stands and stands[unit.key].input_hash != hashes[k]}
+    worked = unit_as_worked(session, step, {stands[key].task_id: units[k] for key, k in numbers.items()})
+    for unit, input_hash in zip(worked.values(), step.input_hashes(worked.values(), parameters), strict=True):
+        if input_hash == stands[unit.key].input_hash:
+            hashes[numbers[unit.key]] = input_hash
+    return hashes
 
 
 #: So many units are looked for by their keys; of more, all tasks of the step are read.
@@ -262,5 +278,7 @@ def _came_later(source: Joined, mine: type[Task]) -> sa.ColumnElement[bool]:
     other = aliased(Task)
     used = sa.exists().where(Lineage.task_id == mine.task_id, Lineage.input_task_id == other.task_id)
     there = sa.exists().where(other.step == source.step, other.status == "done", source.matches(other), ~used.correlate(mine, other))
+    if STEPS[source.step].provisional is not None:
+        there = there.where(~is_open(other), ~in_place_of(mine, other))
     # Said, for by itself SQLAlchemy looks no further than to the next SELECT: the frame would be any frame.
     return there.correlate(Frame, mine)

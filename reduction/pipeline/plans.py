@@ -6,6 +6,7 @@ say themselves how their sets are made, with what is shared here.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session, aliased
 from db.tables import Annotation, Classification, Exposure, Frame, FrameField, Task
 from reduction.pipeline.declaration import Context, Step, Unit
 from reduction.pipeline.inputs import Found, InputTask, Joined, LookedUp, Said
+from reduction.pipeline.open_nights import open_nights
 
 __all__ = ["done_tasks", "frame_units", "masks", "night_key", "not_masked", "planned"]
 
@@ -29,7 +31,13 @@ def planned(context: Context, parameters: Any, only: sa.ColumnElement[bool] | No
         The frames that matter, for a step whose plan follows from its inputs.
     """
     step = context.step
-    return step.plan(context, parameters) if step.plan is not None else frame_units(context, only)
+    if step.plan is None:
+        return frame_units(context, only)
+    units = step.plan(context, parameters)
+    if step.provisional is None:
+        return units
+    lasting = open_nights(context.session)
+    return [dataclasses.replace(unit, provisional=True) if unit.night_id in lasting else unit for unit in units] if lasting else units
 
 
 def frame_units(context: Context, only: sa.ColumnElement[bool] | None = None) -> list[Unit[Any]]:

@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
 from reduction.pipeline.declaration import Context, Output, Step, UndeclaredError, Unit
+from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import StepState, Survey, state_of
 from reduction.pipeline.session import reading_session
@@ -194,7 +195,7 @@ class Runner:
         self.retry = retry
         self.frames = frames
         self.reporter: Reporter = reporter or _Silent()
-        self.writer = Writer(engine, files, run_id)
+        self.writer = Writer(engine, files, run_id, tolerances(settings))
         self._pool: ProcessPoolExecutor | None = None
         self._survey: Survey | None = None
 

@@ -12,14 +12,14 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 
-from db.tables import Base, Config, Lineage, Product, Run, StepCheck, Task
+from db.tables import Base, Config, Lineage, Product, ProvisionalResult, Run, StepCheck, Task
 from db.views import VIEWS
 from reduction.pipeline.declaration import Step, UndeclaredError
 
 __all__ = ["declared_only", "reading_session", "tables_read"]
 
 #: What the machine itself keeps: every step may look there.
-_MACHINE = frozenset(table.__tablename__ for table in (Config, Lineage, Product, Run, StepCheck, Task))
+_MACHINE = frozenset(table.__tablename__ for table in (Config, Lineage, Product, ProvisionalResult, Run, StepCheck, Task))
 
 _TABLES = frozenset(Base.metadata.tables)
 _WORD = re.compile(r"\b[a-z_0-9]+\b")

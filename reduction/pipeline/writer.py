@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +20,10 @@ from db.engine import empty_log, is_sqlite
 from db.errors import ArchiveUnavailable, StarledgerError
 from db.keys import next_id, now
 from db.storage import vacuum
-from db.tables import Base, Config, Frame, Lineage, Product, RefusedFrame, StepCheck, Task
+from db.tables import Base, Config, Frame, Lineage, Product, ProvisionalResult, RefusedFrame, StepCheck, Task
 from reduction.files.product import TEMPORARY_PREFIX
 from reduction.pipeline.declaration import Move, NewFile, Output, Rows, Step, Unit, canonical
+from reduction.pipeline.open_nights import OpenNightParameters
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import Guards, config_sha256, facts_sha256
 
@@ -36,10 +39,11 @@ _SAMPLE = 1000
 class Writer:
     """The one writer of a run."""
 
-    def __init__(self, engine: Engine, files: Path, run_id: int) -> None:
+    def __init__(self, engine: Engine, files: Path, run_id: int, tolerances: OpenNightParameters | None = None) -> None:
         self.engine = engine
         self.files = files
         self.run_id = run_id
+        self.tolerances = tolerances or OpenNightParameters()
         self._configs: dict[str, int] = {}
         self._written: set[type[Base]] = set()  # since statistics were made last
 
@@ -85,17 +89,47 @@ class Writer:
         product_id = None
         if output.file is not None:
             product_id, removed = self._product(connection, step, unit, task_id, output.file)
+        anew = bool(before) or output.anew
         for rows in output.rows:
-            self._write(connection, step, rows, task_id, product_id, anew=bool(before))
+            self._write(connection, step, rows, task_id, product_id, anew=anew)
         if output.finish is not None:
             with Session(connection) as session:
                 for rows in output.finish(session, task_id):
-                    self._write(connection, step, rows, task_id, product_id, anew=bool(before))
+                    self._write(connection, step, rows, task_id, product_id, anew=anew)
         if task_id in before:
             _rows_came_back(connection, step, task_id)
         others = [other for other in before if other != task_id]
+        if step.provisional is not None:
+            others = self._compared(connection, step, unit, task_id, output, others)
+        if output.measured_anew:
+            _measured_anew(connection, step, output.measured_anew)
         _made_anew(connection, others, retired=[unit.frame_id] if output.retire and unit.frame_id is not None else [])
         return removed
+
+    def _compared(
+        self, connection: Connection, step: Step, unit: Unit[Any], task_id: int, output: Output, others: Sequence[int]
+    ) -> list[int]:
+        """Note a provisional result, or compare those before with what the whole night gave; earlier tasks that no longer stand."""
+        assert step.provisional is not None
+        open_before = provisional_before(connection, others)
+        if unit.provisional:
+            connection.execute(sa.delete(ProvisionalResult).where(ProvisionalResult.task_id == task_id))
+            row = {"task_id": task_id, "night_id": unit.night_id, "summary": canonical(output.summary), "stands": 0}
+            connection.execute(sa.insert(ProvisionalResult).values(row))
+            return [other for other in others if other not in open_before]
+        tolerance = getattr(self.tolerances, step.provisional.tolerance) if step.provisional.tolerance else 0.0
+        standing = set()
+        for other, summary in open_before.items():
+            change = step.provisional.change(json.loads(summary), output.summary, self.files)
+            stands = change <= tolerance
+            values = {
+                "final_task_id": task_id,
+                "change": change / tolerance if tolerance > 0 and math.isfinite(change) else None,
+                "stands": int(stands),
+            }
+            connection.execute(sa.update(ProvisionalResult).where(ProvisionalResult.task_id == other).values(**values))
+            standing |= {other} if stands else set()
+        return [other for other in others if other not in standing]
 
     def _write(self, connection: Connection, step: Step, rows: Rows, task_id: int, product_id: int | None, *, anew: bool) -> None:
         """Write rows of a unit; `anew`: it was worked before, so that there may be older rows in their place."""
@@ -131,6 +165,10 @@ class Writer:
         if step.per == "file":
             children = sa.select(Task.frame_id).join(Lineage, Lineage.task_id == Task.task_id).where(Lineage.input_task_id.in_(before))
             frames = [frame_id for frame_id in connection.execute(children.distinct()).scalars() if frame_id is not None]
+        if step.provisional is not None and not unit.provisional:
+            # The whole night gives nothing: what was provisional does not stand, either.
+            lost = ProvisionalResult.task_id.in_(list(provisional_before(connection, before)))
+            connection.execute(sa.update(ProvisionalResult).where(lost).values(final_task_id=task_id, stands=0))
         _made_anew(connection, before, retired=frames)
         _no_longer_stand(connection, Task.task_id.in_(before))
         if step.failed is not None:
@@ -229,6 +267,8 @@ class Writer:
             if gone:
                 forget(connection)
                 connection.execute(sa.update(Task).where(Task.task_id.in_(gone)).values(status="superseded"))
+                lost = ProvisionalResult.task_id.in_(gone)
+                connection.execute(sa.update(ProvisionalResult).where(lost).values(final_task_id=ProvisionalResult.task_id, stands=0))
                 _made_anew(connection, gone, retired=())
         return bool(gone)
 
@@ -287,6 +327,24 @@ class Writer:
 def forget(connection: Connection) -> None:
     """Have every step look at everything again: a task has changed in a way that no new task tells of (`pending.Survey`)."""
     connection.execute(sa.delete(StepCheck))
+
+
+def provisional_before(connection: Connection, tasks: Sequence[int]) -> dict[int, str]:
+    """Summary of each of some tasks whose result is provisional, of a night that is still open."""
+    query = sa.select(ProvisionalResult.task_id, ProvisionalResult.summary).where(ProvisionalResult.final_task_id.is_(None))
+    return {row.task_id: row.summary for row in connection.execute(query.where(ProvisionalResult.task_id.in_(tasks)))}
+
+
+def _measured_anew(connection: Connection, step: Step, frames: Sequence[int]) -> None:
+    """Frames are worked once more by the steps per frame behind this one, though their hashes are the same."""
+    forget(connection)
+    later = list(STEPS)[list(STEPS).index(step.name) + 1 :]
+    names = [name for name in later if STEPS[name].per == "frame" and step.name in STEPS[name].behind]
+    for first in range(0, len(frames), _MANY):
+        mine = Task.frame_id.in_(frames[first : first + _MANY])
+        connection.execute(
+            sa.update(Task).where(mine, Task.step.in_(names), Task.status.in_(["done", "failed"])).values(status="superseded")
+        )
 
 
 def _tasks_of(connection: Connection, step: str, unit: str) -> list[int]:

@@ -183,7 +183,8 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
     Example: starledger status --archive sqlite:///hatp32.db
     """
-    steps = starledger.open(archive, files=files).status()
+    opened = starledger.open(archive, files=files)
+    steps = opened.status()
     console = Console()
     table = Table(box=None, pad_edge=False)
     table.add_column("topic", style="dim")
@@ -198,6 +199,8 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
         topic = step.topic if step.topic != before else ""
         table.add_row(topic, step.step, str(step.done), str(step.pending), str(step.failed), step.summary)
     console.print(table)
+    for evening, number in opened.nights.open().items():
+        console.print(f"the night of {evening} is open: {number} of its results are provisional", highlight=False, soft_wrap=True)
     for step in steps:
         for reason in step.reasons:
             console.print(f"[red]{step.step}[/red] {escape(reason)}", highlight=False, soft_wrap=True)

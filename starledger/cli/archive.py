@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import starledger
-from starledger.cli.options import ArchiveOption, FilesOption
+from starledger.cli.options import ArchiveOption, FilesOption, JobsOption
 
 __all__ = ["register"]
 
@@ -22,16 +22,19 @@ def close_nights(
     nights: Annotated[list[str] | None, typer.Argument(metavar="NIGHT", help="Evenings, such as 2017-12-19.", show_default=False)] = None,
     archive: ArchiveOption = None,
     files: FilesOption = None,
+    jobs: JobsOption = 0,
 ) -> None:
-    """Put the measurements of nights into the order of the sources now: those named, else all that are over.
+    """Close nights now: those named, else all that are over.
 
-    A reduction does it by itself for each night that is over. On PostgreSQL, partitions of which all nights are closed are also frozen.
+    What a night's frames have in common is made of all of them, frames that this changes are measured anew, magnitudes are fitted as a
+    night's, and the measurements go into the order of the sources. A reduction does it by itself for each night that is over.
+    On PostgreSQL, partitions of which all nights are closed are also frozen.
 
     Example: starledger archive close
 
     Example: starledger archive close 2017-12-19
     """
-    closed = starledger.open(archive, files=files).nights.close(nights or [])
+    closed = starledger.open(archive, files=files).nights.close(nights or [], jobs=jobs)
     for evening in closed:
         typer.echo(f"closed {evening}")
     if not closed:

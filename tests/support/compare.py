@@ -28,7 +28,7 @@ Dump = dict[str, dict[tuple[Any, ...], Row]]
 _MACHINE = {"run", "step_check"}
 
 #: What two runs of one night may differ in.
-_PASSING = {"run_id", "attempts", "finished", "created", "started", "accepted"}
+_PASSING = {"run_id", "closed", "attempts", "finished", "created", "started", "accepted"}
 #: Columns that hold a surrogate key, and whose.
 _KEYS = {
     "user_config_id": "config",
@@ -102,11 +102,12 @@ def _same(a: Any, b: Any, rtol: float, atol: float) -> bool:
     return bool(a == b)
 
 
-def dump(url: str, *, current: bool = False) -> Dump:
+def dump(url: str, *, current: bool = False, hashes: bool = True) -> Dump:
     """Every table but `run`, by natural key, surrogate keys resolved.
 
     With `current`, only what stands: rows of superseded tasks are left out, as are the references before the latest. So an
-    archive that came to its state by detours can be compared with a fresh one.
+    archive that came to its state by detours can be compared with a fresh one. Without `hashes`, what tasks were made from is left out:
+    the rows that they made are to be the same, though some were made of results that only stand for those of the other archive.
     """
     with make_engine(url).connect() as connection:
         rows = {
@@ -117,6 +118,12 @@ def dump(url: str, *, current: bool = False) -> Dump:
     rows["config"] = [row for row in rows["config"] if row["kind"] != "archive"]  # where its files are
     if current:
         _drop_superseded(rows)
+    if not hashes:
+        rows["lineage"], rows["provisional_result"] = [], []
+        rows["task"] = [{**row, "input_hash": ""} for row in rows["task"]]
+        masters = [name for name in _KEYS if name.endswith("_master_id")]
+        rows["calibrated_frame"] = [{name: value for name, value in row.items() if name not in masters} for row in rows["calibrated_frame"]]
+        rows["product"] = [{**row, "path": row["path"] and str(Path(row["path"]).parent)} for row in rows["product"]]
     return named(rows, without={"source": {"task_id"}, "magfit_reference": {"reason"}} if current else {})
 
 
@@ -237,6 +244,9 @@ class _Names:
         if task["step"] == "magnitude_reference":
             field, number = unit.split("/")
             return (self("field", int(field)), number)
+        if task["step"] == "frame_fit":
+            reference, night, frame = unit.split("/")
+            return (self("magfit_reference", int(reference)), night, self("frame", int(frame)))
         if "/" in unit:
             first, *rest = unit.removeprefix("sky/").split("/")
             if step.name in ("flat", "large_scale_flat"):

@@ -26,7 +26,7 @@ from starledger.cli.app import main
 from starledger.demo import simulate_night
 from starledger.reduce import reduce
 
-__all__ = ["N_CALIBRATION", "N_OBJECT", "SIZE", "Night", "Work", "begun", "command", "night", "reduced", "reduced_at"]
+__all__ = ["N_CALIBRATION", "N_OBJECT", "SIZE", "Night", "Work", "begun", "command", "copied", "night", "reduced", "reduced_at"]
 
 N_OBJECT = 8
 N_CALIBRATION = 10
@@ -123,7 +123,7 @@ def _begin_once(folder: Path) -> None:
     assert done["shapes"] == N_OBJECT
 
 
-def _copied(template: Path, folder: Path) -> Work:
+def copied(template: Path, folder: Path) -> Work:
     """A copy of an archive on SQLite, with its products."""
     copy_sqlite(template / "archive.db", folder / "archive.db")
     return _moved(f"sqlite:///{folder / 'archive.db'}", template, folder)
@@ -139,12 +139,12 @@ def _moved(url: str, template: Path, folder: Path) -> Work:
 
 def reduced(folder: Path) -> Work:
     """A copy of the night's archive on SQLite, reduced once for all workers, by one process."""
-    return _copied(once("mini-reduced", _reduce_once), folder)
+    return copied(once("mini-reduced", _reduce_once), folder)
 
 
 def begun(folder: Path) -> Work:
     """A copy of the night's archive on SQLite that has never seen the steps from `background` on."""
-    return _copied(once("mini-begun", _begin_once), folder)
+    return copied(once("mini-begun", _begin_once), folder)
 
 
 def reduced_at(url: str, folder: Path) -> tuple[Work, dict[str, int]]:

@@ -22,12 +22,13 @@ from reduction.astrometry.kernels.wcs import PlateSolution, design_matrix, expon
 from reduction.kernels.arrays import FloatArray
 from reduction.kernels.robust import robust_scatter
 
-__all__ = ["DistortionMap", "Pairs", "distortion_of", "fit_distortion", "fit_with_distortion"]
+__all__ = ["DistortionMap", "Pairs", "distortion_change", "distortion_of", "fit_distortion", "fit_with_distortion"]
 
 
 LINEAR = 3  # terms of degree 0 and 1: the frame's own
 ROUNDS = 6
 FOLDS = 5
+_NODES = 21  # along either axis, where two distortions are compared
 BORDER = 5.0  # in sigma: no residual counts for more in the choice of the order
 
 
@@ -252,6 +253,33 @@ def fit_with_distortion(pairs: Pairs, distortion: DistortionMap) -> PolynomialFi
     residual = frame.target - _predicted(frame, frame.linear, coefficients, order)
     loo = residual / (1.0 - np.minimum(leverage, 0.999))[:, None]
     return PolynomialFit(_composed(frame, coefficients, order), residual[:, 0], residual[:, 1], loo[:, 0], loo[:, 1])
+
+
+def distortion_change(one: DistortionMap, other: DistortionMap) -> float:
+    """By how much positions differ between two distortions of the same optics: what a frame's own linear terms take up left aside.
+
+    Parameters
+    ----------
+    one, other : DistortionMap
+        Of frames of one size.
+
+    Returns
+    -------
+    float
+        The largest difference (pixel) on the frame; infinite for frames of another size.
+    """
+    if (one.nx, one.ny) != (other.nx, other.ny):
+        return float("inf")
+    reach = 0.5 * float(np.hypot(one.nx, one.ny))
+    node = np.linspace(-0.5, 0.5, _NODES)
+    offsets = np.column_stack([value.ravel() for value in np.meshgrid(node * one.nx, node * one.ny)])
+    moved = np.zeros_like(offsets)
+    for distortion, sign in ((one, 1.0), (other, -1.0)):
+        if distortion.order > 1:
+            moved += sign * _terms(offsets, distortion.order, reach) @ np.array([distortion.coeff_x, distortion.coeff_y]).T
+    linear = design_matrix(offsets[:, 0] / reach, offsets[:, 1] / reach, 1)
+    left = moved - linear @ np.linalg.lstsq(linear, moved, rcond=None)[0]
+    return float(np.hypot(left[:, 0], left[:, 1]).max())
 
 
 def distortion_of(solution: PlateSolution) -> DistortionMap:
