@@ -192,6 +192,8 @@ class _Trial:
 
     def with_floor(self, found: list[tuple[FloatArray, FloatArray]]) -> _Trial:
         """With one floor for all candidates: the least that any leaves, so that none is weighed by its own faults."""
+        if not found:
+            return self
         floors = np.array([floor for _, floor in found])
         return replace(self, floor=np.where(np.isfinite(floors).any(axis=0), np.nanmin(np.nan_to_num(floors, nan=np.inf), axis=0), 0.0))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def simulated(n_star: int, n_frame: int, effects: dict[str, float], seed: int = 
     return Sample(ends, observed, sigma, star, 12 + mag, variance, design, fold, np.ones(star.size, dtype=bool))
 
 
-def chosen(sample: Sample, **options: float) -> tuple[int, set[str], TermChoice]:
+def chosen(sample: Sample, **options: Any) -> tuple[int, set[str], TermChoice]:
     """Order and further terms of the choice."""
     choice = choose_by_held_out(sample, NAMES, DEGREE, **options)
     return int(DEGREE[choice.terms].max()), {NAMES[k] for k in np.flatnonzero(choice.terms & (DEGREE < 0))}, choice
@@ -112,3 +114,30 @@ def test_a_sample_is_spread_and_bounded(n_frame: int, most: int, expected: int):
     assert frames.size == expected
     assert frames.size == 1 or np.ptp(np.diff(frames)) <= 1
     assert 0 <= frames.min() <= frames.max() < n_frame
+
+
+def test_what_is_given_is_not_tried():
+    sample = simulated(400, 6, {"x2y0": 0.02, "colour": 0.02})
+    given = np.array([name == "mag" for name in NAMES])
+    order, further, choice = chosen(sample, orders=[1], given=given)
+    assert (order, further) == (1, {"colour", "mag"})
+    assert [score.name for score in choice.scores] == ["order 1", *(f"+ {name}" for name in FURTHER if name != "mag")]
+    _, _, choice = chosen(sample, given=DEGREE < 0)
+    assert [score.name for score in choice.scores] == [f"order {k}" for k in range(5)]
+    assert choice.terms[DEGREE < 0].all()
+
+
+def test_an_order_alone_is_taken_even_where_stars_are_too_few_to_try_it():
+    _, _, choice = chosen(simulated(9, 4, {}), orders=[2])
+    assert DEGREE[choice.terms].max() == 2
+    assert np.isnan(choice.scores[0].score)
+
+
+def test_a_term_has_to_gain_as_many_errors_as_are_asked_for():
+    sample = simulated(400, 6, {"colour": 0.004})
+    _, _, choice = chosen(sample)
+    gained = next(score for score in choice.scores if score.name == "+ colour")
+    certain = gained.gain / gained.gain_err
+    assert certain > 3
+    for errors, expected in ((0.9 * certain, True), (1.1 * certain, False)):
+        assert ("colour" in chosen(sample, term_errors=np.full(len(NAMES), errors))[1]) == expected
