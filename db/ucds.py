@@ -58,7 +58,7 @@ _PROVENANCE = {
     "final_task_id": "meta.id",
     "stands": "meta.code.status",
     "summary": "meta.note",
-    "provisional_result.change": "arith.diff",
+    "provisional_result.change": "stat.value",
     "n_done": "meta.number",
     "input_hash": "meta.checksum",
     "is_active": "meta.code.status",

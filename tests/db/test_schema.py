@@ -59,6 +59,8 @@ def test_every_table_and_column_is_described(table: sa.Table) -> None:
                 "width",
                 "eta",
                 "sum_second",
+                "n_pair",
+                "change",
                 "roughness",
                 "enclosed",
                 "foreign_light",

@@ -76,7 +76,7 @@ def worked(url: str, folder: Path) -> Worked:
     nights = ManyNights.create(url, folder / "files", PLAN)
     first = nights.add(N_NIGHT)
     done = {tally.step: tally.done for tally in nights.work(config=config)}
-    assert done == {"magnitude_reference": 1, "magnitude_fit": N_NIGHT, "statistics": 1}
+    assert done == {"magnitude_reference": 1, "magnitude_fit": N_NIGHT, "statistics": N_NIGHT}
     night_id = first[-1].night_id + 2
     dips = dips_of(nights, nights.sky.night(night_id, n_frame=LATER))
     later = nights.add_night(night_id, n_frame=LATER, dips=dips)
