@@ -262,3 +262,16 @@ def test_a_night_in_a_longer_field_looks_at_no_more(tmp_path: Path) -> None:
     nights.close()
     for few, many in spent.values():
         assert many < 1.2 * few, spent
+
+
+def test_a_camera_without_apertures_has_light_curves(archive_url: str, tmp_path: Path) -> None:
+    make_schema(archive_url)
+    nights = ManyNights.create(archive_url, tmp_path / "files", replace(PLAN, n_star=80, n_frame=5, n_slot=1))
+    nights.add(1)
+    nights.work()
+    with nights.engine.connect() as connection:
+        points, share = (
+            connection.execute(sa.text(f"SELECT count(*) FROM {name}")).scalar_one() for name in ("light_curve", "light_share")
+        )
+    nights.close()
+    assert points > 300 and share == 0
