@@ -66,7 +66,9 @@ def own_light(context: Context, frame_id: int, source_id: IntArray, flux: FloatA
     traits = {name: values[theirs] for name, values in around.traits().items()}
     # A column at least: without an aperture nothing says how much of the light is others'.
     inside = np.full((len(source_id), max(len(apertures), 1)), np.nan)
-    inside[np.asarray(mine)[:, None], np.arange(len(apertures))] = light_shares(psf_map_of(session, frame_id).stamps(x, y, traits), flux[mine], x, y, radii)
+    inside[np.asarray(mine)[:, None], np.arange(len(apertures))] = light_shares(
+        psf_map_of(session, frame_id).stamps(x, y, traits), flux[mine], x, y, radii
+    )
     is_aperture = np.isin(slots, apertures)
     column = np.where(is_aperture, np.searchsorted(apertures, slots), 0)
     mode = session.execute(sa.select(FramePhotometry.apertures).where(FramePhotometry.frame_id == frame_id)).scalar_one()

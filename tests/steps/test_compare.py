@@ -29,6 +29,7 @@ def test_does_not_see_surrogate_keys(reduced: Work) -> None:
     row = reduced.sql("SELECT max(magfit_solution.reference_id) FROM magfit_solution")[0][0]
     for table in [table.name for table in Base.metadata.sorted_tables if "reference_id" in table.c]:
         reduced.sql(f"UPDATE {table} SET reference_id = reference_id + 40 WHERE reference_id = {row}")
-    # The unit of a night's fit has its reference in it.
-    reduced.sql(f"UPDATE task SET unit = replace(unit, '{row}/', '{row + 40}/') WHERE step = 'magnitude_fit'")
+    # Units of what is fitted to a reference have it in them.
+    reduced.sql(f"UPDATE task SET unit = replace(unit, '{row}/', '{row + 40}/') WHERE step IN ('magnitude_fit', 'statistics')")
+    reduced.sql(f"UPDATE task SET unit = '{row + 40}' WHERE step = 'standard_system' AND unit = '{row}'")
     assert compare.differences(before, compare.dump(reduced.url)) == []

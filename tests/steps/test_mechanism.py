@@ -215,7 +215,7 @@ def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dic
     assert reduced.worked() == {**_after("calibrate"), **remade}
     # The reference before stays, with what was fitted to it; it counts no more.
     (latest,) = reduced.sql("SELECT reference_id FROM latest_reference")[0]
-    fits = [("magnitude_fit", ANY), ("magnitude_reference", "1/1"), ("standard_system", ANY)]
+    fits = [("magnitude_fit", ANY), ("magnitude_reference", "1/1"), ("standard_system", ANY), ("statistics", ANY)]
     assert reduced.sql("SELECT step, unit FROM stale_product ORDER BY step") == fits
     assert f"{latest}/" not in reduced.sql("SELECT unit FROM stale_product WHERE step = 'magnitude_fit'")[0][0]
     assert reduced.sql(f"SELECT count({kind}_master_id) FROM calibrated_frame") == [(0,)]
@@ -345,5 +345,5 @@ def test_status_and_pending_are_read_only(reduced: Work) -> None:
 
 def test_every_table_is_written_by_a_step_or_the_ledger() -> None:
     declared = {table.__tablename__ for step in STEPS.values() for table in step.writes}
-    by_people = {"annotation", "master_choice", "reference_request", "target", "type_correction"}
+    by_people = {"annotation", "kept_frame", "master_choice", "reference_request", "target", "type_correction"}
     assert {table.name for table in Base.metadata.sorted_tables} == declared | _LEDGER | by_people

@@ -171,9 +171,16 @@ def _of_latest(rows: dict[str, list[Row]]) -> None:
     for row in rows["task"]:
         if row["step"] == "magnitude_reference" and row["task_id"] in made:
             tasks.append({**row, "unit": f"{row['unit'].partition('/')[0]}/1", "message": None})
-        elif row["step"] != "magnitude_reference" and (row["step"] != "magnitude_fit" or int(row["unit"].partition("/")[0]) in kept):
+        elif row["step"] != "magnitude_reference" and _references_of(row) <= kept:
             tasks.append(row)
     rows["task"] = tasks
+
+
+def _references_of(task: Row) -> set[int]:
+    """References that a task's unit is named by."""
+    parts = task["unit"].split("/")
+    number = {"magnitude_fit": 1, "frame_fit": 1, "statistics": 1, "standard_system": 1, "magnitude_offsets": 2}.get(task["step"], 0)
+    return {int(part) for part in parts[:number]}
 
 
 def _latest(references: list[Row]) -> list[Row]:
@@ -236,9 +243,11 @@ class _Names:
     def _unit(self, task: Row) -> Any:
         """A task's unit in natural names: which keys it is made of follows from what the step works per."""
         step, unit = STEPS[task["step"]], task["unit"]
+        if step.name in ("standard_system", "magnitude_offsets"):
+            return tuple(self("magfit_reference", int(reference)) for reference in unit.split("/"))
         if "/" not in unit and step.per in ("frame", "field", "instrument"):
             return self(step.per, int(unit))
-        if task["step"] == "magnitude_fit":
+        if task["step"] in ("magnitude_fit", "statistics"):
             reference, night = unit.split("/")
             return (self("magfit_reference", int(reference)), night)
         if task["step"] == "magnitude_reference":
