@@ -163,9 +163,11 @@ def curve_frame(columns: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
 def nights_of(connection: Connection, source_id: int) -> tuple[int, int] | None:
     """First and last night on which a field of the source was observed; None when no accepted reference holds it."""
     bounds = connection.execute(_NIGHTS_FITTED, {"source_id": source_id}).all()
-    if not bounds or any(bound is None for row in bounds for bound in row):
+    if not bounds:
+        return None
+    if any(bound is None for row in bounds for bound in row):
         bounds = connection.execute(_NIGHTS_OBSERVED, {"source_id": source_id}).all()
-    known = [(int(first), int(last)) for first, last in bounds if first is not None]
+    known = [(int(first), int(last)) for first, last in [*bounds, *connection.execute(_NIGHTS_OPEN).all()] if first is not None]
     return (min(first for first, _ in known), max(last for _, last in known)) if known else None
 
 
@@ -174,6 +176,11 @@ _OF_SLOT = "FROM night_change c WHERE c.reference_id = b.reference_id AND c.slot
 #: By key, whatever the number of nights.
 _NIGHTS_FITTED = sa.text(
     f"SELECT (SELECT min(c.night_id) {_OF_SLOT}), (SELECT max(c.night_id) {_OF_SLOT}) {_HELD} WHERE b.source_id = :source_id"
+)
+#: Frames of open nights are fitted one by one, and their nights have no row of changes yet.
+_NIGHTS_OPEN = sa.text(
+    "SELECT min(f.night_id), max(f.night_id) FROM task t JOIN frame f ON f.frame_id = t.frame_id"
+    " WHERE t.step = 'frame_fit' AND t.status = 'done' AND t.is_stale IN (0, 1)"
 )
 #: References from before changes of nights were kept have all frames of their field looked at.
 _NIGHTS_OBSERVED = sa.text(

@@ -54,6 +54,9 @@ def test_frames_of_an_open_night_are_fitted_one_by_one(field: ManyNights, monkey
     assert [rows(field, f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in ("night_change", "magfit_reference")] == kept
     ((n_point, n_frame),) = rows(field, f"SELECT count(mag), count(DISTINCT frame_id) FROM light_curve WHERE night_id = {night_id}")
     assert n_frame == PLAN.n_frame and n_point > 0.5 * PLAN.n_star * PLAN.n_frame
+    curve = field.archive.light_curve(int(field.sky.source_id[0]))
+    ((n_shown,),) = rows(field, f"SELECT count(*) FROM light_curve WHERE source_id = {field.sky.source_id[0]}")
+    assert len(curve) == n_shown and night_id in set(curve["night_id"]), "tonight's points are there"
     fits = f"SELECT {COEFFICIENTS} FROM magfit_solution WHERE frame_id IN ({frames}) ORDER BY reference_id, slot, fold, frame_id"
     single = np.array(rows(field, fits), dtype=float)
 
