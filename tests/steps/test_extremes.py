@@ -28,8 +28,11 @@ def test_a_limit_is_no_defect(step: str, names: tuple[str, ...], limit: str, tmp
     parameters = STEPS[step].parameters
     values: dict[str, Any] = {}
     for name in names:
-        value = getattr(parameters.__dataclass_fields__[name].metadata["bounds"], limit)
-        values[name] = type(getattr(parameters(), name))(value)
+        bounds = parameters.__dataclass_fields__[name].metadata["bounds"]
+        if bounds.choices:  # such as "auto" and degrees
+            values[name] = f'"{bounds.choices[1 if limit == "least" else -1]}"'
+        else:
+            values[name] = type(getattr(parameters(), name))(getattr(bounds, limit))
     config = tmp_path / "extreme.toml"
     config.write_text(f"[{step}]\n" + "".join(f"{name} = {value}\n" for name, value in values.items()))
     tallies = {tally.step: tally for tally in work.tallies([], catalogues=[], config=config)}
