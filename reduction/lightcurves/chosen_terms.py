@@ -27,6 +27,8 @@ CANDIDATES = (
 MOST_ORDER = 4
 #: Standard errors that a term has to gain. Extinction and passbands differ in colour everywhere: to leave that out is what chance does.
 EXPECTED, UNEXPECTED = 1.0, 3.0
+#: With fewer stars nothing is chosen: one that dips could turn the choice, and every star's correction with it.
+LEAST_STARS = 100
 #: What is tried is bounded, whatever the night and the field are.
 MOST_FRAMES, MOST_STARS, MOST_ROWS = 24, 1000, 12_000
 
@@ -47,7 +49,7 @@ def choose_terms_of_field(
     stars: IntArray,
     p: MagnitudeFitParameters,
 ) -> ChosenTerms:
-    """Choose what the parameters leave open.
+    """Choose what the parameters leave open; with fewer than `LEAST_STARS` stars it is what a choice begins with.
 
     Parameters
     ----------
@@ -64,7 +66,10 @@ def choose_terms_of_field(
     """
     field_id, night_id, slot = place
     some = [frames[k] for k in sampled(np.arange(len(frames) + 1), MOST_FRAMES)]
-    mine = _spread(np.intersect1d(stars, known.source_id), min(MOST_STARS, max(MOST_ROWS // len(some), 1)))
+    there = np.intersect1d(stars, known.source_id)
+    if there.size < LEAST_STARS:
+        return ChosenTerms(p.start, ())
+    mine = _spread(there, min(MOST_STARS, max(MOST_ROWS // len(some), 1)))
     tried = FitTerms.of(p.given_order if p.given_order is not None else MOST_ORDER, CANDIDATES if p.given_terms is None else p.given_terms)
     points = read_night(session, field_id, night_id, [slot], tried, some, mine)
     if not points.frame.size:

@@ -71,6 +71,8 @@ def reference_terms(
 ) -> None:
     """Show the orders and terms that were tried for the fits to a reference, and how each did on stars that had no say.
 
+    None are listed where they were given, and where fewer than 100 stars are measured well: so few would each have a say.
+
     Example: starledger reference terms 2
     """
     frame = starledger.open(archive).references.terms(reference)
