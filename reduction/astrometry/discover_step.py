@@ -134,8 +134,8 @@ def discover(context: Context, unit: Unit[None], p: DiscoverParameters) -> Outpu
     measured = known.colour_measured
     colour = assumed_colour(mag, known.mag[measured], known.colour[measured])
     columns = source_columns(ids, ra, dec, mag, colour, np.zeros(len(ids), dtype=bool), "discovered") if labels.size else {}
-    late = [] if unit.provisional else _measured_before(session, unit, frames)
     other = before.differing(ids, ra, dec, tolerances(context.settings).discovered * arcsec)
+    late = [] if unit.provisional or not other[0].size else _measured_before(session, unit, frames)
     return Output(
         rows=[Rows(Source, columns, replace={"source_id": before.source_id} if before.source_id.size else None)],
         finish=partial(_unlink, np.setdiff1d(before.source_id, ids).tolist()),
@@ -182,9 +182,13 @@ def _without(known: SourceTable, ids: npt.NDArray[np.int64]) -> SourceTable:
 
 def _measured_before(session: Session, unit: Unit[None], frames: Sequence[Frame]) -> list[Frame]:
     """Frames that were measured while their night was open: since the field's sources were last looked for in whole nights."""
-    measured = set(
-        session.execute(sa.select(Task.frame_id).where(Task.step == "photometry", Task.status.in_(["done", "failed"]))).scalars()
-    )
+    there = (Task.step == "photometry", Task.status.in_(["done", "failed"]))
+    numbers = [frame.frame_id for frame in frames]
+    measured = {
+        frame_id
+        for first in range(0, len(numbers), _MANY)
+        for frame_id in session.execute(sa.select(Task.frame_id).where(*there, Task.frame_id.in_(numbers[first : first + _MANY]))).scalars()
+    }
     whole = sa.select(Task.task_id).where(
         Task.step == "discover", Task.unit == unit.key, Task.task_id.not_in(sa.select(ProvisionalResult.task_id))
     )
