@@ -122,8 +122,9 @@ def frame_scores(session: Session, reference_id: int) -> pd.DataFrame:
 
 
 def term_scores(session: Session, reference_id: int) -> pd.DataFrame:
-    """The orders and terms that were tried for the fits to a reference, as they were tried: empty where they were given, and where
-    stars are too few to choose by.
+    """The orders and terms that were tried for the fits to a reference, as they were tried.
+
+    Empty where they were given, and where stars are too few to choose by.
 
     Raises
     ------
