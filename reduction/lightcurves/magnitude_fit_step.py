@@ -149,9 +149,14 @@ def _accepted(night: _Night, session: Session, _task_id: int) -> list[Rows]:
 
 def _without(session: Session, unit: Unit[_Night]) -> list[Rows]:
     """A night that cannot be fitted keeps no candidate waiting that others were fitted to."""
-    mine = (Task.step == "magnitude_fit", Task.status == "done", Task.unit.like(f"{unit.payload.reference_id}/%"))
-    some = session.execute(sa.select(Task.task_id).where(*mine).limit(1)).first()
-    return [] if some is None else _accepted(unit.payload, session, 0)
+    night = unit.payload
+    return acceptance(session, night.reference_id, night_id=night.night_id) if _is_fitted_to(session, night.reference_id) else []
+
+
+def _is_fitted_to(session: Session, reference_id: int) -> bool:
+    """Whether anything is."""
+    mine = (Task.step.in_(["magnitude_fit", "frame_fit"]), Task.status == "done", Task.unit.like(f"{reference_id}/%"))
+    return session.execute(sa.select(Task.task_id).where(*mine).limit(1)).first() is not None
 
 
 @step(
@@ -194,7 +199,7 @@ def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameter
             Rows(MagfitMap, columns, replace={name: columns[name] for name in ("reference_id", "frame_id", "name")})
             for columns in points.maps.rows(night.reference_id)
         ]
-        rows += _new_slots(session, night.reference_id, points)
+        rows += _new_slots(session, night.reference_id, _Stars(points.source_id, points.fold, points.fit_mag))
     n_fitted = int(np.count_nonzero(fitted))
     remarks.append(None if n_fitted == len(frames) else f"{len(frames) - n_fitted} of {len(frames)} frames have too few stars to be fitted")
     return Output(
@@ -317,17 +322,25 @@ def _noise(place: Mapping[str, Any], night_id: int, frames: Sequence[Shot], exce
     return [Rows(NightNoise, {} if noise is None else {**mine, **noise._asdict()}, replace=mine)]
 
 
-def _new_slots(session: Session, reference_id: int, points: NightPoints) -> list[Rows]:
+class _Stars(NamedTuple):
+    """Stars of a night or a frame, with their folds and magnitudes in the field's band."""
+
+    source_id: IntArray
+    fold: IntArray
+    fit_mag: FloatArray
+
+
+def _new_slots(session: Session, reference_id: int, stars: _Stars) -> list[Rows]:
     """Slots of stars that the reference does not have: those of stars of like magnitude, so that their curves are seen."""
     query = sa.select(BestSlot.source_id, BestSlot.slot).where(BestSlot.reference_id == reference_id).order_by(BestSlot.source_id)
     ids, slots = fetch_arrays(session.connection(), query, kinds="ii")
-    new = np.flatnonzero(~np.isin(points.source_id, ids))
-    if not new.size:
+    new = np.flatnonzero(~np.isin(stars.source_id, ids))
+    if not new.size or not ids.size:
         return []
-    place = np.minimum(np.searchsorted(ids, points.source_id), ids.size - 1)
-    there = np.flatnonzero((ids[place] == points.source_id) & np.isfinite(points.fit_mag))
-    chosen = [_slot_alike(mag, points.fit_mag[there], slots[place[there]], slots) for mag in points.fit_mag[new]]
-    columns = {"source_id": points.source_id[new], "slot": np.array(chosen), "fold": points.fold[new]}
+    place = np.minimum(np.searchsorted(ids, stars.source_id), ids.size - 1)
+    there = np.flatnonzero((ids[place] == stars.source_id) & np.isfinite(stars.fit_mag))
+    chosen = [_slot_alike(mag, stars.fit_mag[there], slots[place[there]], slots) for mag in stars.fit_mag[new]]
+    columns = {"source_id": stars.source_id[new], "slot": np.array(chosen), "fold": stars.fold[new]}
     return [Rows(BestSlot, {"reference_id": reference_id, **columns})]
 
 
@@ -385,6 +398,12 @@ def _frames_plan(context: Context, _: FrameFitParameters) -> list[Unit[_Single]]
     ]
 
 
+def _frame_without(session: Session, unit: Unit[_Single]) -> list[Rows]:
+    """Nor does a frame of an open night that cannot be fitted."""
+    single = unit.payload
+    return acceptance(session, single.reference_id, frame_id=single.frame_id) if _is_fitted_to(session, single.reference_id) else []
+
+
 @step(
     "frame_fit",
     plan=_frames_plan,
@@ -398,6 +417,7 @@ def _frames_plan(context: Context, _: FrameFitParameters) -> list[Unit[_Single]]
     parameters=FrameFitParameters,
     writes=(MagfitSolution, MagfitMap, BestSlot, MagfitReference),
     complete=True,
+    failed=_frame_without,
 )
 def frame_fit(context: Context, unit: Unit[_Single], _: FrameFitParameters) -> Output:
     """Fit a frame of an open night to the reference of its field; what the night says of the stars waits until it is closed."""
@@ -418,7 +438,7 @@ def frame_fit(context: Context, unit: Unit[_Single], _: FrameFitParameters) -> O
         for columns in points.maps.rows(single.reference_id)
     ]
     known = any(np.size(each.columns.get("frame_id", ())) for each in rows if each.table is MagfitSolution)
-    stars = _Stars(points.source_id, points.fold, points.fit_mag, points.catalogued)
+    stars = _Stars(points.source_id, points.fold, points.fit_mag)
     return Output(rows=rows, finish=partial(_frame_finish, single, stars), remark=None if known else "too few stars to be fitted")
 
 
@@ -447,16 +467,7 @@ def _reference(context: Context, reference_id: int, slot: int) -> SlotReference:
     return found
 
 
-class _Stars(NamedTuple):
-    """Stars of a frame, as `NightPoints` has them."""
-
-    source_id: IntArray
-    fold: IntArray
-    fit_mag: FloatArray
-    catalogued: BoolArray
-
-
 def _frame_finish(single: _Single, stars: _Stars | None, session: Session, _task_id: int) -> list[Rows]:
     """Slots of stars that are new; by the writer, since the frames before may have had the same."""
-    rows = [] if stars is None else _new_slots(session, single.reference_id, stars)  # type: ignore[arg-type]
+    rows = [] if stars is None else _new_slots(session, single.reference_id, stars)
     return rows + acceptance(session, single.reference_id, frame_id=single.frame_id)

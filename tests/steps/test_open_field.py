@@ -14,6 +14,9 @@ from many_nights import ManyNights, Plan
 from open_night import at
 from templates import make_schema
 
+from db.errors import AlgorithmFailed
+from reduction.pipeline.order import STEPS as DECLARED
+
 PLAN = Plan(n_star=120, n_frame=6, n_slot=2)
 STEPS = ("magnitude_reference", "magnitude_fit", "frame_fit")
 COEFFICIENTS = "c_const, c_x, c_y, c_xx, c_xy, c_yy, c_colour, zero_point_err, fit_rms, n_fit"
@@ -83,3 +86,24 @@ def test_a_candidate_waits_for_the_frames_of_open_nights(field: ManyNights, monk
     assert done(field) == {"frame_fit": PLAN.n_frame}
     assert rows(field, "SELECT status FROM magfit_reference WHERE iteration > 0 ORDER BY reference_id") == [("accepted",), ("accepted",)]
     assert rows(field, "SELECT n_night FROM magfit_reference ORDER BY reference_id DESC LIMIT 1") == [(2,)], "of nights that are closed"
+
+
+def test_a_frame_that_cannot_be_fitted_keeps_no_candidate_waiting(field: ManyNights, monkeypatch: pytest.MonkeyPatch) -> None:
+    night_id = field.nights()[-1] + 1
+    evening = dt.date(2000, 1, 1) + dt.timedelta(days=night_id)
+    at(monkeypatch, *evening.timetuple()[:3], 22)
+    field.add_night(night_id)
+    assert done(field) == {"frame_fit": PLAN.n_frame}
+    last, fit = field.frames_of(night_id)[-1], DECLARED["frame_fit"]
+
+    def broken(context: Any, unit: Any, parameters: Any) -> Any:
+        if unit.frame_id == last:
+            raise AlgorithmFailed("no light")
+        return fit.body(context, unit, parameters)
+
+    ((field_id,),) = rows(field, "SELECT field_id FROM field")
+    field.archive.references.new(field_id, reason="to see")
+    monkeypatch.setitem(DECLARED, "frame_fit", replace(fit, body=broken))
+    with pytest.raises(RuntimeError, match="no light"):
+        field.work(STEPS, jobs=1)
+    assert rows(field, "SELECT status FROM magfit_reference WHERE iteration > 0 ORDER BY reference_id") == [("accepted",), ("accepted",)]
