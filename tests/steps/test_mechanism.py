@@ -106,7 +106,8 @@ def test_what_is_declared_is_what_is_written(fresh: Fresh, night: Night, spy: _S
     assert set(spy.written) == set(done) and set(done) >= {"catalogue", *_FRAMES, *_FIELDS}
     # Stars that a reference lacks come with later nights: tests/steps/test_references.py.
     # So do targets whose source was one of an open night only: tests/steps/test_open_night.py.
-    later = {"magnitude_fit": {"best_slot"}, "discover": {"target"}}
+    # Terms are chosen, with a score each, where stars are many: tests/steps/test_chosen_terms.py.
+    later = {"magnitude_fit": {"best_slot"}, "discover": {"target"}, "magnitude_reference": {"term_score"}}
     for name, written in spy.written.items():
         assert written - _LEDGER == {table.__tablename__ for table in STEPS[name].writes} - later.get(name, set()), name
         assert "task" in written, name
