@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import compare
 import numpy as np
 import psutil
 import pytest
-from killed import finish, kill_after, require_no_leftovers, start, words
+from killed import finish, kill_after, killed_within, require_no_leftovers, start, words
 from mini_night import N_OBJECT, Night, Work
 
 from reduction.pipeline.order import STEPS
+from starledger.archive import create_archive
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 
@@ -23,6 +26,9 @@ FULL = os.environ.get("STARLEDGER_REALDATA") == "full"
 BY_THE_CLOCK = {"sqlite": ("ingest", "background", "magnitude_fit"), "postgresql": ("calibrate", "photometry")}
 #: Of the steps in which it is killed at a commit, one in so many.
 EVERY = 1 if FULL else 5
+#: How often it is killed at random moments on each engine.
+MOMENTS = 30 if FULL else 6
+SEED = int(os.environ.get("STARLEDGER_KILL_SEED", "20171220"))
 
 
 def test_killed_by_the_clock(archive_url: str, reduced: Work, night: Night, tmp_path: Path) -> None:
@@ -56,6 +62,34 @@ def test_killed_at_a_commit_of_every_step(reduced: Work, night: Night, tmp_path:
     assert compare.compare(reduced.url, work.url) == []
     require_no_leftovers(work)
     assert work.sql("SELECT count(*) FROM run WHERE finished IS NULL AND exit_code IS NULL") == [(len(killed_in),)]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_killed_at_random_moments(
+    engine: str, reduced: Work, night: Night, new_archive: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Started again each time until it ends, and then with a new archive, until it was killed often enough."""
+    rng = np.random.default_rng([SEED, len(engine)])
+    met: Counter[str] = Counter()
+    n_archive = 0
+    while met.total() < MOMENTS:
+        n_archive += 1
+        work, log = Work(new_archive(engine), tmp_path / f"killed-{n_archive}"), tmp_path / "log.txt"
+        create_archive(work.url, work.files).engine.dispose()
+        code = -signal.SIGKILL
+        while code:
+            command = words(work, [night.raw], night.catalogue, jobs=int(rng.integers(1, 3)))
+            # Short ones meet the steps that end soon, and long ones get on.
+            code = killed_within(float(np.exp(rng.uniform(np.log(0.2), np.log(5.0)))), command, log)
+            lines = log.read_text().splitlines()
+            assert code in (0, -signal.SIGKILL) or (code == 3 and "another starledger is writing" in lines[-1]), lines
+            if code == -signal.SIGKILL:
+                met[lines[-1].partition(":")[0] if lines else "start"] += 1
+        assert compare.compare(reduced.url, work.url) == []
+        require_no_leftovers(work)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{engine}, seed {SEED}: killed {met.total()} times in {n_archive} archives: {dict(met)}\n")
+    assert len(met) >= (6 if FULL else 2)
 
 
 def test_what_a_killed_run_left_is_swept_away(reduced: Work) -> None:

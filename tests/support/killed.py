@@ -1,8 +1,9 @@
 """Running the program so that it is killed: the whole process group, by SIGKILL, at a moment by the clock or at a commit.
 
 As a script it is a nursery: for each line that it reads it forks a process, in a group of its own, that is the command line
-with given words and kills its group as it is about to commit the given result of a step: rows and files are written, and
-nothing of them stands. Forked, since all that the program imports takes longer than most steps of a small night.
+with given words. That kills its group as it is about to commit the given result of a step: rows and files are written, and
+nothing of them stands. Or the nursery kills it after a given time. Forked, since all that the program imports takes longer than most
+steps of a small night.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import atexit
 import functools
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -23,7 +25,7 @@ import psutil
 import sqlalchemy as sa
 from mini_night import Work
 
-__all__ = ["NEVER", "finish", "kill_after", "require_no_leftovers", "start", "words"]
+__all__ = ["NEVER", "finish", "kill_after", "killed_within", "require_no_leftovers", "start", "words"]
 
 #: In place of a step: nothing is killed.
 NEVER = ("-", 0)
@@ -50,13 +52,20 @@ def _nursery() -> subprocess.Popen[str]:
     return process
 
 
-def _killed(command: list[str], log: Path, step: str, number: int) -> int:
-    """Exit code of the command that kills itself at a commit."""
+def _killed(command: list[str], log: Path, at: tuple[str, int], seconds: float | None = None) -> int:
+    """Exit code of the command that kills itself at a commit, or is killed after some seconds."""
     nursery = _nursery()
     assert nursery.stdin is not None and nursery.stdout is not None
-    nursery.stdin.write(json.dumps({"words": command, "log": str(log), "step": step, "number": number}) + "\n")
+    step, number = at
+    life = {"words": command, "log": str(log), "step": step, "number": number}
+    nursery.stdin.write(json.dumps({"seconds": seconds, "life": life}) + "\n")
     nursery.stdin.flush()
     return int(nursery.stdout.readline())
+
+
+def killed_within(seconds: float, command: list[str], log: Path) -> int:
+    """Exit code of the command, negative when it was killed since it did not end within `seconds`."""
+    return _killed(command, log, NEVER, seconds)
 
 
 def kill_after(step: str, delay: float, process: subprocess.Popen[bytes], log: Path) -> bool:
@@ -88,7 +97,7 @@ def finish(command: list[str], log: Path, at: tuple[str, int] = NEVER) -> int:
     PostgreSQL may need a moment to see that a killed client is gone, and until then holds its lock.
     """
     until = time.monotonic() + _PATIENCE
-    while (code := start(command, log).wait(_PATIENCE) if at == NEVER else _killed(command, log, *at)) == 3:
+    while (code := start(command, log).wait(_PATIENCE) if at == NEVER else _killed(command, log, at)) == 3:
         assert time.monotonic() < until and "another starledger is writing" in log.read_text(), log.read_text()
     return code
 
@@ -112,7 +121,7 @@ def _main(step: str, number: int) -> None:
         done(self, current, parameters, results)
 
     def die(connection: sa.Connection) -> None:
-        if count >= number:
+        if number and count >= number:
             os.killpg(0, signal.SIGKILL)
 
     Writer.done = counted  # type: ignore[method-assign]
@@ -146,11 +155,23 @@ def _serve() -> None:
         importlib.import_module(module)
     assert all(step.body for step in STEPS.values())  # asked for, steps are imported
     for line in iter(sys.stdin.readline, ""):
+        asked = json.loads(line)
         child = os.fork()
         if child == 0:
-            _born(**json.loads(line))
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+            _born(**asked["life"])
+        sys.stdout.write(f"{_end_of(child, asked['seconds'])}\n")
         sys.stdout.flush()
+
+
+def _end_of(child: int, seconds: float | None) -> int:
+    """Exit code of a forked process, whose group is killed after some seconds."""
+    until = time.monotonic() + (math.inf if seconds is None else seconds)
+    while seconds is not None and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() >= until:
+            os.killpg(child, signal.SIGKILL)
+            break
+        time.sleep(0.001)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 if __name__ == "__main__":
