@@ -20,7 +20,7 @@ scatter_about = njit(cache=True)(robust.scatter_about)
 
 
 # Only the order of the sums is free: values are finite here.
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 def _moments(values: NDArray[np.floating], centre: float, limit: float) -> tuple[float, float, float]:
     """Number, and sums of the first and second powers about the centre, of the values within the limit of it."""
     n, first, second = 0.0, 0.0, 0.0

@@ -24,7 +24,8 @@ BLOCK = 512
 NEAR = 0.06
 """Relative width about the last median within which the next is looked for first."""
 
-# Only the order of sums is free: values are finite in these loops.
+# Only the order of sums is free: values are finite in these loops. They become part of their caller: as functions of their own there would
+# be two machine codes of each, with other orders, and which is called would depend on whether this process compiled it or found it cached.
 _SUMS = {"reassoc", "contract", "nsz"}
 
 
@@ -194,7 +195,7 @@ def _gather(begin, end, k, given, reference, variance, design, fold, columns, ro
     return m
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _fit_one(x, rows, p, n, choice):  # type: ignore[no-untyped-def]
     """Coefficients, their covariance and the floor of one fit; its weights (1/mag^2, 0 where rejected) stay in the buffer."""
     clip, fixed_floor, iterations = choice
@@ -251,7 +252,7 @@ def _start(rows, n, fixed_floor):  # type: ignore[no-untyped-def]
     return MAD_TO_SIGMA * 0.5 * (low + high)
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
+@njit(cache=True, nogil=True, fastmath=_SUMS, forceinline=True)
 def _deviations(rows, n, floor2):  # type: ignore[no-untyped-def]
     """Inverse variances with the floor, and squared deviations."""
     square, inverse, deviation, residual = rows[_SQUARE], rows[_INVERSE], rows[_DEVIATION], rows[_RESIDUAL]
@@ -319,7 +320,7 @@ def _around(values, n, rank):  # type: ignore[no-untyped-def]
     return below, values[rank]
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
+@njit(cache=True, nogil=True, fastmath=_SUMS, forceinline=True)
 def _weigh(rows, n, scale, huber):  # type: ignore[no-untyped-def]
     """Robust weights over the variance: Huber's, or Tukey's that are zero from `scale` on."""
     weight, inverse, deviation = rows[_WEIGHT], rows[_INVERSE], rows[_DEVIATION]
@@ -333,7 +334,7 @@ def _weigh(rows, n, scale, huber):  # type: ignore[no-untyped-def]
             weight[i] = left * left * inverse[i]
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
+@njit(cache=True, nogil=True, fastmath=_SUMS, forceinline=True)
 def _normal(x, rows, p, n, normal, right):  # type: ignore[no-untyped-def]
     """Weighted normal equations, lower triangle, block by block."""
     for j in range(p):
@@ -359,7 +360,7 @@ def _normal(x, rows, p, n, normal, right):  # type: ignore[no-untyped-def]
                 normal[j, k] += total
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
+@njit(cache=True, nogil=True, fastmath=_SUMS, forceinline=True)
 def _residuals(x, rows, p, n, solution):  # type: ignore[no-untyped-def]
     for begin in range(0, n, BLOCK):
         size = min(BLOCK, n - begin)
@@ -372,7 +373,7 @@ def _residuals(x, rows, p, n, solution):  # type: ignore[no-untyped-def]
                 residual[i] -= by * one[i]
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
+@njit(cache=True, nogil=True, fastmath=_SUMS, forceinline=True)
 def _floor(rows, n, p):  # type: ignore[no-untyped-def]
     """Scatter beyond the errors: moment estimate with the fit's own weights, corrected for `p` fitted terms."""
     weight, inverse, residual, square = rows[_WEIGHT], rows[_INVERSE], rows[_RESIDUAL], rows[_SQUARE]
@@ -389,7 +390,7 @@ def _floor(rows, n, p):  # type: ignore[no-untyped-def]
     return np.sqrt(max(excess / norm, 0.0)) if norm > 0 else 0.0
 
 
-@njit(cache=True, nogil=True, fastmath=_SUMS)
+@njit(cache=True, nogil=True, fastmath=_SUMS, forceinline=True)
 def _covariance(x, rows, p, n, normal, right, limit):  # type: ignore[no-untyped-def]
     """Covariance of a biweight fit (Huber 1981, Robust Statistics, eq. 7.6.10), with each residual enlarged by its star's leverage."""
     weight, spare, residual = rows[_WEIGHT], rows[_MORE], rows[_RESIDUAL]

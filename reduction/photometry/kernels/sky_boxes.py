@@ -81,7 +81,7 @@ def _start(values: NDArray[np.float32], n: int) -> tuple[float, float]:
 
 
 # Only the order of the sums is free: values are finite here.
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 def _weighted_sums(values: NDArray[np.float32], n: int, centre: float, inverse: float, limit: float) -> tuple[float, float, float]:
     """Sums of the weights, and of the first and second moments about the centre."""
     w_sum, first, second = 0.0, 0.0, 0.0

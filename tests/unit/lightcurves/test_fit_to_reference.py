@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,3 +146,24 @@ def test_the_median_is_found_wherever_it_is_looked_for(values: list[float], gues
     middle, upper = _median_root(squares, squares.size, guess, np.empty(squares.size))
     assert middle == pytest.approx(np.median(np.sqrt(squares)), rel=1e-15)
     assert upper == np.sort(squares)[squares.size // 2]
+
+
+_PRINTED = """
+import hashlib
+import numpy as np
+from test_fit_to_reference import night
+from reduction.lightcurves.kernels.magnitude_fit import FrameFits, fit_to_reference
+d = night(3, 90)
+fits = fit_to_reference(**d, eligible=np.ones(d["mag"].size, dtype=bool))
+print(hashlib.sha256(b"".join(np.asarray(getattr(fits, name)).tobytes() for name in FrameFits.__dataclass_fields__)).hexdigest())
+"""
+
+
+@pytest.mark.skipif(os.environ.get("STARLEDGER_REALDATA") != "full", reason="compiles for half a minute: where whole nights are asked for")
+def test_the_process_that_compiles_gives_the_same_bits(tmp_path: Path):
+    """Else an archive made first on a machine differs in the last digits from all later ones."""
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": paths}
+    command = [sys.executable, "-c", _PRINTED]
+    first, second = (subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert first and first == second
