@@ -247,7 +247,7 @@ def _fitted(
     text = f"SELECT frame_id, fold, measure_task, n_fit, {', '.join(names)}{_solutions(scope)} AND slot = :slot"
     kinds = "iiii" + "f" * len(names)
     frame_id, fold, task_id, n_fit, *values = fetch_arrays(connection, text, {**scope.of(text), "slot": slot}, kinds=kinds)
-    row = _rows_of(np.stack([points.frame_id, points.fold, points.task_id]), np.stack([frame_id, fold, task_id]))
+    row = _rows_of((points.frame_id, points.fold, points.task_id), (frame_id, fold, task_id))
     kept = np.flatnonzero(row >= 0)
     solution = {name: column[row[kept]] for name, column in zip(names, values, strict=True)}
     mine = points.take(kept)
@@ -273,9 +273,12 @@ def _fitted(
     )
 
 
-def _rows_of(wanted: _Integers, there: _Integers) -> _Integers:
-    """Which column of `there` each column of `wanted` is, -1 for none; both of shape (3, any)."""
-    number = {key: k for k, key in enumerate(zip(*there.tolist(), strict=True))}
-    keys, inverse = np.unique(wanted, axis=1, return_inverse=True)
-    found = np.array([number.get(key, -1) for key in zip(*keys.tolist(), strict=True)], dtype=np.int64)
-    return found[inverse.ravel()] if found.size else np.zeros(0, np.int64)
+def _rows_of(wanted: Sequence[_Integers], there: Sequence[_Integers]) -> _Integers:
+    """Which solution each point has, -1 for none; both are frames, folds and tasks."""
+    frames, place = np.unique(there[0], return_inverse=True)
+    row = np.full((frames.size + 1, N_FOLD + 1), -1, dtype=np.int64)
+    row[place, there[1]] = np.arange(place.size)
+    at = np.searchsorted(frames, wanted[0])
+    at[np.append(frames, -1)[at] != wanted[0]] = frames.size
+    found = row[at, np.where(wanted[1] < N_FOLD, wanted[1], N_FOLD)]
+    return np.where((found >= 0) & (np.append(there[2], -1)[found] == wanted[2]), found, -1)

@@ -71,11 +71,15 @@ def _average(ends, mag, err, clip):  # type: ignore[no-untyped-def]
         centre = np.median(y)
         scale = max(scatter_about(y, centre), np.sqrt(np.median(variance)) * 0.1, 1e-9)
         for _ in range(10):
-            u = (y - centre) / (clip * scale)
-            weight = np.where(np.abs(u) < 1, (1 - u**2) ** 2, 0.0) / variance
-            if np.sum(weight) <= 0:
+            total, moment = 0.0, 0.0
+            for j in range(y.size):
+                u = (y[j] - centre) / (clip * scale)
+                weight = (1 - u**2) ** 2 / variance[j] if abs(u) < 1 else 0.0
+                total += weight
+                moment += weight * y[j]
+            if total <= 0 or moment / total == centre:
                 break
-            centre = np.sum(weight * y) / np.sum(weight)
+            centre = moment / total
         mean[i] = centre
         expected = 1 / np.sqrt(np.sum(1 / variance))
         error[i] = expected

@@ -315,7 +315,7 @@ def fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold:
     for k in range(n_fold):
         mine = use[folds[use] != k]
         frame, star = rows.frame[mine], rows.star[mine]
-        corrected = rows.mag[mine] - np.einsum("ij,ij->i", rows.design[mine], fits.coeff[frame, k])
+        corrected = rows.mag[mine] - _corrections(rows, fits.coeff[:, k])[mine]
         error = _total_error(rows.sigma[mine], reference.excess[k, star], fits.fold_floor[frame, k], fits.zp_err[frame, k])
         error = error / np.sqrt(rows.factor[frame])
         mean, others = average(star, corrected, error, n_star), rows.fold != k
@@ -329,6 +329,14 @@ def fold_means(rows: FitRows, reference: FoldReference, fits: FrameFits, n_fold:
     seen = np.bincount(star, minlength=n_star)
     variance = np.divide(square, seen, out=np.full(n_star, np.nan), where=seen > 0)
     return FoldMeans(mag, err, scatter, number, variance)
+
+
+def _corrections(rows: FitRows, coeff: FloatArray) -> FloatArray:
+    """Correction of every row by its frame's coefficients (f, terms): frame by frame, so that no copy of the terms is made."""
+    found = np.empty(rows.frame.size)
+    for i, (first, last) in enumerate(zip(rows.ends[:-1], rows.ends[1:], strict=True)):
+        np.dot(rows.design[first:last], coeff[i], out=found[first:last])
+    return found
 
 
 def _total_error(sigma: FloatArray, excess: FloatArray, floor: FloatArray, zero_point: FloatArray) -> FloatArray:

@@ -282,9 +282,5 @@ def _drawn_together(excess: FrameExcess) -> FloatArray:
 
 
 def _solve_excess(r: FloatArray, variance: FloatArray) -> float:
-    """Bisection on v, mag^2; the median ratio falls with it."""
-    low, high = -LEAST_LEFT * float(variance.min()), 4.0 * float(r.max()) ** 2
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if np.median(r / np.sqrt(variance + middle)) > 0.6745 else (low, middle)
-    return 0.5 * (low + high)
+    """A residual is more than 0.6745 of its error where v is less than ``(r / 0.6745)^2 - variance``: v is the median of these, mag^2."""
+    return max(float(np.median((r / 0.6745) ** 2 - variance)), -LEAST_LEFT * float(variance.min()))

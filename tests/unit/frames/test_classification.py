@@ -302,7 +302,7 @@ def real_night(files: list[Path], change: Callable[[HeaderEvidence], HeaderEvide
 
 REAL = [
     ("hatp32", {"object": None}),
-    ("skycamt", {"object": 21}),
+    ("skycamt", {"object": None}),
     ("tircam2", {"bias": 3, "flat": 5, "object": 5}),
     ("bayer", {"object": 2}),
 ]
