@@ -23,7 +23,10 @@ from db.photometry import N_SLOT
 from db.terms import MAP_TERMS, MAPS, TERMS, VARIABLES, Term, correction, map_value, needed
 from db.view_light_curve import AIRMASS, BARYCENTRIC, POGSON, QUALITY
 
-__all__ = ["CIRCUMSTANCES", "FittedPoints", "Scope", "fitted_points", "points_of_night", "points_of_source"]
+__all__ = ["ALL_SOURCES", "CIRCUMSTANCES", "FittedPoints", "Scope", "fitted_points", "points_of_night", "points_of_source"]
+
+#: First and last source_id that there may be.
+ALL_SOURCES = (-(2**63), 2**63 - 1)
 
 _Floats = npt.NDArray[np.float64]
 _Integers = npt.NDArray[np.int64]
@@ -65,12 +68,12 @@ class Scope:
         return {name: value for name, value in self.values.items() if f":{name}" in text}
 
 
-def points_of_night(field_id: int, reference_id: int, night_id: int) -> Scope:
-    """The points of all sources of a field in one night."""
+def points_of_night(field_id: int, reference_id: int, night_id: int, sources: tuple[int, int] = ALL_SOURCES) -> Scope:
+    """The points of a field in one night: of all sources, or of those from one to another, both included."""
     return Scope(
-        {"field": field_id, "reference": reference_id, "night": night_id},
+        {"field": field_id, "reference": reference_id, "night": night_id, "first_source": sources[0], "last_source": sources[1]},
         "m.night_id = f.night_id AND m.frame_id = f.frame_id",
-        "f.night_id = :night",
+        "f.night_id = :night AND m.source_id BETWEEN :first_source AND :last_source",
         # Slot by slot and fold by fold: so they are looked up by their key.
         f"slot IN ({_numbers(N_SLOT)}) AND fold IN ({_numbers(N_FOLD)})"
         " AND frame_id IN (SELECT f.frame_id FROM frame f WHERE f.night_id = :night)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,7 +18,9 @@ from reduction.lightcurves.kernels.merged_statistics import Frames, StarSums, fr
 from reduction.lightcurves.kernels.statistics import LightCurveStatistics, light_curve_statistics
 from reduction.pipeline.declaration import Rows
 
-__all__ = ["SlotOfNight", "added_up", "slot_of_night"]
+__all__ = ["SlotOfNight", "added_up", "joined", "slot_of_night"]
+
+T = TypeVar("T")
 
 _SUMS = {
     "weight": "sum_weight", "first": "sum_first", "second": "sum_second", "plain": "sum_plain", "square": "sum_square",
@@ -114,7 +116,7 @@ def slot_of_night(session: Session, reference_id: int, slot: int, points: Fitted
 
 
 def _frames(session: Session, reference_id: int, slot: int, source_id: IntArray) -> Frames:
-    """Centres and widths of stars that the reference has."""
+    """Centres and widths of stars that the reference has; all of it is read, for whether a star is faint is said by those like it."""
     names = (ReferenceMagnitude.source_id, ReferenceMagnitude.mag, ReferenceMagnitude.mag_err, ReferenceMagnitude.scatter)
     query = sa.select(*names, ReferenceMagnitude.n_frame).where(
         ReferenceMagnitude.reference_id == reference_id, ReferenceMagnitude.slot == slot
@@ -123,6 +125,27 @@ def _frames(session: Session, reference_id: int, slot: int, source_id: IntArray)
         session.connection(), query.order_by(ReferenceMagnitude.source_id), kinds="ifffi"
     )  # fmt: skip
     return frames_of_reference(mag, err, scatter, n_frame).at(_places(ids, source_id))
+
+
+def joined(parts: Sequence[SlotOfNight]) -> SlotOfNight:
+    """One slot of a night of parts that have the stars one after the other."""
+    before = np.cumsum([0, *(part.source_id.size for part in parts[:-1])])
+    unknown = [replace(part.unknown, star=part.unknown.star + n) for part, n in zip(parts, before, strict=True)]
+    return SlotOfNight(
+        parts[0].slot,
+        np.concatenate([part.source_id for part in parts]),
+        np.concatenate([part.n_point for part in parts]),
+        _one_after_the_other([part.statistics for part in parts]),
+        _one_after_the_other([part.frames for part in parts]),
+        _one_after_the_other([part.sums for part in parts]),
+        _one_after_the_other(unknown),
+    )
+
+
+def _one_after_the_other(parts: Sequence[T]) -> T:
+    """Of dataclasses of arrays that have a row for each star, or point."""
+    names = [each.name for each in fields(parts[0])]  # type: ignore[arg-type]
+    return type(parts[0])(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def added_up(session: Session, reference_id: int, night_id: int, slots: Sequence[SlotOfNight]) -> list[Rows]:

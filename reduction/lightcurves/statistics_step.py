@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.fitted_points import fitted_points, points_of_night
+from db.fitted_points import ALL_SOURCES, fitted_points, points_of_night
 from db.sky import nearest_source
-from db.tables import Annotation, LightcurveStatistics, NightStatistics, ReferenceRequest, Target, Task
-from reduction.lightcurves.night_statistics import SlotOfNight, added_up, slot_of_night
+from db.tables import Annotation, BestSlot, LightcurveStatistics, NightStatistics, ReferenceRequest, Target, Task
+from reduction.lightcurves.night_statistics import SlotOfNight, added_up, joined, slot_of_night
 from reduction.pipeline.declaration import Context, InputTask, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Said
 from reduction.pipeline.plans import done_tasks, masks
@@ -21,6 +21,8 @@ __all__ = ["StatisticsParameters", "statistics"]
 
 #: Values of one IN list: SQLite takes no more than 32,766.
 _MANY = 10_000
+#: Measurements of a night that are in memory at a time.
+_ROWS = 200_000
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,22 @@ def _fits(session: Session, units: Collection[str]) -> dict[str, InputTask]:
 def statistics(context: Context, unit: Unit[_Night], p: StatisticsParameters) -> Output:
     """Summarise a night's light curves: mean, scatter, expected scatter, chi2, von Neumann eta; add them up; link targets to sources."""
     session, night = context.session, unit.payload
-    scope = points_of_night(night.field_id, night.reference_id, night.night_id)
-    points = fitted_points(session.connection(), scope) if unit.inputs else ()
-    slots = [slot_of_night(session, night.reference_id, slot, some) for slot, some in points]
-    return Output(rows=_targets(session, p.target_radius), finish=partial(_added, night, slots))
+    slots: dict[int, list[SlotOfNight]] = {}
+    for sources in _slices(session, night) if unit.inputs else ():
+        scope = points_of_night(night.field_id, night.reference_id, night.night_id, sources)
+        for slot, points in fitted_points(session.connection(), scope):
+            if points.source_id.size:
+                slots.setdefault(slot, []).append(slot_of_night(session, night.reference_id, slot, points))
+    return Output(rows=_targets(session, p.target_radius), finish=partial(_added, night, [joined(parts) for parts in slots.values()]))
+
+
+def _slices(session: Session, night: _Night) -> Iterator[tuple[int, int]]:
+    """First and last sources of parts of the night that are read at a time."""
+    text = "SELECT count(*) FROM frame f JOIN frame_field ff ON ff.frame_id = f.frame_id WHERE f.night_id = :night AND ff.field_id = :field"
+    n_frame = session.execute(sa.text(text), {"night": night.night_id, "field": night.field_id}).scalar_one()
+    query = sa.select(BestSlot.source_id).where(BestSlot.reference_id == night.reference_id).order_by(BestSlot.source_id)
+    ends = session.execute(query).scalars().all()[:: max(_ROWS // max(n_frame, 1), 1)][1:]
+    yield from zip([ALL_SOURCES[0], *(end + 1 for end in ends)], [*ends, ALL_SOURCES[1]], strict=True)
 
 
 def _added(night: _Night, slots: list[SlotOfNight], session: Session, _task_id: int) -> list[Rows]:

@@ -15,12 +15,21 @@ from sqlalchemy.orm import Session
 from templates import make_schema
 
 from queries.annotations import mask_point, unmask
+from reduction.lightcurves import statistics_step
 from reduction.lightcurves.kernels.statistics import light_curve_statistics
 
 #: Stars from bright to fainter than what is summarised in fluxes.
 PLAN = Plan(n_star=250, n_frame=9, n_slot=2, faintest=19.5, missing=0.1)
 SLOT = 1
 NUMBERS = ("n_good", "mag_mean", "mag_median", "rms", "mad_rms", "expected_rms", "chi2", "eta")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slices() -> Iterator[None]:
+    """Nights are read in a handful of parts; other tests read theirs at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics_step, "_ROWS", 500)
+        yield
 
 
 @pytest.fixture(scope="module")
