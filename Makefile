@@ -1,5 +1,5 @@
 # make demo     simulate a small night, reduce it, show injected against recovered
-# make test     all tests, on SQLite and on PostgreSQL
+# make test     the tests, on SQLite and on PostgreSQL; with STARLEDGER_REALDATA=full all that takes long, too
 # make lint     style, types, and who imports whom
 # make bench    the benchmarks, against what benchmarks/baseline.json remembers; NAMES="aperture bulk" takes some
 # make mutate   do the tests notice small mistakes? 8 minutes of them

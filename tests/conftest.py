@@ -31,6 +31,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[RUN] = tempfile.mkdtemp(prefix="starledger-")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of tests that take long, the first set of parameters, where whole nights were not asked for."""
+    tried: set[str] = set()
+    for item in items if not FULL else ():
+        if item.get_closest_marker("long") is not None:
+            test = item.nodeid.partition("[")[0]
+            if test in tried or test == item.nodeid:
+                item.add_marker(pytest.mark.skip(reason="takes long: with STARLEDGER_REALDATA=full"))
+            tried.add(test)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The main process ends last: it stops the PostgreSQL server, whichever worker started it."""
     if hasattr(config, "workerinput"):

@@ -34,7 +34,8 @@ def _magnitudes(work: Work, source_id: int) -> dict[int, float]:
     return dict(work.sql(text, star=source_id, slot=SLOT))
 
 
-@pytest.mark.parametrize("terms", ["given", "auto"])
+@pytest.mark.long
+@pytest.mark.parametrize("terms", ["auto", "given"])
 def test_a_dip_comes_through_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terms: str) -> None:
     """Also where terms are left to be chosen: so few stars choose none, since each would have a say."""
     work = _reduced(tmp_path, '[magnitude_fit]\norder = 2\nterms = ["colour"]\n' if terms == "given" else "")

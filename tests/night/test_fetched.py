@@ -27,6 +27,7 @@ def as_gaia_has_it(path: Path) -> Table:
     return table
 
 
+@pytest.mark.long
 def test_a_night_is_reduced_with_fetched_stars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reduction.catalogues.tap.Client", partial(Client, sleep=lambda _: None))
     work = Work(f"sqlite:///{tmp_path / 'archive.db'}", tmp_path / "files")

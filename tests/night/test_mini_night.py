@@ -63,6 +63,7 @@ def test_from_raw_frames_to_light_curves(night: Night, night_work: Work, tmp_pat
     assert code == 0 and all(step in text for step in STEPS)
 
 
+@pytest.mark.long
 def test_each_step_has_a_command_of_its_own(night: Night, reduced: Work, tmp_path: Path) -> None:
     """Typed one after the other they do what `reduce` does."""
     work = Work(f"sqlite:///{tmp_path / 'steps.db'}", tmp_path / "steps")

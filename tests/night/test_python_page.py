@@ -116,6 +116,7 @@ def test_the_page_runs(folder: dict[str, Any]) -> None:
     _close(names)
 
 
+@pytest.mark.long
 def test_the_examples_of_docstrings_run(folder: dict[str, Any]) -> None:
     for name, value in PUBLIC.items():
         scope = {**folder, "archive": starledger.open("starledger.db")}

@@ -83,6 +83,7 @@ def test_a_writer_brings_its_own_views(archive_url: str, tmp_path: Path) -> None
     engine.dispose()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("step", ["calibrate", "magnitude_fit"])

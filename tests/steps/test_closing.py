@@ -53,6 +53,7 @@ def opened(archive_url: str, tmp_path: Path) -> Work:
     return work
 
 
+@pytest.mark.long
 def test_a_night_that_lasts_is_left_open(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
     at(monkeypatch, 2026, 3, 25, 2)
     work = fresh()
@@ -203,6 +204,7 @@ def test_a_partition_is_frozen_when_its_nights_are_over(opened: Work) -> None:
     assert n_page == n_visible > 0
 
 
+@pytest.mark.long
 def test_a_first_measurement_deletes_nothing(archive_url: str, tmp_path: Path) -> None:
     """A DELETE before every new frame cost PostgreSQL two thirds of its rate."""
     deleted: set[str] = set()

@@ -21,6 +21,7 @@ EXTREMES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", ["least", "most"])
 @pytest.mark.parametrize(("step", "names"), EXTREMES)
 def test_a_limit_is_no_defect(step: str, names: tuple[str, ...], limit: str, tmp_path: Path) -> None:

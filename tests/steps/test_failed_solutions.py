@@ -63,6 +63,7 @@ def test_trails_clouds_and_a_lens_cap(night: Night, tmp_path: Path) -> None:
     assert tallies["photometry"].done == len(good) and tallies["statistics"].done == 1
 
 
+@pytest.mark.long
 def test_the_wrong_catalogue(night: Night, tmp_path: Path) -> None:
     table = Table.read(night.catalogue)
     rng = np.random.default_rng(6)
@@ -113,6 +114,7 @@ def test_frames_that_only_a_blind_search_could_solve_say_what_to_install(
     assert all("pip install 'starledger[blind]'" in reason and "\n" not in reason for reason in tallies["solve"].failed.values())
 
 
+@pytest.mark.long
 def test_a_neighbour_serves_where_the_package_is_missing(night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw, good = night.link(tmp_path / "raw"), night.objects()
     (raw / good[1].name).unlink()

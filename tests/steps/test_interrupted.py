@@ -78,6 +78,7 @@ def require_one_line(code: int, messages: str) -> None:
     assert "check the URL and that the server runs" in last, last
 
 
+@pytest.mark.long
 def test_the_server_restarts_in_the_middle_of_a_copy(
     reduced: Work, night: Night, tmp_path: Path, cut: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_the_connection_is_dropped_in_the_middle_of_a_copy(
     require_the_same_after_all(work, reduced, options, monkeypatch)
 
 
+@pytest.mark.long
 def test_the_lock_is_cut_and_another_may_write(
     new_archive: Callable[[str], str],
     reduced: Work,
@@ -143,6 +145,7 @@ def test_the_lock_is_cut_and_another_may_write(
     require_the_same_after_all(work, reduced, options, monkeypatch)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_disk_that_is_really_full(reduced: Work, night: Night, tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ MOMENTS = 30 if FULL else 6
 SEED = int(os.environ.get("STARLEDGER_KILL_SEED", "20171220"))
 
 
+@pytest.mark.long
 def test_killed_by_the_clock(archive_url: str, reduced: Work, night: Night, tmp_path: Path) -> None:
     """One archive is killed in one step after the other, with two workers, and started again each time."""
     engine = "postgresql" if archive_url.startswith("postgresql") else "sqlite"
@@ -45,6 +46,7 @@ def test_killed_by_the_clock(archive_url: str, reduced: Work, night: Night, tmp_
     require_no_leftovers(work)
 
 
+@pytest.mark.long
 def test_killed_at_a_commit_of_every_step(reduced: Work, night: Night, tmp_path: Path) -> None:
     """What was about to be committed is done again, whatever had been written."""
     work, log = Work(f"sqlite:///{tmp_path / 'killed.db'}", tmp_path / "killed"), tmp_path / "log.txt"

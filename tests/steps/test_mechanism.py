@@ -152,6 +152,7 @@ def test_both_engines_and_any_number_of_processes_give_the_same(reduced: Work, n
     assert max(abs(ours[key] - theirs[key]) for key in ours if ours[key] is not None) < 1e-6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("configuration", "expected"),
     [
@@ -172,6 +173,7 @@ def test_a_changed_parameter_makes_exactly_the_affected_work_pending(
     assert reduced.worked() == {}, "the file holds for later runs"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("configuration", ["[photometry]\nmargin = 6.0\n", "[magnitude_fit]\norder = 1\n", "[background]\nbox = 48\n"])
 def test_results_of_a_changed_parameter_are_those_of_a_fresh_archive(configuration: str, reduced: Work, tmp_path: Path) -> None:
     """Fresh for the steps that the parameter has to do with: they have never been run with another one."""
@@ -185,6 +187,7 @@ def test_results_of_a_changed_parameter_are_those_of_a_fresh_archive(configurati
     assert compare.compare(reduced.url, other.url, current=True) == []
 
 
+@pytest.mark.long
 def test_a_parameter_changed_back_gives_the_first_results(reduced: Work, tmp_path: Path) -> None:
     before = compare.dump(reduced.url, current=True)
     config = tmp_path / "mine.toml"
@@ -203,6 +206,7 @@ def test_a_raised_version_makes_exactly_the_affected_work_pending(name: str, red
     assert reduced.worked() == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "remade"), [("flat", {}), ("dark", {}), ("bias", {"dark": 1, "large_scale_flat": 1, "flat": 1})])
 def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dict[str, int], reduced: Work) -> None:
     """The flats are exposed too shortly to need the dark."""
@@ -223,6 +227,7 @@ def test_a_master_marked_bad_makes_its_dependants_pending(kind: str, remade: dic
     assert reduced.worked() == {}
 
 
+@pytest.mark.long
 def test_frames_added_later_make_no_old_frame_pending(fresh: Fresh, night: Night, tmp_path: Path) -> None:
     work, n_first = fresh(), 5
     objects = night.objects()
@@ -262,6 +267,7 @@ def test_lineage_leads_from_a_point_back_to_raw_files(reduced: Work) -> None:
     assert {row[0] for row in reduced.sql(behind, task=fit)} == everything and len(everything) == N_OBJECT + N_CALIBRATION
 
 
+@pytest.mark.long
 def test_a_defect_on_one_frame_fails_that_frame_only(reduced: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     """The frame had been done before: what was made of it leaves the light curves, and comes back when it is tried again."""
     body, victim = STEPS["detect"].body, reduced.sql("SELECT frame_id FROM light_curve ORDER BY frame_id DESC LIMIT 1")[0][0]

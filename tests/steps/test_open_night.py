@@ -149,6 +149,7 @@ def test_status_says_that_a_night_is_open(opened: Work, during: pytest.MonkeyPat
         assert pending.items() >= {"detector": 1, "distortion": 1}.items()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("commits", [2, 9, 30])
 def test_a_night_closed_by_hand_is_closed_after_a_kill(commits: int, opened: Work, tmp_path: Path, during: pytest.MonkeyPatch) -> None:
     """The run ends after some transactions, the night's noon is far, and the next run finishes it."""
@@ -180,6 +181,7 @@ def test_a_night_taken_in_when_it_is_over_was_never_open(reduced: Work, during: 
     assert reduced.worked() == {}
 
 
+@pytest.mark.long
 def test_a_frame_that_comes_after_the_closing_has_the_night_made_anew(opened: Work, night: Night, tmp_path: Path) -> None:
     """As a night that was over has always been."""
     raw = tmp_path / "raw"

@@ -79,6 +79,7 @@ def test_the_planner_knows_the_tasks(reduced: Work) -> None:
     assert [name for (name,) in reduced.sql(known)] == ["lineage", "task"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("statement", "pending_now"),
     [

@@ -68,6 +68,7 @@ def theil_slope(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     return float(found.slope), 0.5 * float(found.high_slope - found.low_slope)
 
 
+@pytest.mark.long
 def test_wider_red_stars_have_a_term_of_their_own(tmp_path: Path) -> None:
     night = tmp_path / "night"
     truth = _chromatic_night(night)

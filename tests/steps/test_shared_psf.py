@@ -54,6 +54,7 @@ def fluxes(work: Work, paths: list[Path], **options: object) -> dict[str, int]:
     return {tally.step: tally.done for tally in tallies if tally.done}
 
 
+@pytest.mark.long
 def test_a_faint_night_as_it_grows(archive_url: str, tmp_path: Path, faint_night: list[Path]) -> None:
     work = Work(archive_url, tmp_path / "files")
     first = len(faint_night) - N_OBJECT + 4

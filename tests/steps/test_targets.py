@@ -169,6 +169,7 @@ def the_curves_are_as_measured(archive: Archive) -> None:
         archive.targets.measure("nobody")
 
 
+@pytest.mark.long
 def test_measured_now_or_later_or_by_the_night_is_the_same(reduced: Work, tmp_path: Path) -> None:
     place = places(reduced)
     found = []
