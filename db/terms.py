@@ -153,15 +153,13 @@ def needed(terms: Iterable[Term]) -> tuple[str, ...]:
     return tuple(name for name in (*VARIABLES, *MAPS) if name in used)
 
 
-def correction_sql(alias: str = "q", star: str = "s", centre: str = "ff.airmass") -> str:
+def correction_sql(alias: str = "q", star: str = "s") -> str:
     """SQL of the correction: sum of coefficient x term, coefficients read from `alias`, direction, colour and magnitude from `star`.
-
-    `centre` is the airmass of the field's centre, looked up only where a fit has a term of it.
 
     Written with common variables taken out of brackets, as in Horner's
     scheme: a database evaluates what stands there, and this is a third of it.
     """
-    variables = {name: re.sub(r"\bs\.", f"{star}.", text).replace("ff.airmass", centre) for name, text in VARIABLES.items()}
+    variables = {name: re.sub(r"\bs\.", f"{star}.", text) for name, text in VARIABLES.items()}
     variables |= {name: _map_sql(name, alias) for name in MAPS}
     parts = []
     for group in _GROUPS:
