@@ -13,9 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
+from db.passwords import masked
 
 __all__ = ["altering", "empty_log", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
 
+#: What a URL may begin with.
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg2")
 #: Before WAL, or SQLite ignores it.
 PAGE_SIZE = 16384
 #: How long a writer waits for another one, in seconds.
@@ -40,15 +43,15 @@ def parse_url(text: str) -> URL:
         return URL.create("sqlite", database=text)
     try:
         url = make_url(text)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigurationError(
-            "not a database URL", where=text, hint="give sqlite:///FILE or postgresql://USER@HOST/NAME", code="archive.url"
+            "not a database URL", where=masked(text), hint="give sqlite:///FILE or postgresql://USER@HOST/NAME", code="archive.url"
         ) from error
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg2")
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
+    if url.drivername not in _DRIVERS:
         raise ConfigurationError(
-            f"no support for {url.get_backend_name()}", where=text, hint="use sqlite:/// or postgresql://", code="archive.url"
+            f"no support for {url.drivername}", where=masked(text), hint="use sqlite:/// or postgresql://", code="archive.url"
         )
     return url
 

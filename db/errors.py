@@ -8,6 +8,7 @@ This module is a leaf: it imports the standard library only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 __all__ = [
@@ -17,7 +18,18 @@ __all__ = [
     "FrameUnusable",
     "NothingToDo",
     "StarledgerError",
+    "Terminated",
+    "exit_code_of",
+    "printable",
 ]
+
+#: What moves a terminal's cursor, paints, or turns the order of letters about: controls (C0, C1), ends of lines, and marks of direction.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text on one line, as any terminal may be given it: other characters are written as Python writes them."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class StarledgerError(Exception):
@@ -53,7 +65,7 @@ class StarledgerError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{text}; {self.hint}" if self.hint else text
+        return printable(f"{text}; {self.hint}" if self.hint else text)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders in the frame pool: keep the keywords.
@@ -62,6 +74,17 @@ class StarledgerError(Exception):
 
 def _rebuild(kind: type[StarledgerError], message: str, where: str, hint: str, code: str, refused: Mapping[int, str]) -> StarledgerError:
     return kind(message, where=where, hint=hint, code=code, refused=refused)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the program ends as at an interrupt, with the exit code that shells expect."""
+
+    exit_code = 143
+
+
+def exit_code_of(end: KeyboardInterrupt) -> int:
+    """Exit code after an interrupt, as shells have it: 128 and the number of the signal."""
+    return int(getattr(end, "exit_code", 130))
 
 
 class NothingToDo(StarledgerError):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import sqlalchemy as sa
 
 import starledger
 from db.engine import reachable
-from db.errors import ConfigurationError, NothingToDo, StarledgerError
+from db.errors import ConfigurationError, NothingToDo, StarledgerError, exit_code_of
 from db.keys import next_id, now
+from db.passwords import command_line
 from db.tables import Run, Task
 from reduction.catalogues.services import SERVICES
 from reduction.files.raw_files import find_raw_files
@@ -260,7 +260,7 @@ def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> It
         connection.execute(
             sa.insert(Run).values(
                 run_id=run_id,
-                command=shlex.join(sys.argv),
+                command=command_line(sys.argv),
                 version=starledger.__version__,
                 git_commit=_git_commit(),
                 host=socket.gethostname(),
@@ -277,6 +277,10 @@ def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> It
         yield run_id, finish
     except StarledgerError as error:
         finish(error.exit_code)
+        raise
+    except KeyboardInterrupt as end:
+        with suppress(sa.exc.SQLAlchemyError, StarledgerError):  # that it ends is what counts
+            finish(exit_code_of(end))
         raise
 
 

@@ -165,7 +165,8 @@ def _package(task: _Task) -> dict[str, float] | None:
     question = {"stars": task.stars.tolist(), "files": [str(path) for path in task.files], "scale": task.scale, "place": task.place}
     # the child imports this very package, wherever the parent was started
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "reduction.astrometry.blind_process"]
+    # safe: else modules of the folder that it is started in come before the library's
+    command = [sys.executable, "-P", "-m", "reduction.astrometry.blind_process"]
     answer = _run(command, task.limit, "astrometry", json.dumps(question), {"PYTHONPATH": path})
     fields: dict[str, float] | None = json.loads(answer)
     return fields

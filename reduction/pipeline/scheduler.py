@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -100,6 +101,20 @@ def _start_deaf(pool: ProcessPoolExecutor, jobs: int) -> None:
     finally:
         if before is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that begin now do not look for modules in the folder that they are started in, which may hold a file of any name."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _leave_with_parent() -> None:
@@ -338,13 +353,14 @@ class Runner:
             # The pool itself is the parallel part: threads of linear algebra inside it only fight over the processors.
             for library in ("OMP", "OPENBLAS", "MKL"):
                 os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-            self._pool = ProcessPoolExecutor(
-                self.jobs,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(self.engine.url, self.files, dict(self.settings)),
-            )
-            _start_deaf(self._pool, self.jobs)
+            with _safe_path():
+                self._pool = ProcessPoolExecutor(
+                    self.jobs,
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=_start_worker,
+                    initargs=(self.engine.url, self.files, dict(self.settings)),
+                )
+                _start_deaf(self._pool, self.jobs)
         return self._pool
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +18,8 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 import starledger
-from db.errors import StarledgerError
+from db.errors import StarledgerError, Terminated, exit_code_of
+from db.passwords import masked
 from reduction.pipeline.order import NIGHT, Line
 from starledger.cli import archive, config, convert, demo, frames, header, query, reference, solve
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
@@ -50,10 +54,10 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as end:
             # Typer would leave without a word.
             _console.print("interrupted; what was done is kept, the next run goes on from there")
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code_of(end)) from None
 
 
 app = typer.Typer(
@@ -225,7 +229,25 @@ def main() -> None:
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
-        app(standalone_mode=True)
+        with _told_to_end():
+            app(standalone_mode=True)
     except StarledgerError as error:
-        _console.print(f"[red]starledger:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _console.print(f"[red]starledger:[/red] {escape(masked(str(error)))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM, as from a service manager or a queue that is full, ends what is done as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated

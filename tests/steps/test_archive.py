@@ -86,9 +86,14 @@ def test_a_writer_brings_its_own_views(archive_url: str, tmp_path: Path) -> None
 @pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("step", ["calibrate", "magnitude_fit"])
-def test_an_interrupt_is_one_line(step: str, jobs: int, new_archive: Callable[[str], str], night: Night, tmp_path: Path) -> None:
-    """As by Ctrl-C: the whole process group is told; in the first step of a pool, or with one that has nothing left to do."""
+@pytest.mark.parametrize(
+    ("step", "number", "code"),
+    [("calibrate", signal.SIGINT, 130), ("calibrate", signal.SIGTERM, 143), ("magnitude_fit", signal.SIGINT, 130)],
+)
+def test_an_interrupt_is_one_line(
+    step: str, number: int, code: int, jobs: int, new_archive: Callable[[str], str], night: Night, tmp_path: Path
+) -> None:
+    """By Ctrl-C, or a service manager: the whole process group is told; in the first step of a pool, or with one that has nothing to do."""
     work, log = Work(new_archive("sqlite"), tmp_path / "files"), tmp_path / "log.txt"
     program = words(work, [night.raw], night.catalogue, jobs)
     if step == "magnitude_fit":  # what comes before has nothing to do but photometry
@@ -100,9 +105,10 @@ def test_an_interrupt_is_one_line(step: str, jobs: int, new_archive: Callable[[s
     while f"\n{step}: " not in log.read_text():
         assert process.poll() is None, log.read_text()
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60.0) == 130
+    os.killpg(process.pid, number)
+    assert process.wait(60.0) == code
     lines = log.read_text().splitlines()
     assert lines[-1] == "interrupted; what was done is kept, the next run goes on from there"
     assert all(": " in line and line.endswith(" to do") for line in lines[:-1]), lines
+    assert work.sql("SELECT exit_code FROM run WHERE finished IS NOT NULL ORDER BY run_id DESC LIMIT 1") == [(code,)]
     assert "magnitude_fit" in work.worked()

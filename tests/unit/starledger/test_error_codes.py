@@ -18,7 +18,7 @@ from starledger.docs import commands
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = sorted(path for package in ("db", "reduction", "queries", "starledger") for path in (ROOT / package).rglob("*.py"))
-CLASSES = {name: getattr(db.errors, name) for name in db.errors.__all__}
+CLASSES = {name: made for name, made in vars(db.errors).items() if isinstance(made, type) and issubclass(made, StarledgerError)}
 
 
 def codes_of(node: ast.expr) -> list[str]:
