@@ -42,6 +42,7 @@ def folder(tmp_path: Path, night: Night) -> Path:
     return made
 
 
+@pytest.mark.long
 def test_a_reduction_runs_no_module_of_the_folder(folder: Path, tmp_path: Path, new_archive: Callable[[str], str], night: Night) -> None:
     work = Work(new_archive("sqlite"), tmp_path / "files")
     command = [Path(sys.executable).with_name("starledger"), *words(work, [Path()], night.catalogue, jobs=2)]
