@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 import starledger
 from db.engine import reachable
-from db.errors import ConfigurationError, NothingToDo, StarledgerError, exit_code_of
+from db.errors import ConfigurationError, NothingToDo, StarledgerError
 from db.keys import next_id, now
 from db.passwords import command_line
 from db.tables import Run, Task
@@ -277,10 +277,6 @@ def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> It
         yield run_id, finish
     except StarledgerError as error:
         finish(error.exit_code)
-        raise
-    except KeyboardInterrupt as end:
-        with suppress(sa.exc.SQLAlchemyError, StarledgerError):  # that it ends is what counts
-            finish(exit_code_of(end))
         raise
 
 
