@@ -8,7 +8,7 @@ line for what is missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -134,6 +134,8 @@ class Facts:
     sources: Mapping[str, str]
 
 
+#: Damaged cards that a note names.
+_MOST_NAMED = 8
 #: Longest text that is kept of a fact; a Bayer channel's letter is added to the filter.
 _LONGEST = {
     **dict.fromkeys(("object", "telescope", "instrument", "lens", "camera_serial", "site_name"), 128),
@@ -150,6 +152,7 @@ def facts(
     *,
     quantum: float = 1.0,
     left_out: int = 0,
+    damaged: Sequence[str] = (),
 ) -> Facts:
     """Facts of a frame.
 
@@ -167,6 +170,8 @@ def facts(
         Step between the stored values, ADU; 0 when they are continuous.
     left_out : int
         Further images of the file that were not read.
+    damaged : sequence of str
+        Keywords of cards that could not be read.
 
     Raises
     ------
@@ -177,17 +182,20 @@ def facts(
     reader = HeaderReader(header, definition, shape, quantum)
     if left_out:
         reader.notes.append(f"the file holds {left_out + 1} images, of which only the first is read: split it to use the others")
+    if damaged:
+        names = ", ".join(damaged[:_MOST_NAMED]) + (f" and {len(damaged) - _MOST_NAMED} more" if len(damaged) > _MOST_NAMED else "")
+        reader.notes.append(f"damaged cards, of which only what is legible was read: {names}")
     exptime = _exptime(reader, str(path))
     time = exposure_time(header, definition, exptime, where=str(path))
     reader.notes.extend(time.notes)
-    names = _names(reader)
+    named = _names(reader)
     known = {
         "exptime": exptime,
-        **names,
+        **named,
         **_when(time),
         **_where(reader),
         **_camera(reader),
-        "blocked": _blocked(definition, names["filter"]),
+        "blocked": _blocked(definition, named["filter"]),
         "calibrated": camera.calibrated(reader),
         "has_wcs": camera.has_wcs(header),
         "orientation": reader.number("orientation"),
