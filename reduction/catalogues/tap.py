@@ -23,7 +23,6 @@ from pyvo.dal.exceptions import DALAccessError
 from pyvo.utils.http import create_session
 
 from db.errors import AlgorithmFailed
-from reduction.catalogues.votables import refuse_references
 from reduction.catalogues.web import cautious
 
 __all__ = ["Answer", "Client"]
@@ -125,7 +124,6 @@ class Client:
         return self._parsed(response.content)
 
     def _parsed(self, content: bytes) -> Answer:
-        refuse_references(content)
         with warnings.catch_warnings():
             # Services are loose with units and with the letter of the format; that an answer was cut short is dealt with.
             for category in (VOWarning, UnitsWarning, DALOverflowWarning):

@@ -6,6 +6,7 @@ import io
 import time
 import urllib.parse
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import requests
 import urllib3
@@ -55,11 +56,12 @@ class CautiousAdapter(HTTPAdapter):
     def build_response(self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse) -> requests.Response:
         """The answer, read."""
         content = self._read(req, resp)
-        if b"STREAM" in content.upper() and b"VOTABLE" in content[:4096].upper():
-            try:
-                refuse_references(content)
-            except ValueError as error:
-                raise requests.exceptions.ContentDecodingError(str(error), request=req) from error
+        try:
+            refuse_references(content)
+        except ExpatError:
+            pass  # no XML, or cut short, of which whoever asked complains
+        except ValueError as error:
+            raise requests.exceptions.ContentDecodingError(str(error), request=req) from error
         headers = {name: value for name, value in resp.headers.items() if name.lower() not in ("content-encoding", "transfer-encoding")}
         whole = urllib3.HTTPResponse(
             body=io.BytesIO(content),
