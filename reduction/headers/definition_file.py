@@ -187,13 +187,8 @@ def _correction(entry: Any, where: str) -> Correction:
     if not isinstance(entry, dict):
         raise wrong_key(where, "corrections", repr(entry), "give [[instrument.corrections]] tables")
     seconds, reason = entry.get("seconds"), entry.get("reason", "")
-    wrong = (
-        isinstance(seconds, bool)
-        or (isinstance(seconds, (int, float)) and not -_LARGEST < seconds < _LARGEST)
-        or not isinstance(reason, str)
-        or set(entry) - {"from", "until", "seconds", "reason"}
-    )
-    if wrong or not isinstance(seconds, (int, float)):
+    wrong = not isinstance(reason, str) or set(entry) - {"from", "until", "seconds", "reason"}
+    if wrong or not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not -_LARGEST < seconds < _LARGEST:
         allowed = "give seconds = NUMBER, reason = TEXT, and from, until = ISO dates in UTC, either of which may be left out"
         raise wrong_key(where, "corrections", repr(entry), allowed)
     since = _julian_date(entry["from"], "corrections.from", where) if "from" in entry else float("-inf")

@@ -19,10 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from db.errors import ConfigurationError
 from reduction.headers.definition import Correction, InstrumentDefinition, TimeRule
-from reduction.headers.toml_file import read_toml
 from reduction.headers.definition_file import checked_values, definition_from_table, wrong_key
+from reduction.headers.toml_file import read_toml
 
 __all__ = [
     "Correction",
