@@ -148,7 +148,7 @@ def _mended(header: bytes) -> tuple[bytes | None, list[str], dict[str, str]]:
     number = 0
     while number < last:
         group = 1
-        while number + group < last and lines[number + group].startswith(b"CONTINUE"):
+        while number + group < last and lines[number + group].startswith(b"CONTINUE") and b"&'" in lines[number + group - 1]:
             group += 1
         if group > 1 or not _PLAIN.fullmatch(lines[number]):
             kept[number : number + group], keyword = _mended_card(lines[number : number + group])
