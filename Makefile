@@ -3,6 +3,7 @@
 # make lint     style, types, and who imports whom
 # make bench    the benchmarks, against what benchmarks/baseline.json remembers; NAMES="aperture bulk" takes some
 # make mutate   do the tests notice small mistakes? 8 minutes of them
+# make campaign 1,000 damaged files, each by itself and among a healthy night, on both engines; SEED=7 takes others
 # make docs     write the pages of docs/ that follow from the code
 #
 # Everything runs in .venv, which is made when it is missing or older than what it is made from.
@@ -16,8 +17,9 @@ JOBS ?= 2
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile --no-loadscope-reorder
 MORE ?=
 NAMES ?=
+SEED ?= 1
 
-.PHONY: venv demo test lint format bench mutate docs lock clean
+.PHONY: venv demo test lint format bench mutate campaign docs lock clean
 
 demo: $(READY)
 	$(BIN)/starledger demo
@@ -39,6 +41,9 @@ bench: $(READY)
 
 mutate: $(READY)
 	$(BIN)/python tests/mutation/mutate.py --seed 1 --number 200 --minutes 8
+
+campaign: $(READY)
+	$(BIN)/python tests/hostile/campaign.py --number 1000 --seed $(SEED)
 
 docs: $(READY)
 	$(BIN)/python -m starledger.docs docs

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,18 +202,23 @@ def _part(cards: Mapping[str, str], data: int, number: int, path: Path) -> Part:
     shape: tuple[int, ...] = ()
     if kind == "IMAGE":
         shape = tuple(axes[::-1])
+        _require_pixels(shape, path)
         for word in ("BSCALE", "BZERO"):
             declared.number(word)
     elif kind == "BINTABLE" and cards.get("ZIMAGE", "").split("/")[0].strip() == "T":
         shape = _packed_shape(declared)
+    return Part(data, abs(bits) // 8 * count, shape)
+
+
+def _require_pixels(shape: Sequence[int], path: Path) -> None:
     if all(n == 1 for n in shape[:-2]):  # else it is no frame, and is not decoded
         require_size(math.prod(shape), path, most=MOST_PIXELS, unit="pixels")
-    return Part(data, abs(bits) // 8 * count, shape)
 
 
 def _packed_shape(declared: _Declared) -> tuple[int, ...]:
     """Shape of a compressed image, of which tiles may not be larger, nor more than the table has rows."""
     axes = [declared.integer(f"ZNAXIS{axis}", None) for axis in range(1, declared.integer("ZNAXIS", None, most=_MOST_AXES) + 1)]
+    _require_pixels(axes[::-1], declared.path)
     if declared.integer("ZBITPIX", None) not in _BITPIX:
         raise declared.wrong("ZBITPIX", f"one of {', '.join(map(str, _BITPIX))}")
     declared.integer("TFIELDS", None, most=_MOST_FIELDS)

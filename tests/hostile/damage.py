@@ -16,14 +16,21 @@ import tifffile
 from astropy.io import fits
 from astropy.table import Table
 
-__all__ = ["RAW", "TABLES", "good_files", "mutant", "special_files"]
+__all__ = ["RAW", "STRANGE_NAMES", "TABLES", "good_files", "mutant", "special_files"]
 
 #: Kinds that a night's folder may hold, and kinds of catalogues.
 RAW = ("plain", "float", "extension", "rice", "gzip", "hcompress", "plio", "gz", "tiff", "png", "dng")
 TABLES = ("ecsv", "votable", "csv", "table")
 _SUFFIXES = {
     **dict.fromkeys(("rice", "gzip", "hcompress", "plio"), ".fits.fz"),
-    **{"gz": ".fits.gz", "tiff": ".tif", "png": ".png", "dng": ".dng", "ecsv": ".ecsv", "votable": ".vot", "csv": ".csv", "toml": ".toml"},
+    "gz": ".fits.gz",
+    "tiff": ".tif",
+    "png": ".png",
+    "dng": ".dng",
+    "ecsv": ".ecsv",
+    "votable": ".vot",
+    "csv": ".csv",
+    "toml": ".toml",
 }
 _SHAPE = (64, 80)
 
@@ -149,9 +156,10 @@ _VALUES = (
     *("'1899-01-01T00:00:00'", "'2099-01-01T00:00:00'", "1E10", "1E-320", "1000000", "(1.0, 2.0)", "", "'a''", "'\\x1b[31m'", "'[1:9,'"),
 )
 _WORDS = (
-    *("BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BSCALE", "BZERO", "BLANK", "PCOUNT", "GCOUNT", "ZNAXIS1", "ZNAXIS2", "ZNAXIS", "ZBITPIX", "ZTILE1"),
-    *("ZTILE2", "ZCMPTYPE", "ZSCALE", "ZZERO", "ZVAL1", "ZVAL2", "ZNAME1", "TFIELDS", "TFORM1", "TTYPE1", "THEAP", "SIMPLE", "XTENSION", "EXTEND"),
-    *("EXPTIME", "DATE-OBS", "XBINNING", "GAIN", "CCD-TEMP", "RA", "DEC", "SITELAT", "OBJECT", "FILTER", "IMAGETYP", "ZIMAGE", "ZQUANTIZ"),
+    *("BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BSCALE", "BZERO", "BLANK", "PCOUNT", "GCOUNT", "SIMPLE", "XTENSION", "EXTEND", "THEAP"),
+    *("ZIMAGE", "ZNAXIS", "ZNAXIS1", "ZNAXIS2", "ZBITPIX", "ZTILE1", "ZTILE2", "ZCMPTYPE", "ZSCALE", "ZZERO", "ZVAL1", "ZVAL2", "ZNAME1"),
+    *("ZQUANTIZ", "TFIELDS", "TFORM1", "TTYPE1"),
+    *("EXPTIME", "DATE-OBS", "XBINNING", "GAIN", "CCD-TEMP", "RA", "DEC", "SITELAT", "OBJECT", "FILTER", "IMAGETYP"),
 )
 
 
@@ -204,7 +212,22 @@ def _bomb(contents: bytes, rng: np.random.Generator) -> bytes:
 def _word(contents: bytes, rng: np.random.Generator) -> bytes:
     """Some word of a text made nonsense."""
     words = contents.split(b" ")
-    strange = (b"nan", b"1e400", b"[" * 5000, b"\0", b"\x1b[2J", b"\xff\xfe", b"9" * 5000, b"'", b'"', b"<", b"&a;", b"-", b"a.b.c = 1\n", b"")
+    strange = (
+        b"nan",
+        b"1e400",
+        b"[" * 5000,
+        b"\0",
+        b"\x1b[2J",
+        b"\xff\xfe",
+        b"9" * 5000,
+        b"'",
+        b'"',
+        b"<",
+        b"&a;",
+        b"-",
+        b"a.b.c = 1\n",
+        b"",
+    )
     for place in rng.integers(0, len(words), int(rng.choice([1, 2, 5]))):
         words[int(place)] = strange[int(rng.integers(len(strange)))]
     return b" ".join(words)
@@ -233,7 +256,11 @@ def mutant(kind: str, good: bytes, seed: int) -> tuple[str, bytes]:
     return f"{kind}-{seed}{suffix}", made
 
 
-_STRANGE_NAMES = (b"not-\xff\xfe-utf8", b"a\nnewline", b"\x1b[31mred\x1b]0;title\x07", b"n" * 240, b"-o", b"'; DROP TABLE frame; --", "\u202egnp".encode())
+#: Names of files that terminals, databases and commands stumble over.
+STRANGE_NAMES = (
+    *(b"not-\xff\xfe-utf8", b"a\nnewline", b"\x1b[31mred\x1b]0;title\x07", b"n" * 240, b"-o", b"'; DROP TABLE frame; --"),
+    "\u202egnp".encode(),
+)
 
 
 def special_files(folder: Path, frame: bytes) -> Iterator[Path]:
@@ -268,7 +295,7 @@ def special_files(folder: Path, frame: bytes) -> Iterator[Path]:
     (folder / "unreadable.fits").write_bytes(frame + b" ")
     (folder / "unreadable.fits").chmod(0)
     yield folder / "unreadable.fits"
-    for number, name in enumerate(_STRANGE_NAMES):
+    for number, name in enumerate(STRANGE_NAMES):
         path = folder / os.fsdecode(name + b".fits")
         path.write_bytes(frame.replace(b"2019-02-03T04:05:06", b"2019-02-03T05:0%d:06" % number))
         yield path
