@@ -83,14 +83,12 @@ class CautiousAdapter(HTTPAdapter):
                     raise requests.exceptions.ContentDecodingError(f"an answer of more than {self._most} bytes", request=request)
                 if time.monotonic() > until:
                     raise requests.exceptions.ReadTimeout(f"the answer is not there after {self._seconds:g} s", request=request)
-            answer.release_conn()
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.exceptions.ReadTimeout(error, request=request) from error
         except urllib3.exceptions.HTTPError as error:
             raise requests.exceptions.ChunkedEncodingError(error, request=request) from error
-        except requests.exceptions.RequestException:
+        finally:
             answer.close()
-            raise
         return found.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Whatever number a header has, both engines say the same of it: a plausible one is taken, another is passed over or refused in one line."""
+"""Whatever number a header has, both engines say the same: a plausible one is taken, another is passed over or refused in one line."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def outcome(url: str, frames: Path, files: Path) -> list[list[tuple[Any, ...]]]:
     work = Work(url, files)
     texts = (
         "SELECT path, status, error_code, message FROM task ORDER BY path",
-        "SELECT e.*, s.binning_x, s.binning_y, s.gain_setting, s.offset_setting FROM exposure e JOIN frame f ON f.exposure_id = e.exposure_id "
-        "JOIN setup s ON s.setup_id = f.setup_id ORDER BY e.path",
+        "SELECT * FROM exposure ORDER BY path",
+        "SELECT s.* FROM frame f JOIN setup s ON s.setup_id = f.setup_id ORDER BY f.exposure_id",
         "SELECT exposure_id, night_id, exptime, jd_utc, jd_tdb, time_source, time_sigma, sun_altitude FROM frame ORDER BY exposure_id",
     )
     return [work.sql(text) for text in texts]
