@@ -58,6 +58,7 @@ STRUCTURE = (
 #: a bias frame without noise and its hot pixels.
 _LEAST_VALUES, _LEAST_POPULATED, _POPULATED = 8, 3, 1e-3
 _STEP_SAMPLE = 100_000
+_BLOCK = 2**22  # values that are looked at together
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,20 @@ def read_raw(path: str | Path) -> RawImage:
 
 def all_whole(data: npt.NDArray[np.float32]) -> bool:
     """Whether every finite pixel is a whole number, and there is one."""
-    finite = np.isfinite(data)
-    return bool(finite.any()) and bool(np.all((data == np.rint(data)) | ~finite))
+    known = False
+    for block in _blocks(data):
+        finite = block[np.isfinite(block)]
+        known = known or finite.size > 0
+        if not np.array_equal(finite, np.rint(finite)):
+            return False
+    return known
+
+
+def _blocks(data: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """The values some at a time: what is worked out from all of a large frame would need several times its memory."""
+    values = data.reshape(-1)
+    for start in range(0, values.size, _BLOCK):
+        yield values[start : start + _BLOCK]
 
 
 def value_step(data: npt.NDArray[np.float32], unit: float) -> float:
@@ -157,14 +170,15 @@ def value_step(data: npt.NDArray[np.float32], unit: float) -> float:
         A multiple of `unit`, ADU: 4 where a camera's 14 bits were stretched to 16. `unit` itself where so few values
         differ that their common step may be chance; 0 for continuous values, and for steps finer than the floats' own.
     """
-    finite = data[np.isfinite(data)]
-    if unit <= 0.0 or finite.size == 0 or float(np.spacing(np.abs(finite).max())) > unit:
+    finite = data.reshape(-1) if bool(np.isfinite(data).all()) else data[np.isfinite(data)]
+    if unit <= 0.0 or finite.size == 0 or float(np.spacing(max(finite.max(), -finite.min()))) > unit:
         return 0.0
     # Nearly every frame is told by a sample, at an odd stride, which visits all columns.
     few = finite[:: (finite.size // _STEP_SAMPLE) | 1]
-    for sample in (few, finite):
+    common = 0
+    for sample in (few, *_blocks(finite)):
         steps = np.rint((sample.astype(np.float64) - float(finite[0])) / unit).astype(np.int64)
-        common = int(np.gcd.reduce(steps))
+        common = math.gcd(common, int(np.gcd.reduce(steps)))
         if common == 1:
             return unit
     counts = np.unique(few, return_counts=True)[1]
@@ -174,7 +188,10 @@ def value_step(data: npt.NDArray[np.float32], unit: float) -> float:
 
 def _require_exact(values: npt.NDArray[Any], data: npt.NDArray[np.float32], path: Path) -> None:
     """Refuse 32- and 64-bit whole numbers that lose digits as floats of 32 bits."""
-    if values.dtype.itemsize > 2 and not bool(np.array_equal(data.astype(np.float64), values.astype(np.float64), equal_nan=True)):
+    if values.dtype.itemsize <= 2:
+        return
+    pairs = zip(_blocks(data), _blocks(values), strict=True)
+    if not all(np.array_equal(one.astype(np.float64), other.astype(np.float64), equal_nan=True) for one, other in pairs):
         raise FrameUnusable(
             f"whole numbers up to {np.nanmax(values):.0f}, of which 32-bit floats lose digits, allowed up to {2**24}",
             where=str(path),
