@@ -275,7 +275,7 @@ def _image_index(file: OpenFile) -> int:
     if cube is not None:
         raise _cube(cube, file.path)
     last = file.parts[-1]
-    if last.data + last.size < file.length:
+    if last.end < file.length:
         raise cut_header(file.path, file.length, f"after HDU {len(file.parts) - 1}")
     raise FrameUnusable("no HDU holds a 2-D image", where=str(file.path), hint="give raw image frames, not tables", code="frame.no_image")
 

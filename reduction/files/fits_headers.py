@@ -54,6 +54,11 @@ class Part:
     size: int
     shape: tuple[int, ...]
 
+    @property
+    def end(self) -> int:
+        """Byte behind its data and their padding."""
+        return self.data + -(-self.size // _BLOCK) * _BLOCK
+
 
 def parts_of(contents: bytes, path: Path) -> tuple[bytes, list[Part], tuple[str, ...]]:
     """The parts of a FITS file, checked.
@@ -98,7 +103,7 @@ def parts_of(contents: bytes, path: Path) -> tuple[bytes, list[Part], tuple[str,
             kept = end
         damaged += bad
         parts.append(part)
-        start = end + -(-part.size // _BLOCK) * _BLOCK
+        start = part.end
     return (b"".join([*pieces, contents[kept:]]) if pieces else contents), parts, tuple(dict.fromkeys(damaged))
 
 
