@@ -149,7 +149,7 @@ def main() -> int:
     asked = parser.parse_args()
     test = f"{Path(__file__).with_name('test_hostile.py')}::test_the_campaign"
     settings = {"STARLEDGER_CAMPAIGN": f"{asked.seed}:{asked.number}", "STARLEDGER_REALDATA": "full"}
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-n", "0", test]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
     return subprocess.run(command, env={**os.environ, **settings}, check=False).returncode
 
 

@@ -75,7 +75,9 @@ def test_the_campaign_finds_a_lost_row_and_a_crash(healthy: str, new_archive: Ca
 
 
 @pytest.mark.skipif(not _ASKED and os.environ.get("STARLEDGER_REALDATA") != "full", reason="takes long: `make campaign`")
-def test_the_campaign(new_archive: Callable[[str], str], healthy: str, tmp_path: Path) -> None:
+def test_the_campaign(
+    new_archive: Callable[[str], str], healthy: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """By `make campaign` as many files as it says; else for some minutes, with new seeds."""
     first, number = (int(word) for word in _ASKED.split(":")) if _ASKED else (secrets.randbelow(10**9), 10**6)
     until = time.monotonic() + (10**9 if _ASKED else 60 * _MINUTES)
@@ -89,7 +91,7 @@ def test_the_campaign(new_archive: Callable[[str], str], healthy: str, tmp_path:
         if time.monotonic() > until:
             break
     said = f"from seed {first}: {read.n} files read, {read.memory:.0f} MB; {among.n} among nights, {among.memory:.0f} MB"
-    sys.stdout.write(f"\n{said}\n")
+    record_property("campaign", said)
     assert read.wrong + among.wrong == [], "\n".join([said, *read.wrong, *among.wrong])
 
 
