@@ -45,7 +45,7 @@ mutate: $(READY)
 	$(BIN)/python tests/mutation/mutate.py --seed 1 --number 200 --minutes 8
 
 campaign: $(READY)
-	$(BIN)/python tests/hostile/campaign.py --number 1000 --seed $(SEED)
+	STARLEDGER_CAMPAIGN=$(SEED):1000 $(BIN)/python -m pytest -q -n 0 tests/hostile/test_hostile.py::test_the_campaign
 
 docs: $(READY)
 	$(BIN)/python -m starledger.docs docs

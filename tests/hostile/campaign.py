@@ -1,11 +1,10 @@
 """The campaign of damaged files: each is read by itself, and they lie among a healthy night that must come out as if they were not there.
 
-As a script it runs the test of it: ``campaign.py --number 1000 --seed 1``.
+`make campaign` runs it, and `test_hostile.py` a sample.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import selectors
@@ -21,7 +20,7 @@ from typing import Any
 import compare
 import damage
 
-__all__ = ["MOST_MEMORY", "SECONDS", "Outcome", "night", "read_each", "rows_lost", "write_mutants"]
+__all__ = ["MOST_MEMORY", "SECONDS", "Outcome", "batches", "night", "read_each", "rows_lost", "write_mutants"]
 
 SECONDS = 10  # that a file may take
 MOST_MEMORY = 1500  # MB
@@ -139,19 +138,3 @@ def batches(first: int, number: int, size: int) -> Iterator[range]:
     """Seeds, some at a time."""
     for start in range(first, first + number, size):
         yield range(start, min(start + size, first + number))
-
-
-def main() -> int:
-    """Run the campaign; the exit code."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--number", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    test = f"{Path(__file__).with_name('test_hostile.py')}::test_the_campaign"
-    settings = {"STARLEDGER_CAMPAIGN": f"{asked.seed}:{asked.number}", "STARLEDGER_REALDATA": "full"}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
-    return subprocess.run(command, env={**os.environ, **settings}, check=False).returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main())
