@@ -3,6 +3,7 @@
 # make lint     style, types, and who imports whom
 # make bench    the benchmarks, against what benchmarks/baseline.json remembers; NAMES="aperture bulk" takes some
 # make mutate   do the tests notice small mistakes? 8 minutes of them
+# make campaign 1,000 damaged files, each by itself and among a healthy night, on both engines; SEED=7 takes others
 # make docs     write the pages of docs/ that follow from the code
 #
 # Everything runs in .venv, which is made when it is missing or older than what it is made from.
@@ -16,10 +17,11 @@ JOBS ?= 2
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile --no-loadscope-reorder
 MORE ?=
 NAMES ?=
+SEED ?= 1
 KEEP ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv demo test lint format bench mutate docs lock clean
+.PHONY: venv demo test lint format bench mutate campaign docs lock clean
 
 demo: $(READY)
 	$(BIN)/starledger demo
@@ -41,6 +43,9 @@ bench: $(READY)
 
 mutate: $(READY)
 	$(BIN)/python tests/mutation/mutate.py --seed 1 --number 200 --minutes 8
+
+campaign: $(READY)
+	STARLEDGER_CAMPAIGN=$(SEED):1000 $(BIN)/python -m pytest -q -n 0 tests/hostile/test_hostile.py::test_the_campaign
 
 docs: $(READY)
 	$(BIN)/python -m starledger.docs docs

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
+from db.path_text import PathText
 
 __all__ = ["Catalogue", "CatalogueCoverage", "Source", "SourceLink", "SourceMagnitude", "SourceName", "SourceNeighbour"]
 
@@ -19,7 +20,7 @@ class Catalogue(Base):
     catalogue_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     kind: Mapped[str] = column(sa.String(8), "", "'file', or 'service': fetched piece by piece, see `catalogue_coverage`")
     name: Mapped[str] = column(sa.String(128), "", "File name, or name of the catalogue")
-    path: Mapped[str] = column(sa.Text, "", "Path it was read from, or the service's address and the table")
+    path: Mapped[str] = column(PathText(), "", "Path it was read from, or the service's address and the table")
     sha256: Mapped[str] = column(sa.String(64), "", "SHA-256 of the file, or of the service's address and the table")
     n_source: Mapped[int] = column(sa.Integer, "", "Rows taken in")
     ra: Mapped[float | None] = column(sa.Double, "deg", "Right ascension of a file's centre, ICRS", null=True)

@@ -13,6 +13,8 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from db.path_text import PathText
+
 __all__ = ["copy_binary", "copy_rows", "fixed_format", "is_null"]
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -103,7 +105,7 @@ _Field = tuple[NDArray[np.uint8], NDArray[np.int64]]
 def _field(column: sa.Column[Any], values: NDArray[Any]) -> _Field:
     null = is_null(values)
     code = fixed_format(column)
-    if code is None and isinstance(column.type, sa.String):
+    if code is None and isinstance(column.type, sa.String | PathText):
         return _texts(column, values, null)
     if code is None:
         code, whole = _whole_numbers(column)

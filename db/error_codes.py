@@ -143,7 +143,11 @@ _ON_COMMANDS = {
 }
 
 _ON_FRAMES = {
-    "frame.bad_exptime": (_FRAME, "The header's exposure time is below 0.", "Correct the header, or set `exptime` under `[override]`."),
+    "frame.bad_exptime": (
+        _FRAME,
+        "The header's exposure time is below 0, or longer than any.",
+        "Correct it, or set `exptime` under `[override]`.",
+    ),
     "frame.clouds": (_FRAME, "Far fewer stars than the catalogue has there: clouds.", "Nothing to do; the rest of the night goes on."),
     "frame.colour": (
         _FRAME,
@@ -172,10 +176,16 @@ _ON_FRAMES = {
         "See [times](instruments.md#times).",
     ),
     "frame.not_bayer": (_FRAME, "A camera's raw file whose mosaic is not of R, G, G and B.", "Convert it with the camera's own program."),
+    "frame.not_file": (_FRAME, "A FIFO, a socket, a device or a folder with the name of a raw file.", "Take it out of the folder."),
     "frame.not_fits": (_FRAME, "A file named as FITS that is none.", "Look at what it is; download it again."),
     "frame.not_picture": (_FRAME, "A file named as TIFF or PNG that is neither.", "Look at what it is; copy it again."),
     "frame.not_raw": (_FRAME, "Not a camera's raw file, or of a camera that LibRaw does not know.", "Convert it to DNG or FITS."),
     "frame.planes": (_FRAME, "A product lacks a plane that it was written with.", "It was changed: delete it and run again."),
+    "frame.too_large": (
+        _FRAME,
+        "More bytes (800 million, also decompressed), pixels (200 million) or cards of a header (20,000) than a raw frame has.",
+        "Is it a raw frame? Copy it again, or take it out of the folder.",
+    ),
     "frame.trailed": (
         _FRAME,
         "All stars are trailed over more than `[detect]` max_trail, or too far to be solved.",

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
+from db.path_text import PathText
 
 __all__ = [
     "Classification",
@@ -120,7 +121,7 @@ class Exposure(Base):
 
     exposure_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     sha256: Mapped[str] = column(sa.String(64), "", "SHA-256 of the raw file")
-    path: Mapped[str] = column(sa.Text, "", "Absolute path of the raw file, which is never moved or changed")
+    path: Mapped[str] = column(PathText(), "", "Absolute path of the raw file, which is never moved or changed")
     size: Mapped[int] = column(sa.BigInteger, "byte", "Size of the raw file")
     mtime_ns: Mapped[int] = column(sa.BigInteger, "ns", "Modification time of the raw file: spares hashing a file that has not changed")
     instrument_id: Mapped[int] = reference("instrument.instrument_id", "Instrument")

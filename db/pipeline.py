@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from db.base import Base, column, key, reference
+from db.path_text import PathText
 
 __all__ = ["Annotation", "Config", "Lineage", "NightClosing", "Product", "ProvisionalResult", "Run", "StepCheck", "Task"]
 
@@ -80,7 +81,7 @@ class Task(Base):
         "SHA-256 of what it depended on besides its input tasks, such as how other steps work; '' for nothing",
         default="",
     )
-    path: Mapped[str | None] = column(sa.Text, "", "Absolute path of the file, where the step works on files", null=True)
+    path: Mapped[str | None] = column(PathText(), "", "Absolute path of the file, where the step works on files", null=True)
     is_stale: Mapped[int] = column(
         sa.SmallInteger, "", "1 when something that it was made from was made anew or has failed since, else 0", default=0
     )

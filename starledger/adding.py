@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from db.errors import ConfigurationError
+from db.errors import ConfigurationError, FrameUnusable
 from db.tables import Target
 from queries import targets
 from queries.position import parse_position
+from reduction.files.contents import read_bytes
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
@@ -158,9 +159,9 @@ def add_targets(archive: Archive, path: Path) -> tuple[Target, ...]:
 def _rows(path: Path) -> Iterator[tuple[int, str, Known]]:
     """Number of the line, name, and what is known of each target of a file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        text = read_bytes(path).decode("utf-8-sig")
+    except (FrameUnusable, UnicodeDecodeError) as error:
+        reason = error.message if isinstance(error, FrameUnusable) else "no text in UTF-8"
         raise ConfigurationError(reason, where=str(path), hint="name a file with columns name, ra, dec", code="target.file") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip() and not line.startswith("#")]
     head = lines[0][1] if lines else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from db.errors import ConfigurationError
 from db.tables import Config, Run
 from reduction.catalogues.columns import require_quantities
 from reduction.headers.instrument import definitions_from
+from reduction.headers.toml_file import read_toml
 from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.parameters import range_text, read_parameters
@@ -73,16 +73,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     ConfigurationError
         The file cannot be read, is not TOML, or has a section, a key or a value that is not allowed; the message names it.
     """
-    try:
-        settings = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            str(error.strerror), where=str(path), hint="check the path of the configuration file", code="config.file"
-        ) from error
-    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
-        raise ConfigurationError(
-            f"not valid TOML: {error}", where=str(path), hint="correct the line it names", code="config.toml"
-        ) from error
+    settings = read_toml(path)
     for name in settings:
         if name not in STEPS and name not in OTHER_SECTIONS:
             known = ", ".join([*STEPS, *OTHER_SECTIONS])

@@ -22,6 +22,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from db.error_codes import ERROR_CODES
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, FrameUnusable, NothingToDo
 from db.flags import FLAG_TEXT, MASK_TEXT, Flag, Mask
+from db.path_text import PathText
 from db.tables import Base
 from db.view_declaration import View, ViewColumn
 from db.views import DEFINITIONS
@@ -52,6 +53,7 @@ _TYPES: tuple[tuple[type[Any], str], ...] = (
     (sa.Double, "float8"),
     (sa.DateTime, "timestamp"),
     (sa.String, "text"),
+    (PathText, "text"),
 )
 
 _AREAS = {

@@ -30,6 +30,7 @@ from pyvo.dal.exceptions import DALAccessError
 from pyvo.io.vosi.exceptions import VOSIWarning
 
 from db.errors import AlgorithmFailed, ConfigurationError
+from reduction.catalogues.web import cautious
 from starledger.nameanswers import Answer, planet_answer, simbad_answer, vsx_answer
 
 __all__ = ["EXOPLANETS", "SERVICES", "SIMBAD", "VSX", "Question", "Service", "ask"]
@@ -39,6 +40,8 @@ _FAILURES = (
     *(DALAccessError, OSError, VOTableSpecError, xml.parsers.expat.ExpatError, ValueError, KeyError, urllib3.exceptions.HTTPError),
     *(InvalidQueryError, RemoteServiceError, TableParseError, EmptyResponseError, multiprocessing.TimeoutError),
 )
+#: Bytes of an answer, which is of a few rows.
+_MOST_ANSWERED = 20_000_000
 #: Arcsec around a known place in which a variable is the star meant; places in VSX are good to an arcsec or better.
 _VSX_RADIUS = 5.0
 _VSX = "B/vsx/vsx"
@@ -148,6 +151,7 @@ class _Session(requests.Session):
     def __init__(self, root: str, mirror: str, timeout: float, like: requests.Session) -> None:
         super().__init__()
         self.headers.update(like.headers)  # they say who asks
+        cautious(self, mirror or root, timeout, _MOST_ANSWERED)
         self.root, self.mirror, self.timeout = root, mirror, timeout
         self.opened: list[requests.Response] = []
 

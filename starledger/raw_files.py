@@ -119,7 +119,7 @@ def _header_facts(path: Path, known: Sequence[InstrumentDefinition]) -> HeaderFa
         raw = read_raw(path)
         definition, reason = identify_with_reason(raw.header, known)
         name = definition.name
-        found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out)
+        found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out, damaged=raw.damaged)
     except StarledgerError as error:
         return HeaderFacts(path, name, reason, error=error)
     return HeaderFacts(path, name, reason, found)

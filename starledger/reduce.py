@@ -21,6 +21,7 @@ from db.keys import next_id, now
 from db.passwords import command_line
 from db.tables import Run, Task
 from reduction.catalogues.services import SERVICES
+from reduction.catalogues.tables import require_catalogue
 from reduction.files.raw_files import find_raw_files
 from reduction.pipeline.declaration import Unit, read_parameters
 from reduction.pipeline.order import STEPS, Line
@@ -221,8 +222,7 @@ def check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path)
         if not path.exists():
             raise ConfigurationError("no such file or folder", where=str(path), hint="check the path", code="input.missing")
     for path in catalogues:
-        if not path.expanduser().is_file():
-            raise ConfigurationError("no such catalogue file", where=str(path), hint="check --catalogue", code="catalogue.missing")
+        require_catalogue(path.expanduser())
     empty = [path for path in paths if not find_raw_files([path], exclude=[files])]
     if paths and len(empty) == len(paths):
         raise _no_frames(paths, find_raw_files(paths, exclude=[files]).ignored)

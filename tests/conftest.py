@@ -53,6 +53,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(run)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a test has to say that passed: with which seed it tried how much."""
+    for report in terminalreporter.getreports("passed"):
+        for name, said in report.user_properties:
+            terminalreporter.write_line(f"{name}: {said}")
+
+
 def pytest_report_header() -> list[str]:
     """What the tests find on this machine."""
     real = str(SHARED) if SHARED.is_dir() else f"absent ({SHARED})"

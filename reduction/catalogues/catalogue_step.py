@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError
 from db.keys import next_id
+from db.path_text import escaped
 from db.tables import Catalogue, Source, SourceLink, SourceMagnitude, SourceName, Task
 from reduction.astrometry.kernels.wcs import unit_vectors
 from reduction.catalogues.columns import recognise, stars_of
 from reduction.catalogues.intake import circle_of, take_in
-from reduction.catalogues.tables import read_table
+from reduction.catalogues.tables import catalogue_bytes, read_table, require_catalogue
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 
 __all__ = ["CatalogueParameters", "catalogue"]
@@ -33,18 +34,12 @@ class CatalogueParameters:
     match_radius: float = parameter(2.0, "arcsec", "a row this close to a known source is the same star", above=0, most=60)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _plan(context: Context, _: CatalogueParameters) -> list[Unit[None]]:
     files = {}
     for name in context.settings.get("catalogues", ()):
         path = Path(name).expanduser().absolute()
-        if not path.is_file():
-            raise ConfigurationError("no such catalogue file", where=str(path), hint="check --catalogue", code="catalogue.missing")
-        files[_sha256(path)] = path
+        require_catalogue(path)
+        files[hashlib.sha256(catalogue_bytes(path)).hexdigest()] = path
     for row in context.session.execute(sa.select(Catalogue.sha256, Catalogue.path).where(Catalogue.kind == "file")):
         files.setdefault(row.sha256, Path(row.path))
     mapping = json.dumps(context.settings.get("catalogue_columns", {}), sort_keys=True)
@@ -74,7 +69,7 @@ def catalogue(context: Context, unit: Unit[None], p: CatalogueParameters) -> Out
     row = {
         "catalogue_id": catalogue_id,
         "kind": "file",
-        "name": path.name,
+        "name": escaped(path.name),
         "path": str(path),
         "sha256": unit.key,
         "n_source": taken.n,

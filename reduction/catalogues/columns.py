@@ -60,6 +60,12 @@ _EXACT: dict[str, tuple[str, ...]] = {"G": ("Gmag",), "g": ("gmag",)}
 _PREFIX = {"tyc": "TYC", "hip": "HIP"}
 #: The three parts of a Tycho number, as VizieR has them.
 _TYCHO = ("TYC1", "TYC2", "TYC3")
+#: No number of a catalogue is as large; what is stands for nothing.
+_LARGEST = 1e30
+#: Length of the column source_name.name, which a prefix is part of.
+_LONGEST_NAME = 64
+#: Digits of the largest number that an identifier can be.
+_MOST_DIGITS = 19
 #: The error of a column stands in one of these.
 _ERRORS = ("e_{0}", "{0}_error", "{0}_err", "{0}err", "err_{0}", "sigma_{0}")
 #: What `Stars` has one array of, and what by name.
@@ -207,21 +213,43 @@ def stars_of(table: Table, found: Mapping[str, str], epoch: float, where: str, s
             "positions missing or beyond the poles", where=where, hint="ra and dec must be degrees", code="catalogue.position"
         )
     pm = {k: np.nan_to_num(_values(table, found[k])) if k in found else np.zeros(len(ra)) for k in ("pmra", "pmdec")}
-    since = np.full(len(ra), float(table.meta.get("epoch", epoch)))
+    since = np.full(len(ra), _stated_epoch(table, epoch))
     if "epoch" in found:
         since = np.where(np.isfinite(_values(table, found["epoch"])), _values(table, found["epoch"]), since)
     err = _position_err(table, found, ra, dec)
     ra, dec = apply_proper_motion(ra, dec, pm["pmra"], pm["pmdec"], since, EPOCH)
+    if not (np.isfinite(ra).all() and np.isfinite(dec).all()):
+        raise ConfigurationError("proper motions that lead nowhere", where=where, hint="they must be mas/yr", code="catalogue.position")
     values, errors = _photometry(table, found)
     names = {prefix: _identifiers(table[found[what]]) for what, prefix in _PREFIX.items() if what in found}
     if set(_TYCHO) <= set(table.colnames):
-        parts = np.column_stack([np.ma.filled(np.ma.asarray(table[name]), 0).astype(int).astype(str) for name in _TYCHO])
+        parts = np.column_stack([np.nan_to_num(_values(table, name)).astype(np.int64).astype(str) for name in _TYCHO])
         names["TYC"] = np.array(["" if row[0] == "0" else "-".join(row) for row in parts.tolist()], dtype=str)
     return Stars(ra, dec, pm["pmra"], pm["pmdec"], since, err, _gaia(table, found), names, values, errors, systems or {})
 
 
+def _stated_epoch(table: Table, epoch: float) -> float:
+    """The epoch that the table's metadata say, where that is a number."""
+    try:
+        stated = float(table.meta.get("epoch", epoch))
+    except (ValueError, TypeError):
+        return epoch
+    return stated if np.isfinite(stated) else epoch
+
+
 def _values(table: Table, name: str) -> FloatArray:
-    return np.asarray(np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan), dtype=float)
+    try:
+        values = np.asarray(np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan), dtype=float)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _no_numbers(name) from error
+    if values.ndim != 1:
+        raise _no_numbers(name)
+    return np.where(np.abs(values) < _LARGEST, values, np.nan)
+
+
+def _no_numbers(name: str) -> ConfigurationError:
+    what = f"column {name!r} does not hold one number a row"
+    return ConfigurationError(what, hint="mend it, or name another under [catalogue_columns]", code="catalogue.column")
 
 
 def _position_err(table: Table, found: Mapping[str, str], ra: FloatArray, dec: FloatArray) -> FloatArray:
@@ -276,7 +304,7 @@ def _gaia(table: Table, found: Mapping[str, str]) -> IntArray:
     column = np.ma.asarray(table[found["gaia"]])
     if column.dtype.kind in "OSU":
         texts = [text.strip() for text in np.ma.filled(column, "").astype(str).tolist()]
-        numbers = [int(text) if text.isdecimal() else 0 for text in texts]
+        numbers = [int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0 for text in texts]
         gaia = np.array([number if number < 2**63 else 0 for number in numbers], dtype=np.int64)
     elif column.dtype.kind in "iu":
         gaia = np.ma.filled(column, 0).astype(np.int64)
@@ -290,4 +318,5 @@ def _gaia(table: Table, found: Mapping[str, str]) -> IntArray:
 
 def _identifiers(column: npt.ArrayLike) -> npt.NDArray[np.str_]:
     text = np.char.strip(np.ma.filled(np.ma.asarray(column).astype(str), ""))
-    return np.where(np.isin(text, ("0", "--", "-1")), "", text)
+    unfit = [len(name) > _LONGEST_NAME - len("TYC ") or not name.isprintable() for name in text.tolist()]
+    return np.where(np.isin(text, ("0", "--", "-1")) | np.array(unfit, dtype=bool), "", text)

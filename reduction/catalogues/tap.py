@@ -23,6 +23,7 @@ from pyvo.dal.exceptions import DALAccessError
 from pyvo.utils.http import create_session
 
 from db.errors import AlgorithmFailed
+from reduction.catalogues.web import cautious
 
 __all__ = ["Answer", "Client"]
 
@@ -95,6 +96,7 @@ class Client:
     def _once(self, query: str) -> Answer:
         session = create_session()
         session.request = partial(session.request, timeout=self.timeout)
+        cautious(session, self.url, self.patience)
         opened: list[Any] = []
         session.hooks["response"].append(lambda response, **_: opened.append(response))
         try:

@@ -21,8 +21,9 @@ import numpy.typing as npt
 import rawpy
 
 from db.errors import FrameUnusable
+from reduction.files.contents import MOST_PIXELS, read_bytes, require_size
 from reduction.files.exif import creator, exif_header, read_exif
-from reduction.files.fits import RawImage, read_bytes, value_step
+from reduction.files.fits import RawImage, value_step
 from reduction.kernels.robust import scatter_about
 
 __all__ = ["read_camera"]
@@ -74,6 +75,8 @@ def read_camera(path: str | Path) -> RawImage:
     with _quiet_stderr() as said:
         try:
             with rawpy.imread(io.BytesIO(contents)) as raw:
+                # Nothing is unpacked before it is asked for.
+                require_size(raw.sizes.raw_width * raw.sizes.raw_height, path, most=MOST_PIXELS, unit="pixels")
                 pattern = _pattern(raw, path)
                 data = raw.raw_image_visible.astype(np.float32)
                 cards = [*_layout_cards(pattern, raw.color_desc), *_level_cards(raw, pattern)]

@@ -26,6 +26,7 @@ from astropy.io import fits
 
 from db.errors import ConfigurationError, FrameUnusable
 from reduction.files import fits as fits_files
+from reduction.files.contents import open_regular
 from reduction.files.exif import state_offset
 from reduction.files.fits import STRUCTURE, RawImage
 from reduction.files.product import Written, write_atomically
@@ -82,9 +83,9 @@ def format_of(path: str | Path) -> str:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(_HEAD)
-    except OSError:
+    except FrameUnusable:
         head = b""
     name = path.name.lower()
     if head.startswith((b"SIMPLE  =", b"\x1f\x8b")) or is_fits_name(name):

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import tifffile
 
 from db.errors import FrameUnusable
+from reduction.files.contents import MOST_PIXELS, read_bytes, require_size
 from reduction.files.exif import creator, exif_header, quiet_logger, read_exif
-from reduction.files.fits import RawImage, all_whole, read_bytes, value_step
+from reduction.files.fits import RawImage, all_whole, value_step
 
 __all__ = ["PNG_MAGIC", "read_picture"]
 
@@ -89,7 +90,8 @@ def read_picture(path: str | Path) -> RawImage:
 def _png(contents: bytes, path: Path) -> npt.NDArray[Any]:
     if len(contents) < 33:
         raise _truncated(contents, path)
-    bits, kind = contents[24], contents[25]
+    width, height, bits, kind = struct.unpack(">IIBB", contents[16:26])
+    require_size(width * height, path, most=MOST_PIXELS, unit="pixels")
     if kind != 0:
         raise _colour(f"a PNG of {_KINDS.get(kind, f'kind {kind}')}", path)
     if bits < 8:
@@ -113,6 +115,8 @@ def _tiff(contents: bytes, path: Path) -> tuple[npt.NDArray[Any], str | None]:
             pages = [page for page in every if not page.subfiletype & (_REDUCED | _MASK)]
             _require_one_grey(pages, path)
             page = pages[0]
+            strip = max(page.tilelength or 0, page.rowsperstrip if not page.is_tiled else 0) * max(page.tilewidth or 0, page.imagewidth)
+            require_size(max(page.imagelength * page.imagewidth, strip), path, most=MOST_PIXELS, unit="pixels")
             ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
             if max(ends, default=0) > len(contents):
                 raise _truncated(contents, path, max(ends))

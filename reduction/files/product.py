@@ -25,7 +25,9 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from db.errors import FrameUnusable
-from reduction.files.fits import STRUCTURE, cut_header, each_hdu, opened, read_bytes, readable, require_complete
+from reduction.files.contents import one_line, read_bytes
+from reduction.files.fits import STRUCTURE, OpenFile, opened
+from reduction.files.fits_headers import cut_header, legible
 from reduction.files.packed import header_end, unpacked_planes, with_cards
 from reduction.files.tiles import DECODING_ERRORS, error_hdu, lossless_hdu, lowest_error, science_hdu
 
@@ -210,27 +212,27 @@ def read_image(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], fits.Head
     contents = read_bytes(path)
     known = unpacked_planes(contents)
     if known is not None:
-        return known, readable(fits.Header.fromstring(contents[: header_end(contents, 0)]))
+        return known, fits.Header.fromstring(legible(contents[: header_end(contents, 0)]))
     planes: dict[str, npt.NDArray[Any]] = {}
-    with opened(path) as (hdus, length):
-        header = readable(hdus[0].header)
-        for index, hdu in each_hdu(hdus):
-            if index == 0 or not getattr(hdu, "is_image", False):
-                continue
-            planes[hdu.name] = _pixels(hdu, length, path)
+    with opened(path) as file:
+        header = file.hdus[0].header.copy()
+        for index, part in enumerate(file.parts):
+            if index > 0 and part.shape:
+                planes[file.hdus[index].name] = _pixels(file, index)
         if len(planes) != header.get("NPLANES", len(planes)):
-            raise cut_header(path, length, f"{len(planes)} of {header['NPLANES']} planes found")
+            raise cut_header(path, file.length, f"{len(planes)} of {header['NPLANES']} planes found")
     return planes, header
 
 
-def _pixels(hdu: Any, length: int, path: Path) -> npt.NDArray[Any]:
+def _pixels(file: OpenFile, index: int) -> npt.NDArray[Any]:
+    file.require_complete(index)
+    hdu = file.hdus[index]
     try:
-        require_complete(hdu, length, path)
         values: npt.NDArray[Any] = hdu.data
     except DECODING_ERRORS as error:
         raise FrameUnusable(
-            f"the pixels of plane {hdu.name} cannot be decoded ({' '.join(str(error).split())[:160]})",
-            where=str(path),
+            f"the pixels of plane {hdu.name} cannot be decoded ({one_line(error)})",
+            where=str(file.path),
             hint="delete the file: the next 'starledger reduce' makes it again",
             code="frame.corrupt",
         ) from error

@@ -76,10 +76,10 @@ def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path]
     """
     found: set[Path] = set()
     ignored = 0
-    barred = {Path(path).resolve() for path in exclude}
+    barred = {_real(path) for path in exclude}
     for entry in paths:
         root = Path(entry)
-        if not root.exists():
+        if not os.path.lexists(root):
             raise ConfigurationError("no such file or folder", where=str(entry), hint="check the path", code="configuration.path")
         for path in _walk(root, barred):
             named = path == root.absolute()
@@ -92,18 +92,23 @@ def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path]
     return files
 
 
+def _real(path: str | Path) -> Path:
+    # Path.resolve raises at links that lead to themselves.
+    return Path(os.path.realpath(path))
+
+
 def _walk(root: Path, barred: set[Path]) -> Iterator[Path]:
-    if root.is_file():
+    if not os.path.isdir(root):  # noqa: PTH112  Path's own raises where a folder above may not be looked into
         yield root.absolute()
         return
-    top = root.resolve()
+    top = _real(root)
     closed = {path for path in barred if path != top and path not in top.parents}
     entered = set(top.parents)  # a link back up is a loop
     starts = [root.absolute()]
     # Links wait until the folders themselves were walked: what can be reached both ways keeps its own path.
     for start in starts:
         for folder, names, files in os.walk(start):
-            real = Path(folder).resolve()
+            real = _real(folder)
             if real in entered or not closed.isdisjoint((real, *real.parents)):
                 names.clear()
                 continue

@@ -6,6 +6,7 @@ packer sees in the pixels: between columns of a fixed pattern it sees the patter
 
 from __future__ import annotations
 
+import struct
 import zlib
 from typing import Any
 
@@ -22,7 +23,10 @@ except ImportError:  # not a public name
 
 __all__ = ["DECODING_ERRORS", "ERROR_STEP", "SCIENCE_STEP", "error_hdu", "lossless_hdu", "lowest_error", "science_hdu"]
 
-DECODING_ERRORS = (_BrokenTile, zlib.error, OSError, ValueError, TypeError, RuntimeError, LookupError, fits.VerifyError)
+DECODING_ERRORS = (
+    *(_BrokenTile, fits.VerifyError, zlib.error, struct.error, OSError, EOFError, ValueError, TypeError, LookupError),
+    *(ArithmeticError, AttributeError, AssertionError, RuntimeError),
+)
 """What astropy may raise on damaged pixels or cards."""
 
 SCIENCE_STEP = 0.0346

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +18,11 @@ from sqlalchemy.orm import Session
 
 from db.errors import ConfigurationError, FrameUnusable
 from db.keys import next_id
+from db.path_text import escaped
 from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup, Task
+from reduction.files.contents import sha256_of
 from reduction.files.convert import format_of, original_sha256, read_raw, to_fits
-from reduction.files.fits import RawImage, sha256_of
+from reduction.files.fits import RawImage
 from reduction.files.raw_files import find_raw_files
 from reduction.frames.evidence import evidence_text
 from reduction.frames.kernels.bayer import Channel, channels_of, pattern_at
@@ -30,6 +34,12 @@ from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows,
 from reduction.pipeline.pending import facts_sha256
 
 __all__ = ["IngestParameters", "ingest"]
+
+
+#: Length of the column task.unit, and the latest time of a file (ns) that a column of 64 bits holds.
+_KEY, _LATEST = 128, 2**63 - 1
+#: What stays out of the names of products, and the longest part of one that is the file's own.
+_ODD, _STEM = re.compile(r"[^\w .+()-]"), 100
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,24 @@ def _plan(context: Context, _: IngestParameters) -> list[Unit[None]]:
     for path in given:
         path = Path(os.path.normpath(path.absolute()))
         try:
-            status = path.stat()
-            key = unchanged.get((str(path), status.st_size, status.st_mtime_ns)) or sha256_of(path)
-        except OSError:
-            key = str(path)[-128:]  # reading it will fail again in the body, and be recorded there
+            key = unchanged.get((str(path), *_size_and_time(path))) or sha256_of(path)
+        except (OSError, FrameUnusable):
+            key = _key_of_path(path)  # reading it will fail again in the body, and be recorded there
         if key not in done:
             paths.setdefault(key, str(path))
     return [Unit(key, Path(path).name, facts=definitions, path=path) for key, path in paths.items()]
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes, and when the file was changed last (ns), by which an unchanged one is known; some systems keep times that no column holds."""
+    status = path.stat()
+    return status.st_size, max(-_LATEST, min(status.st_mtime_ns, _LATEST))
+
+
+def _key_of_path(path: Path) -> str:
+    """What a file is known by that cannot be read: the end of its path, and of a long one also what tells it from others."""
+    text = escaped(str(path))
+    return text if len(text) <= _KEY else text[-(_KEY - 64) :] + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -80,15 +101,15 @@ def ingest(context: Context, unit: Unit[None], _: IngestParameters) -> Output:
     raw = read_raw(path)
     _require_pixels(raw, path)
     definition = identify(raw.header, definitions_from(context.settings))
-    found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out)
+    found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out, damaged=raw.damaged)
     ny, nx = raw.data.shape
     section = found.trim or (0, nx, 0, ny)
-    status = path.stat()
+    size, mtime_ns = _size_and_time(path)
     exposure = {
         "sha256": unit.key,
         "path": str(path),
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
+        "size": size,
+        "mtime_ns": mtime_ns,
         "quantum": raw.quantum,
         "original_sha256": original_sha256(raw.header),
         **_exposure_facts(found),
@@ -118,7 +139,7 @@ def _require_pixels(raw: RawImage, path: Path) -> None:
 def _as_fits(context: Context, raw: RawImage, path: Path, sha256: str) -> NewFile:
     """Keep a camera's own format as FITS too: later steps read that, in a tenth of the time."""
     context.step.require_kind("raw")
-    name = f"raw/{path.stem}-{sha256[:10]}.fits"
+    name = f"raw/{_ODD.sub('_', path.stem)[:_STEM]}-{sha256[:10]}.fits"
     try:
         written = to_fits(raw, context.files / name, original=path, compressed=True, overwrite=True)
     except ConfigurationError as error:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reduction.headers.fact_list import BAYER_PATTERNS, PER_STEP
+from reduction.headers.fact_list import BAYER_PATTERNS, FACTS, PER_STEP
 from reduction.headers.reader import OVERRIDE, Candidate, HeaderReader
 from reduction.headers.values import denied, number, section, text, truth
 
@@ -51,7 +51,7 @@ def gain(reader: HeaderReader) -> float | None:
     comments = getattr(reader.header, "comments", None)
     for candidate in reader.candidates("gain"):
         size = reader.size("gain", candidate)
-        if size is None or size <= 0:
+        if size is None or not FACTS["gain"].allows(size):
             continue
         comment = str(comments[candidate.keyword]) if candidate.keyword and comments is not None else ""
         unit = reader.definition.units.get("gain")
@@ -76,7 +76,12 @@ def gain_setting(reader: HeaderReader) -> float | None:
     if setting is not None or "GAIN" not in reader.definition.keywords.get("gain", ()):
         return setting
     position = number(reader.header.get("GAIN"))
-    if position is None or position < 0 or position != int(position) or reader.sources.get("gain", "").startswith("GAIN"):
+    if (
+        position is None
+        or not FACTS["gain_setting"].allows(position)
+        or position != int(position)
+        or reader.sources.get("gain", "").startswith("GAIN")
+    ):
         return None
     # Beside EGAIN it can be nothing else, however low it is.
     if position < _KNOB and not reader.sources.get("gain", "").startswith("EGAIN"):
@@ -88,10 +93,10 @@ def gain_setting(reader: HeaderReader) -> float | None:
 def binning(reader: HeaderReader) -> tuple[int, int]:
     """(x, y): from one keyword such as ``2x2`` or ``1 1``, else from one for each axis, else 1."""
     pair = re.fullmatch(r"\s*(\d+)\s*[xX*, ]\s*(\d+)\s*", reader.text("binning") or "")
-    if pair is not None and int(pair.group(1)) > 0 < int(pair.group(2)):
+    if pair is not None and all(FACTS["binning_x"].allows(float(part)) for part in pair.groups()):
         return int(pair.group(1)), int(pair.group(2))
     single = number(next((c.value for c in reader.candidates("binning")), None))
-    x = reader.number("binning_x") or (single if single is not None and single >= 1 else 1.0)
+    x = reader.number("binning_x") or (single if single is not None and FACTS["binning_x"].allows(single) else 1.0)
     y = reader.number("binning_y") or x
     if "binning_x" in reader.sources:
         reader.sources["binning"] = reader.sources["binning_x"]
@@ -104,7 +109,7 @@ def pixel_scale(reader: HeaderReader, binned: int) -> float | None:
     if stated is not None:
         return stated
     scale = _wcs_scale(reader.header)
-    if scale is not None:
+    if scale is not None and FACTS["pixel_scale"].allows(scale):
         reader.sources["pixel_scale"] = "the header's WCS"
         return scale
     length = reader.number("focal_length")
@@ -115,8 +120,11 @@ def pixel_scale(reader: HeaderReader, binned: int) -> float | None:
         size, names[0] = None if unbinned is None else unbinned * binned, "unbinned_pixel_size"
     if size is None or length is None:
         return None
+    scale = _ARCSEC * size / length
+    if not FACTS["pixel_scale"].allows(scale):
+        return None
     reader.sources["pixel_scale"] = " / ".join(reader.sources[name] for name in names)
-    return _ARCSEC * size / length
+    return scale
 
 
 def _wcs_scale(header: Mapping[str, Any]) -> float | None:

@@ -38,6 +38,8 @@ _ZONES = ("utc", "local")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d*)?)?(Z|[+-]\d{2}:?\d{2})?$")
 _J2000_JD = 2451544.5  # 2000-01-01T00:00
 _LARGEST_OFFSET = 14.0  # hours; no time zone is farther from UTC
+_LARGEST = 1e12  # whatever it is of
+_LONGEST_NAME = 64  # of the column instrument.definition
 
 
 def wrong_key(where: str | Path, key: str, met: str, allowed: str) -> ConfigurationError:
@@ -91,6 +93,9 @@ def _check_form(table: Mapping[str, Any], where: str) -> None:
         form, hint = _FORMS.get(key, (dict, "a table"))
         if not isinstance(value, form):
             raise wrong_key(where, key, repr(value), f"give {hint}")
+    name = table["name"]
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise wrong_key(where, "name", repr(name[: 2 * _LONGEST_NAME]), f"give a name of up to {_LONGEST_NAME} letters")
     filters = table.get("blocked", {}).get("filters", [])
     if not _is_texts(filters):
         raise wrong_key(where, "blocked.filters", repr(filters), "give a list of names")
@@ -182,8 +187,8 @@ def _correction(entry: Any, where: str) -> Correction:
     if not isinstance(entry, dict):
         raise wrong_key(where, "corrections", repr(entry), "give [[instrument.corrections]] tables")
     seconds, reason = entry.get("seconds"), entry.get("reason", "")
-    wrong = isinstance(seconds, bool) or not isinstance(reason, str) or set(entry) - {"from", "until", "seconds", "reason"}
-    if wrong or not isinstance(seconds, (int, float)):
+    wrong = not isinstance(reason, str) or set(entry) - {"from", "until", "seconds", "reason"}
+    if wrong or not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not -_LARGEST < seconds < _LARGEST:
         allowed = "give seconds = NUMBER, reason = TEXT, and from, until = ISO dates in UTC, either of which may be left out"
         raise wrong_key(where, "corrections", repr(entry), allowed)
     since = _julian_date(entry["from"], "corrections.from", where) if "from" in entry else float("-inf")
@@ -253,6 +258,8 @@ def _check_fact(path: str, name: str, value: Any, where: str) -> None:
             raise wrong_key(where, path, repr(value), "give a FITS section such as '[1:1024,1:1024]'")
     elif not isinstance(value, (int, float)) or isinstance(value, bool):
         raise wrong_key(where, path, repr(value), "give a number")
+    elif not -_LARGEST < value < _LARGEST:
+        raise wrong_key(where, path, str(value)[:40], f"give a number from {-_LARGEST:g} to {_LARGEST:g}")
     elif name == "utc_offset":
         if abs(value) > _LARGEST_OFFSET:
             raise wrong_key(where, path, repr(value), f"give hours from {-_LARGEST_OFFSET:g} to {_LARGEST_OFFSET:g}")

@@ -32,8 +32,9 @@ _MJD_ZERO = 2400000.5
 _GPS_TO_TAI = 19.0
 _LOCAL = "local"
 _SCALES = {"tai": "tai", "tt": "tt", "tdt": "tt", "et": "tt", "tdb": "tt", "tcb": "tcb", "gps": "gps", "local": _LOCAL, "lt": _LOCAL}
-# Photographic plates have times too; before and after these years a date is a clock that was never set.
-_FIRST_YEAR, _LAST_YEAR = 1880, 2150
+# Photographic plates have times too; before and after these years, which numbers of nights reach, a date is a clock that was never set.
+_FIRST_YEAR, _LAST_YEAR = 1911, 2088
+_FIRST_DAY, _LAST_DAY = 2451544.5 - 32700.0, 2451544.5 + 32700.0  # JD: the night's number has 16 bits
 _ROUNDING = 1e-3  # s: what a day number loses when it is written with eight decimals
 _LARGEST_OFFSET = 14.0  # h: no time zone is farther from UTC
 _SOURCE_LENGTH = 64  # of the column frame.time_source
@@ -111,6 +112,13 @@ def exposure_time(header: Mapping[str, Any], definition: InstrumentDefinition, e
     best = min(found, key=lambda candidate: candidate.sigma)
     seconds, applied, notes = _clock_error(best, definition)
     mid2 = best.jd2 + (seconds + best.to_mid * exptime) / _DAY
+    if not _FIRST_DAY < best.jd1 + mid2 < _LAST_DAY:
+        raise FrameUnusable(
+            f"{best.keyword} is JD {best.jd1 + mid2:g}, allowed are the years {_FIRST_YEAR} to {_LAST_YEAR}",
+            where=where,
+            hint="correct the header, or give date_obs under [override] in --config",
+            code="frame.no_time",
+        )
     source = f"{best.keyword} ({best.at}, {best.scale})"
     source += {"start": " + exptime/2", "mid": "", "end": " - exptime/2"}[best.at] + applied
     notes = (*notes, *_doubted_scale(header, best), *_disagreements(best, found, exptime))
@@ -127,7 +135,7 @@ def _no_time(definition: InstrumentDefinition, local: list[str], where: str) -> 
         )
     tried = ", ".join(dict.fromkeys(rule.keyword for rule in definition.times))
     return FrameUnusable(
-        f"no time of exposure under {tried}",
+        f"no time of exposure from {_FIRST_YEAR} to {_LAST_YEAR} under {tried}",
         where=where,
         hint="name the keyword under [[instrument.times]], or give date_from_name = PATTERN or date_obs under [default], in --config",
         code="frame.no_time",

@@ -60,6 +60,11 @@ class FactKind:
         """Whether a number is a possible value."""
         return self.low <= value <= self.high and (value > 0 or not self.above_zero)
 
+    @property
+    def range(self) -> str:
+        """Its limits, for people."""
+        return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
+
 
 def _times(factor: float) -> Callable[[float], float]:
     return lambda value: value * factor
@@ -88,7 +93,7 @@ _TEMPERATURES = {"auto": _kelvin_if_high, "celsius": _same, "kelvin": _from_kelv
 
 _LIST = (
     FactKind("imagetyp", "text", "", "type of the frame as the observer wrote it; `image_types` says what it means"),
-    FactKind("exptime", "number", "s", "exposure time", written=_SECONDS),
+    FactKind("exptime", "number", "s", "exposure time", 0.0, 1e6, written=_SECONDS),
     FactKind("object", "text", "", "what was observed"),
     FactKind("filter", "text", "", "filter"),
     FactKind("telescope", "text", "", "telescope"),
@@ -102,37 +107,39 @@ _LIST = (
     ),
     FactKind("ra", "angle", "deg", "right ascension pointed at", 0.0, 360.0, written={"degree": _same, "hour": _times(15.0)}),
     FactKind("dec", "angle", "deg", "declination pointed at", low=-90.0, high=90.0),
-    FactKind("orientation", "number", "deg", "position angle of the camera"),
+    FactKind("orientation", "number", "deg", "position angle of the camera", -720.0, 720.0),
     FactKind(
-        "pixel_scale", "number", "arcsec", "sky on a pixel as stored, that is after binning", high=3600.0, above_zero=True,
+        "pixel_scale", "number", "arcsec", "sky on a pixel as stored, that is after binning", 1e-4, 3600.0, above_zero=True,
         written={"arcsec": _same, "deg": _times(3600.0)},
     ),
-    FactKind("pixel_size", "number", "micron", "size of a pixel as stored, after binning", above_zero=True, written=_LENGTHS),
-    FactKind("unbinned_pixel_size", "number", "micron", "size of a pixel of the chip, before binning", above_zero=True, written=_LENGTHS),
-    FactKind("focal_length", "number", "mm", "focal length", above_zero=True, written={"mm": _same, "m": _times(1e3)}),
-    FactKind("aperture", "number", "", "f-number: focal length over diameter", above_zero=True),
+    FactKind("pixel_size", "number", "micron", "size of a pixel as stored, after binning", 0.01, 1e5, above_zero=True, written=_LENGTHS),
+    FactKind("unbinned_pixel_size", "number", "micron", "size of a pixel of the chip, before binning", 0.01, 1e5, above_zero=True,
+        written=_LENGTHS,
+    ),
+    FactKind("focal_length", "number", "mm", "focal length", 0.1, 1e7, above_zero=True, written={"mm": _same, "m": _times(1e3)}),
+    FactKind("aperture", "number", "", "f-number: focal length over diameter", 0.1, 1e4, above_zero=True),
     FactKind("lens", "text", "", "lens"),
     FactKind("camera_serial", "text", "", "serial number of the camera"),
     FactKind("binning", "text", "", "binning of both axes, such as `2x2`", given=False),
-    FactKind("binning_x", "number", "pixel", "pixels of the chip in a stored one, along x", low=1.0),
-    FactKind("binning_y", "number", "pixel", "the same along y", low=1.0),
+    FactKind("binning_x", "number", "pixel", "pixels of the chip in a stored one, along x", 1.0, 128.0),
+    FactKind("binning_y", "number", "pixel", "the same along y", 1.0, 128.0),
     FactKind(
-        "gain", "number", "electron/ADU", "electrons a stored unit stands for", above_zero=True,
+        "gain", "number", "electron/ADU", "electrons a stored unit stands for", 1e-6, 1e6, above_zero=True,
         written={"electron/ADU": _same, "ADU/electron": _inverse, PER_STEP: _same},
     ),
-    FactKind("read_noise", "number", "electron", "read noise", above_zero=True),
-    FactKind("saturation", "number", "ADU", "white level: pixels at or above it are saturated", above_zero=True),
-    FactKind("black_level", "number", "ADU", "black level the camera adds", low=0.0),
-    FactKind("gain_setting", "number", "", "position of the gain knob, or ISO speed", low=0.0),
-    FactKind("offset_setting", "number", "", "position of the offset knob", low=0.0),
+    FactKind("read_noise", "number", "electron", "read noise", 1e-6, 1e6, above_zero=True),
+    FactKind("saturation", "number", "ADU", "white level: pixels at or above it are saturated", 1e-6, 1e10, above_zero=True),
+    FactKind("black_level", "number", "ADU", "black level the camera adds", 0.0, 1e10),
+    FactKind("gain_setting", "number", "", "position of the gain knob, or ISO speed", 0.0, 1e8),
+    FactKind("offset_setting", "number", "", "position of the offset knob", 0.0, 1e8),
     FactKind("read_mode", "text", "", "read-out mode"),
     FactKind("ccd_temperature", "number", "deg C", "temperature of the detector", -_KELVIN, 100.0, written=_TEMPERATURES),
     FactKind("set_temperature", "number", "deg C", "temperature the cooler was set to", -_KELVIN, 100.0, written=_TEMPERATURES),
     FactKind("trim", "section", "pixel", "the part with sky"),
     FactKind("overscan", "section", "pixel", "the part without light"),
     FactKind("bayer", "text", "", "Bayer pattern, with its offsets and row order; given, that at pixel (0, 0) as stored, or `none`"),
-    FactKind("bayer_x_offset", "number", "pixel", "column of the pattern that the first column is", given=False),
-    FactKind("bayer_y_offset", "number", "pixel", "row of the pattern that the top row is", given=False),
+    FactKind("bayer_x_offset", "number", "pixel", "column of the pattern that the first column is", -1e6, 1e6, given=False),
+    FactKind("bayer_y_offset", "number", "pixel", "row of the pattern that the top row is", -1e6, 1e6, given=False),
     FactKind("row_order", "text", "", "`TOP-DOWN`, or `BOTTOM-UP` where the first row stored is the bottom of the picture", given=False),
     FactKind("bias_done", "truth", "", "a bias was subtracted", given=False),
     FactKind("dark_done", "truth", "", "a dark was subtracted", given=False),

@@ -7,8 +7,9 @@ line for what is missing.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +19,7 @@ from db.errors import FrameUnusable
 from reduction.headers import camera_facts as camera
 from reduction.headers.camera_facts import Section
 from reduction.headers.exposure_times import ExposureTime, exposure_time
+from reduction.headers.fact_list import FACTS
 from reduction.headers.instrument import InstrumentDefinition, identify, load_definitions
 from reduction.headers.missing import missing_facts
 from reduction.headers.reader import HeaderReader
@@ -134,6 +136,10 @@ class Facts:
     sources: Mapping[str, str]
 
 
+#: Light of a shorter exposure (s) is no measurement.
+_SHORTEST = 1e-9
+#: Damaged cards that a note names.
+_MOST_NAMED = 8
 #: Longest text that is kept of a fact; a Bayer channel's letter is added to the filter.
 _LONGEST = {
     **dict.fromkeys(("object", "telescope", "instrument", "lens", "camera_serial", "site_name"), 128),
@@ -150,6 +156,7 @@ def facts(
     *,
     quantum: float = 1.0,
     left_out: int = 0,
+    damaged: Sequence[str] = (),
 ) -> Facts:
     """Facts of a frame.
 
@@ -167,27 +174,32 @@ def facts(
         Step between the stored values, ADU; 0 when they are continuous.
     left_out : int
         Further images of the file that were not read.
+    damaged : sequence of str
+        Keywords of cards that could not be read.
 
     Raises
     ------
     FrameUnusable
-        No exposure time (``frame.no_exptime``), a negative one (``frame.bad_exptime``), or no
+        No exposure time (``frame.no_exptime``), one that cannot be (``frame.bad_exptime``), or no
         time of exposure (``frame.no_time``).
     """
     reader = HeaderReader(header, definition, shape, quantum)
     if left_out:
         reader.notes.append(f"the file holds {left_out + 1} images, of which only the first is read: split it to use the others")
+    if damaged:
+        names = ", ".join(damaged[:_MOST_NAMED]) + (f" and {len(damaged) - _MOST_NAMED} more" if len(damaged) > _MOST_NAMED else "")
+        reader.notes.append(f"damaged cards, of which only what is legible was read: {names}")
     exptime = _exptime(reader, str(path))
     time = exposure_time(header, definition, exptime, where=str(path))
     reader.notes.extend(time.notes)
-    names = _names(reader)
+    named = _names(reader)
     known = {
         "exptime": exptime,
-        **names,
+        **named,
         **_when(time),
         **_where(reader),
         **_camera(reader),
-        "blocked": _blocked(definition, names["filter"]),
+        "blocked": _blocked(definition, named["filter"]),
         "calibrated": camera.calibrated(reader),
         "has_wcs": camera.has_wcs(header),
         "orientation": reader.number("orientation"),
@@ -224,7 +236,7 @@ def place(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tu
 
 
 def _exptime(reader: HeaderReader, where: str) -> float:
-    value = reader.number("exptime")
+    value = reader.number("exptime", allowed=math.isfinite)
     if value is None:
         tried = ", ".join(reader.definition.keywords.get("exptime", ()))
         raise FrameUnusable(
@@ -233,9 +245,12 @@ def _exptime(reader: HeaderReader, where: str) -> float:
             hint="name its keyword under [instrument.keywords] or give exptime under [default] in --config",
             code="frame.no_exptime",
         )
-    if value < 0:
+    if not FACTS["exptime"].allows(value) or 0 < value < _SHORTEST:
         raise FrameUnusable(
-            f"exposure time {value:g} s, allowed 0 or more", where=where, hint="correct the header", code="frame.bad_exptime"
+            f"exposure time {value:g} s, allowed {FACTS['exptime'].range}",
+            where=where,
+            hint="correct the header, or set exptime under [override] in --config",
+            code="frame.bad_exptime",
         )
     return value
 

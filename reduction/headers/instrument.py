@@ -19,9 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from db.errors import ConfigurationError
 from reduction.headers.definition import Correction, InstrumentDefinition, TimeRule
 from reduction.headers.definition_file import checked_values, definition_from_table, wrong_key
+from reduction.headers.toml_file import read_toml
 
 __all__ = [
     "Correction",
@@ -116,7 +116,7 @@ def load_definitions(path: str | Path | None = None) -> tuple[InstrumentDefiniti
     ConfigurationError
         The file is missing, is not TOML, or has a wrong key, which the message names.
     """
-    return builtin_definitions() if path is None else definitions_from(_read_toml(Path(path)), str(path))
+    return builtin_definitions() if path is None else definitions_from(read_toml(Path(path)), str(path))
 
 
 def definitions_from(content: Mapping[str, Any], path: str = "configuration") -> tuple[InstrumentDefinition, ...]:
@@ -128,7 +128,7 @@ def definitions_from(content: Mapping[str, Any], path: str = "configuration") ->
         raise wrong_key(path, "instrument", "a table", "write [[instrument]], with double brackets")
     for number, table in enumerate(tables, start=1):
         where = f"{path}: instrument {number}"
-        name = table.get("name")
+        name = table.get("name") if isinstance(table, dict) else None
         if not isinstance(name, str) or not name:
             raise wrong_key(where, "name", repr(name), "give every [[instrument]] a name")
         where = f"{where} ({name})"
@@ -144,16 +144,3 @@ def definitions_from(content: Mapping[str, Any], path: str = "configuration") ->
     override = checked_values(content.get("override", {}), "override", str(path))
     # The command's own settings hold for every camera, so they win over what a definition says of one.
     return tuple(replace(choice, default={**choice.default, **default}, override={**choice.override, **override}) for choice in merged)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot be read ({error.strerror})", where=str(path), hint="check the path given to --config", code="config.file"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"not valid TOML ({error})", where=str(path), hint="correct the line it names", code="config.toml"
-        ) from error

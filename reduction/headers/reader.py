@@ -118,7 +118,13 @@ class HeaderReader:
             if value is not None and possible(value):
                 self.sources[fact] = self.source_of(fact, candidate)
                 return value
+            if value is not None and value > FACTS[fact].high:
+                self.beyond(fact, value, candidate.source)
         return None
+
+    def beyond(self, fact: str, value: float, source: str) -> None:
+        """Note a number that no camera has; small ones and those below 0 are how many write that they do not know."""
+        self.notes.append(f"{source} = {value:g} is beyond {FACTS[fact].range}: not used")
 
     def source_of(self, fact: str, candidate: Candidate) -> str:
         """Where a value came from, with the unit it was written in where that is not the usual one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +31,7 @@ def text(value: Any) -> str | None:
     """Return a word or name without padding, or None for blanks and placeholders."""
     if value is None or isinstance(value, bool):
         return None
-    word = " ".join(str(value).split())
+    word = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
     return None if word.lower() in _UNKNOWN | _PLACEHOLDERS or word.startswith("<astropy") else word
 
 
@@ -39,9 +40,10 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if abs(value) <= sys.float_info.max else None
     found = _NUMBER.match(str(value))
-    return float(found.group(1).upper().replace("D", "E")) if found else None
+    size = float(found.group(1).upper().replace("D", "E")) if found else math.inf
+    return size if math.isfinite(size) else None
 
 
 def number_and_unit(value: Any) -> tuple[float | None, str]:

@@ -76,6 +76,11 @@ _Result = tuple[Unit[Any], str, Output | StarledgerError]
 #: ledger anew, which would be half of all that a night writes.
 _TOGETHER, _HELD = 8, 2.0
 
+#: What the database, or what stands before it, raises at rows that it cannot keep: numbers beyond a column, texts that are none.
+_REFUSED = (sa.exc.StatementError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
+#: Of what a database raises, that which is about the rows: all else is the archive's.
+_OF_ROWS = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError)
+
 # In a worker process: opened once, used for every unit.
 _worker: dict[str, Any] = {}
 
@@ -273,13 +278,15 @@ class Runner:
         """Write results down; rows that the database refuses become a failure of their unit alone."""
         try:
             self.writer.done(step, parameters, batch)
-        except (sa.exc.IntegrityError, sa.exc.DataError) as error:
+        except _REFUSED as error:
+            if isinstance(error, sa.exc.DBAPIError) and not isinstance(error, _OF_ROWS):
+                raise
             if len(batch) > 1:
                 return [some for item in batch for some in self._record(step, parameters, [item])]
             unit, input_hash, result = batch[0]
             if isinstance(result, StarledgerError):
                 raise
-            reason = str(error.orig or error).splitlines()[0]
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             refused = AlgorithmFailed(f"rows refused: {reason}", where=_label(unit), hint="please report this", code=f"{step.name}.rows")
             return self._record(step, parameters, [(unit, input_hash, refused)])
         return batch

@@ -123,17 +123,6 @@ def test_two_processes_say_the_same(night: Night, tmp_path: Path) -> None:
     assert said[0] == said[1] and len(said[0]) == len(BROKEN)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(night: Night, tmp_path: Path) -> None:
-    raw = night.link(tmp_path / "raw", night.calibration())
-    secret = raw / "secret.fits"
-    shutil.copy(night.objects()[0], secret)
-    secret.chmod(0)
-    code, _, messages = command("reduce", raw, "--archive", tmp_path / "a.db", "--jobs", "1")
-    (line,) = [line for line in messages.splitlines() if "secret.fits" in line]
-    assert code == 1 and "ermission" in line and "; " in line
-
-
 @pytest.mark.parametrize(
     ("make", "what", "expected"),
     [

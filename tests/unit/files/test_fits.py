@@ -223,7 +223,7 @@ def test_bad_files_are_told_apart(tmp_path: Path) -> None:
     assert code_of(text) == "frame.not_fits"
     assert code_of(empty) == "frame.empty"
     assert code_of(missing) == "frame.unreadable"
-    assert code_of(folder) == "frame.unreadable"
+    assert code_of(folder) == "frame.not_file"
     assert code_of(save(tmp_path / "cube.fits", fits.PrimaryHDU(np.zeros((3, 6, 10), "i2")))) == "frame.cube"
     assert code_of(save(tmp_path / "bare.fits", fits.PrimaryHDU())) == "frame.no_image"
     assert code_of(save(tmp_path / "row.fits", fits.PrimaryHDU(np.zeros(10, "i2")))) == "frame.no_image"
