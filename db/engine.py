@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ PAGE_SIZE = 16384
 BUSY_TIMEOUT = 30.0
 #: Pages after which SQLite copies its log into the database: the pages that every commit touches are copied once for all of them.
 _LOG_PAGES = 4000
+#: How libpq notices that the way to PostgreSQL is gone, and keeps what lies between from forgetting an idle connection: after a minute
+#: without a word it asks, four times, 15 s apart; and what was sent waits for two minutes at most.
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4, "tcp_user_timeout": 120_000}
 #: Size of SQLite's log, in bytes, from which on it is emptied after a commit: readers may have kept SQLite from it.
 LOG_LIMIT = 96 * 2**20
 #: How long that waits for readers, in milliseconds.
@@ -62,10 +66,10 @@ def is_sqlite(bind: Engine | Connection) -> bool:
 
 
 def sqlite_path(url: URL) -> Path | None:
-    """The file of a SQLite URL; None for PostgreSQL and for a database in memory."""
+    """The file of a SQLite URL, behind all links; None for PostgreSQL and for a database in memory."""
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return None
-    return Path(str(url.database)).expanduser().absolute()
+    return Path(os.path.realpath(Path(str(url.database)).expanduser()))
 
 
 def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) -> Engine:
@@ -79,12 +83,14 @@ def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) ->
     """
     url = parse_url(url) if isinstance(url, str) else url
     if url.get_backend_name() == "postgresql":
-        engine = sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={k: v for k, v in _KEEPALIVES.items() if k not in url.query})
         sa.event.listen(engine, "connect", _prepare_postgresql)
         return engine
     path = sqlite_path(url)
     engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
     sa.event.listen(engine, "connect", _prepare_sqlite)
+    for end in ("invalidate", "checkin"):
+        sa.event.listen(engine, end, _let_go)
     if not brief:
         begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -169,6 +175,16 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute(f"PRAGMA journal_size_limit = {_LOG_PAGES * PAGE_SIZE}")
     cursor.close()
     _add_mathematics(connection)
+
+
+def _let_go(connection: Any, *_: Any) -> None:
+    """Give SQLite's write lock back at once.
+
+    An interrupt in the middle of a statement has SQLAlchemy close the connection; but SQLite keeps it, and its transaction, until the
+    last cursor is gone, which the frames of the exception hold. (https://www.sqlite.org/c3ref/close.html: a zombie.)
+    """
+    if connection is not None and connection.in_transaction:
+        connection.rollback()
 
 
 def _prepare_sqlite_reader(connection: Any, _record: Any) -> None:

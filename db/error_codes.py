@@ -47,8 +47,21 @@ _ON_ARCHIVES = {
         "Mount or name it with `--files`; where it was moved, run `starledger relocate --files NEW`.",
     ),
     "archive.folder": (_WRONG, "The folder that a new archive is to lie in does not exist.", "Make it, or name another archive."),
-    "archive.lock": (_ARCHIVE, "The lock file beside a SQLite archive cannot be made.", "A writer needs a folder that it may write to."),
-    "archive.locked": (_ARCHIVE, "Another program is writing to the archive.", "Wait until it has finished; an archive has one writer."),
+    "archive.links": (
+        _ARCHIVE,
+        "The SQLite file has two names (a hard link): SQLite's log lies beside each name, and rows are lost when two are used.",
+        "Remove one of the names, or make it a symbolic link.",
+    ),
+    "archive.lock": (
+        _ARCHIVE,
+        "The lock file beside a SQLite archive cannot be made; or the lock was lost while it wrote, and nothing more was committed.",
+        "A writer needs a folder that it may write to. After a lost lock, run again: what was not recorded is done then.",
+    ),
+    "archive.locked": (
+        _ARCHIVE,
+        "Another program is writing to the archive; the message says which, on which host, since when.",
+        "Wait until it has finished (`--wait`); an archive has one writer. One that is gone is taken over from.",
+    ),
     "archive.missing": (
         _ARCHIVE,
         "There is no archive at this address, or an empty database.",
@@ -75,6 +88,7 @@ _ON_ARCHIVES = {
         "The archive's address is no database URL, or of another engine.",
         "`sqlite:///FILE` or `postgresql://USER@HOST/NAME`.",
     ),
+    "archive.wait": (_WRONG, "$STARLEDGER_WAIT is no number of seconds.", "Give 0 or more."),
     "archive.views": (_WRONG, "The archive's views are those of another version.", "Run `starledger db upgrade`."),
     "relocate.missing": (_WRONG, "Files are not in the folder that they are said to be in now.", "Move them first, or correct the folder."),
     "relocate.nothing": (

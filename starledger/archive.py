@@ -19,6 +19,7 @@ from starledger import roots
 from starledger.locking import only_writer
 from starledger.namespaces import Frames, Masks, Masters, Nights, References, Targets
 from starledger.paths import AnyPath, Paths, as_path, as_paths
+from starledger.patience import patience
 from starledger.schema import check_schema, renew_views
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def default_url() -> str:
 class Archive:
     """An open archive.
 
-    Methods that read need no lock and disturb nobody; a method that writes is the archive's one writer while it runs, and raises
-    `ArchiveUnavailable` where another program writes. Everything that goes wrong is raised as a `StarledgerError`, and nothing is printed.
+    Methods that read need no lock and disturb nobody; a method that writes is the archive's one writer while it runs. Where another
+    program writes, `reduce` raises `ArchiveUnavailable` at once, and what writes little waits for it first (`writing`). Everything that
+    goes wrong is raised as a `StarledgerError`, and nothing is printed.
 
     Parameters
     ----------
@@ -348,8 +350,13 @@ class Archive:
             roots.relocate_files(self, root)
         return mended
 
-    def only_writer(self) -> AbstractContextManager[None]:
+    def only_writer(self, *, wait: float = 0.0) -> AbstractContextManager[None]:
         """Be the archive's one writer for the length of a `with` statement.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait for another program that writes.
 
         Raises
         ------
@@ -361,7 +368,7 @@ class Archive:
         >>> with archive.only_writer():
         ...     pass  # copy the file, say
         """
-        return only_writer(self.engine)
+        return only_writer(self.writer, wait=wait)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -379,17 +386,19 @@ class Archive:
     def writing(self) -> Iterator[Session]:
         """A session of the one writer, committed at the end; its rows keep their values after it.
 
+        While another program writes, it waits: $STARLEDGER_WAIT seconds at most, 60 when that is not set.
+
         Raises
         ------
         ArchiveUnavailable
-            When another program writes.
+            When another program still writes then.
 
         Examples
         --------
         >>> with archive.writing() as session:
         ...     session.connection().exec_driver_sql("UPDATE target SET period = NULL")
         """
-        with self.only_writer(), reachable(self.engine.url), Session(self.writer, expire_on_commit=False) as session:
+        with self.only_writer(wait=patience()), reachable(self.engine.url), Session(self.writer, expire_on_commit=False) as session:
             yield session
             session.commit()
 

@@ -15,6 +15,7 @@ from db.engine import reachable, sqlite_path
 from db.errors import ConfigurationError
 from db.keys import next_id
 from db.tables import Config, Exposure, Product
+from starledger.patience import patience
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
@@ -81,7 +82,7 @@ def relocate_files(archive: Archive, files: Path) -> None:
         When no product that the archive knows is there.
     """
     root = files.expanduser().absolute()
-    with archive.only_writer(), reachable(archive.engine.url):
+    with archive.only_writer(wait=patience()), reachable(archive.engine.url):
         paths = _products(archive.engine)
         if paths and not any((root / path).is_file() for path in paths):
             raise ConfigurationError(
@@ -104,7 +105,7 @@ def relocate_raw_files(archive: Archive, old: Path, new: Path) -> int:
         No raw file of the archive was in `old`, or one of them is not in `new`: nothing is changed then.
     """
     before, after = str(old.expanduser().absolute()), str(new.expanduser().absolute())
-    with archive.only_writer(), reachable(archive.engine.url), archive.writer.begin() as connection:
+    with archive.only_writer(wait=patience()), reachable(archive.engine.url), archive.writer.begin() as connection:
         rows = connection.execute(sa.select(Exposure.exposure_id, Exposure.path)).all()
         moved = [(row.exposure_id, after + row.path[len(before) :]) for row in rows if Path(row.path).is_relative_to(before)]
         if not moved:

@@ -21,8 +21,18 @@ import starledger
 from db.errors import StarledgerError, Terminated, exit_code_of
 from db.passwords import masked
 from reduction.pipeline.order import NIGHT, Line
+from starledger import patience
 from starledger.cli import archive, config, convert, demo, frames, header, query, reference, solve
-from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
+from starledger.cli.options import (
+    ArchiveOption,
+    CatalogueOption,
+    ConfigOption,
+    FetchOption,
+    FilesOption,
+    JobsOption,
+    RetryOption,
+    WaitOption,
+)
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
@@ -79,9 +89,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,  # noqa: ARG001
+    wait: WaitOption = None,
 ) -> None:
     """From nights of raw frames to light curves, kept in a relational database."""
+    patience.waiting.set(wait)
 
 
 @app.command("reduce")
