@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 
 from db.engine import make_engine
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
+from db.interrupts import heed
 from reduction.pipeline.declaration import Context, Output, Step, UndeclaredError, Unit
 from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
@@ -246,6 +247,7 @@ class Runner:
         return [self._run_step(step) for step in STEPS.values() if names is None or step.name in names]
 
     def _run_step(self, step: Step) -> Tally:
+        heed()
         start = time.perf_counter()
         state = self.state(step)
         if self.frames is not None:
@@ -259,6 +261,7 @@ class Runner:
         self.reporter.begin(step, len(state.pending))
         parameters = step.read_parameters(self.settings)
         for batch in self._results(step, state.pending, parameters):
+            heed()
             self._survey = None
             for unit, _, result in self._record(step, parameters, batch):
                 error = result if isinstance(result, StarledgerError) else None
