@@ -170,9 +170,14 @@ _ON_FRAMES = {
     "frame.dark": (_FRAME, "An object frame without light.", "Shutter or filter closed? Correct its type with `starledger frames set`."),
     "frame.empty": (_FRAME, "The file is empty.", "Copy it again from its source."),
     "frame.few_stars": (_FRAME, "Too few stars for a plate solution.", "Longer exposures; or lower `[detect]` threshold."),
+    "frame.changed": (
+        _FRAME,
+        "A raw file is not the one that was taken in: its SHA-256 is another.",
+        "Bring it back from a copy and run with `--retry`, or give it to `starledger reduce`: it is taken in as another frame.",
+    ),
     "frame.file_missing": (
         _FRAME,
-        "The raw file or the calibrated file of a frame is gone.",
+        "The raw file of a frame is gone.",
         "If it was moved: `starledger relocate OLD NEW`.",
     ),
     "frame.lossy": (_FRAME, "The format lost part of what was measured.", "Save frames as 16-bit grey, without loss."),
@@ -190,6 +195,12 @@ _ON_FRAMES = {
     "frame.not_picture": (_FRAME, "A file named as TIFF or PNG that is neither.", "Look at what it is; copy it again."),
     "frame.not_raw": (_FRAME, "Not a camera's raw file, or of a camera that LibRaw does not know.", "Convert it to DNG or FITS."),
     "frame.planes": (_FRAME, "A product lacks a plane that it was written with.", "It was changed: delete it and run again."),
+    "product.changed": (
+        _FRAME,
+        "A product is not what was written: it is damaged, or another file is in its place.",
+        "Run `starledger reduce` again: it makes the product anew, and then what failed.",
+    ),
+    "product.gone": (_FRAME, "A product is not there.", "Give the right `--files`; `starledger reduce` makes it anew."),
     "frame.trailed": (
         _FRAME,
         "All stars are trailed over more than `[detect]` max_trail, or too far to be solved.",

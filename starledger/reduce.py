@@ -24,10 +24,11 @@ from db.tables import Run, Task
 from reduction.catalogues.services import SERVICES
 from reduction.files.raw_files import find_raw_files
 from reduction.pipeline.declaration import Unit, read_parameters
+from reduction.pipeline.lost import sweep
 from reduction.pipeline.order import STEPS, Line
 from reduction.pipeline.pending import StepState
 from reduction.pipeline.scheduler import Reporter, Runner, Tally
-from reduction.pipeline.writer import Writer, sweep
+from reduction.pipeline.writer import Writer
 from starledger.archive import Archive
 from starledger.configuration import read_configuration, settings_in_force
 from starledger.schema import renew_views
