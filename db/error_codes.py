@@ -36,6 +36,15 @@ _FRAME, _FAILED, _WRONG = (FrameUnusable,), (AlgorithmFailed,), (ConfigurationEr
 _NOTHING, _ARCHIVE = (NothingToDo,), (ArchiveUnavailable,)
 
 _ON_ARCHIVES = {
+    "backup.failed": (_ARCHIVE, "pg_dump or pg_restore failed; the message is theirs.", "See the message."),
+    "backup.file": (_WRONG, "The copy's file is there already, or cannot be written.", "Name another file, or free some space."),
+    "backup.program": (_WRONG, "pg_dump or pg_restore is not installed.", "Install PostgreSQL's client programs."),
+    "recover.server": (_WRONG, "An archive of PostgreSQL is no file to save rows from.", "Restore a backup."),
+    "archive.damaged": (
+        _ARCHIVE,
+        "The database says that its own files are damaged; nothing more is written to it.",
+        "Restore a copy, as `starledger backup` makes them, or save what can be read with `starledger db recover`.",
+    ),
     "archive.disk": (
         _ARCHIVE,
         "The disk of the pixel products is full or read-only.",
@@ -78,6 +87,11 @@ _ON_ARCHIVES = {
         "`starledger db upgrade`, or install the newer starledger.",
     ),
     "archive.schema": (_WRONG, "Tables differ from what this version expects.", "Undo what was changed by hand, or restore a copy."),
+    "archive.synchronous": (
+        _WRONG,
+        "$STARLEDGER_SYNCHRONOUS is neither normal nor full.",
+        "Give one of them.",
+    ),
     "archive.unreachable": (
         _ARCHIVE,
         "The database does not answer, refuses, or is damaged.",

@@ -20,7 +20,7 @@ from starledger.patience import patience
 if TYPE_CHECKING:
     from starledger.archive import Archive
 
-__all__ = ["beside", "move_root", "relocate_files", "relocate_raw_files", "root_of", "stored_root"]
+__all__ = ["beside", "move_root", "remember_root", "relocate_files", "relocate_raw_files", "root_of", "stored_root"]
 
 
 def root_of(url: URL, files: Path | None, engine: Engine | None) -> Path:
@@ -70,7 +70,7 @@ def move_root(archive: Archive, root: Path) -> None:
             code="archive.files",
         )
     with archive.writer.begin() as connection:
-        _remember_root(connection, root)
+        remember_root(connection, root)
 
 
 def relocate_files(archive: Archive, files: Path) -> None:
@@ -92,7 +92,7 @@ def relocate_files(archive: Archive, files: Path) -> None:
                 code="relocate.missing",
             )
         with archive.writer.begin() as connection:
-            _remember_root(connection, root)
+            remember_root(connection, root)
     archive.files = root
 
 
@@ -128,7 +128,8 @@ def _products(engine: Engine) -> list[str]:
         return [str(path) for path in connection.execute(sa.select(Product.path).where(Product.path.is_not(None))).scalars()]
 
 
-def _remember_root(connection: Connection, root: Path) -> None:
+def remember_root(connection: Connection, root: Path) -> None:
+    """Write down the root of the pixel products."""
     content = json.dumps({"files": str(root)})
     # One row: an archive may come back to a folder it was in before.
     connection.execute(sa.delete(Config).where(Config.kind == "archive"))

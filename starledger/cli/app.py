@@ -20,7 +20,7 @@ from db.interrupts import told_to_end
 from db.passwords import masked
 from reduction.pipeline.order import NIGHT, Line
 from starledger import patience
-from starledger.cli import archive, config, convert, demo, frames, header, query, reference, solve
+from starledger.cli import archive, config, convert, demo, frames, header, query, reference, solve, verify
 from starledger.cli.options import (
     ArchiveOption,
     CatalogueOption,
@@ -223,6 +223,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
 
 archive.register(app)
+verify.register(app)
 config.register(app)
 convert.register(app)
 header.register(app)
