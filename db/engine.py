@@ -265,15 +265,22 @@ class _Doubted:
             doubt(self.url)
 
 
-def doubt(url: URL) -> None:
-    """Refuse an archive that is damaged, before something that nobody foresaw is blamed on anything else.
+def doubt(url: URL, *, seconds: float | None = None) -> None:
+    """Refuse an archive that is damaged: before it is written to, and before what nobody foresaw is blamed on anything else.
+
+    Parameters
+    ----------
+    url : URL
+        Of the archive; of PostgreSQL's, the server itself says so.
+    seconds : float, optional
+        Look at no more than can be read in this time.
 
     Raises
     ------
     ArchiveUnavailable
         It is damaged.
     """
-    require_whole(sqlite_path(url), url.render_as_string(hide_password=True))
+    require_whole(sqlite_path(url), url.render_as_string(hide_password=True), seconds=seconds)
 
 
 #: What PostgreSQL calls a damaged table, and a damaged index.

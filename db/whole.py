@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,6 +13,8 @@ from db.errors import ArchiveUnavailable
 
 __all__ = ["damaged", "is_the_archives", "require_whole"]
 
+#: Steps of SQLite's machine after which it looks at the clock.
+_OFTEN = 10_000
 #: SQLite archives of which this process has found nothing wrong.
 _whole: set[Path] = set()
 
@@ -31,8 +35,8 @@ def damaged(reason: str, where: str) -> ArchiveUnavailable:
     )
 
 
-def require_whole(path: Path | None, where: str) -> None:
-    """Refuse a SQLite archive that is damaged: asked once a process, before something that nobody foresaw is blamed on anything else.
+def require_whole(path: Path | None, where: str, *, seconds: float | None = None) -> None:
+    """Refuse a SQLite archive that is damaged: asked in full once a process.
 
     Parameters
     ----------
@@ -40,22 +44,26 @@ def require_whole(path: Path | None, where: str) -> None:
         Its file; None where there is none to look at.
     where : str
         How a message names it.
+    seconds : float, optional
+        Look at no more than can be read in this time, and whatever was found before.
 
     Raises
     ------
     ArchiveUnavailable
         It is damaged.
     """
-    if path is None or path in _whole or not path.is_file():
+    if path is None or (path in _whole and seconds is None) or not path.is_file():
         return
+    until = math.inf if seconds is None else time.monotonic() + seconds
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        connection.set_progress_handler(lambda: time.monotonic() > until, _OFTEN)
         try:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         finally:
             connection.close()
     except sqlite3.OperationalError:
-        return  # locked, or not to be opened: that says nothing
+        return  # no more time, locked, or not to be opened: that says nothing
     except sqlite3.DatabaseError as error:
         answer = str(error)
     if answer != "ok":

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import starledger
-from db.engine import reachable
+from db.engine import doubt, reachable
 from db.errors import ConfigurationError, NothingToDo, StarledgerError, exit_code_of
 from db.keys import next_id, now
 from db.passwords import command_line
@@ -44,6 +44,10 @@ __all__ = [
     "settings_for",
     "status",
 ]
+
+
+#: Seconds in which a reduction looks for damage of a SQLite archive before it writes: 200 MB or so.
+_LOOK = 0.5
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def reduce(
         renew_views(archive)
     engine, processes = archive.writer, jobs or os.cpu_count() or 1
     with archive.only_writer(), reachable(engine.url):
+        doubt(engine.url, seconds=_LOOK)
         sweep(engine, archive.files)
         _make_folder(archive.files)
         given: dict[str, Any] = {"catalogues": [str(path) for path in catalogues], "nights": list(nights)}

@@ -13,9 +13,7 @@ from starledger.cli.output import say
 
 __all__ = ["register"]
 
-_db = typer.Typer(
-    no_args_is_help=True, help="The archive's database: its schema's revision, checks, what can be saved of it."
-)
+_db = typer.Typer(no_args_is_help=True, help="The archive's database: its schema's revision, checks, what can be saved of it.")
 
 _archive = typer.Typer(no_args_is_help=True, help="How the archive's measurements lie on the disk.")
 

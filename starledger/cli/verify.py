@@ -17,9 +17,7 @@ __all__ = ["register"]
 
 
 def verify(
-    full: Annotated[
-        bool, typer.Option("--full", help="Hash every file, also what seems untouched.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Hash every file, also what seems untouched.")] = False,
     archive: ArchiveOption = None,
     files: FilesOption = None,
 ) -> None:
