@@ -75,7 +75,7 @@ class OfPostgresql:
     def read(self) -> Counts:
         """All counters as they are now; the sessions are closed for it, so that the server has counted what they did."""
         self.engine.dispose()
-        while len([child for child in self.server.children() if "idle" in " ".join(child.cmdline())]) > 0:
+        while any(_is_idle(child) for child in self.server.children()):
             pass
         mine, theirs = psutil.Process().cpu_times(), self.server.cpu_times()
         query = "SELECT blks_read + blks_hit, tup_returned + tup_fetched, tup_inserted + tup_updated + tup_deleted"
@@ -85,6 +85,13 @@ class OfPostgresql:
         self.engine.dispose()
         cpu = mine.user + mine.system + theirs.children_user + theirs.children_system
         return {"CPU": cpu, "pages read": pages, "rows looked at": looked_at, "rows written": written}
+
+
+def _is_idle(process: psutil.Process) -> bool:
+    try:
+        return "idle" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
 
 
 Counter = OfSqlite | OfPostgresql

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.keys import now
 from db.tables import ClosedMeasurement, Frame, Night, NightClosing, OpenMeasurement, Task
 from reduction.kernels.arrays import IntArray
@@ -65,8 +64,8 @@ def source_order(context: Context, unit: Unit[None], _: SourceOrderParameters) -
     """Have the writer move the night's open measurements, source by source, to those of the closed nights."""
     night_id = int(unit.key)
     query = sa.select(OpenMeasurement.source_id, sa.func.count()).where(OpenMeasurement.night_id == night_id)
-    counts: sa.Result[Any] = context.session.execute(query.group_by(OpenMeasurement.source_id).order_by(OpenMeasurement.source_id))
-    source_id, n_row = fetch_columns(counts, "ii")
+    counts = query.group_by(OpenMeasurement.source_id).order_by(OpenMeasurement.source_id)
+    source_id, n_row = fetch_arrays(context.session.connection(), counts, kinds="ii")
     rows = []
     if context.session.get(NightClosing, night_id) is None:
         rows.append(Rows(NightClosing, {"night_id": night_id, "by_hand": 0, "closed": now()}, upsert=True))
