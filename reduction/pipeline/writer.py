@@ -239,13 +239,16 @@ class Writer:
             bulk_insert(connection, _table(Lineage), {"task_id": task_id, "input_task_id": list(inputs), "role": list(inputs.values())})
 
     def _product(self, connection: Connection, step: Step, unit: Unit[Any], task_id: int, file: NewFile) -> tuple[int, list[str]]:
-        product_id = connection.execute(sa.select(Product.product_id).where(Product.path == file.path)).scalar()
-        values = {"task_id": task_id, "kind": file.kind, "sha256": file.sha256, "size": file.size}
+        # A task that is done once more may find its product's row without a file: what took its place was lost.
+        removed_before = sa.and_(Product.task_id == task_id, Product.kind == file.kind, Product.path.is_(None))
+        same_file = sa.select(Product.product_id).where(sa.or_(Product.path == file.path, removed_before))
+        product_id = connection.execute(same_file.order_by(Product.path.is_(None), Product.product_id).limit(1)).scalar()
+        values = {"task_id": task_id, "kind": file.kind, "path": file.path, "sha256": file.sha256, "size": file.size}
         if product_id is not None:
             connection.execute(sa.update(Product).where(Product.product_id == product_id).values(superseded_by=None, **values))
         else:
             product_id = next_id(connection, Product.product_id)
-            connection.execute(sa.insert(Product).values(product_id=product_id, path=file.path, is_bad=0, **values))
+            connection.execute(sa.insert(Product).values(product_id=product_id, is_bad=0, **values))
         same = sa.and_(Task.step == step.name, Task.unit == unit.key, Product.kind == file.kind)
         older = connection.execute(
             sa.select(Product.product_id, Product.path)
