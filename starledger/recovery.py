@@ -27,6 +27,7 @@ from db.tables import Base, StepCheck, Task, WriterMark
 from reduction.pipeline.order import STEPS
 from starledger.archive import default_url, no_archive
 from starledger.backup import new_file
+from starledger.paths import AnyPath
 from starledger.roots import beside, remember_root, stored_root
 
 __all__ = ["Recovered", "recover"]
@@ -56,14 +57,14 @@ class Recovered:
     dropped: int
 
 
-def recover(url: str | None, file: Path) -> Recovered:
+def recover(url: str | None, file: AnyPath) -> Recovered:
     """Save what can be read of a SQLite archive into a new one; the old one is only read.
 
     Parameters
     ----------
     url : str, optional
         Of the archive, as for `starledger.open`.
-    file : Path
+    file : path
         The new archive.
 
     Raises
@@ -75,7 +76,7 @@ def recover(url: str | None, file: Path) -> Recovered:
 
     Examples
     --------
-    >>> starledger.recover("sqlite:///starledger.db", Path("saved.db")).damaged
+    >>> starledger.recover("sqlite:///starledger.db", "saved.db").damaged
     ()
     """
     parsed = parse_url(url or default_url())
@@ -85,7 +86,7 @@ def recover(url: str | None, file: Path) -> Recovered:
         raise ConfigurationError("only SQLite's archives are a file", where=where, hint="restore a backup of it", code="recover.server")
     if not source.is_file():
         raise no_archive(source)
-    with new_file(file) as temporary:
+    with new_file(Path(file).expanduser()) as temporary:
         engine = make_engine(URL.create("sqlite", database=str(temporary)), writer=True)
         scratch = temporary.with_name(temporary.name + "-wal2")
         try:
