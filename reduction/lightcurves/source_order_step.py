@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from db.fetch import fetch_arrays
 from db.keys import now
@@ -15,7 +17,7 @@ from reduction.lightcurves.nights_over import NightsOver, nights_to_close, over_
 from reduction.pipeline.declaration import Context, InputTask, Move, Output, Rows, Unit, step
 from reduction.pipeline.inputs import Members
 
-__all__ = ["source_order"]
+__all__ = ["night_units", "source_order"]
 
 #: Rows of one slice: SQLite writes some 45 MB of them, and as much where they are taken away.
 SLICE = 200_000
@@ -32,6 +34,11 @@ def _plan(context: Context, _: SourceOrderParameters) -> list[Unit[None]]:
     nights = nights_to_close(session, context.settings)
     if not context.settings.get("nights"):
         nights += _made_before(context)
+    return night_units(session, nights)
+
+
+def night_units(session: Session, nights: Sequence[int]) -> list[Unit[None]]:
+    """A unit for each of some nights, by night_id: made from the photometry of its frames, if there is any."""
     query = (
         sa.select(Frame.night_id, Night.evening, Task.task_id, Task.input_hash)
         .join(Night, Night.night_id == Frame.night_id)
