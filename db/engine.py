@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from db.errors import ArchiveUnavailable, ConfigurationError
+from db.errors import ArchiveUnavailable, ConfigurationError, StarledgerError
 from db.passwords import masked
+from db.whole import damaged, require_whole
 
-__all__ = ["altering", "empty_log", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
+__all__ = ["altering", "doubt", "empty_log", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
 
 #: What a URL may begin with.
 _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg2")
@@ -25,6 +28,9 @@ PAGE_SIZE = 16384
 BUSY_TIMEOUT = 30.0
 #: Pages after which SQLite copies its log into the database: the pages that every commit touches are copied once for all of them.
 _LOG_PAGES = 4000
+#: How libpq notices that the way to PostgreSQL is gone, and keeps what lies between from forgetting an idle connection: after a minute
+#: without a word it asks, four times, 15 s apart; and what was sent waits for two minutes at most.
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4, "tcp_user_timeout": 120_000}
 #: Size of SQLite's log, in bytes, from which on it is emptied after a commit: readers may have kept SQLite from it.
 LOG_LIMIT = 96 * 2**20
 #: How long that waits for readers, in milliseconds.
@@ -62,10 +68,10 @@ def is_sqlite(bind: Engine | Connection) -> bool:
 
 
 def sqlite_path(url: URL) -> Path | None:
-    """The file of a SQLite URL; None for PostgreSQL and for a database in memory."""
+    """The file of a SQLite URL, behind all links; None for PostgreSQL and for a database in memory."""
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return None
-    return Path(str(url.database)).expanduser().absolute()
+    return Path(os.path.realpath(Path(str(url.database)).expanduser()))
 
 
 def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) -> Engine:
@@ -79,12 +85,14 @@ def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) ->
     """
     url = parse_url(url) if isinstance(url, str) else url
     if url.get_backend_name() == "postgresql":
-        engine = sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={k: v for k, v in _KEEPALIVES.items() if k not in url.query})
         sa.event.listen(engine, "connect", _prepare_postgresql)
         return engine
     path = sqlite_path(url)
     engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
     sa.event.listen(engine, "connect", _prepare_sqlite)
+    for end in ("invalidate", "checkin"):
+        sa.event.listen(engine, end, _let_go)
     if not brief:
         begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -162,13 +170,33 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute(f"PRAGMA synchronous = {_synchronous()}")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA temp_store = MEMORY")
     cursor.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     cursor.execute(f"PRAGMA journal_size_limit = {_LOG_PAGES * PAGE_SIZE}")
     cursor.close()
     _add_mathematics(connection)
+
+
+def _synchronous() -> str:
+    """NORMAL: a power cut may take the last commits, which are then pending; FULL: it takes none, and each commit waits for the disk."""
+    chosen = (os.environ.get("STARLEDGER_SYNCHRONOUS") or "normal").upper()
+    if chosen not in ("NORMAL", "FULL"):
+        raise ConfigurationError(
+            f"no such mode: {chosen}", where="STARLEDGER_SYNCHRONOUS", hint="give normal or full", code="archive.synchronous"
+        )
+    return chosen
+
+
+def _let_go(connection: Any, *_: Any) -> None:
+    """Give SQLite's write lock back at once.
+
+    An interrupt in the middle of a statement has SQLAlchemy close the connection; but SQLite keeps it, and its transaction, until the
+    last cursor is gone, which the frames of the exception hold. (https://www.sqlite.org/c3ref/close.html: a zombie.)
+    """
+    if connection is not None and connection.in_transaction:
+        connection.rollback()
 
 
 def _prepare_sqlite_reader(connection: Any, _record: Any) -> None:
@@ -215,22 +243,67 @@ def _null_where_undefined(function: Callable[..., float]) -> Callable[..., float
 
 @contextmanager
 def reachable(url: URL) -> Iterator[None]:
-    """Turn the driver's errors of connection, locks and damaged files into `ArchiveUnavailable`."""
-    try:
-        yield
-    except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
-        reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
-        damaged = "not a database" in reason or "malformed" in reason
-        # The driver's interface fails once a connection is gone that the server or the network cut.
-        cut = isinstance(error, sa.exc.InterfaceError) and "closed" in reason
-        if not (damaged or cut or isinstance(error, sa.exc.OperationalError)):
-            raise
-        locked = "locked" in reason or "busy" in reason
-        hint = "another program is writing; try again when it has finished" if locked else "check the URL and that the server runs"
-        if "disk is full" in reason or "No space left" in reason:
-            hint = "free some disk space and run again; nothing that was done is lost"
-        if damaged:
-            hint = "name another archive, or bring this one back from a copy"
-        raise ArchiveUnavailable(
-            reason, where=url.render_as_string(hide_password=True), hint=hint, code="archive.locked" if locked else "archive.unreachable"
-        ) from error
+    """Turn the driver's errors of connection, locks and damaged files into `ArchiveUnavailable`; so of odd values, if damage is why."""
+    where = url.render_as_string(hide_password=True)
+    with _Doubted(url):
+        try:
+            yield
+        except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
+            raise _unavailable(error, url, where) from error
+
+
+class _Doubted:
+    """Asks, when something fails that is no error of ours, whether the archive is damaged: odd values come of odd bytes."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception) and not isinstance(error, StarledgerError):
+            doubt(self.url)
+
+
+def doubt(url: URL, *, seconds: float | None = None) -> None:
+    """Refuse an archive that is damaged: before it is written to, and before what nobody foresaw is blamed on anything else.
+
+    Parameters
+    ----------
+    url : URL
+        Of the archive; of PostgreSQL's, the server itself says so.
+    seconds : float, optional
+        Look at no more than can be read in this time.
+
+    Raises
+    ------
+    ArchiveUnavailable
+        It is damaged.
+    """
+    require_whole(sqlite_path(url), url.render_as_string(hide_password=True), seconds=seconds)
+
+
+#: What PostgreSQL calls a damaged table, and a damaged index.
+_CORRUPTED = ("XX001", "XX002")
+
+
+def _unavailable(error: sa.exc.DBAPIError, url: URL, where: str) -> BaseException:
+    """The error that a driver's means; itself where it is no archive's trouble."""
+    reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+    if "malformed" in reason or getattr(error.orig, "pgcode", None) in _CORRUPTED:
+        return damaged(reason, where)
+    strange = "not a database" in reason
+    # The driver's interface fails once a connection is gone that the server or the network cut.
+    cut = isinstance(error, sa.exc.InterfaceError) and "closed" in reason
+    if not (strange or cut or isinstance(error, sa.exc.OperationalError)):
+        return error
+    locked = "locked" in reason or "busy" in reason
+    full = "disk is full" in reason or "No space left" in reason
+    if not (locked or full or strange):
+        doubt(url)
+    hint = "another program is writing; try again when it has finished" if locked else "check the URL and that the server runs"
+    if full:
+        hint = "free some disk space and run again; nothing that was done is lost"
+    if strange:
+        hint = "name another archive; if it was one, restore a copy, or save what can be read with 'starledger db recover'"
+    return ArchiveUnavailable(reason, where=where, hint=hint, code="archive.locked" if locked else "archive.unreachable")

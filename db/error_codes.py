@@ -36,6 +36,15 @@ _FRAME, _FAILED, _WRONG = (FrameUnusable,), (AlgorithmFailed,), (ConfigurationEr
 _NOTHING, _ARCHIVE = (NothingToDo,), (ArchiveUnavailable,)
 
 _ON_ARCHIVES = {
+    "backup.failed": (_ARCHIVE, "pg_dump or pg_restore failed; the message is theirs.", "See the message."),
+    "backup.file": (_WRONG, "The copy's file is there already, or cannot be written.", "Name another file, or free some space."),
+    "backup.program": (_WRONG, "pg_dump or pg_restore is not installed.", "Install PostgreSQL's client programs."),
+    "recover.server": (_WRONG, "An archive of PostgreSQL is no file to save rows from.", "Restore a backup."),
+    "archive.damaged": (
+        _ARCHIVE,
+        "The database says that its own files are damaged; nothing more is written to it.",
+        "Restore a copy, as `starledger backup` makes them, or save what can be read with `starledger db recover`.",
+    ),
     "archive.disk": (
         _ARCHIVE,
         "The disk of the pixel products is full or read-only.",
@@ -47,8 +56,21 @@ _ON_ARCHIVES = {
         "Mount or name it with `--files`; where it was moved, run `starledger relocate --files NEW`.",
     ),
     "archive.folder": (_WRONG, "The folder that a new archive is to lie in does not exist.", "Make it, or name another archive."),
-    "archive.lock": (_ARCHIVE, "The lock file beside a SQLite archive cannot be made.", "A writer needs a folder that it may write to."),
-    "archive.locked": (_ARCHIVE, "Another program is writing to the archive.", "Wait until it has finished; an archive has one writer."),
+    "archive.links": (
+        _ARCHIVE,
+        "The SQLite file has two names (a hard link): SQLite's log lies beside each name, and rows are lost when two are used.",
+        "Remove one of the names, or make it a symbolic link.",
+    ),
+    "archive.lock": (
+        _ARCHIVE,
+        "The lock file beside a SQLite archive cannot be made; or the lock was lost while it wrote, and nothing more was committed.",
+        "A writer needs a folder that it may write to. After a lost lock, run again: what was not recorded is done then.",
+    ),
+    "archive.locked": (
+        _ARCHIVE,
+        "Another program is writing to the archive; the message says which, on which host, since when.",
+        "Wait until it has finished (`--wait`); an archive has one writer. One that is gone is taken over from.",
+    ),
     "archive.missing": (
         _ARCHIVE,
         "There is no archive at this address, or an empty database.",
@@ -65,6 +87,11 @@ _ON_ARCHIVES = {
         "`starledger db upgrade`, or install the newer starledger.",
     ),
     "archive.schema": (_WRONG, "Tables differ from what this version expects.", "Undo what was changed by hand, or restore a copy."),
+    "archive.synchronous": (
+        _WRONG,
+        "$STARLEDGER_SYNCHRONOUS is neither normal nor full.",
+        "Give one of them.",
+    ),
     "archive.unreachable": (
         _ARCHIVE,
         "The database does not answer, refuses, or is damaged.",
@@ -75,6 +102,7 @@ _ON_ARCHIVES = {
         "The archive's address is no database URL, or of another engine.",
         "`sqlite:///FILE` or `postgresql://USER@HOST/NAME`.",
     ),
+    "archive.wait": (_WRONG, "$STARLEDGER_WAIT is no number of seconds.", "Give 0 or more."),
     "archive.views": (_WRONG, "The archive's views are those of another version.", "Run `starledger db upgrade`."),
     "relocate.missing": (_WRONG, "Files are not in the folder that they are said to be in now.", "Move them first, or correct the folder."),
     "relocate.nothing": (
@@ -160,9 +188,14 @@ _ON_FRAMES = {
     "frame.dark": (_FRAME, "An object frame without light.", "Shutter or filter closed? Correct its type with `starledger frames set`."),
     "frame.empty": (_FRAME, "The file is empty.", "Copy it again from its source."),
     "frame.few_stars": (_FRAME, "Too few stars for a plate solution.", "Longer exposures; or lower `[detect]` threshold."),
+    "frame.changed": (
+        _FRAME,
+        "A raw file is not the one that was taken in: its SHA-256 is another.",
+        "Bring it back from a copy and run with `--retry`, or give it to `starledger reduce`: it is taken in as another frame.",
+    ),
     "frame.file_missing": (
         _FRAME,
-        "The raw file or the calibrated file of a frame is gone.",
+        "The raw file of a frame is gone.",
         "If it was moved: `starledger relocate OLD NEW`.",
     ),
     "frame.lossy": (_FRAME, "The format lost part of what was measured.", "Save frames as 16-bit grey, without loss."),
@@ -186,6 +219,12 @@ _ON_FRAMES = {
         "More bytes (800 million, also decompressed), pixels (200 million) or cards of a header (20,000) than a raw frame has.",
         "Is it a raw frame? Copy it again, or take it out of the folder.",
     ),
+    "product.changed": (
+        _FRAME,
+        "A product is not what was written: it is damaged, or another file is in its place.",
+        "Run `starledger reduce` again: it makes the product anew, and then what failed.",
+    ),
+    "product.gone": (_FRAME, "A product is not there.", "Give the right `--files`; `starledger reduce` makes it anew."),
     "frame.trailed": (
         _FRAME,
         "All stars are trailed over more than `[detect]` max_trail, or too far to be solved.",

@@ -82,8 +82,8 @@ class Terminated(KeyboardInterrupt):
     exit_code = 143
 
 
-def exit_code_of(end: KeyboardInterrupt) -> int:
-    """Exit code after an interrupt, as shells have it: 128 and the number of the signal."""
+def exit_code_of(end: BaseException) -> int:
+    """Exit code after an error or an interrupt; of the latter as shells have it: 128 and the number of the signal."""
     return int(getattr(end, "exit_code", 130))
 
 

@@ -1,5 +1,7 @@
 """What was done, by which version, with which parameters, from what: `config`, `run`, `task`, `lineage`, `product`, `annotation`.
 
+And who writes: `writer`.
+
 A task is one unit of one step (stars of one frame detected, one field fitted). Its
 `input_hash` covers the step's version and parameters and the hashes of the
 tasks it builds on, so a change anywhere upstream gives another hash and
@@ -16,7 +18,7 @@ from sqlalchemy.orm import Mapped
 from db.base import Base, column, key, reference
 from db.path_text import PathText
 
-__all__ = ["Annotation", "Config", "Lineage", "NightClosing", "Product", "ProvisionalResult", "Run", "StepCheck", "Task"]
+__all__ = ["Annotation", "Config", "Lineage", "NightClosing", "Product", "ProvisionalResult", "Run", "StepCheck", "Task", "WriterMark"]
 
 
 class Config(Base):
@@ -48,6 +50,21 @@ class Run(Base):
         sa.DateTime, "", "End of the run, UTC; NULL while running or when it was killed", null=True
     )
     exit_code: Mapped[int | None] = column(sa.Integer, "", "Exit code; NULL while running or when it was killed", null=True)
+
+
+class WriterMark(Base):
+    """The archive's one writer: one row while a program writes, and none otherwise."""
+
+    __tablename__ = "writer"
+    __table_args__ = {"comment": "The program that writes to the archive now"}
+
+    writer_id: Mapped[int] = key(sa.SmallInteger, "Always 1")
+    token: Mapped[str] = column(sa.String(32), "", "Random: which claim this is")
+    host: Mapped[str] = column(sa.String(255), "", "Host name")
+    process: Mapped[int] = column(sa.Integer, "", "Number of the process on that host")
+    process_started: Mapped[dt.datetime] = column(sa.DateTime, "", "When that process began, UTC: numbers are given again")
+    since: Mapped[dt.datetime] = column(sa.DateTime, "", "When it began to write, UTC")
+    heartbeat: Mapped[dt.datetime] = column(sa.DateTime, "", "Its last commit, UTC")
 
 
 class Task(Base):

@@ -20,7 +20,7 @@ from db.views import VIEWS
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["current", "differences", "downgrade", "head", "other_views", "require_current", "upgrade"]
+__all__ = ["current", "differences", "downgrade", "head", "other_views", "require_current", "revisions", "upgrade"]
 
 _MIGRATIONS = Path(__file__).with_name("migrations") / "versions"
 #: A migration's own revision and the one below it (None for the first), as Alembic's template writes them.
@@ -39,7 +39,7 @@ def _config(connection: Connection | None = None) -> Config:
 
 def head() -> str:
     """The newest revision the code knows."""
-    known = _revisions()
+    known = revisions()
     (newest,) = known.keys() - set(known.values())
     return newest
 
@@ -52,7 +52,7 @@ def current(engine: Engine) -> str | None:
         return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
-def _revisions() -> dict[str, str | None]:
+def revisions() -> dict[str, str | None]:
     """Every revision the code knows, and the one below it: from the text of the migrations, which are imported to be run only."""
     known: dict[str, str | None] = {}
     for path in sorted(_MIGRATIONS.glob("*.py")):
@@ -133,5 +133,5 @@ def require_current(engine: Engine) -> None:
         empty = not sa.inspect(engine).get_table_names()
         message, hint = "no starledger archive here", "run 'starledger init' first" if empty else "this database holds something else"
         raise ArchiveUnavailable(message, where=where, hint=hint, code="archive.missing")
-    hint = "run 'starledger db upgrade'" if found in _revisions() else "install a newer starledger"
+    hint = "run 'starledger db upgrade'" if found in revisions() else "install a newer starledger"
     raise ArchiveUnavailable(f"schema revision {found}, this version needs {wanted}", where=where, hint=hint, code="archive.revision")

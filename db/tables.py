@@ -66,7 +66,7 @@ from db.photometry import (
     SharedPsfFrame,
     TargetMeasurement,
 )
-from db.pipeline import Annotation, Config, Lineage, NightClosing, Product, ProvisionalResult, Run, StepCheck, Task
+from db.pipeline import Annotation, Config, Lineage, NightClosing, Product, ProvisionalResult, Run, StepCheck, Task, WriterMark
 from db.standards import MagnitudeOffset, StandardSystem
 
 __all__ = [
@@ -149,4 +149,5 @@ __all__ = [
     "TermScore",
     "TypeCorrection",
     "WcsSolution",
+    "WriterMark",
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starledger.configuration import configuration_text
     from starledger.demo.run import run_demo
     from starledger.raw_files import convert, definitions, header
+    from starledger.recovery import recover
     from starledger.schema import revision, upgrade
     from starledger.solving import solve
 
@@ -31,6 +32,7 @@ __all__ = [
     "definitions",
     "header",
     "open",
+    "recover",
     "revision",
     "run_demo",
     "solve",
@@ -48,6 +50,7 @@ _LAZY = {
     "definitions": "starledger.raw_files",
     "header": "starledger.raw_files",
     "open": "starledger.archive",
+    "recover": "starledger.recovery",
     "revision": "starledger.schema",
     "run_demo": "starledger.demo.run",
     "solve": "starledger.solving",

@@ -16,10 +16,12 @@ from db import schema
 from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ArchiveUnavailable, ConfigurationError
 from starledger import roots
+from starledger.keeping import Keeping
 from starledger.locking import only_writer
 from starledger.namespaces import Frames, Masks, Masters, Nights, References, Targets
 from starledger.paths import AnyPath, Paths, as_path, as_paths
-from starledger.schema import check_schema, renew_views
+from starledger.patience import patience
+from starledger.schema import renew_views
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,11 +44,12 @@ def default_url() -> str:
     return os.environ.get("STARLEDGER_ARCHIVE") or "sqlite:///starledger.db"
 
 
-class Archive:
+class Archive(Keeping):
     """An open archive.
 
-    Methods that read need no lock and disturb nobody; a method that writes is the archive's one writer while it runs, and raises
-    `ArchiveUnavailable` where another program writes. Everything that goes wrong is raised as a `StarledgerError`, and nothing is printed.
+    Methods that read need no lock and disturb nobody; a method that writes is the archive's one writer while it runs. Where another
+    program writes, `reduce` raises `ArchiveUnavailable` at once, and what writes little waits for it first (`writing`). Everything that
+    goes wrong is raised as a `StarledgerError`, and nothing is printed.
 
     Parameters
     ----------
@@ -235,20 +238,6 @@ class Archive:
         with reachable(self.engine.url):
             return remarks(self)
 
-    def check_schema(self) -> None:
-        """Check that tables and views are what this version expects.
-
-        Raises
-        ------
-        ConfigurationError
-            They are not; the message says what to do.
-
-        Examples
-        --------
-        >>> archive.check_schema()
-        """
-        check_schema(self)
-
     # Writing
 
     def reduce(
@@ -316,40 +305,13 @@ class Archive:
             reporter=reporter,
         )
 
-    def relocate(self, old: AnyPath | None = None, new: AnyPath | None = None, *, files: AnyPath | None = None) -> int:
-        """Mend the paths of raw files that were moved, or of the folder of the pixel products.
+    def only_writer(self, *, wait: float = 0.0) -> AbstractContextManager[None]:
+        """Be the archive's one writer for the length of a `with` statement.
 
         Parameters
         ----------
-        old, new : path, optional
-            Folder the raw files were in, and the one they are in now.
-        files : path, optional
-            Folder the pixel products are in now.
-
-        Returns
-        -------
-        int
-            How many paths of raw files were mended.
-
-        Raises
-        ------
-        ConfigurationError
-            Nothing was in `old`, or the files are not in their new place; nothing is changed then.
-
-        Examples
-        --------
-        >>> archive.relocate("nights", "disk2/nights")
-        """
-        before, after, root = as_path(old), as_path(new), as_path(files)
-        if (before is None) != (after is None) or (before is None and root is None):
-            raise ConfigurationError("nothing to mend", hint="give OLD and NEW, or --files DIR", code="relocate.usage")
-        mended = roots.relocate_raw_files(self, before, after) if before is not None and after is not None else 0
-        if root is not None:
-            roots.relocate_files(self, root)
-        return mended
-
-    def only_writer(self) -> AbstractContextManager[None]:
-        """Be the archive's one writer for the length of a `with` statement.
+        wait : float
+            Seconds to wait for another program that writes.
 
         Raises
         ------
@@ -361,7 +323,7 @@ class Archive:
         >>> with archive.only_writer():
         ...     pass  # copy the file, say
         """
-        return only_writer(self.engine)
+        return only_writer(self.writer, wait=wait)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -379,17 +341,19 @@ class Archive:
     def writing(self) -> Iterator[Session]:
         """A session of the one writer, committed at the end; its rows keep their values after it.
 
+        While another program writes, it waits: $STARLEDGER_WAIT seconds at most, 60 when that is not set.
+
         Raises
         ------
         ArchiveUnavailable
-            When another program writes.
+            When another program still writes then.
 
         Examples
         --------
         >>> with archive.writing() as session:
         ...     session.connection().exec_driver_sql("UPDATE target SET period = NULL")
         """
-        with self.only_writer(), reachable(self.engine.url), Session(self.writer, expire_on_commit=False) as session:
+        with self.only_writer(wait=patience()), reachable(self.engine.url), Session(self.writer, expire_on_commit=False) as session:
             yield session
             session.commit()
 

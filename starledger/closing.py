@@ -21,6 +21,7 @@ from reduction.pipeline.declaration import Step, Unit
 from reduction.pipeline.open_nights import open_nights
 from reduction.pipeline.scheduler import Tally
 from starledger.archive import Archive
+from starledger.patience import patience
 from starledger.reduce import reduce
 
 __all__ = ["close_nights", "nights_open"]
@@ -77,7 +78,7 @@ def close_nights(archive: Archive, nights: Sequence[str] = (), *, jobs: int = 1)
                 f"no frame of the night of {night}", hint="give the evening's local date, such as 2017-12-19", code="night.unknown"
             )
     closed = _Closed()
-    with archive.only_writer(), reachable(archive.engine.url):
+    with archive.only_writer(wait=patience()), reachable(archive.engine.url):
         _say_closed(archive, [evenings[night] for night in nights])
     reduce(archive, nights=[evenings[night] for night in nights], reporter=closed, jobs=jobs)
     with archive.only_writer(), reachable(archive.engine.url):

@@ -6,8 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 
 import starledger
-from db.engine import reachable
-from db.errors import ConfigurationError, NothingToDo, StarledgerError
+from db.engine import doubt, reachable
+from db.errors import ConfigurationError, NothingToDo, StarledgerError, exit_code_of
 from db.keys import next_id, now
 from db.passwords import command_line
 from db.tables import Run, Task
@@ -24,10 +25,11 @@ from reduction.catalogues.services import SERVICES
 from reduction.catalogues.tables import require_catalogue
 from reduction.files.raw_files import find_raw_files
 from reduction.pipeline.declaration import Unit, read_parameters
+from reduction.pipeline.lost import sweep
 from reduction.pipeline.order import STEPS, Line
 from reduction.pipeline.pending import StepState
 from reduction.pipeline.scheduler import Reporter, Runner, Tally
-from reduction.pipeline.writer import Writer, sweep
+from reduction.pipeline.writer import Writer
 from starledger.archive import Archive
 from starledger.configuration import read_configuration, settings_in_force
 from starledger.schema import renew_views
@@ -43,6 +45,10 @@ __all__ = [
     "settings_for",
     "status",
 ]
+
+
+#: Seconds in which a reduction looks for damage of a SQLite archive before it writes: 200 MB or so.
+_LOOK = 0.5
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ def reduce(
         renew_views(archive)
     engine, processes = archive.writer, jobs or os.cpu_count() or 1
     with archive.only_writer(), reachable(engine.url):
+        doubt(engine.url, seconds=_LOOK)
         sweep(engine, archive.files)
         _make_folder(archive.files)
         given: dict[str, Any] = {"catalogues": [str(path) for path in catalogues], "nights": list(nights)}
@@ -253,7 +260,10 @@ def _make_folder(files: Path) -> None:
 
 @contextmanager
 def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> Iterator[tuple[int, Any]]:
-    """A row of `run`, begun now and ended with an exit code, or with the error's; `keep`: settings hold for later runs even when empty."""
+    """A row of `run`, begun now and ended with an exit code, that of an error or an interrupt, too.
+
+    `keep`: settings hold for later runs even when empty.
+    """
     with archive.writer.begin() as connection:
         user_config = Writer(archive.writer, archive.files, 0).config(connection, "user", settings) if settings or keep else None
         run_id = next_id(connection, Run.run_id)
@@ -274,9 +284,12 @@ def _run_row(archive: Archive, settings: Mapping[str, Any], *, keep: bool) -> It
             connection.execute(sa.update(Run).where(Run.run_id == run_id).values(finished=now(), exit_code=code))
 
     try:
-        yield run_id, finish
-    except StarledgerError as error:
-        finish(error.exit_code)
+        with reachable(archive.engine.url):
+            yield run_id, finish
+    except (StarledgerError, KeyboardInterrupt) as end:
+        traceback.clear_frames(end.__traceback__)  # what was cut off may hold a transaction, and its lock, as long as its frames live
+        with suppress(sa.exc.DBAPIError, StarledgerError):  # a lost archive or a full disk: that it ends is what counts
+            finish(exit_code_of(end))
         raise
 
 

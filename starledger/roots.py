@@ -15,11 +15,12 @@ from db.engine import reachable, sqlite_path
 from db.errors import ConfigurationError
 from db.keys import next_id
 from db.tables import Config, Exposure, Product
+from starledger.patience import patience
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
 
-__all__ = ["beside", "move_root", "relocate_files", "relocate_raw_files", "root_of", "stored_root"]
+__all__ = ["beside", "move_root", "remember_root", "relocate_files", "relocate_raw_files", "root_of", "stored_root"]
 
 
 def root_of(url: URL, files: Path | None, engine: Engine | None) -> Path:
@@ -69,7 +70,7 @@ def move_root(archive: Archive, root: Path) -> None:
             code="archive.files",
         )
     with archive.writer.begin() as connection:
-        _remember_root(connection, root)
+        remember_root(connection, root)
 
 
 def relocate_files(archive: Archive, files: Path) -> None:
@@ -81,7 +82,7 @@ def relocate_files(archive: Archive, files: Path) -> None:
         When no product that the archive knows is there.
     """
     root = files.expanduser().absolute()
-    with archive.only_writer(), reachable(archive.engine.url):
+    with archive.only_writer(wait=patience()), reachable(archive.engine.url):
         paths = _products(archive.engine)
         if paths and not any((root / path).is_file() for path in paths):
             raise ConfigurationError(
@@ -91,7 +92,7 @@ def relocate_files(archive: Archive, files: Path) -> None:
                 code="relocate.missing",
             )
         with archive.writer.begin() as connection:
-            _remember_root(connection, root)
+            remember_root(connection, root)
     archive.files = root
 
 
@@ -104,7 +105,7 @@ def relocate_raw_files(archive: Archive, old: Path, new: Path) -> int:
         No raw file of the archive was in `old`, or one of them is not in `new`: nothing is changed then.
     """
     before, after = str(old.expanduser().absolute()), str(new.expanduser().absolute())
-    with archive.only_writer(), reachable(archive.engine.url), archive.writer.begin() as connection:
+    with archive.only_writer(wait=patience()), reachable(archive.engine.url), archive.writer.begin() as connection:
         rows = connection.execute(sa.select(Exposure.exposure_id, Exposure.path)).all()
         moved = [(row.exposure_id, after + row.path[len(before) :]) for row in rows if Path(row.path).is_relative_to(before)]
         if not moved:
@@ -127,7 +128,8 @@ def _products(engine: Engine) -> list[str]:
         return [str(path) for path in connection.execute(sa.select(Product.path).where(Product.path.is_not(None))).scalars()]
 
 
-def _remember_root(connection: Connection, root: Path) -> None:
+def remember_root(connection: Connection, root: Path) -> None:
+    """Write down the root of the pixel products."""
     content = json.dumps({"files": str(root)})
     # One row: an archive may come back to a folder it was in before.
     connection.execute(sa.delete(Config).where(Config.kind == "archive"))

@@ -11,6 +11,7 @@ from db import schema
 from db.engine import make_engine, parse_url, reachable, sqlite_path
 from db.errors import ConfigurationError
 from starledger.locking import only_writer
+from starledger.patience import patience
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
@@ -83,7 +84,7 @@ def upgrade(url: str | None = None) -> Upgrade:
     try:
         with reachable(parsed):
             before = schema.current(engine)
-            with only_writer(engine):
+            with only_writer(engine, wait=patience()):
                 schema.upgrade(engine)
             return Upgrade(before, schema.head())
     finally:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from db.errors import FrameUnusable
 from db.flags import Mask
 from db.tables import CalibratedFrame, Exposure, Frame, Master, Product
 from reduction.calibration.detectors import detector_of
@@ -21,6 +20,7 @@ from reduction.calibration.raw_frame import raw_frame
 from reduction.files.product import read_calibrated
 from reduction.frames.types import type_of
 from reduction.pipeline.declaration import Context
+from reduction.pipeline.unchanged import product_file
 
 __all__ = ["MasterPlanes", "calibrated_pixels", "calibrated_planes", "object_pixels", "zero_level"]
 
@@ -124,7 +124,7 @@ def calibrated_planes(context: Context, frame_id: int) -> dict[str, npt.NDArray[
     Raises
     ------
     FrameUnusable
-        When its file is gone.
+        When its file is gone, or is not what was written.
     """
     row = context.session.get_one(CalibratedFrame, frame_id)
     if row.product_id is None:
@@ -132,13 +132,4 @@ def calibrated_planes(context: Context, frame_id: int) -> dict[str, npt.NDArray[
         used = {kind: master_id for kind, master_id in masters.items() if master_id is not None}
         plane = object_pixels(context, context.session.get_one(Frame, frame_id), used, row.dark_scale or 1.0)
         return {"SCI": plane.value, "VAR": plane.variance, "MASK": plane.mask}
-    path = context.session.get_one(Product, row.product_id).path
-    file = context.files / str(path)
-    if path is None or not file.is_file():
-        raise FrameUnusable(
-            "calibrated file is missing",
-            where=str(file),
-            hint="give the right --files; if the file is lost, the next 'starledger reduce' makes it again",
-            code="frame.file_missing",
-        )
-    return read_calibrated(file)
+    return read_calibrated(product_file(context, context.session.get_one(Product, row.product_id).path))

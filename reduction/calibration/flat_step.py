@@ -37,6 +37,7 @@ from reduction.files.scratch import Scratch
 from reduction.frames.types import type_of
 from reduction.pipeline.declaration import Context, InputTask, Kind, Output, Unit, parameter, step
 from reduction.pipeline.inputs import Members
+from reduction.pipeline.unchanged import product_file
 
 __all__ = ["FlatParameters", "LargeScaleFlatParameters", "flat", "large_scale_flat"]
 
@@ -162,7 +163,7 @@ def flat(context: Context, unit: Unit[MasterUnit], p: FlatParameters) -> Output:
         _discard_leftovers(found, reasons, p)
         kept = require_enough(unit, reasons, shape_parameters.min_frames)
         # A flat times smooth(large-scale / flat) is its ratio to its own shape, times the large-scale flat.
-        planes, header = read_image(context.files / str(unit.payload.large_scale))
+        planes, header = read_image(product_file(context, unit.payload.large_scale))
         shape = expand(planes["SCI"], found.scratch.shape, int(header["BLOCK"]))
         master = _stack(context, unit, first, found, [found.indices.index(index) for index in kept], shape, p)
     if _typical_error(master) > p.max_error:

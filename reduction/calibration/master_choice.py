@@ -15,6 +15,7 @@ from reduction.calibration.kernels.calibration import Plane
 from reduction.files.product import read_image
 from reduction.pipeline.declaration import Context
 from reduction.pipeline.inputs import Found, InputTask, LookedUp
+from reduction.pipeline.unchanged import product_file
 
 __all__ = ["DONE_BEFORE", "Chosen", "Masters", "PatternWithoutDark", "chosen_masters", "master_plane", "needed", "zero_is_gone"]
 
@@ -174,7 +175,7 @@ def master_plane(context: Context, path: str | None) -> Plane | None:
     file, kept = context.files / path, context.kept
     plane = kept.pop(file, None)
     if plane is None:
-        planes: dict[str, np.ndarray[Any, Any]] = read_image(file)[0]
+        planes: dict[str, np.ndarray[Any, Any]] = read_image(product_file(context, path))[0]
         plane = Plane(planes["SCI"], planes["VAR"], planes["MASK"])
     kept[file] = plane  # the last to go
     while len(kept) > 1 and sum(_size(other) for other in kept.values()) > MOST_KEPT:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import FrameUnusable
 from db.tables import Exposure, Frame, Product
 from reduction.calibration.kernels.calibration import saturated_mask
 from reduction.calibration.kernels.overscan import Section, subtract_overscan
 from reduction.files.convert import read_raw
 from reduction.frames.kernels.bayer import Channel
 from reduction.pipeline.declaration import Context
+from reduction.pipeline.unchanged import product_file, raw_file
 
 __all__ = ["RawFrame", "raw_frame", "raw_path"]
 
@@ -46,11 +46,16 @@ class RawFrame:
 
 
 def raw_path(context: Context, exposure: Exposure) -> Path:
-    """Where an exposure's pixels are read from: the raw file itself, or the FITS file made of a camera's own format."""
+    """Where an exposure's pixels are read from: the raw file itself, or the FITS file made of a camera's own format.
+
+    Raises
+    ------
+    FrameUnusable
+        The file is gone, or is not what it was.
+    """
     if exposure.product_id is None:
-        return Path(exposure.path)
-    product = context.session.get_one(Product, exposure.product_id)
-    return context.files / str(product.path)
+        return raw_file(exposure)
+    return product_file(context, context.session.get_one(Product, exposure.product_id).path)
 
 
 def raw_frame(context: Context, frame_id: int, saturation: float | None) -> RawFrame:
@@ -59,16 +64,11 @@ def raw_frame(context: Context, frame_id: int, saturation: float | None) -> RawF
     Raises
     ------
     FrameUnusable
-        The file is gone (``frame.file_missing``) or damaged.
+        The file is gone, was changed, or is damaged.
     """
     frame = context.session.get_one(Frame, frame_id)
     exposure = context.session.get_one(Exposure, frame.exposure_id)
-    path = raw_path(context, exposure)
-    if not path.exists():
-        raise FrameUnusable(
-            "raw file is gone", where=str(path), hint="if it was moved: starledger relocate OLD NEW", code="frame.file_missing"
-        )
-    raw = read_raw(path)
+    raw = read_raw(raw_path(context, exposure))
     channel = Channel(frame.channel, frame.raw_x0, frame.raw_y0, frame.raw_step, frame.nx, frame.ny)
     untouched = channel.cut(raw.data)
     saturated = np.ascontiguousarray(saturated_mask(np.asarray(untouched, np.float32), saturation))

@@ -32,6 +32,7 @@ from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import definitions_from, identify
 from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Step, Unit, canonical, step
 from reduction.pipeline.pending import facts_sha256
+from reduction.pipeline.unchanged import require_raw
 
 __all__ = ["IngestParameters", "ingest"]
 
@@ -98,6 +99,7 @@ def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
 def ingest(context: Context, unit: Unit[None], _: IngestParameters) -> Output:
     """Take in raw files: camera formats become FITS; header facts, exact times, geometry and pixel statistics."""
     path = Path(str(unit.path))
+    require_raw(path, unit.key)  # its key was its hash when this was planned
     raw = read_raw(path)
     _require_pixels(raw, path)
     definition = identify(raw.header, definitions_from(context.settings))

@@ -21,6 +21,7 @@ from reduction.photometry.kernels.background import BackgroundMap, background
 from reduction.photometry.kernels.covering import Catalogued, Detected, Lights, lights
 from reduction.photometry.kernels.object_mask import object_mask, trail_tails
 from reduction.pipeline.declaration import Context, parameter
+from reduction.pipeline.unchanged import product_file
 
 __all__ = ["BackgroundParameters", "LocalSky", "Sky", "covered", "measured_sky", "read_local", "read_map"]
 
@@ -180,14 +181,14 @@ def measured_sky(context: Context, frame: Frame, planes: dict[str, npt.NDArray[A
 
 def read_map(context: Context, path: str) -> BackgroundMap:
     """The background of a file written by this step, as fluxes are measured against it: the sky and the wings of stars on it."""
-    planes, header = read_image(context.files / path)
+    planes, header = read_image(product_file(context, path))
     sky = (planes["SKY"], planes["ERR"], int(header["BOX"]), int(header["NSKY"]))
     return BackgroundMap(*sky, planes.get("WINGS"), planes.get("DOUBT")).seen()
 
 
 def read_local(context: Context, path: str) -> LocalSky | None:
     """The rings of a file written by this step; None where the map serves all sources."""
-    planes, header = read_image(context.files / path)
+    planes, header = read_image(product_file(context, path))
     if "HIDDEN" not in planes:
         return None
     return LocalSky(float(header["RINGIN"]), float(header["RINGOUT"]), planes["HIDDEN"] != 0, float(header["QUANTUM"]))

@@ -24,8 +24,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
-from db.engine import make_engine
+from db.engine import doubt, make_engine
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
+from db.interrupts import heed
+from db.whole import is_the_archives
 from reduction.pipeline.declaration import Context, Output, Step, UndeclaredError, Unit
 from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
@@ -153,7 +155,10 @@ def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, 
                 str(error.strerror), where=str(files), hint="free some space and run again; nothing done is lost", code="archive.disk"
             ) from error
         return AlgorithmFailed(f"{type(error).__name__}: {error}", where=_label(unit), code=f"{step.name}.os")
-    except Exception as error:  # noqa: BLE001  the one broad catch: a defect on one frame must not stop a night
+    except Exception as error:
+        if isinstance(error, sa.exc.DBAPIError) and is_the_archives(error):
+            raise
+        doubt(engine.url)
         return AlgorithmFailed(
             f"{type(error).__name__}: {error}".splitlines()[0], where=_label(unit), hint="please report this", code=f"{step.name}.defect"
         )
@@ -241,6 +246,7 @@ class Runner:
         return [self._run_step(step) for step in STEPS.values() if names is None or step.name in names]
 
     def _run_step(self, step: Step) -> Tally:
+        heed()
         start = time.perf_counter()
         state = self.state(step)
         if self.frames is not None:
@@ -254,6 +260,7 @@ class Runner:
         self.reporter.begin(step, len(state.pending))
         parameters = step.read_parameters(self.settings)
         for batch in self._results(step, state.pending, parameters):
+            heed()
             self._survey = None
             for unit, _, result in self._record(step, parameters, batch):
                 error = result if isinstance(result, StarledgerError) else None
@@ -286,6 +293,7 @@ class Runner:
             unit, input_hash, result = batch[0]
             if isinstance(result, StarledgerError):
                 raise
+            doubt(self.engine.url)
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             refused = AlgorithmFailed(f"rows refused: {reason}", where=_label(unit), hint="please report this", code=f"{step.name}.rows")
             return self._record(step, parameters, [(unit, input_hash, refused)])

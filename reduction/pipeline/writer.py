@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,18 +17,19 @@ from sqlalchemy.orm import Session
 
 from db.bulk import bulk_insert, ensure_partitions
 from db.engine import empty_log, is_sqlite
-from db.errors import ArchiveUnavailable, StarledgerError
+from db.errors import StarledgerError
 from db.keys import next_id, now
 from db.storage import vacuum
 from db.tables import Base, Config, Frame, Lineage, Product, ProvisionalResult, RefusedFrame, StepCheck, Task
-from reduction.files.product import TEMPORARY_PREFIX
 from reduction.pipeline.declaration import Move, NewFile, Output, Rows, Step, Unit, canonical
+from reduction.pipeline.lost import forget, make_again
 from reduction.pipeline.open_nights import OpenNightParameters
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import Guards, config_sha256, facts_sha256
 from reduction.pipeline.table_statistics import FEW_ROWS, GROWTH, MANY_ROWS, make_statistics, rows_told
+from reduction.pipeline.unchanged import LOST
 
-__all__ = ["Writer", "sweep"]
+__all__ = ["Writer"]
 
 
 #: Values of one IN list: SQLite takes no more than 32,766.
@@ -154,7 +154,11 @@ class Writer:
     def _failed(
         self, connection: Connection, step: Step, parameters: Any, unit: Unit[Any], input_hash: str, error: StarledgerError
     ) -> None:
-        task_id = self._task(connection, step, parameters, unit, input_hash, "failed", error.code, str(error))
+        # A unit that met a lost product is not done for: both are made by the next run.
+        damaged = self._lost(error)
+        status = "superseded" if damaged else "failed"
+        task_id = self._task(connection, step, parameters, unit, input_hash, status, error.code, str(error))
+        make_again(connection, damaged)
         connection.execute(sa.delete(RefusedFrame).where(RefusedFrame.task_id == task_id))
         refused = [{"task_id": task_id, "frame_id": frame_id, "reason": reason} for frame_id, reason in error.refused.items()]
         if refused:
@@ -175,6 +179,10 @@ class Writer:
             with Session(connection) as session:
                 for rows in step.failed(session, unit):
                     self._write(connection, step, rows, task_id, None, anew=bool(before))
+
+    def _lost(self, error: StarledgerError) -> list[str]:
+        """The product, as the archive names it, that an error says is to be made again."""
+        return [Path(error.where).relative_to(self.files).as_posix()] if error.code in LOST else []
 
     def _task(
         self,
@@ -231,13 +239,16 @@ class Writer:
             bulk_insert(connection, _table(Lineage), {"task_id": task_id, "input_task_id": list(inputs), "role": list(inputs.values())})
 
     def _product(self, connection: Connection, step: Step, unit: Unit[Any], task_id: int, file: NewFile) -> tuple[int, list[str]]:
-        product_id = connection.execute(sa.select(Product.product_id).where(Product.path == file.path)).scalar()
-        values = {"task_id": task_id, "kind": file.kind, "sha256": file.sha256, "size": file.size}
+        # A task that is done once more may find its product's row without a file: what took its place was lost.
+        removed_before = sa.and_(Product.task_id == task_id, Product.kind == file.kind, Product.path.is_(None))
+        same_file = sa.select(Product.product_id).where(sa.or_(Product.path == file.path, removed_before))
+        product_id = connection.execute(same_file.order_by(Product.path.is_(None), Product.product_id).limit(1)).scalar()
+        values = {"task_id": task_id, "kind": file.kind, "path": file.path, "sha256": file.sha256, "size": file.size}
         if product_id is not None:
             connection.execute(sa.update(Product).where(Product.product_id == product_id).values(superseded_by=None, **values))
         else:
             product_id = next_id(connection, Product.product_id)
-            connection.execute(sa.insert(Product).values(product_id=product_id, path=file.path, is_bad=0, **values))
+            connection.execute(sa.insert(Product).values(product_id=product_id, is_bad=0, **values))
         same = sa.and_(Task.step == step.name, Task.unit == unit.key, Product.kind == file.kind)
         older = connection.execute(
             sa.select(Product.product_id, Product.path)
@@ -324,11 +335,6 @@ class Writer:
             # Remembered only when it was there before: a rolled-back insert must not be.
             self._configs[sha256] = config_id
         return int(config_id)
-
-
-def forget(connection: Connection) -> None:
-    """Have every step look at everything again: a task has changed in a way that no new task tells of (`pending.Survey`)."""
-    connection.execute(sa.delete(StepCheck))
 
 
 def provisional_before(connection: Connection, tasks: Sequence[int]) -> dict[int, str]:
@@ -427,58 +433,3 @@ def _delete(connection: Connection, table: sa.Table, place: Mapping[str, Any]) -
     ((name, values),) = several
     for first in range(0, len(values), _MANY):
         connection.execute(sa.delete(table).where(*one, table.c[name].in_(values[first : first + _MANY])))
-
-
-def sweep(engine: Engine, files: Path) -> int:
-    """Make files and rows agree: remove what a killed run left, and make what is lost pending again.
-
-    Only names of this program's making inside its own folders are looked at.
-
-    Returns
-    -------
-    int
-        Number of files removed.
-    """
-    with engine.connect() as connection:
-        known = set(connection.execute(sa.select(Product.path).where(Product.path.is_not(None))).scalars())
-    if known and not files.is_dir():
-        raise ArchiveUnavailable(
-            "the folder of the pixel products is not there", where=str(files), hint="mount it, or give --files DIR", code="archive.files"
-        )
-    if known and not any((files / path).is_file() for path in known if path is not None):
-        raise ArchiveUnavailable(
-            f"none of the archive's {len(known)} products is there",
-            where=str(files),
-            hint="mount it, or give the right --files",
-            code="archive.files",
-        )
-    lost = [path for path in known if path is not None and not (files / path).is_file()]
-    if lost:
-        _make_again(engine, lost)
-    removed = 0
-    for folder in files.glob(f"{TEMPORARY_PREFIX}*/"):
-        shutil.rmtree(folder, ignore_errors=True)
-        removed += 1
-    for kind in sorted({kind.name for step in STEPS.values() for kind in step.products}):
-        for path in sorted((files / kind).glob("**/*.fits")):
-            relative = path.relative_to(files).as_posix()
-            if relative not in known:
-                path.unlink(missing_ok=True)
-                removed += 1
-    return removed
-
-
-def _make_again(engine: Engine, lost: Sequence[str]) -> None:
-    """Make the tasks pending whose files are lost, and those whose files these had taken the place of."""
-    with engine.begin() as connection:
-        products = set(
-            connection.execute(sa.select(Product.product_id).where(Product.path.in_(lost), Product.superseded_by.is_(None))).scalars()
-        )
-        earlier = products
-        while earlier:
-            query = sa.select(Product.product_id).join(Task).where(Product.superseded_by.in_(earlier), Task.status == "done")
-            earlier = set(connection.execute(query).scalars()) - products
-            products |= earlier
-        forget(connection)
-        made = sa.select(Product.task_id).where(Product.product_id.in_(products))
-        connection.execute(sa.update(Task).where(Task.task_id.in_(made), Task.status == "done").values(status="superseded"))

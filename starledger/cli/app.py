@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +15,22 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 import starledger
-from db.errors import StarledgerError, Terminated, exit_code_of
+from db.errors import StarledgerError, exit_code_of
+from db.interrupts import told_to_end
 from db.passwords import masked
 from reduction.pipeline.order import NIGHT, Line
-from starledger.cli import archive, config, convert, demo, frames, header, query, reference, solve
-from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FetchOption, FilesOption, JobsOption, RetryOption
+from starledger import patience
+from starledger.cli import archive, config, convert, demo, frames, header, query, reference, solve, verify
+from starledger.cli.options import (
+    ArchiveOption,
+    CatalogueOption,
+    ConfigOption,
+    FetchOption,
+    FilesOption,
+    JobsOption,
+    RetryOption,
+    WaitOption,
+)
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
@@ -79,9 +87,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,  # noqa: ARG001
+    wait: WaitOption = None,
 ) -> None:
     """From nights of raw frames to light curves, kept in a relational database."""
+    patience.waiting.set(wait)
 
 
 @app.command("reduce")
@@ -213,6 +223,7 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
 
 
 archive.register(app)
+verify.register(app)
 config.register(app)
 convert.register(app)
 header.register(app)
@@ -229,25 +240,8 @@ def main() -> None:
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
-        with _told_to_end():
+        with told_to_end():
             app(standalone_mode=True)
     except StarledgerError as error:
         _console.print(f"[red]starledger:[/red] {escape(masked(str(error)))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-
-
-@contextmanager
-def _told_to_end() -> Iterator[None]:
-    """SIGTERM, as from a service manager or a queue that is full, ends what is done as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(_number: int, _frame: object) -> None:
-    raise Terminated

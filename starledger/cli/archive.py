@@ -9,10 +9,11 @@ import typer
 
 import starledger
 from starledger.cli.options import ArchiveOption, FilesOption, JobsOption
+from starledger.cli.output import say
 
 __all__ = ["register"]
 
-_db = typer.Typer(no_args_is_help=True, help="The archive's schema: upgrade it, say its revision, check it.")
+_db = typer.Typer(no_args_is_help=True, help="The archive's database: its schema's revision, checks, what can be saved of it.")
 
 _archive = typer.Typer(no_args_is_help=True, help="How the archive's measurements lie on the disk.")
 
@@ -63,12 +64,39 @@ def current(archive: ArchiveOption = None) -> None:
 
 @_db.command()
 def check(archive: ArchiveOption = None) -> None:
-    """Check that tables and views are what this version expects.
+    """Check that tables and views are what this version expects, and that the database is whole.
+
+    SQLite and PostgreSQL look through their own files, as far as they can, and rows must refer to rows that are there. All of the
+    database is read. Raw files and pixel products are checked by 'starledger verify'.
 
     Example: starledger db check
     """
-    starledger.open(archive).check_schema()
-    typer.echo("the schema is as expected")
+    found = starledger.open(archive).check()
+    for problem in found:
+        say(problem)
+    if found:
+        typer.echo(f"{len(found)} problems: restore a copy, or save what can be read with 'starledger db recover'", err=True)
+        raise typer.Exit(3)
+    typer.echo("the schema is as expected, and the database is whole")
+
+
+@_db.command()
+def recover(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new archive.")],
+    archive: ArchiveOption = None,
+) -> None:
+    """Save what can be read of a damaged SQLite archive into a new one; the old one is only read.
+
+    Rows that cannot be read are lost, with those that refer to them. What a reduction had made of them is made anew by the next one on
+    the new archive; what people had written there (maskings, targets, choices) is not, and the tables are named.
+
+    Example: starledger db recover saved.db --archive sqlite:///night.db
+    """
+    found = starledger.recover(archive, file)
+    say(f"{sum(found.rows.values())} rows saved in {file}; {found.dropped} left out that referred to rows that are lost")
+    if found.damaged:
+        say(f"not read whole: {', '.join(found.damaged)}")
+    say(f"'starledger reduce --archive {file}' makes anew what is missing; 'starledger verify' checks the files")
 
 
 def relocate(

@@ -17,6 +17,7 @@ __all__ = [
     "OutputOption",
     "ReasonOption",
     "RetryOption",
+    "WaitOption",
 ]
 
 ArchiveOption = Annotated[
@@ -54,3 +55,13 @@ JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes 
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file in place of the terminal.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with what it is the reason for.")]
+WaitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        min=0.0,
+        metavar="SECONDS",
+        help="How long what is written at once (mask, target add ...) waits for a reduction; else $STARLEDGER_WAIT, else 60.",
+        show_default=False,
+    ),
+]

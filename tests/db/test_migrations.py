@@ -302,3 +302,21 @@ def test_references_from_before_folds_stand_until_there_are_new_ones(engine: sa.
     schema.downgrade(engine, "0016")
     assert rows(engine, "SELECT frame_id, reference_id, slot, fold, c_const FROM magfit_solution") == [(1, 1, 2, 3, 0.5)]
     assert rows(engine, "SELECT status FROM magfit_reference") == [("accepted",)]
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("starledger reduce n --archive postgresql://astro:secret@host/night", "starledger reduce n --archive 'postgresql://astro:***@host/night'"),
+        ("starledger reduce 'my n' --archive 'postgresql://astro:se cr@et@host/night'", "starledger reduce 'my n' --archive 'postgresql://astro:***@host/night'"),
+        ("starledger reduce n'1 --archive postgresql://astro:secret@host/night", "starledger reduce n'1 --archive postgresql://astro:***@host/night"),
+        ("starledger reduce 'a  b' --archive sqlite:///night.db", "starledger reduce 'a  b' --archive sqlite:///night.db"),
+    ],
+)  # fmt: skip
+def test_passwords_leave_the_commands_of_earlier_runs(engine: sa.Engine, command: str, kept: str) -> None:
+    schema.upgrade(engine, "0024")
+    put(engine, "run", run_id=1, started=NOW, command=command)
+    schema.upgrade(engine)
+    assert rows(engine, "SELECT command FROM run") == [(kept,)]
+    schema.downgrade(engine, "0024")
+    assert rows(engine, "SELECT command FROM run") == [(kept,)]

@@ -22,13 +22,14 @@ from mini_night import SIZE, Night, Work
 import starledger
 from starledger.archive import Archive
 from starledger.demo import read_truth, run, simulate_night
+from starledger.keeping import Keeping
 from starledger.namespaces import Frames, Masks, Masters, Nights, References
 from starledger.solving import SolvedFile
 from starledger.targets import Targets
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text("utf-8")
 PAIRS = re.findall(r"^\| `(starledger .*?)` \| `(.*?)` \|$", PAGE, re.MULTILINE)
-CLASSES = (Archive, Targets, Masks, Frames, Masters, Nights, References, SolvedFile)
+CLASSES = (Archive, Keeping, Targets, Masks, Frames, Masters, Nights, References, SolvedFile)
 
 
 def pieces() -> Iterator[str]:

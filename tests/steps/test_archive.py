@@ -110,4 +110,5 @@ def test_an_interrupt_is_one_line(
     lines = log.read_text().splitlines()
     assert lines[-1] == "interrupted; what was done is kept, the next run goes on from there"
     assert all(": " in line and line.endswith(" to do") for line in lines[:-1]), lines
+    assert work.sql("SELECT exit_code FROM run WHERE finished IS NOT NULL ORDER BY run_id DESC LIMIT 1") == [(code,)]
     assert "magnitude_fit" in work.worked()

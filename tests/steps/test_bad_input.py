@@ -280,13 +280,19 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(reduced: Work, night: Night,
 def test_a_damaged_product_fails_its_frame_only(reduced: Work) -> None:
     path = reduced.sql("SELECT path FROM product WHERE kind = 'calibrated' AND path IS NOT NULL ORDER BY product_id LIMIT 1")[0][0]
     file = reduced.files / path
-    file.write_bytes(file.read_bytes()[:2000])
+    contents = bytearray(file.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    file.write_bytes(contents)
     config = reduced.files.parent / "mine.toml"
     config.write_text("[detect]\nthreshold = 4.5\n")
     tallies: dict[str, Any] = {tally.step: tally for tally in reduced.tallies(config=config)}
     (message,) = tallies["detect"].failed.values()
-    assert Path(path).name in message and "; " in message
+    assert Path(path).name in message and "is not what was written" in message and "; " in message
     assert tallies["photometry"].done == N_OBJECT - 1
+    # The next run makes the product anew, and then what had met it.
+    after: dict[str, Any] = {tally.step: tally for tally in reduced.tallies()}
+    assert (after["calibrate"].done, after["detect"].done) == (1, 1)
+    assert not any(tally.failed for tally in after.values())
 
 
 def test_a_night_without_stars(tmp_path: Path) -> None:

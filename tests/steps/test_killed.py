@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import compare
 import numpy as np
+import postgres_server
 import psutil
 import pytest
-from killed import finish, kill_after, killed_within, require_no_leftovers, start, words
+from killed import finish, kill_after, killed_within, require_every_row_has_its_file, require_no_leftovers, start, words
 from mini_night import N_OBJECT, Night, Work
+from templates import administer
 
 from reduction.pipeline.order import STEPS
 from starledger.archive import create_archive
@@ -26,8 +30,11 @@ FULL = os.environ.get("STARLEDGER_REALDATA") == "full"
 BY_THE_CLOCK = {"sqlite": ("ingest", "background", "magnitude_fit"), "postgresql": ("calibrate", "photometry")}
 #: Of the steps in which it is killed at a commit, one in so many.
 EVERY = 1 if FULL else 5
-#: How often it is killed at random moments on each engine.
-MOMENTS = 30 if FULL else 6
+#: How often it is killed at random moments on each engine, and how often the way to the server is cut.
+MOMENTS = int(os.environ.get("STARLEDGER_KILLS", "30" if FULL else "6"))
+CUTS = max(2, MOMENTS // 10)
+#: Ends every connection to the database but the one that says so.
+OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 SEED = int(os.environ.get("STARLEDGER_KILL_SEED", "20171220"))
 
 
@@ -85,6 +92,7 @@ def test_killed_at_random_moments(
             code = killed_within(float(np.exp(rng.uniform(np.log(0.2), np.log(5.0)))), command, log)
             lines = log.read_text().splitlines()
             assert code in (0, -signal.SIGKILL) or (code == 3 and "another starledger is writing" in lines[-1]), lines
+            require_every_row_has_its_file(work)
             if code == -signal.SIGKILL:
                 met[lines[-1].partition(":")[0] if lines else "start"] += 1
         assert compare.compare(reduced.url, work.url) == []
@@ -92,6 +100,40 @@ def test_killed_at_random_moments(
     with capsys.disabled():
         sys.stdout.write(f"\n{engine}, seed {SEED}: killed {met.total()} times in {n_archive} archives: {dict(met)}\n")
     assert len(met) >= (6 if FULL else 2)
+
+
+@pytest.mark.long
+def test_cut_off_at_random_moments(reduced: Work, night: Night, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The server restarts, or ends every connection: the run ends with one line, and the next one goes on."""
+    server = postgres_server.find_server()
+    assert server is not None
+    rng = np.random.default_rng([SEED, 3])
+    folder, log, met = Path(tempfile.mkdtemp()), tmp_path / "log.txt", Counter[str]()
+    url = postgres_server.start(folder, server)
+    try:
+        while met.total() < CUTS:
+            name = f"night_{met.total()}"
+            administer(url, f"CREATE DATABASE {name}")
+            work = Work(f"{url.rpartition('/')[0]}/{name}", tmp_path / name)
+            command = words(work, [night.raw], night.catalogue, jobs=int(rng.integers(1, 3)))
+            code = 3
+            while code:
+                process = start(command, log)
+                time.sleep(float(rng.uniform(2.0, 12.0)))
+                if process.poll() is None and rng.random() < 0.5:
+                    postgres_server.restart(folder, server)
+                elif process.poll() is None:
+                    work.sql(OTHERS)
+                code, lines = process.wait(600.0), log.read_text().splitlines()
+                assert code in (0, 3) and "Traceback" not in log.read_text(), lines
+                met[lines[-2].partition(":")[0] if code and len(lines) > 1 else "none"] += bool(code)
+                require_every_row_has_its_file(work)
+            assert compare.compare(reduced.url, work.url) == []
+            require_no_leftovers(work)
+    finally:
+        postgres_server.stop(folder, server)
+    with capsys.disabled():
+        sys.stdout.write(f"\npostgresql, seed {SEED}: cut off {met.total()} times: {dict(met)}\n")
 
 
 def test_what_a_killed_run_left_is_swept_away(reduced: Work) -> None:

@@ -25,7 +25,7 @@ import psutil
 import sqlalchemy as sa
 from mini_night import Work
 
-__all__ = ["NEVER", "finish", "kill_after", "killed_within", "require_no_leftovers", "start", "words"]
+__all__ = ["NEVER", "finish", "kill_after", "killed_within", "require_every_row_has_its_file", "require_no_leftovers", "start", "words"]
 
 #: In place of a step: nothing is killed.
 NEVER = ("-", 0)
@@ -106,6 +106,12 @@ def require_no_leftovers(work: Work) -> None:
     """The files under the root are those that rows name, and no others."""
     there = {path.relative_to(work.files).as_posix() for path in work.files.rglob("*") if path.is_file()}
     assert there == {row[0] for row in work.sql("SELECT path FROM product WHERE path IS NOT NULL")}
+
+
+def require_every_row_has_its_file(work: Work) -> None:
+    """At any moment, however a run ended: what the archive names is there, and as long as it was."""
+    for path, size in work.sql("SELECT path, size FROM product WHERE path IS NOT NULL"):
+        assert (work.files / path).stat().st_size == size, path
 
 
 def _main(step: str, number: int) -> None:
