@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
 from db.passwords import masked
+from db.sqlite_reading import connect_reader, reads_alone
 
 __all__ = ["altering", "empty_log", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
 
@@ -72,7 +74,7 @@ def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) ->
     """An engine; a `writer` takes SQLite's write lock when its transaction begins.
 
     Beginning with the lock is what makes a second writer wait instead of
-    failing half-way; readers never take it.
+    failing half-way; readers never take it, and SQLite refuses what they would write.
 
     A `brief` reader sees with each statement what is committed by then, as with PostgreSQL, and not all through what was there at first:
     a transaction that reads keeps SQLite from emptying its log as long as it lasts.
@@ -83,8 +85,11 @@ def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) ->
         sa.event.listen(engine, "connect", _prepare_postgresql)
         return engine
     path = sqlite_path(url)
-    engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    if path is not None and not writer:
+        engine = _reading(url, path)
+    else:
+        engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     if not brief:
         begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -112,9 +117,23 @@ def sqlite_reader(path: Path) -> Engine:
 
     SQLite itself refuses every write on it, whatever the statement.
     """
-    url = URL.create("sqlite", database=path.as_uri(), query={"mode": "ro", "uri": "true"})
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=sa.NullPool)
+    engine = sa.create_engine(
+        URL.create("sqlite", database=str(path)), creator=lambda: connect_reader(path, BUSY_TIMEOUT, strict=True), poolclass=sa.NullPool
+    )
     sa.event.listen(engine, "connect", _prepare_sqlite_reader)
+    return engine
+
+
+def _reading(url: URL, path: Path) -> Engine:
+    engine = sa.create_engine(url.set(database=str(path)), creator=lambda: connect_reader(path, BUSY_TIMEOUT))
+    sa.event.listen(engine, "connect", _prepare_sqlite_reader)
+
+    @sa.event.listens_for(engine, "checkin")
+    def forget(_connection: sqlite3.Connection, record: Any) -> None:
+        # Without locks it does not see what others write from now on.
+        if reads_alone(path.resolve()):
+            record.invalidate()
+
     return engine
 
 
