@@ -281,6 +281,7 @@ _ON_QUESTIONS = {
     "sql.error": (_WRONG, "The database does not understand the statement.", "The [cookbook](cookbook.md) has examples."),
     "sql.parameter": (_WRONG, "A statement's parameter has no value, or the value no name.", "`-p NAME=VALUE` for every :NAME."),
     "sql.refused": (_WRONG, "The statement does more than read, or is more than one.", "Give one statement that reads."),
+    "sql.timeout": (_WRONG, "The statement takes longer than it may.", "Ask for less, or give `--timeout SECONDS` (0: no limit)."),
     "resolve.mirror": (_WRONG, "The address of a mirror is none.", "It begins with http:// or https://."),
     "resolve.service": (_FAILED, "A service did not answer, or not in its own language.", "Try again later, or give a position instead."),
     "resolve.unknown": (_WRONG, "No service knows the name.", "Check it, or give a position instead."),

@@ -14,10 +14,10 @@ _QUERY = sa.text(f"""
 SELECT x.rolname AS role, x.rolsuper AS super, x.rolname IN ('pg_write_server_files', 'pg_execute_server_program') AS files,
   (SELECT min(c.relname) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
      AND (has_table_privilege(x.oid, c.oid, '{_WRITING}') OR has_any_column_privilege(x.oid, c.oid, 'INSERT, UPDATE'))) AS relation,
-  has_schema_privilege(x.oid, n.oid, 'CREATE') AS makes, n.nspname AS schema
+  has_schema_privilege(x.oid, n.oid, 'CREATE') AS makes, n.nspname AS schema, x.rolname = coalesce(:role, current_user) AS itself
 FROM pg_roles x, pg_namespace n
 WHERE n.nspname = current_schema() AND pg_has_role(CAST(coalesce(:role, current_user) AS name), x.oid, 'MEMBER')
-ORDER BY x.rolname <> coalesce(:role, current_user), x.rolname
+ORDER BY itself DESC, x.rolname
 """)
 
 
@@ -32,7 +32,7 @@ def rights_to_write(connection: Connection, role: str | None = None) -> str | No
         The role; the one that is connected when omitted.
     """
     for row in connection.execute(_QUERY, {"role": role}):
-        asked = "" if row is not None and row.role == (role or row.role) else f", as a member of {row.role}"
+        asked = "" if row.itself else f", as a member of {row.role}"
         if row.super:
             return f"is a superuser{asked}"
         if row.files:
