@@ -9,8 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import psycopg2
-
 from db.errors import ConfigurationError
 
 __all__ = ["TIMEOUT", "Clock", "too_long", "watched", "with_cancel"]
@@ -93,6 +91,8 @@ def with_cancel(driver: Any, clock: Clock) -> Iterator[Callable[[Callable[[], _A
 
 
 def _stop(driver: Any, answer: Future[Any]) -> None:
+    import psycopg2  # SQLite needs none of it
+
     while not answer.done():
         with suppress(psycopg2.Error):  # its connection is gone, and the statement with it
             driver.cancel()

@@ -201,9 +201,7 @@ def _run_postgresql(
     return lambda: list(call(piece))
 
 
-def _rows(
-    text: str, clock: Clock, piece: list[tuple[Any, ...]], fetch: Callable[[], list[tuple[Any, ...]]]
-) -> Iterator[tuple[Any, ...]]:
+def _rows(text: str, clock: Clock, piece: list[tuple[Any, ...]], fetch: Callable[[], list[tuple[Any, ...]]]) -> Iterator[tuple[Any, ...]]:
     while piece:
         yield from piece
         if len(piece) < PIECE:

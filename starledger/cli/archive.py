@@ -9,6 +9,7 @@ import typer
 
 import starledger
 from starledger.cli.options import ArchiveOption, FilesOption, JobsOption
+from starledger.cli.output import say
 
 __all__ = ["register"]
 
@@ -36,9 +37,9 @@ def close_nights(
     """
     closed = starledger.open(archive, files=files).nights.close(nights or [], jobs=jobs)
     for evening in closed:
-        typer.echo(f"closed {evening}")
+        say(f"closed {evening}")
     if not closed:
-        typer.echo("nothing to close")
+        say("nothing to close")
 
 
 @_db.command()
@@ -48,7 +49,7 @@ def upgrade(archive: ArchiveOption = None) -> None:
     Example: starledger db upgrade --archive sqlite:///night.db
     """
     done = starledger.upgrade(archive)
-    typer.echo(f"{done.before or 'empty'} -> {done.after}")
+    say(f"{done.before or 'empty'} -> {done.after}")
 
 
 @_db.command()
@@ -58,7 +59,7 @@ def current(archive: ArchiveOption = None) -> None:
     Example: starledger db current
     """
     revision = starledger.revision(archive)
-    typer.echo(f"archive {revision.found or 'empty'}, needed {revision.needed}")
+    say(f"archive {revision.found or 'empty'}, needed {revision.needed}")
 
 
 @_db.command()
@@ -68,7 +69,7 @@ def check(archive: ArchiveOption = None) -> None:
     Example: starledger db check
     """
     starledger.open(archive).check_schema()
-    typer.echo("the schema is as expected")
+    say("the schema is as expected")
 
 
 def relocate(
@@ -86,9 +87,9 @@ def relocate(
     opened = starledger.open(archive, files=files)
     mended = opened.relocate(old, new, files=files)
     if old is not None:
-        typer.echo(f"{mended} paths mended")
+        say(f"{mended} paths mended")
     if files is not None:
-        typer.echo(f"pixel products in {opened.files}")
+        say(f"pixel products in {opened.files}")
 
 
 def register(app: typer.Typer) -> None:
