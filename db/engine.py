@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError
 from db.passwords import masked
+from db.refusals import refusal
 from db.sqlite_reading import connect_reader, reads_alone
 
 __all__ = ["altering", "empty_log", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
@@ -234,10 +235,12 @@ def _null_where_undefined(function: Callable[..., float]) -> Callable[..., float
 
 @contextmanager
 def reachable(url: URL) -> Iterator[None]:
-    """Turn the driver's errors of connection, locks and damaged files into `ArchiveUnavailable`."""
+    """Turn the driver's errors of connection, locks, rights and damaged files into `ArchiveUnavailable`."""
     try:
         yield
     except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
+        if refused := refusal(error, url):
+            raise refused from error
         reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
         damaged = "not a database" in reason or "malformed" in reason
         # The driver's interface fails once a connection is gone that the server or the network cut.

@@ -76,6 +76,18 @@ _ON_ARCHIVES = {
         "`sqlite:///FILE` or `postgresql://USER@HOST/NAME`.",
     ),
     "archive.views": (_WRONG, "The archive's views are those of another version.", "Run `starledger db upgrade`."),
+    "archive.rights": (
+        _ARCHIVE,
+        "The role or the user that asks lacks a right that the message names.",
+        "Ask the owner for the right that is named, or ask in another role.",
+    ),
+    "grant.role": (_WRONG, "The name is none that a reader's role can have, or there is no such role.", "Give another name."),
+    "grant.sqlite": (_WRONG, "A SQLite archive has no roles.", "Who may read the file and its folder can read it: see chmod."),
+    "grant.writer": (
+        _WRONG,
+        "The role could write all the same, by a right that the message names.",
+        "Name another role, or end that right.",
+    ),
     "relocate.missing": (_WRONG, "Files are not in the folder that they are said to be in now.", "Move them first, or correct the folder."),
     "relocate.nothing": (
         _WRONG,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starledger.archive import Archive, create, open
     from starledger.configuration import configuration_text
     from starledger.demo.run import run_demo
+    from starledger.grants import grant
     from starledger.raw_files import convert, definitions, header
     from starledger.schema import revision, upgrade
     from starledger.solving import solve
@@ -29,6 +30,7 @@ __all__ = [
     "convert",
     "create",
     "definitions",
+    "grant",
     "header",
     "open",
     "revision",
@@ -46,6 +48,7 @@ _LAZY = {
     "convert": "starledger.raw_files",
     "create": "starledger.archive",
     "definitions": "starledger.raw_files",
+    "grant": "starledger.grants",
     "header": "starledger.raw_files",
     "open": "starledger.archive",
     "revision": "starledger.schema",

@@ -72,6 +72,24 @@ def check(archive: ArchiveOption = None) -> None:
     say("the schema is as expected")
 
 
+@_db.command()
+def grant(
+    role: Annotated[str, typer.Argument(help="Name of the role; it is made where there is none.")],
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take its rights in the archive from it instead.")] = False,
+    archive: ArchiveOption = None,
+) -> None:
+    """Let a role of PostgreSQL read the archive and write nothing: what there is, and what upgrades and nights to come will bring.
+
+    Who calls it owns the archive's tables, and to make the role needs CREATEROLE.
+
+    Example: starledger db grant reader --archive postgresql://me@host/night
+
+    Example: starledger db grant reader --revoke
+    """
+    for line in starledger.grant(archive, role, revoke=revoke):
+        say(line)
+
+
 def relocate(
     old: Annotated[Path | None, typer.Argument(help="Folder the raw files were in.")] = None,
     new: Annotated[Path | None, typer.Argument(help="Folder they are in now.")] = None,
