@@ -74,8 +74,8 @@ _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION,
 
 #: PostgreSQL's states: a cursor cannot be opened for this; not in a read-only transaction; not made read-write after a query.
 _REFUSED = ("42P11", "25006", "25001")
-#: PostgreSQL's states: a statement was cancelled, by its clock or a person; a lock was waited for too long.
-_CANCELLED, _LOCKED = "57014", "55P03"
+#: PostgreSQL's states: a statement was cancelled, by its clock or a person; a lock was waited for too long; a right is missing.
+_CANCELLED, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
 _SQLITE_REFUSED = ("not authorized", "authorization denied", "readonly database", "one statement at a time")
 _HINT = "give one statement such as SELECT or WITH; commands such as 'starledger mask' change the archive"
 
@@ -258,6 +258,9 @@ def _readable(error: Exception, text: str, clock: Clock) -> ConfigurationError |
     lost = isinstance(error, psycopg2.OperationalError) and state is None
     if (isinstance(error, sqlite3.OperationalError) and ("locked" in reason or "busy" in reason)) or lost or state == _LOCKED:
         return _lost(reason)
+    if state == _NO_RIGHT:
+        hint = "its owner may give the right to read: 'starledger db grant ROLE'"
+        return ArchiveUnavailable(reason, where="sql", hint=hint, code="archive.rights")
     if state in _REFUSED or any(words in reason for words in _SQLITE_REFUSED):
         return _refused(text, reason)
     if "binding" in reason or "can't adapt" in reason:
