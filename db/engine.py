@@ -245,7 +245,8 @@ def reachable(url: URL) -> Iterator[None]:
         damaged = "not a database" in reason or "malformed" in reason
         # The driver's interface fails once a connection is gone that the server or the network cut.
         cut = isinstance(error, sa.exc.InterfaceError) and "closed" in reason
-        if not (damaged or cut or isinstance(error, sa.exc.OperationalError)):
+        nonsense = "invalid dsn" in reason  # what follows the question mark of the URL
+        if not (damaged or cut or nonsense or isinstance(error, sa.exc.OperationalError)):
             raise
         locked = "locked" in reason or "busy" in reason
         hint = "another program is writing; try again when it has finished" if locked else "check the URL and that the server runs"

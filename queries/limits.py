@@ -39,7 +39,7 @@ class Clock:
     def __init__(self, seconds: float) -> None:
         if not seconds >= 0:
             raise ConfigurationError(f"no time limit: {seconds} s", where="sql", hint="give seconds, or 0 for none", code="sql.timeout")
-        self.limit = seconds or math.inf
+        self.limit = seconds if 0 < seconds < _LONGEST / 1000 else math.inf
         self.left = self.limit
 
     @contextmanager
@@ -54,7 +54,7 @@ class Clock:
     @property
     def milliseconds(self) -> int:
         """What is left as PostgreSQL takes it, for which 0 is no limit."""
-        return 0 if math.isinf(self.left) else min(max(int(1000 * self.left), 1), _LONGEST)
+        return 0 if math.isinf(self.left) else max(int(1000 * self.left), 1)
 
 
 def too_long(clock: Clock) -> ConfigurationError:
