@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from db.engine import is_sqlite, reachable
+from db import schema
+from db.engine import is_sqlite, make_engine, parse_url, reachable
 from db.errors import ConfigurationError
 from db.rights import rights_to_write
-from starledger.archive import open_archive
+from starledger.archive import default_url
 
 __all__ = ["grant"]
 
@@ -59,20 +60,18 @@ def grant(url: str | None, role: str, *, revoke: bool = False) -> list[str]:
     --------
     >>> starledger.grant("postgresql://me@host/night", "reader")
     """
-    engine = open_archive(url).engine
+    engine = make_engine(parse_url(url or default_url()))
     where = engine.url.render_as_string(hide_password=True)
     if is_sqlite(engine):
         raise ConfigurationError(
-            "a SQLite archive has no roles",
-            where=where,
-            hint="whoever may read the file and its folder can read it (chmod)",
-            code="grant.sqlite",
+            "a SQLite archive has no roles", where=where, hint="give the right to read the file and its folder: chmod", code="grant.sqlite"
         )
     if not 1 <= len(role.encode(errors="replace")) <= _LONGEST_NAME or not role.isprintable() or role.startswith("pg_") or role == "public":
         raise ConfigurationError(
             f"no name for a reader: {role!r}", where=where, hint="1 to 63 bytes, not public, not pg_...", code="grant.role"
         )
     with reachable(engine.url), engine.begin() as connection:
+        schema.require_current(engine)
         name = engine.dialect.identifier_preparer.quote_identifier(role)
         known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar() is not None
         if revoke and not known:

@@ -47,7 +47,6 @@ def _like(stream: Any) -> dict[str, Any]:
         "encoding": stream.encoding,
         "errors": "backslashreplace",
         "line_buffering": stream.line_buffering,
-        "write_through": True,
     }
 
 
@@ -55,25 +54,23 @@ class _Output(io.TextIOWrapper):
     """Standard output."""
 
     def write(self, text: str, /) -> int:
-        with self._told():
+        try:
             return super().write(text)
+        except OSError as error:
+            raise self._end(error) from error
 
     def flush(self) -> None:
-        with self._told():
-            super().flush()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
         try:
-            yield
-        except BrokenPipeError:
-            _discard(self)
-            raise SystemExit(CLOSED_PIPE) from None
+            super().flush()
         except OSError as error:
-            _discard(self)
-            raise ConfigurationError(
-                error.strerror or "cannot be written", where="standard output", hint="print to another place", code="file.write"
-            ) from error
+            raise self._end(error) from error
+
+    def _end(self, error: OSError) -> SystemExit | ConfigurationError:
+        _discard(self)
+        if isinstance(error, BrokenPipeError):
+            return SystemExit(CLOSED_PIPE)
+        reason = error.strerror or "cannot be written"
+        return ConfigurationError(reason, where="standard output", hint="print to another place", code="file.write")
 
 
 class _Aside(io.TextIOWrapper):
