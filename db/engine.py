@@ -233,12 +233,26 @@ def _null_where_undefined(function: Callable[..., float]) -> Callable[..., float
     return answer
 
 
+#: PostgreSQL's state: a number that its column or type does not hold.
+_OUT_OF_RANGE = "22003"
+
+
+def _too_large() -> ConfigurationError:
+    return ConfigurationError("a number is too large for the archive", hint="check the numbers that were given", code="archive.number")
+
+
 @contextmanager
 def reachable(url: URL) -> Iterator[None]:
     """Turn the driver's errors of connection, locks, rights and damaged files into `ArchiveUnavailable`."""
     try:
         yield
+    except OverflowError as error:
+        if "SQLite INTEGER" not in str(error):  # the driver's own word, which SQLAlchemy passes on as it is
+            raise
+        raise _too_large() from error
     except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
+        if getattr(error.orig, "pgcode", None) == _OUT_OF_RANGE:
+            raise _too_large() from error
         if refused := refusal(error, url):
             raise refused from error
         reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)

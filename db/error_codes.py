@@ -54,6 +54,7 @@ _ON_ARCHIVES = {
         "There is no archive at this address, or an empty database.",
         "Run `starledger init`, or give `--archive`.",
     ),
+    "archive.number": (_WRONG, "A number that was given is larger than any in the archive can be.", "Check the numbers of the command."),
     "archive.personal_view": (
         _WRONG,
         "A view that somebody made stands on the archive's tables or views, and could not stand on those of this version.",
