@@ -16,6 +16,8 @@ JOBS ?= 2
 PYTEST_ARGS ?= -n $(JOBS) --dist loadfile --no-loadscope-reorder
 MORE ?=
 NAMES ?=
+KEEP ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: venv demo test lint format bench mutate docs lock clean
 
@@ -45,19 +47,23 @@ docs: $(READY)
 
 venv: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'starledger needs Python 3.11 or newer: make PYTHON=python3.12 ...'; exit 1; }
 	@echo "Making $(VENV) (once; a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-# The exact versions that the tests and CI run with: the newest that pyproject.toml allows.
+# The exact versions that the tests and CI run with, and what each file of them hashes to, for every supported Python and system: the
+# newest that pyproject.toml allows, or with KEEP=1 those of the lock that there is.
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,blind]'
-	build/lock/bin/python -m pip freeze --all --exclude pip --exclude starledger > constraints.txt
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	test -n "$(KEEP)" || rm -f requirements.lock
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --extra blind \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml --output-file requirements.lock
 	rm -rf build/lock
 
 clean:

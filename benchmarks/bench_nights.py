@@ -4,7 +4,7 @@ python benchmarks/bench_nights.py [URL] [--nights 10 100 1000] [--stars 300] [--
 
 One archive grows, so that all sizes are measured in one run. The reference is made of the first ten nights; each further one is fitted to
 it in one pass, with pointings that drift and stars that are missing. At each size some nights more are added one by one, and for each are
-counted, of the steps from `magnitude_reference` to `statistics` and of an idle `status`:
+counted, of the steps from `magnitude_reference` to `source_order`, which closes it, and of an idle `status`:
 
 - processor time of this process and, on PostgreSQL, of the server's;
 - on SQLite pages read and written (bytes that passed the system's calls, of which page caches spare none, over the page's size), and
@@ -36,7 +36,7 @@ from db.engine import PAGE_SIZE, is_sqlite
 from reduction.pipeline.scheduler import Runner
 from starledger.reduce import status
 
-STEPS = ("magnitude_reference", "magnitude_fit", "standard_system", "magnitude_offsets", "statistics")
+STEPS = ("magnitude_reference", "magnitude_fit", "standard_system", "magnitude_offsets", "statistics", "source_order")
 _VM_STEPS = 100
 #: Of a night in a larger field, against the same in the smallest.
 MOST = {"pages": 1.2, "rows": 1.2, "CPU": 1.3}
@@ -75,7 +75,7 @@ class OfPostgresql:
     def read(self) -> Counts:
         """All counters as they are now; the sessions are closed for it, so that the server has counted what they did."""
         self.engine.dispose()
-        while len([child for child in self.server.children() if "idle" in " ".join(child.cmdline())]) > 0:
+        while any(_is_idle(child) for child in self.server.children()):
             pass
         mine, theirs = psutil.Process().cpu_times(), self.server.cpu_times()
         query = "SELECT blks_read + blks_hit, tup_returned + tup_fetched, tup_inserted + tup_updated + tup_deleted"
@@ -85,6 +85,13 @@ class OfPostgresql:
         self.engine.dispose()
         cpu = mine.user + mine.system + theirs.children_user + theirs.children_system
         return {"CPU": cpu, "pages read": pages, "rows looked at": looked_at, "rows written": written}
+
+
+def _is_idle(process: psutil.Process) -> bool:
+    try:
+        return "idle" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
 
 
 Counter = OfSqlite | OfPostgresql
@@ -101,13 +108,12 @@ def counted(counter: Counter, into: list[Counts]) -> Iterator[None]:
 
 def one_night(nights: ManyNights, counter: Counter) -> dict[str, Counts]:
     """Add a night; the counts of the last steps, and of `status` after them."""
-    nights.add_night()
+    nights.add_night(is_open=True)
     spent: dict[str, list[Counts]] = {"steps": [], "status": []}
     with counted(counter, spent["steps"]), Runner(nights.engine, nights.archive.files, {}, 1) as runner:
         done = {tally.step: tally.done for tally in runner.run(STEPS)}
-    if done != {**dict.fromkeys(STEPS, 0), "magnitude_fit": 1, "statistics": 1}:
+    if done != {**dict.fromkeys(STEPS, 0), "magnitude_fit": 1, "statistics": 1, "source_order": 1}:
         raise RuntimeError(f"not one night in one pass: {done}")
-    nights.skip("source_order")  # so that nothing is pending
     with counted(counter, spent["status"]):
         status(nights.archive)
     return {name: each[0] for name, each in spent.items()}
@@ -118,6 +124,7 @@ def grow(nights: ManyNights, n_night: int) -> None:
     missing = n_night - len(nights.nights())
     if missing > 0:
         nights.add(missing)
+        nights.closed()
         nights.work(STEPS)
 
 

@@ -24,6 +24,8 @@ SETTINGS = {
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
     "synchronous_commit": "off",
+    "effective_cache_size": "5GB",
+    "random_page_cost": "1.1",
     "log_min_messages": "fatal",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from db.copy_format import copy_binary, copy_rows, fixed_format
 from db.engine import is_sqlite
 
-__all__ = ["PARTITION_NIGHTS", "bulk_insert", "ensure_partitions", "fetch_columns", "partition_name"]
+__all__ = ["PARTITION_NIGHTS", "bulk_insert", "ensure_partitions", "partition_name"]
 
 #: Nights in one PostgreSQL partition of a bulk table.
 PARTITION_NIGHTS = 32
@@ -79,38 +79,6 @@ def _ranks(values: NDArray[Any]) -> NDArray[Any]:
     # Sorted as texts, whatever they are: what order None and a number have does not matter here.
     rank = {value: number for number, value in enumerate(sorted(set(given), key=str))}
     return np.array([rank[value] for value in given], dtype=np.int64)
-
-
-def fetch_columns(result: sa.Result[Any], kinds: str) -> list[NDArray[Any]]:
-    """The rows of a result as one array a column.
-
-    Parameters
-    ----------
-    result : sqlalchemy Result
-        Of a SELECT; one that the connection executed is read faster than one of a session.
-    kinds : str
-        One letter a column: "i" int64 (no NULL), "f" float64 (NULL becomes NaN).
-        Identifiers never pass through a float, which would change them.
-    """
-    # Of many rows, SQLAlchemy's own would cost as much as the arrays, and Python's numbers four times their memory.
-    raw = result.cursor if isinstance(result, sa.CursorResult) else None
-    rows = (raw or result).fetchmany(_ROWS)
-    parts = [_arrays(rows, kinds)]
-    while len(rows) == _ROWS:
-        rows = (raw or result).fetchmany(_ROWS)
-        parts.append(_arrays(rows, kinds))
-    result.close()
-    return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-#: Rows that are turned into arrays at a time.
-_ROWS = 50_000
-
-
-def _arrays(rows: Sequence[Any], kinds: str) -> list[NDArray[Any]]:
-    types = {"i": np.int64, "f": np.float64}
-    columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
-    return [np.array(column, dtype=types[kind]) for column, kind in zip(columns, kinds, strict=True)]
 
 
 def _python_rows(table: sa.Table, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[Any, ...]]:

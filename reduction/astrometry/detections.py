@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.tables import Detection, DetectionSummary, Frame
 from reduction.astrometry.kernels.detection import Detections
 
@@ -20,7 +20,7 @@ __all__ = ["as_stars", "detections_of", "fwhm_of", "stars_of"]
 def detections_of(session: Session, night_id: int, frame_id: int) -> dict[str, np.ndarray[Any, Any]]:
     """A frame's detections as arrays, brightest first, by the names of the columns of `detection`; NaN where there is no value."""
     place = {"night": night_id, "frame": frame_id}
-    return dict(zip(_NAMES, fetch_columns(session.connection().execute(_of_frame(), place), _KINDS), strict=True))
+    return dict(zip(_NAMES, fetch_arrays(session.connection(), _of_frame(), place, kinds=_KINDS), strict=True))
 
 
 _NAMES = tuple(column.key for column in Detection.__table__.columns if column.key not in ("night_id", "frame_id"))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.sky import cone
 from db.tables import Source
 from reduction.astrometry.kernels.wcs import apply_proper_motion
@@ -46,7 +46,8 @@ def sources_near(session: Session, ra: float, dec: float, radius: float, epoch: 
     found = cone(ra, dec, radius, *conditions)
     names = ("source_id", "ra", "dec", "pmra", "pmdec", "epoch", "fit_mag", "fit_colour", "colour_measured", "fold")
     columns = [found.c[name] for name in names] + [sa.case((found.c.origin == "catalogue", 1), else_=0)]
-    result = session.connection().execute(sa.select(*columns).order_by(found.c.source_id))
-    ids, at_ra, at_dec, pmra, pmdec, since, mag, colour, measured, fold, catalogued = fetch_columns(result, "ifffffffiii")
+    query = sa.select(*columns).order_by(found.c.source_id)
+    values = fetch_arrays(session.connection(), query, kinds="ifffffffiii")
+    ids, at_ra, at_dec, pmra, pmdec, since, mag, colour, measured, fold, catalogued = values
     at_ra, at_dec = apply_proper_motion(at_ra, at_dec, pmra, pmdec, since, epoch)
     return SourceTable(ids, at_ra, at_dec, mag, colour, measured > 0, fold, catalogued > 0)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.tables import Catalogue, CatalogueCoverage, Classification, Exposure, Frame, Task
 from reduction.catalogues.kernels.identifiers import unit_vectors
 from reduction.catalogues.kernels.sky_ranges import circle_ranges, union
@@ -36,7 +36,7 @@ def held_ranges(session: Session, sha256: str, magnitude: float) -> IntArray:
         .join(Catalogue, Catalogue.catalogue_id == CatalogueCoverage.catalogue_id)
         .where(Catalogue.sha256 == sha256, CatalogueCoverage.magnitude_limit >= magnitude)
     )
-    return union(np.column_stack(fetch_columns(session.execute(query), "ii")))
+    return union(np.column_stack(fetch_arrays(session.connection(), query, kinds="ii")))
 
 
 class HeldCatalogues:

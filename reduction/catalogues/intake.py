@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.sky import cone
 from db.tables import Source, SourceLink, SourceMagnitude, SourceName
 from reduction.catalogues.columns import EPOCH, Stars
@@ -124,7 +124,7 @@ def _known_sources(session: Session, vectors: FloatArray, mine: int | None) -> _
     near = cone(ra, dec, min(radius + _MARGIN, 180.0))
     discovered, own = (sa.case((condition, 1), else_=0) for condition in (near.c.origin == "discovered", near.c.task_id == (mine or 0)))
     columns = (near.c.source_id, near.c.ux, near.c.uy, near.c.uz, near.c.position_err, discovered, own)
-    ids, ux, uy, uz, err, found, read = fetch_columns(session.execute(sa.select(*columns).order_by(near.c.source_id)), "iffffii")
+    ids, ux, uy, uz, err, found, read = fetch_arrays(session.connection(), sa.select(*columns).order_by(near.c.source_id), kinds="iffffii")
     links = sa.select(SourceLink.gaia_id, SourceLink.source_id).join(near, near.c.source_id == SourceLink.source_id)
     names = sa.select(SourceName.name).join(near, near.c.source_id == SourceName.source_id)
     return _Known(
@@ -267,7 +267,7 @@ def _made_by(session: Session, task_id: int | None, ids: IntArray) -> IntArray:
     """Sources that an earlier reading made and that are not among those of this one."""
     if task_id is None:
         return np.zeros(0, dtype=np.int64)
-    (made,) = fetch_columns(session.execute(sa.select(Source.source_id).where(Source.task_id == task_id)), "i")
+    (made,) = fetch_arrays(session.connection(), sa.select(Source.source_id).where(Source.task_id == task_id), kinds="i")
     return made[~np.isin(made, ids)]
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.sky import cone
 from db.tables import DetectionSummary, Field, FirstSolution, FrameField, Source, SourceMagnitude, SourceNeighbour
 from reduction.catalogues.kernels.colours import BANDS, assumed_colour, colours_of, combine, main_column
@@ -132,7 +132,7 @@ class _Sky:
         for ra, dec, radius in _circles(fields):
             near = cone(ra, dec, radius)
             columns = [near.c[name] for name in ("source_id", "ux", "uy", "uz", "fit_mag", "fit_colour", "colour_measured")]
-            parts.append(fetch_columns(session.connection().execute(sa.select(*columns)), "ifffffi"))
+            parts.append(fetch_arrays(session.connection(), sa.select(*columns), kinds="ifffffi"))
         ids, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
         ids, at = np.unique(ids, return_index=True)
         ux, uy, uz, mag, colour, measured = (column[at] for column in rest)

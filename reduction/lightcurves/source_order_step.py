@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.keys import now
 from db.tables import ClosedMeasurement, Frame, Night, NightClosing, OpenMeasurement, Task
 from reduction.kernels.arrays import IntArray
@@ -16,7 +17,7 @@ from reduction.lightcurves.nights_over import NightsOver, nights_to_close, over_
 from reduction.pipeline.declaration import Context, InputTask, Move, Output, Rows, Unit, step
 from reduction.pipeline.inputs import Members
 
-__all__ = ["source_order"]
+__all__ = ["night_units", "source_order"]
 
 #: Rows of one slice: SQLite writes some 45 MB of them, and as much where they are taken away.
 SLICE = 200_000
@@ -33,6 +34,11 @@ def _plan(context: Context, _: SourceOrderParameters) -> list[Unit[None]]:
     nights = nights_to_close(session, context.settings)
     if not context.settings.get("nights"):
         nights += _made_before(context)
+    return night_units(session, nights)
+
+
+def night_units(session: Session, nights: Sequence[int]) -> list[Unit[None]]:
+    """A unit for each of some nights, by night_id: made from the photometry of its frames, if there is any."""
     query = (
         sa.select(Frame.night_id, Night.evening, Task.task_id, Task.input_hash)
         .join(Night, Night.night_id == Frame.night_id)
@@ -65,8 +71,8 @@ def source_order(context: Context, unit: Unit[None], _: SourceOrderParameters) -
     """Have the writer move the night's open measurements, source by source, to those of the closed nights."""
     night_id = int(unit.key)
     query = sa.select(OpenMeasurement.source_id, sa.func.count()).where(OpenMeasurement.night_id == night_id)
-    counts: sa.Result[Any] = context.session.execute(query.group_by(OpenMeasurement.source_id).order_by(OpenMeasurement.source_id))
-    source_id, n_row = fetch_columns(counts, "ii")
+    counts = query.group_by(OpenMeasurement.source_id).order_by(OpenMeasurement.source_id)
+    source_id, n_row = fetch_arrays(context.session.connection(), counts, kinds="ii")
     rows = []
     if context.session.get(NightClosing, night_id) is None:
         rows.append(Rows(NightClosing, {"night_id": night_id, "by_hand": 0, "closed": now()}, upsert=True))

@@ -23,7 +23,7 @@ from db.tables import (
 from reduction.catalogues.held import HeldCatalogues
 from reduction.kernels.arrays import FloatArray, IntArray
 from reduction.lightcurves.kernels.colour_relation import LEAST_STARS, fit_relation
-from reduction.lightcurves.kernels.standard_bands import bands_for, choose_band
+from reduction.lightcurves.kernels.standard_bands import GAIA_RELATIONS, bands_for, choose_band
 from reduction.lightcurves.reference_stars import latest_references, reference_stars, relation_columns
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 from reduction.pipeline.inputs import Members, Said, Untracked
@@ -39,6 +39,27 @@ class StandardSystemParameters:
     foreign_light: float = parameter(
         0.03, "", "nor have stars in slots where this part of the light, or more, is that of others", above=0, most=1
     )
+    bands: tuple[str, ...] = parameter(
+        (),
+        "",
+        'bands of passbands, or of channels of a mosaic, where not the nearest ones are wanted: "clear=V"; "V*" is made up of Gaia\'s',
+        length=(0, 100),
+    )
+
+    def check(self) -> tuple[str, str] | None:
+        """Bands are given to something, and what is made up of Gaia's magnitudes can be."""
+        for text in self.bands:
+            passband, _, band = (part.strip() for part in text.rpartition("="))
+            if not passband or not band or (band.endswith("*") and band[:-1] not in GAIA_RELATIONS):
+                made_up = ", ".join(f"{name}*" for name in GAIA_RELATIONS)
+                return f"bands: no band of a passband: {text!r}", f'write "PASSBAND=BAND", as "clear=V"; of Gaia\'s are made {made_up}'
+        return None
+
+    def bands_for(self, passband: str, channel: str) -> tuple[str, ...]:
+        """Catalogue bands that frames may be compared with: what a person gives their passband or channel, else the nearest first."""
+        given = {name.strip().lower(): band.strip() for name, _, band in (text.rpartition("=") for text in self.bands)}
+        wanted = given.get(channel.lower()) or given.get(passband.strip().lower())
+        return (wanted,) if wanted else bands_for(passband, channel)
 
 
 def _plan(context: Context, _: StandardSystemParameters) -> list[Unit[int]]:
@@ -80,9 +101,10 @@ def standard_system(context: Context, unit: Unit[int], p: StandardSystemParamete
     nothing = Output(rows=[Rows(StandardSystem, {}, replace=place)])
     # The slots are compared with one band.
     measured = np.isfinite(np.array(list(stars.mag.values()))).any(axis=0) if stars.mag else np.zeros(0, dtype=np.bool_)
-    chosen = choose_band(bands_for(*_passband(session, reference_id)), values, measured)
+    wanted = p.bands_for(*_passband(session, reference_id))
+    chosen = choose_band(wanted, values, measured)
     if chosen is None:
-        nothing.remark = "no catalogue magnitude of its stars"
+        nothing.remark = f"no catalogue magnitude of its stars in {', '.join(wanted)}"
         return nothing
     band, standard = chosen
     name, made_up = band.rstrip("*"), band.endswith("*")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
+from db.fetch import fetch_arrays
 from db.tables import Frame, Target, WcsSolution
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.astrometry.solutions import plate_solution
@@ -95,7 +95,7 @@ def _circles(session: Session, targets: _Targets) -> Iterator[tuple[IntArray, Bo
     if not targets.words:
         return
     query = sa.select(WcsSolution.frame_id, WcsSolution.ra, WcsSolution.dec, WcsSolution.radius)
-    frame_id, ra, dec, radius = fetch_columns(session.connection().execute(query), "ifff")
+    frame_id, ra, dec, radius = fetch_arrays(session.connection(), query, kinds="ifff")
     vectors = unit_vectors(targets.ra, targets.dec)
     rows = max(_BLOCK // len(vectors), 1)
     for first in range(0, len(frame_id), rows):

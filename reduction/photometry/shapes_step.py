@@ -11,8 +11,8 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch_columns
 from db.errors import AlgorithmFailed
+from db.fetch import fetch_arrays
 from db.flags import Flag
 from db.tables import DetectionMatch, Frame, ShapeMap, Source
 from reduction.astrometry.detections import detections_of
@@ -76,7 +76,7 @@ def _known(session: Session, frame: Frame, number: npt.NDArray[Any]) -> tuple[np
         .join(Source, Source.source_id == DetectionMatch.source_id)
         .where(DetectionMatch.night_id == frame.night_id, DetectionMatch.frame_id == frame.frame_id)
     )
-    match, mag, colour = fetch_columns(session.connection().execute(query), "iff")
+    match, mag, colour = fetch_arrays(session.connection(), query, kinds="iff")
     columns = np.full((2, int(number.max(initial=-1)) + 1), np.nan)
     columns[:, match] = mag, colour
     return columns[0, number], columns[1, number]

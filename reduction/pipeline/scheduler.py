@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import math
 import multiprocessing
 import os
 import signal
@@ -32,6 +31,7 @@ from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import StepState, Survey, state_of
 from reduction.pipeline.session import reading_session
+from reduction.pipeline.table_statistics import has_grown
 from reduction.pipeline.writer import Writer
 
 __all__ = ["Reporter", "Runner", "Tally"]
@@ -158,16 +158,6 @@ def _label(unit: Any) -> str:
     return unit.path or unit.label if isinstance(unit, Unit) else "all"
 
 
-#: Statistics are made anew when a step has done so many times as much as at the last time: to make them reads its tables from end to end.
-_GROWTH = 1.2
-
-
-def _has_grown(before: int, more: int) -> bool:
-    """Whether a power of `_GROWTH` lies between what a step had done and what it has done now."""
-    first, last = (math.floor(math.log(number) / math.log(_GROWTH)) if number > 0 else -1 for number in (before, before + more))
-    return last > first
-
-
 class Runner:
     """Runs steps over one archive.
 
@@ -267,8 +257,8 @@ class Runner:
                 else:
                     tally.failed[unit.key] = str(error)
                 self.reporter.advance(step, unit, error)
-        if tally.done and _has_grown(state.done, tally.done):
-            self.writer.analyse(step.writes)
+        if tally.done:
+            self.writer.analyse(step.writes, grown=has_grown(state.done, tally.done))
         _kept.clear()
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)

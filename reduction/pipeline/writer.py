@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,13 @@ from reduction.pipeline.declaration import Move, NewFile, Output, Rows, Step, Un
 from reduction.pipeline.open_nights import OpenNightParameters
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import Guards, config_sha256, facts_sha256
+from reduction.pipeline.table_statistics import FEW_ROWS, GROWTH, MANY_ROWS, make_statistics, rows_told
 
 __all__ = ["Writer", "sweep"]
 
 
 #: Values of one IN list: SQLite takes no more than 32,766.
 _MANY = 10_000
-#: Rows of each index that SQLite's statistics of a large table are made from.
-_SAMPLE = 1000
 
 
 class Writer:
@@ -45,7 +45,7 @@ class Writer:
         self.run_id = run_id
         self.tolerances = tolerances or OpenNightParameters()
         self._configs: dict[str, int] = {}
-        self._written: set[type[Base]] = set()  # since statistics were made last
+        self._written: Counter[type[Base]] = Counter()  # rows, since statistics were looked at last
 
     def done(self, step: Step, parameters: Any, results: list[tuple[Unit[Any], str, Output | StarledgerError]]) -> None:
         """Record units that were worked, all in one transaction; then remove files that nothing needs any more."""
@@ -68,7 +68,6 @@ class Writer:
         source, target = _table(move.source), _table(move.target)
         for table in (move.source, move.target):
             step.require_declared(table)
-            self._written.add(table)
         for first, last in move.slices:
             # By frame as well, so that the slice is looked up by the key in place of reading the whole night.
             frames = source.c.frame_id.in_(sa.select(Frame.frame_id).where(Frame.night_id == move.night_id))
@@ -77,8 +76,9 @@ class Writer:
             with self.engine.begin() as connection:
                 if not is_sqlite(connection):
                     ensure_partitions(connection, target.name, [move.night_id])
-                connection.execute(sa.insert(target).from_select(list(source.c.keys()), chosen))
+                moved = connection.execute(sa.insert(target).from_select(list(source.c.keys()), chosen)).rowcount
                 connection.execute(sa.delete(source).where(mine))
+            self._written[move.target] += moved
             empty_log(self.engine)
         vacuum(self.engine, source.name)
 
@@ -140,7 +140,7 @@ class Writer:
             _delete(connection, table, rows.replace)
         if not rows.columns:
             return
-        self._written.add(rows.table)
+        self._written[rows.table] += max(map(np.size, rows.columns.values()))
         columns = dict(rows.columns)
         if "task_id" in table.c:
             columns.setdefault("task_id", task_id)
@@ -294,20 +294,22 @@ class Writer:
             elif tuple(row) != (guards.all, guards.rules):
                 connection.execute(sa.update(StepCheck).where(StepCheck.step == step.name).values(**values))
 
-    def analyse(self, tables: tuple[type[Base], ...]) -> None:
-        """Statistics for the planner: without them a light curve is a full scan on SQLite, and a plan looks at all tasks for each frame."""
+    def analyse(self, tables: tuple[type[Base], ...], *, grown: bool = True) -> None:
+        """Statistics for the planner: without them a light curve is a full scan on SQLite, and a plan looks at all tasks for each frame.
+
+        They are made of the tables that were written: all of them where the step has `grown`, else those that got much more than their
+        statistics tell of. The measurements of open nights come and go, and a night of a thousand is none of growth.
+        """
+        written = {table.__tablename__: self._written.pop(table) for table in tables if table in self._written}
+        if not written and not grown:
+            return
         with self.engine.begin() as connection:
-            for table in tables:
-                if table in self._written:
-                    connection.exec_driver_sql(f'ANALYZE "{table.__tablename__}"')
-            # All steps write these two: a sample does, or a run on one night would read those of an archive's every frame.
-            if is_sqlite(connection):
-                connection.exec_driver_sql(f"PRAGMA analysis_limit = {_SAMPLE}")
-            for table in (Task, Lineage):
-                connection.exec_driver_sql(f'ANALYZE "{table.__tablename__}"')
-            if is_sqlite(connection):
-                connection.exec_driver_sql("PRAGMA analysis_limit = 0")
-        self._written.clear()
+            told = rows_told(connection, written) if written and not grown else {}
+            for name, number in written.items():
+                if grown or number >= (GROWTH - 1) * told[name]:
+                    make_statistics(connection, name, MANY_ROWS)
+            for table in (Task, Lineage) if grown else ():
+                make_statistics(connection, table.__tablename__, FEW_ROWS)
 
     def config(self, connection: Connection, kind: str, content: Mapping[str, Any]) -> int:
         """The id of a set of parameters, stored once."""

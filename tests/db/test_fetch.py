@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from templates import make_schema
 
 from db import fetch
-from db.bulk import bulk_insert, fetch_columns
+from db.bulk import bulk_insert
 from db.engine import make_engine
 from db.fetch import fetch_arrays
 from db.tables import Base, ClosedMeasurement, Target
@@ -89,16 +89,16 @@ def test_what_went_in_comes_out_whatever_the_pieces(tables: list[sa.Engine], val
             np.testing.assert_array_equal(numbers, np.array([values[a] for a in sorted(values)], dtype=np.float64))
 
 
-def test_as_fetch_columns_reads_them(engine: sa.Engine):
+def test_as_sqlalchemy_reads_them(engine: sa.Engine):
     rng = np.random.default_rng(1)
     flux = np.where(rng.random(3000) < 0.1, np.nan, rng.lognormal(8, 4, 3000))
     with engine.begin() as connection:
         filled(connection, flux, rng.permutation(3000))
         one = fetch_arrays(connection, SELECT, kinds="iifff")
-        other = fetch_columns(connection.execute(sa.text(SELECT)), "iifff")
-    for mine, theirs in zip(one, other, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-        assert mine.dtype == theirs.dtype
+        rows = connection.execute(sa.text(SELECT)).all()
+    for mine, theirs, dtype in zip(one, zip(*rows, strict=True), [np.int64] * 2 + [np.float64] * 3, strict=True):
+        np.testing.assert_array_equal(mine, np.array(theirs, dtype=dtype))
+        assert mine.dtype == dtype
 
 
 @pytest.mark.parametrize("where", ["1 = 0", "flux_1 > 1e30"])

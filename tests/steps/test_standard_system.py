@@ -17,6 +17,7 @@ from templates import make_schema
 from db.engine import is_sqlite
 from db.terms import COLOUR_PIVOT
 from queries.joined_curve import JOINED_COLUMNS
+from reduction.lightcurves.standard_system_step import StandardSystemParameters
 from starledger.reduce import status
 
 STEPS = (*LAST[:2], "standard_system", "magnitude_offsets")
@@ -115,6 +116,28 @@ def test_standard_magnitudes_are_the_true_ones(work: Cameras) -> None:
         assert abs(np.polyfit(colour, fitted - true, 1)[0]) > 0.01
         assert (error > 0).all() and np.median(error) < 5e-3
         assert set(found[:, 4].tolist()) == {work.injected(camera)[0]} and found[:, 5].min() == 0
+
+
+def test_a_person_chooses_the_band(work: Cameras, tmp_path: Path) -> None:
+    """V made up of Gaia's colours, which the catalogue here does not have: nothing is said; then G again."""
+    config, first = tmp_path / "bands.toml", work.first.plan
+    query = "SELECT s.band, count(*) FROM standard_system s JOIN latest_reference r USING (reference_id) GROUP BY s.band ORDER BY s.band"
+    config.write_text(f'{CONFIG}[standard_system]\nbands = ["{first.passband.lower()} = V*"]\n')
+    work.first.work(STEPS, config=config)
+    assert work.rows(query) == [("G", 2)]  # of the camera with another passband
+    config.write_text(f'{CONFIG}[standard_system]\nbands = ["{first.passband} = G", "V = G"]\n')
+    work.first.work(STEPS, config=config)
+    assert work.rows(query) == [("G", 6)]
+    work.first.work(STEPS, config=work.config)
+    assert work.rows(query) == [("G", 6)]
+
+
+@pytest.mark.parametrize("bands", ["clear", "=V", "clear=", "clear=X*"])
+def test_a_band_of_nothing_is_refused(bands: str) -> None:
+    found = StandardSystemParameters(bands=(bands,)).check()
+    assert found is not None and repr(bands) in found[0]
+    assert StandardSystemParameters(bands=("clear=V*", "SDSS r = g")).check() is None
+    assert StandardSystemParameters(bands=("SDSS r = g",)).bands_for("sdss R", "mono") == ("g",)
 
 
 def test_offsets_are_the_differences_of_the_cameras(work: Cameras) -> None:

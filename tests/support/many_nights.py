@@ -30,9 +30,10 @@ from sqlalchemy.orm import Session
 
 from db.bulk import bulk_insert
 from db.keys import next_id, now
-from db.tables import Base, Field, Frame, Night, Passband, Product, Task
+from db.tables import Base, Field, Frame, Night, NightClosing, Passband, Product, Task
 from reduction.astrometry.solutions import solution_columns
 from reduction.catalogues.kernels.identifiers import healpix29
+from reduction.lightcurves.source_order_step import night_units
 from reduction.photometry.kernels.psf_seed import seed_map
 from reduction.photometry.kernels.shape_map import ShapeMap
 from reduction.pipeline.declaration import Output, Step, Unit, canonical
@@ -56,11 +57,11 @@ _TOGETHER = 1_000_000
 _RUN = 1
 
 
-def put_measurements(connection: sa.Connection, columns: dict[str, Any]) -> None:
-    """Write rows of measurements, in the order of the table's key: the one place that says which table that is."""
-    table = Base.metadata.tables["closed_measurement"]
-    # SQLite's key begins with the night, of which there is one here: either engine's order is that of source and frame.
-    order = np.lexsort((columns["frame_id"], columns["source_id"]))
+def put_measurements(connection: sa.Connection, columns: dict[str, Any], *, is_open: bool = False) -> None:
+    """Write a night's rows of measurements, in the order of the table's key: the one place that says which table that is."""
+    table = Base.metadata.tables["open_measurement" if is_open else "closed_measurement"]
+    # Keys of closed nights begin with the source, or with the night, of which there is one here.
+    order = np.lexsort(tuple(columns[name] for name in (("source_id", "frame_id") if is_open else ("frame_id", "source_id"))))
     for first in range(0, len(order), _ROWS):
         some = order[first : first + _ROWS]
         bulk_insert(connection, table, {name: values if np.ndim(values) == 0 else values[some] for name, values in columns.items()})
@@ -115,6 +116,18 @@ class ManyNights:
         """Have a step's pending units done as if it had found nothing to write."""
         self._step(STEPS[name], None)
 
+    def closed(self) -> None:
+        """Have it on record that all nights were closed, as they are when `source_order` has moved their measurements."""
+        step, nights = STEPS["source_order"], self.nights()
+        with Session(self.engine) as session:
+            known = set(session.execute(sa.select(NightClosing.night_id)).scalars())
+            units = night_units(session, [night_id for night_id in nights if night_id not in known])
+        hashes = step.input_hashes(units, step.read_parameters({}))
+        with self.engine.begin() as connection:
+            if units:
+                self._tasks(connection, step, list(zip(units, hashes, strict=True)))
+                _put(connection, "night_closing", night_id=[int(unit.key) for unit in units], by_hand=0, closed=now())
+
     def nights(self) -> list[int]:
         """The nights that the camera has frames of."""
         mine = sa.exists().where(Frame.night_id == Night.night_id, Frame.instrument_id == self.plan.camera)
@@ -136,12 +149,18 @@ class ManyNights:
         return truths
 
     def add_night(
-        self, night_id: int | None = None, *, n_frame: int | None = None, dips: tuple[Dip, ...] = (), clouds: tuple[Clouds, ...] = ()
+        self,
+        night_id: int | None = None,
+        *,
+        n_frame: int | None = None,
+        dips: tuple[Dip, ...] = (),
+        clouds: tuple[Clouds, ...] = (),
+        is_open: bool = False,
     ) -> NightTruth:
-        """Add one night; by default the one after the last."""
+        """Add one night; by default the one after the last. One that `is_open` lies as frames bring it, and is still to be put in order."""
         after = self.nights()
         number = night_id if night_id is not None else after[-1] + 1 if after else self.plan.first_night
-        return self._add([self.sky.night(number, n_frame=n_frame, dips=dips, clouds=clouds)])[0]
+        return self._add([self.sky.night(number, n_frame=n_frame, dips=dips, clouds=clouds)], is_open=is_open)[0]
 
     def frames_of(self, night_id: int) -> list[int]:
         """frame_id of a night's frames, in the order of time."""
@@ -180,17 +199,17 @@ class ManyNights:
         if _passband_id(connection, self.plan) is None:
             _put(connection, "passband", passband_id=next_id(connection, Passband.passband_id), name=self.plan.passband)
 
-    def _add(self, nights: list[NightTruth]) -> list[NightTruth]:
+    def _add(self, nights: list[NightTruth], *, is_open: bool = False) -> list[NightTruth]:
         with self.engine.begin() as connection:
             frames = self._observed(connection, nights)
         self._analyse(*(table.__tablename__ for table in STEPS["ingest"].writes))
-        rows = _Rows(self.sky, nights, frames)
+        rows = _Rows(self.sky, nights, frames, is_open)
         names = list(STEPS)
         self._step(STEPS["ingest"], None)
         for name in names[names.index("classify") : names.index(LAST[0])]:
             self._step(STEPS[name], rows)
         # As after every step that has written something.
-        self._analyse("frame", "frame_field", "frame_photometry", "classification", "closed_measurement")
+        self._analyse("frame", "frame_field", "frame_photometry", "classification", "open_measurement" if is_open else "closed_measurement")
         return nights
 
     def _observed(self, connection: sa.Connection, nights: Sequence[NightTruth]) -> list[np.ndarray]:
@@ -273,6 +292,7 @@ class _Rows:
     sky: Sky
     nights: Sequence[NightTruth]
     frames: Sequence[np.ndarray]  # frame_id, night by night
+    is_open: bool
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -373,7 +393,7 @@ class _Rows:
         self._of_frames(connection, "frame_photometry", tasks, n_source=number, zero_point=zero, zero_point_scatter=0.02 + patches,
                         n_zero_point=number, limiting_mag=16.0, apertures="area")  # fmt: skip
         for night, frames in zip(self.nights, self.frames, strict=True):
-            put_measurements(connection, self._measurements(night, frames))
+            put_measurements(connection, self._measurements(night, frames), is_open=self.is_open)
 
     def _measurements(self, night: NightTruth, frames: np.ndarray) -> dict[str, Any]:
         frame, star = np.nonzero(night.measured)
