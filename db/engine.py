@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from db.errors import ArchiveUnavailable, ConfigurationError, StarledgerError
 from db.passwords import masked
+from db.refusals import refusal
+from db.sqlite_reading import connect_reader, reads_alone
 from db.whole import damaged, require_whole
 
 __all__ = ["altering", "doubt", "empty_log", "is_sqlite", "make_engine", "parse_url", "reachable", "sqlite_path", "sqlite_reader"]
@@ -78,7 +81,7 @@ def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) ->
     """An engine; a `writer` takes SQLite's write lock when its transaction begins.
 
     Beginning with the lock is what makes a second writer wait instead of
-    failing half-way; readers never take it.
+    failing half-way; readers never take it, and SQLite refuses what they would write.
 
     A `brief` reader sees with each statement what is committed by then, as with PostgreSQL, and not all through what was there at first:
     a transaction that reads keeps SQLite from emptying its log as long as it lasts.
@@ -89,8 +92,11 @@ def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) ->
         sa.event.listen(engine, "connect", _prepare_postgresql)
         return engine
     path = sqlite_path(url)
-    engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    if path is not None and not writer:
+        engine = _reading(url, path)
+    else:
+        engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     for end in ("invalidate", "checkin"):
         sa.event.listen(engine, end, _let_go)
     if not brief:
@@ -120,9 +126,23 @@ def sqlite_reader(path: Path) -> Engine:
 
     SQLite itself refuses every write on it, whatever the statement.
     """
-    url = URL.create("sqlite", database=path.as_uri(), query={"mode": "ro", "uri": "true"})
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, poolclass=sa.NullPool)
+    engine = sa.create_engine(
+        URL.create("sqlite", database=str(path)), creator=lambda: connect_reader(path, BUSY_TIMEOUT, strict=True), poolclass=sa.NullPool
+    )
     sa.event.listen(engine, "connect", _prepare_sqlite_reader)
+    return engine
+
+
+def _reading(url: URL, path: Path) -> Engine:
+    engine = sa.create_engine(url.set(database=str(path)), creator=lambda: connect_reader(path, BUSY_TIMEOUT))
+    sa.event.listen(engine, "connect", _prepare_sqlite_reader)
+
+    @sa.event.listens_for(engine, "checkin")
+    def forget(_connection: sqlite3.Connection, record: Any) -> None:
+        # Without locks it does not see what others write from now on.
+        if reads_alone(path.resolve()):
+            record.invalidate()
+
     return engine
 
 
@@ -241,13 +261,25 @@ def _null_where_undefined(function: Callable[..., float]) -> Callable[..., float
     return answer
 
 
+#: PostgreSQL's state: a number that its column or type does not hold.
+_OUT_OF_RANGE = "22003"
+
+
+def _too_large() -> ConfigurationError:
+    return ConfigurationError("a number is too large for the archive", hint="check the numbers that were given", code="archive.number")
+
+
 @contextmanager
 def reachable(url: URL) -> Iterator[None]:
-    """Turn the driver's errors of connection, locks and damaged files into `ArchiveUnavailable`; so of odd values, if damage is why."""
+    """Turn errors of connection, locks, rights and damaged files into `ArchiveUnavailable`; odd values, too, where damage is why."""
     where = url.render_as_string(hide_password=True)
     with _Doubted(url):
         try:
             yield
+        except OverflowError as error:
+            if "SQLite INTEGER" not in str(error):  # the driver's own word, which SQLAlchemy passes on as it is
+                raise
+            raise _too_large() from error
         except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
             raise _unavailable(error, url, where) from error
 
@@ -290,16 +322,22 @@ _CORRUPTED = ("XX001", "XX002")
 def _unavailable(error: sa.exc.DBAPIError, url: URL, where: str) -> BaseException:
     """The error that a driver's means; itself where it is no archive's trouble."""
     reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
-    if "malformed" in reason or getattr(error.orig, "pgcode", None) in _CORRUPTED:
+    state = getattr(error.orig, "pgcode", None)
+    if "malformed" in reason or state in _CORRUPTED:
         return damaged(reason, where)
+    if state == _OUT_OF_RANGE:
+        return _too_large()
+    if refused := refusal(error, url):
+        return refused
     strange = "not a database" in reason
     # The driver's interface fails once a connection is gone that the server or the network cut.
     cut = isinstance(error, sa.exc.InterfaceError) and "closed" in reason
-    if not (strange or cut or isinstance(error, sa.exc.OperationalError)):
+    nonsense = "invalid dsn" in reason  # what follows the question mark of the URL
+    if not (strange or cut or nonsense or isinstance(error, sa.exc.OperationalError)):
         return error
     locked = "locked" in reason or "busy" in reason
     full = "disk is full" in reason or "No space left" in reason
-    if not (locked or full or strange):
+    if not (locked or full or strange or nonsense):
         doubt(url)
     hint = "another program is writing; try again when it has finished" if locked else "check the URL and that the server runs"
     if full:

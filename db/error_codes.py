@@ -76,6 +76,7 @@ _ON_ARCHIVES = {
         "There is no archive at this address, or an empty database.",
         "Run `starledger init`, or give `--archive`.",
     ),
+    "archive.number": (_WRONG, "A number that was given is larger than any in the archive can be.", "Check the numbers of the command."),
     "archive.personal_view": (
         _WRONG,
         "A view that somebody made stands on the archive's tables or views, and could not stand on those of this version.",
@@ -104,6 +105,18 @@ _ON_ARCHIVES = {
     ),
     "archive.wait": (_WRONG, "$STARLEDGER_WAIT is no number of seconds.", "Give 0 or more."),
     "archive.views": (_WRONG, "The archive's views are those of another version.", "Run `starledger db upgrade`."),
+    "archive.rights": (
+        _ARCHIVE,
+        "The role or the user that asks lacks a right that the message names.",
+        "Ask the owner for the right that is named, or ask in another role.",
+    ),
+    "grant.role": (_WRONG, "The name is none that a reader's role can have, or there is no such role.", "Give another name."),
+    "grant.sqlite": (_WRONG, "A SQLite archive has no roles.", "Who may read the file and its folder can read it: see chmod."),
+    "grant.writer": (
+        _WRONG,
+        "The role could write all the same, by a right that the message names.",
+        "Name another role, or end that right.",
+    ),
     "relocate.missing": (_WRONG, "Files are not in the folder that they are said to be in now.", "Move them first, or correct the folder."),
     "relocate.nothing": (
         _WRONG,
@@ -330,6 +343,7 @@ _ON_QUESTIONS = {
     "sql.error": (_WRONG, "The database does not understand the statement.", "The [cookbook](cookbook.md) has examples."),
     "sql.parameter": (_WRONG, "A statement's parameter has no value, or the value no name.", "`-p NAME=VALUE` for every :NAME."),
     "sql.refused": (_WRONG, "The statement does more than read, or is more than one.", "Give one statement that reads."),
+    "sql.timeout": (_WRONG, "The statement takes longer than it may.", "Ask for less, or give `--timeout SECONDS` (0: no limit)."),
     "resolve.mirror": (_WRONG, "The address of a mirror is none.", "It begins with http:// or https://."),
     "resolve.service": (_FAILED, "A service did not answer, or not in its own language.", "Try again later, or give a position instead."),
     "resolve.unknown": (_WRONG, "No service knows the name.", "Check it, or give a position instead."),

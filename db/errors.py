@@ -21,8 +21,11 @@ __all__ = [
     "Terminated",
     "exit_code_of",
     "printable",
+    "shortened",
 ]
 
+#: Letters of each part of a message: where, what, and what to do.
+_LONGEST = 2000
 #: What moves a terminal's cursor, paints, or turns the order of letters about: controls (C0, C1), ends of lines, and marks of direction.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -30,6 +33,11 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2
 def printable(text: str) -> str:
     """A text on one line, as any terminal may be given it: other characters are written as Python writes them."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shortened(text: str) -> str:
+    """A text of which the middle is left out where it is too long for a person: a value met may be as long as a file."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 4 :]}"
 
 
 class StarledgerError(Exception):
@@ -64,8 +72,9 @@ class StarledgerError(Exception):
             self.code = code
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.message}" if self.where else self.message
-        return printable(f"{text}; {self.hint}" if self.hint else text)
+        parts = filter(None, (self.where, self.message))
+        text = ": ".join(map(shortened, parts))
+        return printable(f"{text}; {shortened(self.hint)}" if self.hint else text)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders in the frame pool: keep the keywords.

@@ -63,9 +63,18 @@ def revisions() -> dict[str, str | None]:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema up to `revision`, and its views to those of this version; all of it or nothing."""
+    """Bring the schema up to `revision`, and its views to those of this version; all of it or nothing.
+
+    Raises
+    ------
+    ArchiveUnavailable
+        It is that of a newer version.
+    """
     from alembic import command
 
+    found = current(engine)
+    if found is not None and found not in revisions():
+        raise _other_revision(engine, found)
     with altering(engine) as connection:
         command.upgrade(_config(connection), revision)
         if revision == "head" and not is_sqlite(connection):
@@ -133,5 +142,10 @@ def require_current(engine: Engine) -> None:
         empty = not sa.inspect(engine).get_table_names()
         message, hint = "no starledger archive here", "run 'starledger init' first" if empty else "this database holds something else"
         raise ArchiveUnavailable(message, where=where, hint=hint, code="archive.missing")
+    raise _other_revision(engine, found)
+
+
+def _other_revision(engine: Engine, found: str) -> ArchiveUnavailable:
     hint = "run 'starledger db upgrade'" if found in revisions() else "install a newer starledger"
-    raise ArchiveUnavailable(f"schema revision {found}, this version needs {wanted}", where=where, hint=hint, code="archive.revision")
+    where = engine.url.render_as_string(hide_password=True)
+    return ArchiveUnavailable(f"schema revision {found}, this version needs {head()}", where=where, hint=hint, code="archive.revision")

@@ -20,13 +20,15 @@ from sqlalchemy.engine import Connection, Engine
 
 from db.engine import is_sqlite, reachable, sqlite_path, sqlite_reader
 from db.errors import ArchiveUnavailable, ConfigurationError
+from db.rights import rights_to_write
 from queries.dataframe import data_frame
+from queries.limits import TIMEOUT, Clock, too_long, watched, with_cancel
 from queries.parameters import with_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_only", "sql_frame", "sql_rows"]
+__all__ = ["read_only", "sql_frame", "sql_rows", "writer_by_right"]
 
 #: Rows that are fetched at a time.
 PIECE = 10_000
@@ -34,7 +36,11 @@ PIECE = 10_000
 _ERRORS = (sqlite3.Error, sqlite3.Warning, psycopg2.Error, ValueError, OverflowError)
 
 #: Before the statement. The first line outlives the transaction; cursors are else planned for their first rows only.
-_SESSION = "SET default_transaction_read_only = on; SET standard_conforming_strings = on; SET cursor_tuple_fraction = 1"
+_SESSION = (
+    "SET default_transaction_read_only = on; SET standard_conforming_strings = on; SET cursor_tuple_fraction = 1; SET lock_timeout = '10s'"
+)
+#: Before each of our own statements: the server's clock begins anew with every one.
+_LIMIT = "SET LOCAL statement_timeout = {}"
 #: Rows come from a cursor that PL/pgSQL opened: it takes one statement that returns rows, and the text comes to it as data.
 _OPEN = """DO $do$
 DECLARE rows CONSTANT refcursor := 'starledger_rows';
@@ -53,17 +59,23 @@ _ACTS = (
     *("pg_read_", "pg_ls_", "pg_stat_file", "pg_file_", "lo_import", "lo_export", "lo_creat", "lo_from_bytea", "lo_put", "lo_unlink"),
     *("lo_truncate", "lowrite", "dblink", "pg_terminate_", "pg_cancel_", "pg_reload_", "pg_rotate_", "pg_switch_", "pg_promote"),
     *("pg_create_", "pg_drop_", "pg_copy_", "pg_backup_", "pg_start_backup", "pg_stop_backup", "pg_wal_replay_", "pg_logical_", "pg_log_"),
-    *("pg_replication_origin_", "pg_stat_reset", "pg_import_", "pg_notify", "pg_advisory_", "pg_try_advisory_", "set_config"),
+    *("pg_replication_origin_", "pg_replication_slot_", "pg_sync_", "pg_stat_reset", "pg_stat_statements_reset", "pg_import_", "pg_notify"),
+    *("pg_export_snapshot", "pg_advisory_", "pg_try_advisory_", "pg_truncate_", "pg_restore_", "pg_clear_", "pg_nextoid", "set_config"),
+    *("brin_summarize_", "brin_desummarize_", "gin_clean_pending_list", "heap_force_"),
     *("query_to_xml", "cursor_to_xml", "xpath_table", "ts_stat", "ts_rewrite", "crosstab", "connectby"),
 )
 #: One of them at the beginning of a word (a digit is none: "1set_config" is two words to PostgreSQL), or such a name.
 _ACT = re.compile(r"(?<![^\W\d])(?:" + "|".join(_ACTS) + r'|u&")', re.IGNORECASE)
 
+#: Bytes of the longest value that SQLite may make for a statement: it would make a gigabyte of 20 characters.
+_LONGEST_VALUE = 10**8
 #: What SQLite may do for a SELECT.
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 
 #: PostgreSQL's states: a cursor cannot be opened for this; not in a read-only transaction; not made read-write after a query.
 _REFUSED = ("42P11", "25006", "25001")
+#: PostgreSQL's states: a statement was cancelled, by its clock or a person; a lock was waited for too long; a right is missing.
+_CANCELLED, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
 _SQLITE_REFUSED = ("not authorized", "authorization denied", "readonly database", "one statement at a time")
 _HINT = "give one statement such as SELECT or WITH; commands such as 'starledger mask' change the archive"
 
@@ -89,11 +101,13 @@ def _sqlite_connection(engine: Engine) -> Iterator[Connection]:
         with suppress(sqlite3.OperationalError):
             # At its first use SQLite declares the table it stands for, which the authorizer would see as CREATE TABLE.
             driver.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')")
+        before = driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         driver.set_authorizer(_authorize)
         try:
             yield connection
         finally:
             driver.set_authorizer(None)
+            driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
 
 
 def _authorize(action: int, _one: str | None, name: str | None, _database: str | None, _view: str | None) -> int:
@@ -115,65 +129,88 @@ def _postgresql_connection(engine: Engine) -> Iterator[Connection]:
         yield connection  # its close rolls back
 
 
+def writer_by_right(engine: Engine) -> str | None:
+    """One line for a person who asks in a role of PostgreSQL that could write; None where there is nothing to say."""
+    if is_sqlite(engine):
+        return None
+    with reachable(engine.url), engine.connect() as connection:
+        right = rights_to_write(connection)
+    return right and f"this role {right}: 'starledger db grant ROLE' makes one that can only read"
+
+
 @contextmanager
 def sql_rows(
-    engine: Engine, text: str, parameters: Mapping[str, Any] | None = None
+    engine: Engine, text: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
 ) -> Iterator[tuple[list[str], Iterator[tuple[Any, ...]]]]:
     """Names of the columns, and the rows of one SELECT statement as they are fetched: memory holds `PIECE` of them.
 
-    Parameters, errors: see `sql_frame`. Rows can be had until the context is left.
+    Parameters, errors: see `sql_frame`. Rows can be had until the context is left; then the statement ends on the server as well.
     """
     values = {name: value.item() if isinstance(value, np.generic) else value for name, value in (parameters or {}).items()}
+    clock = Clock(timeout)
     with ExitStack() as stack:
-        with reachable(engine.url), _told(text):
+        with reachable(engine.url), _told(text, clock):
             connection = stack.enter_context(read_only(engine))
         driver: Any = connection.connection.dbapi_connection
         cursor = driver.cursor()
         stack.callback(cursor.close)
-        with _told(text):
+        with _told(text, clock):
             if is_sqlite(engine):
-                fetch = _run_sqlite(cursor, text, values)
+                fetch = _run_sqlite(cursor, text, values, clock)
             else:
-                fetch = _run_postgresql(driver, cursor, text, values)
+                fetch = _run_postgresql(cursor, text, values, clock, stack.enter_context(with_cancel(driver, clock)))
             first = fetch()
         if cursor.description is None:
             raise _refused(text, "it returns no rows" if text.strip(" ;\n\r\t") else "it is empty")
-        yield [column[0] for column in cursor.description], _rows(text, first, fetch)
+        yield [column[0] for column in cursor.description], _rows(text, clock, first, fetch)
 
 
-def _run_sqlite(cursor: Any, text: str, values: Mapping[str, Any]) -> Callable[[], list[tuple[Any, ...]]]:
+def _run_sqlite(cursor: Any, text: str, values: Mapping[str, Any], clock: Clock) -> Callable[[], list[tuple[Any, ...]]]:
     # SQLite finds :name itself; the driver takes no semicolons after the first.
-    cursor.execute(text.strip().rstrip(";"), values)
-    return lambda: list(cursor.fetchmany(PIECE))
-
-
-def _run_postgresql(driver: Any, cursor: Any, text: str, values: Mapping[str, Any]) -> Callable[[], list[tuple[Any, ...]]]:
-    encoding = encodings[driver.encoding]
-    statement = with_values(text, values, lambda value: str(cursor.mogrify("%s", (value,)), encoding))
-    if found := _ACT.search(statement):
-        reason = 'no name can be spelled with U&"' if found[0][-1] == '"' else f"it says {found[0]}, and such functions do more than read"
-        raise _refused(text, reason)
-    # That this is the transaction's first query matters: after it, PostgreSQL lets nothing make the transaction read-write.
-    cursor.execute("SELECT set_config('starledger.statement', %s, true)", (statement,))
-    cursor.execute(_OPEN)
+    with watched(cursor.connection, clock):
+        cursor.execute(text.strip().rstrip(";"), values)
 
     def fetch() -> list[tuple[Any, ...]]:
-        cursor.execute(_FETCH.format(PIECE))
-        return list(cursor.fetchall())
+        with watched(cursor.connection, clock):
+            return list(cursor.fetchmany(PIECE))
 
     return fetch
 
 
-def _rows(text: str, piece: list[tuple[Any, ...]], fetch: Callable[[], list[tuple[Any, ...]]]) -> Iterator[tuple[Any, ...]]:
+def _run_postgresql(
+    cursor: Any, text: str, values: Mapping[str, Any], clock: Clock, call: Callable[[Callable[[], Any]], Any]
+) -> Callable[[], list[tuple[Any, ...]]]:
+    encoding = encodings[cursor.connection.encoding]
+    statement = with_values(text, values, lambda value: str(cursor.mogrify("%s", (value,)), encoding))
+    if found := _ACT.search(statement):
+        reason = 'no name can be spelled with U&"' if found[0][-1] == '"' else f"it says {found[0]}, and such functions do more than read"
+        raise _refused(text, reason)
+
+    def begin() -> None:
+        cursor.execute(_LIMIT.format(clock.milliseconds))
+        # That this is the transaction's first query matters: after it, PostgreSQL lets nothing make the transaction read-write.
+        cursor.execute("SELECT set_config('starledger.statement', %s, true)", (statement,))
+        cursor.execute(_OPEN)
+
+    def piece() -> list[tuple[Any, ...]]:
+        cursor.execute(_LIMIT.format(clock.milliseconds))
+        cursor.execute(_FETCH.format(PIECE))
+        return list(cursor.fetchall())
+
+    call(begin)
+    return lambda: list(call(piece))
+
+
+def _rows(text: str, clock: Clock, piece: list[tuple[Any, ...]], fetch: Callable[[], list[tuple[Any, ...]]]) -> Iterator[tuple[Any, ...]]:
     while piece:
         yield from piece
         if len(piece) < PIECE:
             return
-        with _told(text):
+        with _told(text, clock):
             piece = fetch()
 
 
-def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT) -> pd.DataFrame:
     """Rows of one SELECT statement.
 
     Parameters
@@ -184,6 +221,8 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
         One statement that reads; `:name` stands for a parameter.
     parameters : mapping, optional
         Values of the parameters.
+    timeout : float
+        Seconds that the database may work on it; 0 for no limit.
 
     Returns
     -------
@@ -193,34 +232,44 @@ def sql_frame(engine: Engine, text: str, parameters: Mapping[str, Any] | None = 
     Raises
     ------
     ConfigurationError
-        When it is no single reading statement, a parameter has no value, or the database refuses it.
+        When it is no single reading statement, a parameter has no value, the time is over, or the database refuses it.
     ArchiveUnavailable
         When the database cannot be reached or is locked.
     """
-    with sql_rows(engine, text, parameters) as (names, rows):
+    with sql_rows(engine, text, parameters, timeout=timeout) as (names, rows):
         return data_frame(rows, names)
 
 
 @contextmanager
-def _told(text: str) -> Iterator[None]:
+def _told(text: str, clock: Clock) -> Iterator[None]:
     """Errors of the drivers in one line that a person can read."""
     try:
         yield
     except _ERRORS as error:
-        raise _readable(error, text) from error
+        raise _readable(error, text, clock) from error
 
 
-def _readable(error: Exception, text: str) -> ConfigurationError | ArchiveUnavailable:
+def _readable(error: Exception, text: str, clock: Clock) -> ConfigurationError | ArchiveUnavailable:
     reason = _first_line(error)
     state = getattr(error, "pgcode", None)
+    if state == _CANCELLED or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+        # Someone else may end it, too.
+        return too_long(clock) if clock.left <= 0 or "timeout" in reason else _lost(reason)
     lost = isinstance(error, psycopg2.OperationalError) and state is None
-    if (isinstance(error, sqlite3.OperationalError) and ("locked" in reason or "busy" in reason)) or lost:
-        return ArchiveUnavailable(reason, where="sql", hint="try again", code="archive.unreachable")
+    if (isinstance(error, sqlite3.OperationalError) and ("locked" in reason or "busy" in reason)) or lost or state == _LOCKED:
+        return _lost(reason)
+    if state == _NO_RIGHT:
+        hint = "its owner may give the right to read: 'starledger db grant ROLE'"
+        return ArchiveUnavailable(reason, where="sql", hint=hint, code="archive.rights")
     if state in _REFUSED or any(words in reason for words in _SQLITE_REFUSED):
         return _refused(text, reason)
     if "binding" in reason or "can't adapt" in reason:
         return ConfigurationError(reason, where="sql", hint="give a value for every :name", code="sql.parameter")
     return ConfigurationError(reason, where="sql", hint="docs/cookbook.md has examples that work on both engines", code="sql.error")
+
+
+def _lost(reason: str) -> ArchiveUnavailable:
+    return ArchiveUnavailable(reason, where="sql", hint="try again", code="archive.unreachable")
 
 
 def _refused(text: str, reason: str) -> ConfigurationError:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starledger.archive import Archive, create, open
     from starledger.configuration import configuration_text
     from starledger.demo.run import run_demo
+    from starledger.grants import grant
     from starledger.raw_files import convert, definitions, header
     from starledger.recovery import recover
     from starledger.schema import revision, upgrade
@@ -30,6 +31,7 @@ __all__ = [
     "convert",
     "create",
     "definitions",
+    "grant",
     "header",
     "open",
     "recover",
@@ -48,6 +50,7 @@ _LAZY = {
     "convert": "starledger.raw_files",
     "create": "starledger.archive",
     "definitions": "starledger.raw_files",
+    "grant": "starledger.grants",
     "header": "starledger.raw_files",
     "open": "starledger.archive",
     "recover": "starledger.recovery",

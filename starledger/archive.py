@@ -198,13 +198,13 @@ class Archive(Keeping):
         with reachable(self.engine.url), self.engine.connect() as connection:
             return cone_around(connection, coord, radius)
 
-    def sql(self, text: str, /, **parameters: Any) -> pd.DataFrame:
-        """Rows of a SELECT statement; `:name` in the text takes its value from the keywords. Nothing can be written.
+    def sql(self, text: str, /, *, timeout: float = 30.0, **parameters: Any) -> pd.DataFrame:
+        """Rows of a SELECT; `:name` in it takes its value from the keywords. Nothing can be written; `timeout` in seconds, 0 for none.
 
         Raises
         ------
         ConfigurationError
-            When it is no single reading statement, a parameter has no value, or the database refuses it.
+            When it is no single reading statement, a parameter has no value, the time is over, or the database refuses it.
 
         Examples
         --------
@@ -212,7 +212,7 @@ class Archive(Keeping):
         """
         from queries.sql import sql_frame
 
-        return sql_frame(self.engine, text, parameters)
+        return sql_frame(self.engine, text, parameters, timeout=timeout)
 
     def status(self) -> Sequence[StepStatus]:
         """What is done, pending and failed, step by step in the order of the night, with the reasons.

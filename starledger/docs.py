@@ -42,6 +42,7 @@ _EXIT_CODES = (
     ("2", "wrong usage or configuration, or nothing usable"),
     ("3", "the archive cannot be reached, is locked, or has another schema"),
     ("130", "interrupted; what was done is kept"),
+    ("141", "whoever read the output through a pipe went away"),
 )
 
 #: What SQL calls a type depends on the engine; these names say what it holds.

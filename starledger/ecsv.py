@@ -5,11 +5,12 @@ The format is that of Astropy Proposal for Enhancement 6 (Aldcroft 2013), versio
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from starledger.spreadsheets import row_writer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def ecsv_text(rows: Mapping[str, NDArray[Any]], columns: Mapping[str, tuple[str,
     head += ["meta: !!omap", *(f"- {_yaml({name: value})}" for name, value in meta.items())] if meta else []
     stream = io.StringIO()
     stream.writelines(f"# {line}\n" for line in head)
-    writer = csv.writer(stream, delimiter=" ", lineterminator="\n")
+    writer = row_writer(stream, " ")
     writer.writerow(columns)
     writer.writerows(zip(*(rows[name].tolist() for name in columns), strict=True))
     return stream.getvalue()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
 import starledger
-from db.errors import StarledgerError, exit_code_of
+from db.errors import StarledgerError, exit_code_of, printable
 from db.interrupts import told_to_end
 from db.passwords import masked
 from reduction.pipeline.order import NIGHT, Line
@@ -31,13 +30,16 @@ from starledger.cli.options import (
     RetryOption,
     WaitOption,
 )
+from starledger.cli.output import cell, say, screen, show
+from starledger.cli.streams import guarded_streams
 
 if TYPE_CHECKING:
     from starledger.archive import Archive
 
 __all__ = ["app", "main", "run_steps"]
 
-_console = Console(stderr=True)
+#: What Typer raises for words of a command line that it cannot take.
+_UsageError: Any = typer.BadParameter.__base__
 
 
 class _Commands(TyperGroup):
@@ -59,13 +61,28 @@ class _Commands(TyperGroup):
         for name, command in typer.main.get_group(steps).commands.items():
             self.commands.setdefault(name, command)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _printable_words():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _printable_words():
+                return super().invoke(ctx)
         except KeyboardInterrupt as end:
             # Typer would leave without a word.
-            _console.print("interrupted; what was done is kept, the next run goes on from there")
+            say("interrupted; what was done is kept, the next run goes on from there", error=True)
             raise typer.Exit(exit_code_of(end)) from None
+
+
+@contextmanager
+def _printable_words() -> Iterator[None]:
+    """Typer repeats a wrong word of the command line, which may be the name of a file."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable(error.message)
+        raise
 
 
 app = typer.Typer(
@@ -81,7 +98,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"starledger {starledger.__version__}")
+        say(f"starledger {starledger.__version__}")
         raise typer.Exit
 
 
@@ -139,17 +156,17 @@ def run_steps(
     if steps is not None and not paths and not catalogues:
         starledger.open(url, files=files)  # a step that takes no files makes no archive
     archive = create_archive(url, files, check=check)
-    with ProgressReporter(_console) as reporter:
+    with ProgressReporter(screen(error=True)) as reporter:
         tallies = archive.reduce(
             paths, steps=steps, catalogues=catalogues, fetch=fetch, config=config, jobs=jobs, retry=retry, reporter=reporter
         )
-    _console.print(summary_table(tallies))
+    screen(error=True).print(summary_table(tallies))
     for remark in archive.remarks():
-        _console.print(escape(remark), style="dim", highlight=False, soft_wrap=True)
+        say(remark, style="dim", error=True)
     code = exit_code(tallies)
     if code:
         n = sum(len(tally.failed) for tally in tallies)
-        _console.print(f"finished; {n} units failed: 'starledger status' says why", style="yellow")
+        say(f"finished; {n} units failed: 'starledger status' says why", style="yellow", error=True)
     raise typer.Exit(code)
 
 
@@ -188,7 +205,7 @@ def init(archive: ArchiveOption = None, files: FilesOption = None) -> None:
     Example: starledger init --archive postgresql://me@host/night --files /data/night-files
     """
     made = starledger.create(archive, files=files)
-    typer.echo(f"archive {made.engine.url.render_as_string(hide_password=True)}, pixel products in {made.files}")
+    say(f"archive {made.engine.url.render_as_string(hide_password=True)}, pixel products in {made.files}")
 
 
 @app.command()
@@ -199,25 +216,24 @@ def status(archive: ArchiveOption = None, files: FilesOption = None) -> None:
     """
     opened = starledger.open(archive, files=files)
     steps = opened.status()
-    console = Console()
     table = Table(box=None, pad_edge=False)
     table.add_column("topic", style="dim")
     table.add_column("step")
     for name in ("done", "pending", "failed"):
         table.add_column(name, justify="right")
     # Its width is said, or it would take that of the other columns.
-    table.add_column("what it does", style="dim", no_wrap=True, max_width=max(console.width - 58, 10))
+    table.add_column("what it does", style="dim", no_wrap=True, max_width=max(screen().width - 58, 10))
     topics = [step.topic for step in steps]
     for step, before in zip(steps, ["", *topics], strict=False):
         # Named where it begins: the night comes back to a topic.
         topic = step.topic if step.topic != before else ""
-        table.add_row(topic, step.step, str(step.done), str(step.pending), str(step.failed), step.summary)
-    console.print(table)
+        table.add_row(*map(cell, (topic, step.step, step.done, step.pending, step.failed, step.summary)))
+    show(table)
     for evening, number in opened.nights.open().items():
-        console.print(f"the night of {evening} is open: {number} of its results are provisional", highlight=False, soft_wrap=True)
+        say(f"the night of {evening} is open: {number} of its results are provisional")
     for step in steps:
         for reason in step.reasons:
-            console.print(f"[red]{step.step}[/red] {escape(reason)}", highlight=False, soft_wrap=True)
+            say(reason, label=step.step)
     if any(step.failed for step in steps):
         raise typer.Exit(1)
 
@@ -240,8 +256,9 @@ def main() -> None:
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
-        with told_to_end():
+        with told_to_end(), guarded_streams():
             app(standalone_mode=True)
     except StarledgerError as error:
-        _console.print(f"[red]starledger:[/red] {escape(masked(str(error)))}", highlight=False, soft_wrap=True)
+        with guarded_streams():
+            say(masked(str(error)), label="starledger:", error=True)
         sys.exit(error.exit_code)

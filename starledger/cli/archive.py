@@ -37,9 +37,9 @@ def close_nights(
     """
     closed = starledger.open(archive, files=files).nights.close(nights or [], jobs=jobs)
     for evening in closed:
-        typer.echo(f"closed {evening}")
+        say(f"closed {evening}")
     if not closed:
-        typer.echo("nothing to close")
+        say("nothing to close")
 
 
 @_db.command()
@@ -49,7 +49,7 @@ def upgrade(archive: ArchiveOption = None) -> None:
     Example: starledger db upgrade --archive sqlite:///night.db
     """
     done = starledger.upgrade(archive)
-    typer.echo(f"{done.before or 'empty'} -> {done.after}")
+    say(f"{done.before or 'empty'} -> {done.after}")
 
 
 @_db.command()
@@ -59,7 +59,7 @@ def current(archive: ArchiveOption = None) -> None:
     Example: starledger db current
     """
     revision = starledger.revision(archive)
-    typer.echo(f"archive {revision.found or 'empty'}, needed {revision.needed}")
+    say(f"archive {revision.found or 'empty'}, needed {revision.needed}")
 
 
 @_db.command()
@@ -75,9 +75,9 @@ def check(archive: ArchiveOption = None) -> None:
     for problem in found:
         say(problem)
     if found:
-        typer.echo(f"{len(found)} problems: restore a copy, or save what can be read with 'starledger db recover'", err=True)
+        say(f"{len(found)} problems: restore a copy, or save what can be read with 'starledger db recover'", error=True)
         raise typer.Exit(3)
-    typer.echo("the schema is as expected, and the database is whole")
+    say("the schema is as expected, and the database is whole")
 
 
 @_db.command()
@@ -99,6 +99,24 @@ def recover(
     say(f"'starledger reduce --archive {file}' makes anew what is missing; 'starledger verify' checks the files")
 
 
+@_db.command()
+def grant(
+    role: Annotated[str, typer.Argument(help="Name of the role; it is made where there is none.")],
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take its rights in the archive from it instead.")] = False,
+    archive: ArchiveOption = None,
+) -> None:
+    """Let a role of PostgreSQL read the archive and write nothing: what there is, and what upgrades and nights to come will bring.
+
+    Who calls it owns the archive's tables, and to make the role needs CREATEROLE.
+
+    Example: starledger db grant reader --archive postgresql://me@host/night
+
+    Example: starledger db grant reader --revoke
+    """
+    for line in starledger.grant(archive, role, revoke=revoke):
+        say(line)
+
+
 def relocate(
     old: Annotated[Path | None, typer.Argument(help="Folder the raw files were in.")] = None,
     new: Annotated[Path | None, typer.Argument(help="Folder they are in now.")] = None,
@@ -114,9 +132,9 @@ def relocate(
     opened = starledger.open(archive, files=files)
     mended = opened.relocate(old, new, files=files)
     if old is not None:
-        typer.echo(f"{mended} paths mended")
+        say(f"{mended} paths mended")
     if files is not None:
-        typer.echo(f"pixel products in {opened.files}")
+        say(f"pixel products in {opened.files}")
 
 
 def register(app: typer.Typer) -> None:

@@ -9,6 +9,7 @@ import typer
 
 import starledger
 from db.errors import ConfigurationError
+from starledger.cli.output import say, write_out
 
 __all__ = ["register"]
 
@@ -36,10 +37,10 @@ def config(
         raise ConfigurationError("a file and an archive", hint="give FILE to check it, or --archive to see its own", code="config.usage")
     if file is not None:
         read_configuration(file)
-        typer.echo(f"{file}: OK")
+        say(f"{file}: OK")
         return
     settings = None if archive is None else settings_in_force(starledger.open(archive))
-    typer.echo(configuration_text(settings), nl=False)
+    write_out(configuration_text(settings))
 
 
 def register(app: typer.Typer) -> None:

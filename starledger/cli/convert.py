@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import starledger
+from starledger.cli.output import say, screen
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,11 +42,11 @@ def convert(
     clock = Counter(one.converted.clock for one in done if one.converted is not None)
     before = f", {tally['before']} there already" if tally["before"] else ""
     failed = f", {tally['failed']} failed" if tally["failed"] else ""
-    typer.echo(f"{tally['written']} written to {output}{before}{failed}")
+    say(f"{tally['written']} written to {output}{before}{failed}")
     if clock["local"]:
-        typer.echo(f"without UTC: {clock['local']}; say the offset of the camera's clock with --utc-offset", err=True)
+        say(f"without UTC: {clock['local']}; say the offset of the camera's clock with --utc-offset", error=True)
     if clock["none"]:
-        typer.echo(f"without any date: {clock['none']}", err=True)
+        say(f"without any date: {clock['none']}", error=True)
     if tally["failed"]:
         raise typer.Exit(2 if tally["failed"] == len(done) else 1)
 
@@ -56,7 +55,7 @@ class _Bar:
     """A progress bar on a terminal, and failures as they come."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = screen(error=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         # Drawn here and not by a thread: while a file is unpacked, the error stream is kept from the C library.
         self.progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal, auto_refresh=False)
@@ -72,7 +71,7 @@ class _Bar:
     def show(self, one: ConvertedFile | None, total: int) -> None:
         """Take in how one file went; None before the first."""
         if one is not None and one.error is not None:
-            self.console.print(f"[red]convert[/red] {escape(str(one.error))}", highlight=False, soft_wrap=True)
+            self.console.say(str(one.error), label="convert")
         self.progress.update(self.task, total=total, advance=0 if one is None else 1)
         self.progress.refresh()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import starledger
 from db.errors import AlgorithmFailed
 from starledger.cli.options import JobsOption
+from starledger.cli.output import cell, say, screen, show
 
 if TYPE_CHECKING:
     from starledger.demo.compare import Comparison
@@ -36,14 +36,14 @@ def demo(
     from starledger.reduce import exit_code
 
     start = time.perf_counter()
-    console = Console(stderr=True)
-    console.print(f"simulating a night in {directory} (seed {seed})", highlight=False)
+    console = screen(error=True)
+    console.say(f"simulating a night in {directory} (seed {seed})")
     with ProgressReporter(console) as reporter:
         done = starledger.run_demo(directory, seed=seed, jobs=jobs, reporter=reporter)
     console.print(summary_table(done.tallies))
-    Console().print(_table(done.comparison))
-    typer.echo(f"plots in {done.plots}; {time.perf_counter() - start:.0f} s")
-    typer.echo(f'go on: starledger sql "SELECT * FROM frame_quality LIMIT 5" --archive sqlite:///{directory / "archive.db"}')
+    show(_table(done.comparison))
+    say(f"plots in {done.plots}; {time.perf_counter() - start:.0f} s")
+    say(f'go on: starledger sql "SELECT * FROM frame_quality LIMIT 5" --archive sqlite:///{directory / "archive.db"}')
     if not done.comparison.passed:
         raise AlgorithmFailed(
             "not everything was recovered within 5 %", where=str(directory), hint="see the table above", code="demo.missed"
@@ -60,7 +60,7 @@ def _table(comparison: Comparison) -> Table:
         judged = f"{100 * row.error:+.2f} %" if row.judged else ""
         style = "red" if row.judged and not row.passed else None
         label = f"{row.name}: {row.quantity} ({row.unit})" if row.unit else f"{row.name}: {row.quantity}"
-        table.add_row(label, f"{row.injected:.6f}", f"{row.recovered:.6f}", f"{row.recovered_err:.6f}", judged, style=style)
+        table.add_row(cell(label), f"{row.injected:.6f}", f"{row.recovered:.6f}", f"{row.recovered_err:.6f}", judged, style=style)
     return table
 
 

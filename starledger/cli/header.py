@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 import starledger
 from db.errors import ConfigurationError
+from starledger.cli.output import cell, say, show
 
 if TYPE_CHECKING:
     from reduction.headers.facts import Facts
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-#: Width of a table that no terminal limits.
-_WIDE = 500
 _J2000_JD = 2451544.5  # 2000-01-01T00:00
 _Row = tuple[str, str, str, str]
 
@@ -47,30 +43,28 @@ def header(
 
     Example: starledger header --definitions
     """
-    # Whole lines for a pipe or a file, the terminal's own width for a person.
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=not sys.stdout.isatty(), highlight=False)
     if definitions:
-        console.print(_definition_table(starledger.definitions(config)))
+        show(_definition_table(starledger.definitions(config)))
     elif not files:
         raise ConfigurationError("no file given", hint="name raw files or folders, or ask for --definitions", code="header.usage")
-    failed = [one for one in starledger.header(files, config=config) if not _print_file(console, one)] if files else []
+    failed = [one for one in starledger.header(files, config=config) if not _print_file(one)] if files else []
     if failed:
         raise typer.Exit(1)
 
 
-def _print_file(console: Console, one: HeaderFacts) -> bool:
+def _print_file(one: HeaderFacts) -> bool:
     """Print one file; False when it could not be read, or lacks what no frame can do without."""
-    console.print(f"[bold]{escape(str(one.path))}[/bold]", soft_wrap=True)
+    say(str(one.path), style="bold")
     if one.definition:
-        console.print(escape(f"definition {one.definition}: {one.reason}"), soft_wrap=True)
+        say(f"definition {one.definition}: {one.reason}")
     if one.facts is None:
-        typer.echo(f"starledger: {one.error}", err=True)
+        say(str(one.error), label="starledger:", error=True)
         return False
-    console.print(_fact_table(one.facts))
+    show(_fact_table(one.facts))
     for title, lines in (("note", one.facts.notes), ("missing", one.facts.missing)):
         for line in lines:
-            console.print(escape(f"{title}: {line}"), soft_wrap=True)
-    console.print()
+            say(f"{title}: {line}")
+    say("")
     return True
 
 
@@ -87,14 +81,14 @@ def _definition_table(known: Sequence[InstrumentDefinition]) -> Table:
         chosen_for = " and ".join(
             f"{keywords.replace('|', ' or ')} = {' or '.join(patterns)}" for keywords, patterns in choice.match.items()
         )
-        table.add_row(escape(choice.name), escape(chosen_for or "used when no other fits"), escape(choice.description))
+        table.add_row(*map(cell, (choice.name, chosen_for or "used when no other fits", choice.description)))
     return table
 
 
 def _fact_table(found: Facts) -> Table:
     table = _table("fact", "value", "unit", "from")
     for row in _rows(found):
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*map(cell, row))
     return table
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 import starledger
 from db.errors import ConfigurationError
+from queries.limits import TIMEOUT
 from starledger.cli.options import ArchiveOption, OutputOption, ReasonOption
-from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, rich_table, say, style_of
+from starledger.cli.output import CurveFormat, TableFormat, csv_text, emit, emit_rows, rich_table, say, style_of
 from starledger.cli.target import target_app
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def light_curve(
     """
     kind = str(style or style_of(output, ("csv", "ecsv")))
     curve = starledger.open(archive).curve(what, slot=slot, radius=radius, joined=joined)
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_headline(curve))
+    say(_headline(curve), error=True)
     shown = (*_SHOWN[:1], "scale", "joined_mag", "join_err", *_SHOWN[1:]) if joined else _SHOWN
     emit(lambda: rich_table(curve.columns, shown), {"csv": lambda: csv_text(curve.columns), "ecsv": lambda: _ecsv(curve)}, kind, output)
     if plot is not None:
@@ -98,18 +98,27 @@ def sql(
     ] = None,
     style: Annotated[TableFormat | None, _FORMAT] = None,
     output: OutputOption = None,
+    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds that the database may work on it; 0: no limit.")] = TIMEOUT,
     archive: ArchiveOption = None,
 ) -> None:
     """Answer a question in SQL; nothing can be written.
+
+    CSV comes row by row, however many there are; a table has the first rows, and says so. A text in CSV that a spreadsheet would take
+    for a formula has an apostrophe before it.
 
     Example: starledger sql "SELECT evening, count(*) FROM frame_quality GROUP BY evening"
 
     Example: starledger sql "SELECT bjd_tdb, mag FROM light_curve WHERE source_id = :star" -p star=353311946868523137 -o star.csv
     """
+    from queries.sql import sql_rows, writer_by_right
+
     kind = str(style or style_of(output, ("csv",)))
     values = dict(_assignment(text) for text in parameter or [])
-    frame = starledger.open(archive).sql(statement, **values)
-    emit(lambda: rich_table(frame), {"csv": lambda: csv_text(frame)}, kind, output)
+    engine = starledger.open(archive).engine
+    with sql_rows(engine, statement, values, timeout=timeout) as (names, rows):
+        if warning := writer_by_right(engine):
+            say(warning, error=True)
+        emit_rows(names, rows, kind, output)
 
 
 def _assignment(text: str) -> tuple[str, int | float | str]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from db.errors import StarledgerError
 from reduction.pipeline.declaration import Step, Unit
 from reduction.pipeline.scheduler import Tally
+from starledger.cli.output import Screen
 
 __all__ = ["ProgressReporter", "summary_table"]
 
@@ -25,7 +24,7 @@ _PRINTED = 10
 class ProgressReporter:
     """Progress bars on a terminal, a line per step elsewhere; failures as they come, one line each."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Screen) -> None:
         self.console = console
         self.progress = Progress(
             TextColumn("{task.description:<11}"),
@@ -50,7 +49,7 @@ class ProgressReporter:
     def begin(self, step: Step, pending: int) -> None:
         """Announce a step; on a terminal its bar appears when there is work."""
         if not self.console.is_terminal:
-            self.console.print(f"{step.name}: {pending} to do", highlight=False)
+            self.console.say(f"{step.name}: {pending} to do")
         self._task = self.progress.add_task(step.name, total=pending) if pending else None
 
     def advance(self, step: Step, unit: Unit[Any], error: StarledgerError | None) -> None:
@@ -61,13 +60,13 @@ class ProgressReporter:
             self._failed[step.name] += 1
             if self._failed[step.name] <= _PRINTED:
                 where = "" if unit.label in str(error) else f"{unit.label}: "
-                self.console.print(f"[red]{step.name}[/red] {escape(where + str(error))}", highlight=False, soft_wrap=True)
+                self.console.say(where + str(error), label=step.name)
 
     def end(self, step: Step, _tally: Tally) -> None:
         """Take the bar away."""
         if self._failed[step.name] > _PRINTED:
             more = self._failed[step.name] - _PRINTED
-            self.console.print(f"[red]{step.name}[/red] {more} more failed; 'starledger status' lists them", highlight=False)
+            self.console.say(f"{more} more failed; 'starledger status' lists them", label=step.name)
         if self._task is not None:
             self.progress.remove_task(self._task)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import starledger
 from db.errors import StarledgerError
 from starledger.cli.options import ArchiveOption, CatalogueOption, ConfigOption, FilesOption, JobsOption, RetryOption
+from starledger.cli.output import cell, say, show
 
 if TYPE_CHECKING:
     from reduction.astrometry.solve_file import FileSolution
@@ -73,18 +73,18 @@ def solve(
     from starledger.raw_files import expand
 
     found = starledger.solve(paths, catalogues=catalogue or (), ra=ra, dec=dec, scale=scale, blind=blind, index=index, config=config)
-    console, several = Console(highlight=False), len(expand(paths)) > 1
-    failed = [one for one in found if not _show(console, one, several, plot, output)]
+    several = len(expand(paths)) > 1
+    failed = [one for one in found if not _show(one, several, plot, output)]
     if failed:
         raise typer.Exit(1)
 
 
-def _show(console: Console, one: SolvedFile, several: bool, plot: Path | None, output: Path | None) -> bool:
+def _show(one: SolvedFile, several: bool, plot: Path | None, output: Path | None) -> bool:
     """Print a file's solution, and write what was asked for; False when it has none, or that failed."""
     try:
         if one.solution is not None:
-            console.print(f"[bold]{escape(str(one.path))}[/bold]", soft_wrap=True)
-            console.print(_table(one.solution))
+            say(str(one.path), style="bold")
+            show(_table(one.solution))
         if one.error is not None:
             raise one.error
         if plot is not None:
@@ -92,7 +92,7 @@ def _show(console: Console, one: SolvedFile, several: bool, plot: Path | None, o
         if output is not None:
             one.write(_target(output, one.path, ".fits", several))
     except StarledgerError as error:
-        typer.echo(f"starledger: {error}", err=True)
+        say(str(error), label="starledger:", error=True)
         return False
     return True
 
@@ -124,7 +124,7 @@ def _table(found: FileSolution) -> Table:
         "FITS WCS": f"agrees to {fits_wcs(s)[1]:.4f} pixel",
     }
     for name, text in rows.items():
-        table.add_row(f"[dim]{name}[/dim]", escape(text))
+        table.add_row(Text(name, "dim"), cell(text))
     return table
 
 

@@ -6,12 +6,11 @@ import io
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 import starledger
 from db.errors import ConfigurationError
 from starledger.cli.options import ArchiveOption, JobsOption, OutputOption, RetryOption
-from starledger.cli.output import CurveFormat, csv_text, emit, rich_table, say, style_of
+from starledger.cli.output import CurveFormat, csv_text, emit, rich_table, say, screen, style_of
 
 if TYPE_CHECKING:
     from db.tables import Target
@@ -118,7 +117,7 @@ def target_measure(
     """
     from starledger.cli.report import ProgressReporter, summary_table
 
-    opened, console = starledger.open(archive), Console(stderr=True)
+    opened, console = starledger.open(archive), screen(error=True)
     with ProgressReporter(console) as reporter:
         tally = opened.targets.measure(*(names or ()), jobs=jobs, retry=retry, reporter=reporter)
     console.print(summary_table([tally]))
@@ -152,7 +151,7 @@ def target_light_curve(
     rows, shown = (curve.nights, None) if per_night else (curve.frame, _SHOWN)
     found = curve.meta
     line = f"{found['name']}; {found['ra']:.5f} {found['dec']:+.5f}; {found['n_point']} points; flux_cal 1 is of magnitude 25"
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
+    say(line, error=True)
     emit(lambda: rich_table(rows, shown), {"csv": lambda: csv_text(rows), "ecsv": lambda: _ecsv(curve, per_night)}, kind, output)
 
 

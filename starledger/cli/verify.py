@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import starledger
 from starledger.cli.options import ArchiveOption, FilesOption
-from starledger.cli.output import say
+from starledger.cli.output import say, screen
 
 __all__ = ["register"]
 
@@ -28,7 +27,7 @@ def verify(
 
     Example: starledger verify --full
     """
-    console = Console(stderr=True)
+    console = screen(error=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("verify", total=None)

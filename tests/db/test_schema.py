@@ -231,8 +231,9 @@ def test_a_database_that_is_no_archive_is_refused(archive_url: str) -> None:
 def test_an_archive_of_another_version_is_refused(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(ArchiveUnavailable, match=r"9999.*install a newer starledger"):
-        schema.require_current(engine)
+    for refuses in (schema.require_current, schema.upgrade):
+        with pytest.raises(ArchiveUnavailable, match=r"9999.*install a newer starledger"):
+            refuses(engine)
 
 
 def _detection() -> dict[str, float]:
