@@ -3,7 +3,7 @@
 # make lint     style, types, and who imports whom
 # make bench    the benchmarks, against what benchmarks/baseline.json remembers; NAMES="aperture bulk" takes some
 # make mutate   do the tests notice small mistakes? 8 minutes of them
-# make campaign 1,000 damaged files, each by itself and among a healthy night, on both engines; SEED=7 takes others
+# make campaign 1,000 damaged files, by themselves and among a night, 10,000 statements, 200 kills; on both engines; SEED=7 takes others
 # make docs     write the pages of docs/ that follow from the code
 #
 # Everything runs in .venv, which is made when it is missing or older than what it is made from.
@@ -45,7 +45,8 @@ mutate: $(READY)
 	$(BIN)/python tests/mutation/mutate.py --seed 1 --number 200 --minutes 8
 
 campaign: $(READY)
-	STARLEDGER_CAMPAIGN=$(SEED):1000 $(BIN)/python -m pytest -q -n 0 tests/hostile/test_hostile.py::test_the_campaign
+	STARLEDGER_CAMPAIGN=$(SEED):1000 STARLEDGER_KILLS=200 STARLEDGER_KILL_SEED=$(SEED) $(BIN)/python -m pytest $(PYTEST_ARGS) \
+	  tests/hostile/test_hostile.py::test_the_campaign tests/hostile/test_statements.py tests/steps/test_killed.py -k 'campaign or written or moments'
 
 docs: $(READY)
 	$(BIN)/python -m starledger.docs docs

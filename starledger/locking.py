@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection, Engine
 
 from db.engine import is_sqlite, make_engine, reachable, sqlite_path
-from db.errors import ArchiveUnavailable
+from db.errors import ArchiveUnavailable, printable
 from db.keys import now
 from db.tables import WriterMark
 
@@ -101,7 +101,7 @@ def _claimed(engine: Engine, wait: float, stack: ExitStack) -> _Fence:
             message = f"another starledger is writing to this archive{who}"
             raise ArchiveUnavailable(message, where=_where(engine), hint=hint, code="archive.locked") from None
         if not told:
-            _log.warning("another starledger is writing to this archive%s: waiting for it, %.0f s at most", who, wait)
+            _log.warning("another starledger is writing to this archive%s: waiting for it, %.0f s at most", printable(who), wait)
             told = True
         time.sleep(min(_LOOK, left))
 

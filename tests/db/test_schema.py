@@ -131,7 +131,7 @@ def test_migrations_run_down_and_up_again(engine: sa.Engine) -> None:
 def test_revisions_are_those_that_alembic_finds() -> None:
     scripts = ScriptDirectory.from_config(schema._config())
     assert schema.head() == scripts.get_current_head()
-    assert schema._revisions() == {script.revision: script.down_revision for script in scripts.walk_revisions()}
+    assert schema.revisions() == {script.revision: script.down_revision for script in scripts.walk_revisions()}
 
 
 def test_upgrading_again_changes_nothing(engine: sa.Engine) -> None:
