@@ -280,6 +280,11 @@ def reachable(url: URL) -> Iterator[None]:
             if "SQLite INTEGER" not in str(error):  # the driver's own word, which SQLAlchemy passes on as it is
                 raise
             raise _too_large() from error
+        except ValueError as error:
+            if not isinstance(error, UnicodeEncodeError) and "NUL (0x00)" not in str(error):  # PostgreSQL's driver's word
+                raise
+            hint = "check the texts that were given"
+            raise ConfigurationError("a text is not UTF-8, or has a NUL in it", hint=hint, code="archive.text") from error
         except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
             raise _unavailable(error, url, where) from error
 

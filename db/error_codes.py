@@ -93,6 +93,7 @@ _ON_ARCHIVES = {
         "$STARLEDGER_SYNCHRONOUS is neither normal nor full.",
         "Give one of them.",
     ),
+    "archive.text": (_WRONG, "A text that was given is not UTF-8, or has a NUL in it.", "Check the texts of the command."),
     "archive.unreachable": (
         _ARCHIVE,
         "The database does not answer, refuses, or is damaged.",
@@ -176,6 +177,7 @@ _ON_COMMANDS = {
     "demo.missed": (_FAILED, "The demo did not recover what it had put in.", "See its table; please report it."),
     "demo.truth": (_WRONG, "The folder holds no demo night.", "Name the folder of a demo, or run `starledger demo`."),
     "file.format": (_WRONG, "The suffix of the output names no format.", "Another suffix, or `--format`."),
+    "file.name": (_WRONG, "A name is longer than that of a file can be.", "Check what was given."),
     "file.write": (_WRONG, "A file cannot be written.", "Name another file, or free some space."),
     "header.nothing": (_NOTHING, "No raw file was found in what was given.", "TIFF and PNG files have to be named themselves."),
     "header.usage": (_WRONG, "No file was given.", "Name raw files or folders, or ask for `--definitions`."),

@@ -19,7 +19,7 @@ from starledger import roots
 from starledger.keeping import Keeping
 from starledger.locking import only_writer
 from starledger.namespaces import Frames, Masks, Masters, Nights, References, Targets
-from starledger.paths import AnyPath, Paths, as_path, as_paths
+from starledger.paths import AnyPath, Paths, as_path, as_paths, one_path
 from starledger.patience import patience
 from starledger.schema import renew_views
 
@@ -184,7 +184,7 @@ class Archive(Keeping):
         """
         from starledger.plots import plot_curve  # matplotlib takes a second to import
 
-        plot_curve(self.curve(what, slot=slot, radius=radius), Path(path).expanduser())
+        plot_curve(self.curve(what, slot=slot, radius=radius), one_path(path))
 
     def cone(self, coord: SkyCoord | str, radius: Quantity | float) -> QTable:
         """Sources within `radius` (a Quantity, or degrees) of a position, nearest first, with units.

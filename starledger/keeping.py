@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from db.errors import ConfigurationError
 from starledger import roots
-from starledger.paths import AnyPath, as_path
+from starledger.paths import AnyPath, as_path, one_path
 from starledger.schema import check_schema
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Keeping:
         """
         from starledger.backup import backup
 
-        return backup(self._archive(), Path(file).expanduser(), overwrite=overwrite)
+        return backup(self._archive(), one_path(file), overwrite=overwrite)
 
     def relocate(self, old: AnyPath | None = None, new: AnyPath | None = None, *, files: AnyPath | None = None) -> int:
         """Mend the paths of raw files that were moved, or of the folder of the pixel products.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from queries import annotations as maskings
 from queries import frames, masters
 from starledger.judging import Judging
+from starledger.paths import one_path
 from starledger.references import References
 from starledger.targets import Targets
 
@@ -243,7 +243,7 @@ class Frames(_Namespace, Judging):
         psf = self._psf_map(frame_id)
         middle = ((psf.nx - 1) / 2.0, (psf.ny - 1) / 2.0)
         title = f"frame {frame_id}: profile of stars, FWHM {psf.fwhm(*middle):.2f} pixel"
-        plot_psf(psf, Path(path).expanduser(), title, self.model(frame_id).stacked)
+        plot_psf(psf, one_path(path), title, self.model(frame_id).stacked)
 
     def model(self, frame_id: int) -> ModelFrame:
         """The frame as its profile map and all sources' fluxes say it should look: model, background, residual, pull, stacked residual.
@@ -281,7 +281,7 @@ class Frames(_Namespace, Judging):
 
         found = self.model(frame_id)
         planes = {"MODEL": found.model, "SKY": found.background, "RESIDUAL": found.residual, "PULL": found.pull}
-        write_image(Path(path).expanduser(), planes, {"FRAME": frame_id})
+        write_image(one_path(path), planes, {"FRAME": frame_id})
 
     def _psf_map(self, frame_id: int) -> PsfMap:
         from reduction.photometry.psf_model import psf_map_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
-from starledger.paths import AnyPath, Paths, as_path, as_paths
+from starledger.paths import AnyPath, Paths, as_path, as_paths, one_path
 
 if TYPE_CHECKING:
     from reduction.files.convert import Converted
@@ -190,7 +190,7 @@ def convert(
     from reduction.files.convert import convert_file
 
     offset = parse_offset(utc_offset) if isinstance(utc_offset, str) else utc_offset
-    jobs = _conversions(as_paths(files), Path(output).expanduser(), ".fits.fz" if compress else ".fits")
+    jobs = _conversions(as_paths(files), one_path(output), ".fits.fz" if compress else ".fits")
     tell = progress or (lambda _one, _total: None)
     tell(None, len(jobs))
     results: list[ConvertedFile] = []

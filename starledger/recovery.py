@@ -27,7 +27,7 @@ from db.tables import Base, StepCheck, Task, WriterMark
 from reduction.pipeline.order import STEPS
 from starledger.archive import default_url, no_archive
 from starledger.backup import new_file
-from starledger.paths import AnyPath
+from starledger.paths import AnyPath, one_path
 from starledger.roots import beside, remember_root, stored_root
 
 __all__ = ["Recovered", "recover"]
@@ -86,7 +86,7 @@ def recover(url: str | None, file: AnyPath) -> Recovered:
         raise ConfigurationError("only SQLite's archives are a file", where=where, hint="restore a backup of it", code="recover.server")
     if not source.is_file():
         raise no_archive(source)
-    with new_file(Path(file).expanduser()) as temporary:
+    with new_file(one_path(file)) as temporary:
         engine = make_engine(URL.create("sqlite", database=str(temporary)), writer=True)
         scratch = temporary.with_name(temporary.name + "-wal2")
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db.errors import ConfigurationError, NothingToDo, StarledgerError
-from starledger.paths import AnyPath, Paths, as_path, as_paths
+from starledger.paths import AnyPath, Paths, as_path, as_paths, one_path
 from starledger.raw_files import definitions, expand
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class SolvedFile:
         """
         from starledger.plots import plot_solution
 
-        plot_solution(self._solution(), Path(path).expanduser(), self.path.name)
+        plot_solution(self._solution(), one_path(path), self.path.name)
 
     def write(self, path: AnyPath) -> None:
         """Write the pixels as FITS with the solution in the header.
@@ -68,7 +68,7 @@ class SolvedFile:
         """
         from reduction.astrometry.solve_file import write_solved
 
-        write_solved(self._solution(), Path(path).expanduser())
+        write_solved(self._solution(), one_path(path))
 
     def _solution(self) -> FileSolution:
         if self.solution is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from queries import target_curve, targets
 from queries.position import parse_position
-from starledger.paths import AnyPath
+from starledger.paths import AnyPath, one_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,11 +116,9 @@ class Targets:
         --------
         >>> archive.targets.add_file("positions.csv")
         """
-        from pathlib import Path
-
         from starledger.adding import add_targets
 
-        return add_targets(self._archive, Path(path).expanduser())
+        return add_targets(self._archive, one_path(path))
 
     def remove(self, name: str) -> Target:
         """No longer follow a target: its measurements go with it. The next run measures the others on its frames without it.

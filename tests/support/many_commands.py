@@ -18,7 +18,7 @@ from db.errors import StarledgerError
 from starledger.cli.app import app
 
 done = []
-for words in json.loads(sys.argv[1]):
+for words in json.load(sys.stdin):
     result = CliRunner().invoke(app, words)
     known = isinstance(result.exception, StarledgerError)
     code = result.exception.exit_code if known else result.exit_code
@@ -43,6 +43,6 @@ def run_all(url: str, commands: list[list[str]], files: Path, *, unprivileged: b
     environment = {**os.environ, "STARLEDGER_FILES": str(files), "STARLEDGER_ARCHIVE": url, "PYTHONPATH": os.pathsep.join(sys.path)}
     prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if unprivileged and os.geteuid() == 0 else []
     ran = subprocess.run(
-        [*prefix, sys.executable, "-c", _PROGRAM, json.dumps(commands)], env=environment, capture_output=True, text=True, check=True
+        [*prefix, sys.executable, "-c", _PROGRAM], input=json.dumps(commands), env=environment, capture_output=True, text=True, check=True
     )
     return [Done(words, *answer) for words, answer in zip(commands, json.loads(ran.stdout), strict=True)]
