@@ -98,7 +98,7 @@ def make_engine(url: URL | str, *, writer: bool = False, brief: bool = False) ->
         engine = sa.create_engine(url.set(database=str(path)) if path else url, connect_args={"timeout": BUSY_TIMEOUT})
         sa.event.listen(engine, "connect", _prepare_sqlite)
     for end in ("invalidate", "checkin"):
-        sa.event.listen(engine, end, _let_go)
+        sa.event.listen(engine, end, _let_go, insert=True)  # before what may close it
     if not brief:
         begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))

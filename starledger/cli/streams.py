@@ -26,15 +26,22 @@ def guarded_streams() -> Iterator[None]:
     without a word. What cannot be said on the error stream is not worth the end of a night.
     """
     before = sys.stdout, sys.stderr
-    output, error = _Output(**_like(before[0])), _Aside(**_like(before[1]))
-    sys.stdout, sys.stderr = output, error
+    output = _Output(**_like(before[0])) if _is_guarded(before[0]) else None
+    error = _Aside(**_like(before[1])) if _is_guarded(before[1]) else None
+    sys.stdout, sys.stderr = output or before[0], error or before[1]
     try:
         yield
-        output.flush()
+        sys.stdout.flush()
     finally:
         sys.stdout, sys.stderr = before
         for stream in (output, error):
-            _leave(stream)
+            if stream is not None:
+                _leave(stream)
+
+
+def _is_guarded(stream: Any) -> bool:
+    """Whether a stream is the system's; what a program puts in its place, as a notebook does, takes every character and is kept."""
+    return stream is None or hasattr(stream, "buffer")
 
 
 def _like(stream: Any) -> dict[str, Any]:

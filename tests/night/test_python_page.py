@@ -7,7 +7,7 @@ import doctest
 import inspect
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import tifffile
 from command_lines import COMMANDS, command_of, parse
 from mini_night import SIZE, Night, Work
+from templates import make_schema
 
 import starledger
 from starledger.archive import Archive
@@ -29,6 +30,8 @@ from starledger.targets import Targets
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text("utf-8")
 PAIRS = re.findall(r"^\| `(starledger .*?)` \| `(.*?)` \|$", PAGE, re.MULTILINE)
+#: An archive of PostgreSQL's, of the examples that need one.
+SERVER = "postgresql://me@host/night"
 CLASSES = (Archive, Keeping, Targets, Masks, Frames, Masters, Nights, References, SolvedFile)
 
 
@@ -101,10 +104,17 @@ def folder(reduced: Work, night: Night, tmp_path: Path, monkeypatch: pytest.Monk
     return {"starledger": starledger, "archive": archive, "star": star, "pandas": pandas}
 
 
-def test_the_page_runs(folder: dict[str, Any]) -> None:
+@pytest.fixture
+def server(new_archive: Callable[[str], str]) -> str:
+    url = new_archive("postgresql")
+    make_schema(url)
+    return url
+
+
+def test_the_page_runs(folder: dict[str, Any], server: str) -> None:
     names: dict[str, Any] = {}
     for piece in pieces():
-        exec(compile(piece, f"docs/python.md: {piece[:60]}", "exec"), names)
+        exec(compile(piece.replace(SERVER, server), f"docs/python.md: {piece[:60]}", "exec"), names)
     archive = names["archive"]
     assert names["failed"] == [] and names["remarks"] == archive.remarks()
     assert names["read_noise"] == 1.5 and abs(names["ra"] - names["curve"].meta["ra"]) < 0.5
@@ -118,11 +128,11 @@ def test_the_page_runs(folder: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
-def test_the_examples_of_docstrings_run(folder: dict[str, Any]) -> None:
+def test_the_examples_of_docstrings_run(folder: dict[str, Any], server: str) -> None:
     for name, value in PUBLIC.items():
         scope = {**folder, "archive": starledger.open("starledger.db")}
         for example in doctest.DocTestParser().get_examples(inspect.getdoc(value) or ""):
-            exec(compile(example.source, f"{name}: {example.source[:60]}", "exec"), scope)
+            exec(compile(example.source.replace(SERVER, server), f"{name}: {example.source[:60]}", "exec"), scope)
         _close(scope)
     folder["archive"].close()
 

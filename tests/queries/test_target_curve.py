@@ -129,7 +129,7 @@ def test_the_mean_of_a_night() -> None:
     ("text", "code", "said"),
     [
         ("name,ra\na,1.0\n", "target.file", "no column dec"),
-        ("", "target.file", "no column name, ra, dec"),
+        ("", "target.file", "the file is empty"),
         ("name,ra,dec,duration\na,1.0,2.0,\nb,1.0,9.0,-1\n", "target.value", "line 3"),
         ("name,ra,dec\na,1.0,2.0\n\n# b\nA,1.0,2.0\n", "target.exists", "line 5"),
         ("name,ra,dec,period\na,1.0,2.0,often\n", "target.file", "line 2"),

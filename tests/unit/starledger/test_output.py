@@ -138,8 +138,9 @@ def hostile(request: pytest.FixtureRequest, new_archive: Callable[[str], str]) -
         for table in Base.metadata.sorted_tables:
             keys = {column.name for key in table.foreign_keys for column in [key.parent]}
             for column in table.c:
-                if isinstance(column.type, sa.String) and column.name not in meant | keys and table.name not in ("flag_bit", "mask_bit"):
-                    longest = column.type.length or 1000
+                text = column.type.impl_instance if isinstance(column.type, sa.TypeDecorator) else column.type
+                if isinstance(text, sa.String) and column.name not in meant | keys and table.name not in ("flag_bit", "mask_bit"):
+                    longest = text.length or 1000
                     key = sa.cast(next(iter(table.primary_key)), sa.String)  # texts of one column may have to differ
                     if longest > 40:
                         connection.execute(sa.update(table).values({column.name: sa.literal(HOSTILE[: longest - 24]) + key}))
