@@ -19,6 +19,9 @@ from templates import administer
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+# Nobody waits a minute here for another writer that a test has put there.
+os.environ.setdefault("STARLEDGER_WAIT", "1")
+
 RUN = "STARLEDGER_TEST_RUN"
 FULL = os.environ.get("STARLEDGER_REALDATA") == "full"
 SHARED = Path(os.environ.get("STARLEDGER_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
