@@ -206,6 +206,7 @@ def test_what_is_written_at_once_waits_and_says_for_whom(archive: Archive, caplo
 def test_how_long_is_said_by_an_option_or_the_environment(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     url = archive.engine.url.render_as_string(False)
     token = waiting.set(None)
+    monkeypatch.delenv("STARLEDGER_WAIT")
     assert patience() == 60.0
     with archive.only_writer():
         code, _, messages = command("--wait", "0", "target", "add", "star", "10.0 20.0", "--archive", url)
