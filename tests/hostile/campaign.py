@@ -23,6 +23,7 @@ import damage
 __all__ = ["MOST_MEMORY", "SECONDS", "Outcome", "batches", "night", "read_each", "rows_lost", "write_mutants"]
 
 SECONDS = 10  # that a file may take
+_HANGS = 120  # after which a reader that has not said anything is taken for hanging
 MOST_MEMORY = 1500  # MB
 _READER = Path(__file__).with_name("reader.py")
 #: Root without the rights to read (CAP_DAC_READ_SEARCH) and write (CAP_DAC_OVERRIDE) whatever permissions say: PR_CAPBSET_DROP is 24.
@@ -71,7 +72,7 @@ def read_each(paths: Sequence[Path]) -> Outcome:
                 path = left.pop(0)
                 process.stdin.write(os.fsencode(json.dumps(str(path))) + b"\n")
                 process.stdin.flush()
-                said = _line_of(process, 4 * SECONDS if not outcome.n else 2 * SECONDS)
+                said = _line_of(process, _HANGS)
                 outcome.n += 1
                 if said is None:
                     outcome.wrong.append(f"{path.name!r}: crash or hang, exit code {process.poll()}")
