@@ -254,5 +254,5 @@ def test_making_an_archive_without_the_right_names_it(
     empty = sa.make_url(new_archive("postgresql")).set(username=role).render_as_string(hide_password=False)
     with pytest.raises(ArchiveUnavailable, match="GRANT CREATE ON SCHEMA public"):
         starledger.create(empty, files=tmp_path)
-    with pytest.raises(ArchiveUnavailable, match="must be owner|permission denied for table writer; its owner may GRANT"):
+    with pytest.raises(ArchiveUnavailable, match=r"must be owner|permission denied for table writer; its owner may GRANT"):
         starledger.upgrade(as_role(served, role))
