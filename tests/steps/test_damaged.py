@@ -158,6 +158,8 @@ def test_random_bytes_in_an_archive_are_the_archives_trouble(seed: int, reduced:
     path = Path(reduced.url.removeprefix("sqlite:///"))
     contents = bytearray(path.read_bytes())
     first = int(rng.integers(16384, len(contents) - 1300))
+    of_schema = {page for (page,) in reduced.sql("SELECT pageno FROM dbstat WHERE name = 'sqlite_schema'")}
+    blind = not of_schema.isdisjoint({first // 16384 + 1, (first + 1299) // 16384 + 1})
     contents[first : first + 1300] = rng.bytes(1300)
     path.write_bytes(contents)
     config = tmp_path / "mine.toml"
@@ -169,6 +171,9 @@ def test_random_bytes_in_an_archive_are_the_archives_trouble(seed: int, reduced:
     assert code == 0 or "the archive is damaged" in messages.splitlines()[-1]
     saved = tmp_path / "saved.db"
     code, out, messages = run("db", "recover", saved, "--archive", reduced.url)
+    if code == 3 and blind:  # which tables there are can be read no more, nor does SQLite's own shell know (3.40)
+        assert "nothing can be read of it" in messages and len(messages.splitlines()) == 1
+        return
     assert code == 0 and "rows saved" in out and "Traceback" not in messages
     assert run("db", "check", "--archive", saved)[0] == 0
     code, _, messages = run("reduce", "--archive", saved, "--jobs", 1)
