@@ -115,7 +115,9 @@ def _saved(source: Path, scratch: Path, engine: Engine) -> Recovered:
         if not sum(rows.values()):
             raise ArchiveUnavailable("nothing can be read of it", where=str(source), hint="restore a copy", code="archive.damaged")
         dropped = _without_dangling(connection)
-        again = [name for name, step in STEPS.items() if {model.__tablename__ for model in step.writes} & set(damaged)]
+        # Measurements of closed nights were made by the step that clears them before it measures anew.
+        made = {name: {model.__tablename__ for model in (*step.writes, *step.clears)} for name, step in STEPS.items()}
+        again = [name for name, tables in made.items() if not tables.isdisjoint(damaged)]
         connection.execute(sa.update(Task).where(Task.step.in_(again)).values(status="superseded"))
     return Recovered(rows, tuple(damaged), dropped)
 

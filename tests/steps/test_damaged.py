@@ -236,11 +236,11 @@ def test_a_copy_from_a_server(new_archive: Callable[[str], str], tmp_path: Path,
 @pytest.mark.parametrize(("chosen", "number"), [("", 1), ("normal", 1), ("full", 2)])
 def test_commits_may_wait_for_the_disk(chosen: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STARLEDGER_SYNCHRONOUS", chosen)
-    with make_engine(f"sqlite:///{tmp_path / 'a.db'}").connect() as connection:
+    with make_engine(f"sqlite:///{tmp_path / 'a.db'}", writer=True).connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == number
 
 
 def test_other_ways_to_commit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STARLEDGER_SYNCHRONOUS", "off")
     with pytest.raises(ConfigurationError, match="give normal or full"):
-        make_engine(f"sqlite:///{tmp_path / 'a.db'}").connect()
+        make_engine(f"sqlite:///{tmp_path / 'a.db'}", writer=True).connect()
