@@ -27,7 +27,7 @@ from starledger.archive import create_archive, open_archive
 from starledger.reduce import runner_for_reading
 
 #: Written for every step by the ledger, and therefore declared by none.
-_LEDGER = {"task", "config", "lineage", "product", "provisional_result", "refused_frame", "run", "step_check"}
+_LEDGER = {"task", "config", "lineage", "product", "provisional_result", "refused_frame", "run", "step_check", "writer"}
 _FRAMES = dict.fromkeys(("calibrate", "detect", "solve", "field", "refine", "background", "shapes", "psf", "photometry"), N_OBJECT)
 _FIELDS = {
     "discover": 1,
