@@ -289,7 +289,7 @@ def _from_days(digits: str, zero: float) -> tuple[float, float, float, bool] | N
 
 
 def _plausible(jd: float) -> bool:
-    return 2451544.5 + (_FIRST_YEAR - 2000) * 365.25 < jd < 2451544.5 + (_LAST_YEAR - 2000) * 365.25
+    return 2451544.5 + (_FIRST_YEAR - 2000) * 365.25 < jd < 2451544.5 + (_LAST_YEAR + 1 - 2000) * 365.25
 
 
 def _from_date(header: Mapping[str, Any], rule: TimeRule) -> tuple[float, float, float, bool] | None:
