@@ -9,9 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+import regex
+
 from db.errors import ConfigurationError
 
-__all__ = ["TIMEOUT", "Clock", "too_long", "watched", "with_cancel"]
+__all__ = ["TIMEOUT", "Clock", "timed_patterns", "too_long", "watched", "with_cancel"]
 
 #: Seconds that the database may work on a statement, where nobody says otherwise.
 TIMEOUT = 30.0
@@ -36,16 +38,24 @@ class Clock:
         The limit; 0 for none.
     """
 
+    end: float
+    """When it is over, of `time.monotonic`, while the database works."""
+    raised: BaseException | None
+    """By code that SQLite called: its driver forgets it."""
+
     def __init__(self, seconds: float) -> None:
         if not seconds >= 0:
             raise ConfigurationError(f"no time limit: {seconds} s", where="sql", hint="give seconds, or 0 for none", code="sql.timeout")
         self.limit = seconds if 0 < seconds < _LONGEST / 1000 else math.inf
         self.left = self.limit
+        self.end = math.inf
+        self.raised = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Take off the time that passes meanwhile."""
         begin = time.monotonic()
+        self.end = begin + self.left
         try:
             yield
         finally:
@@ -106,16 +116,14 @@ def watched(driver: Any, clock: Clock) -> Iterator[None]:
     An interrupt is raised in Python code, and while SQLite works there is none but what looks at the clock: the driver would take the
     interrupt for a mistake in that and forget it.
     """
-    ended: list[KeyboardInterrupt] = []
-    end = time.monotonic() + clock.left
 
     def looks() -> Iterator[bool]:
         # A generator, since what is raised when it goes on is raised within: of a function it would be before its first line.
         while True:
             try:
-                yield bool(ended) or time.monotonic() > end
+                yield clock.raised is not None or time.monotonic() > clock.end
             except KeyboardInterrupt as interrupt:
-                ended.append(interrupt)
+                clock.raised = interrupt
 
     driver.set_progress_handler(looks().__next__, _STEPS)
     try:
@@ -123,5 +131,26 @@ def watched(driver: Any, clock: Clock) -> Iterator[None]:
             yield
     finally:
         driver.set_progress_handler(None, 0)
-        if ended:
-            raise ended[0]
+        if isinstance(clock.raised, KeyboardInterrupt):
+            raise clock.raised
+
+
+@contextmanager
+def timed_patterns(driver: Any, clock: Clock) -> Iterator[None]:
+    """For sqlite3: REGEXP is no code of SQLite's, which looks at no clock while it waits; a pattern that tries all ways has no end."""
+
+    def matches(pattern: object, value: object) -> bool | None:
+        if pattern is None or value is None:
+            return None
+        left = clock.end - time.monotonic()
+        try:
+            return regex.search(str(pattern), str(value), timeout=None if math.isinf(left) else max(left, 0.001)) is not None
+        except (KeyboardInterrupt, TimeoutError, regex.error) as error:
+            clock.raised = error
+            raise
+
+    driver.create_function("regexp", 2, matches, deterministic=True)
+    try:
+        yield
+    finally:
+        clock.end = math.inf  # the connection goes back to a pool

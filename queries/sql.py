@@ -22,7 +22,7 @@ from db.engine import is_sqlite, reachable, sqlite_path, sqlite_reader
 from db.errors import ArchiveUnavailable, ConfigurationError
 from db.rights import rights_to_write
 from queries.dataframe import data_frame
-from queries.limits import TIMEOUT, Clock, too_long, watched, with_cancel
+from queries.limits import TIMEOUT, Clock, timed_patterns, too_long, watched, with_cancel
 from queries.parameters import with_values
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ def sql_rows(
         with reachable(engine.url), _told(text, clock):
             connection = stack.enter_context(read_only(engine))
         driver: Any = connection.connection.dbapi_connection
+        if is_sqlite(engine):
+            stack.enter_context(timed_patterns(driver, clock))
         cursor = driver.cursor()
         stack.callback(cursor.close)
         with _told(text, clock):
@@ -250,8 +252,10 @@ def _told(text: str, clock: Clock) -> Iterator[None]:
 
 
 def _readable(error: Exception, text: str, clock: Clock) -> ConfigurationError | ArchiveUnavailable:
-    reason = _first_line(error)
+    reason = _first_line(clock.raised or error)
     state = getattr(error, "pgcode", None)
+    if isinstance(clock.raised, TimeoutError):
+        return too_long(clock)
     if state == _CANCELLED or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
         # Someone else may end it, too.
         return too_long(clock) if clock.left <= 0 or "timeout" in reason else _lost(reason)

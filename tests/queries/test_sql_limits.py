@@ -72,6 +72,39 @@ def test_an_endless_statement_ends_by_the_clock(small: SmallArchive, rows: str) 
     wait_until(lambda: not running(small))
 
 
+BACKTRACKING = "^(a|aa)+$"
+
+
+def test_a_pattern_that_tries_all_ways_ends_by_the_clock(pair: dict[str, SmallArchive]) -> None:
+    engine = pair["sqlite"].engine  # PostgreSQL's patterns try no way twice
+    query = f"SELECT '{'a' * 60}!' REGEXP '{BACKTRACKING}' AS a"
+    with pytest.raises(ConfigurationError, match=r"no answer within 0\.5 s"):
+        sql_frame(engine, query, timeout=0.5)
+    for timeout in (0.0, 30.0):  # the connection is as it was before
+        answer = sql_frame(
+            engine,
+            "SELECT 'aaa' REGEXP :p AS a, 'ab' REGEXP :p AS b, NULL REGEXP :p AS c, 12 REGEXP '2' AS d",
+            {"p": BACKTRACKING},
+            timeout=timeout,
+        )
+        assert answer.iloc[0].tolist() == [1, 0, None, 1]
+
+
+def test_a_pattern_that_is_none_is_quoted(pair: dict[str, SmallArchive]) -> None:
+    with pytest.raises(ConfigurationError, match=r"missing \)"):
+        sql_frame(pair["sqlite"].engine, "SELECT 'a' REGEXP '(a' AS a")
+
+
+def test_an_interrupt_ends_such_a_pattern(pair: dict[str, SmallArchive], tmp_path: Path, environment: dict[str, str]) -> None:
+    query = f"SELECT '{'a' * 60}!' REGEXP '{BACKTRACKING}' AS a"
+    asks = subprocess.Popen(command(pair["sqlite"], tmp_path, "sql", query), env=environment, stderr=subprocess.PIPE, text=True)
+    time.sleep(5.0)
+    assert asks.poll() is None
+    asks.send_signal(signal.SIGINT)
+    assert asks.communicate(timeout=20)[1].count("\n") == 1
+    assert asks.returncode == 130
+
+
 def test_the_client_stops_a_server_that_keeps_no_time(pair: dict[str, SmallArchive], monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does between two statements, and where a function puts the limit up."""
     monkeypatch.setattr(queries.sql, "_LIMIT", "SET LOCAL statement_timeout = 0 -- {}")
