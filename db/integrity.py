@@ -18,6 +18,14 @@ __all__ = ["Reference", "problems", "references"]
 _TOLD = 20
 #: Natural keys: columns of these names mean rows of these tables, whether or not a foreign key says so.
 _NATURAL = {"frame_id": "frame", "source_id": "source", "night_id": "night", "field_id": "field"}
+#: The function that compares an index with its table, by its whole name, where the extension is there and this role may call it.
+_AMCHECK = """
+SELECT p.oid::regproc FROM pg_extension e
+JOIN pg_proc p ON p.pronamespace = e.extnamespace AND p.proname = 'bt_index_check' AND p.pronargs = 2
+WHERE e.extname = 'amcheck' AND has_function_privilege(p.oid, 'EXECUTE')
+""".strip()
+#: PostgreSQL's state: a right is missing, which says nothing of a table.
+_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True)
@@ -109,14 +117,15 @@ def _of_postgresql(connection: Connection) -> Iterator[str]:
         yield f"{name} is no partition of closed_measurement: its rows are not seen"
     for table in Base.metadata.sorted_tables:
         yield from _refused(connection, f'SELECT count(*) FROM "{table.name}"', table.name)
-    if not connection.exec_driver_sql("SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'").scalar_one():
+    check = connection.exec_driver_sql(_AMCHECK).scalar_one_or_none()
+    if check is None:
         return
     indexes = (
         "SELECT c.oid, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
         " WHERE a.amname = 'btree' AND c.relkind = 'i' AND i.indisvalid AND c.relnamespace = current_schema()::regnamespace"
     )
     for oid, name in connection.exec_driver_sql(indexes).all():
-        yield from _refused(connection, f"SELECT bt_index_check({int(oid)}, true)", name)
+        yield from _refused(connection, f"SELECT {check}({int(oid)}, true)", name)
 
 
 def _refused(connection: Connection, statement: str, name: str) -> Iterator[str]:
@@ -125,6 +134,6 @@ def _refused(connection: Connection, statement: str, name: str) -> Iterator[str]
         with connection.begin_nested():
             connection.exec_driver_sql(statement)
     except sa.exc.DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or getattr(error.orig, "pgcode", None) == _NO_RIGHT:
             raise
         yield f"{name}: {_line(error)}"
