@@ -33,7 +33,7 @@ FIRST = {"sqlite": 0, "postgresql": 1}
 
 @pytest.fixture(scope="module")
 def files(night_files: Callable[[str], list[Path]]) -> list[Path]:
-    return night_files("hatp32")[::8]
+    return night_files("hatp32")[::12]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ BY_THE_CLOCK = {"sqlite": ("ingest", "background", "magnitude_fit"), "postgresql
 EVERY = 1 if FULL else 5
 #: How often it is killed at random moments on each engine, and how often the way to the server is cut.
 MOMENTS = int(os.environ.get("STARLEDGER_KILLS", "30" if FULL else "6"))
-CUTS = max(2, MOMENTS // 10)
+CUTS = max(2, MOMENTS // 15)
 #: Ends every connection to the database but the one that says so.
 OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 SEED = int(os.environ.get("STARLEDGER_KILL_SEED", "20171220"))
