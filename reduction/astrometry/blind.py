@@ -37,7 +37,8 @@ ROOT = Path(reduction.__file__).resolve().parent.parent  # the folder that holds
 MAX_STARS = 120
 CELLS = 6  # along the longer side: of a long list, stars are taken in turn from so many cells, lest one cluster has them all
 MIN_STARS = 6
-TIME_LIMIT = 60.0  # second
+TIME_LIMIT = 60.0  # second of the processor: how busy the machine is changes no result
+CLOCK = 20.0  # times as long by the clock, a solver that waits for something else is ended
 FIELD_WIDTH = (0.1, 120.0)  # degree; sought without a hint of the scale
 
 
@@ -110,7 +111,7 @@ def solve_blind(
     solvers : tuple of str
         Which of `SOLVERS` to ask, in this order; one that is not installed is passed over.
     time_limit : float
-        Seconds that each solver may take.
+        Seconds of the processor that each solver may take.
 
     Returns
     -------
@@ -215,22 +216,36 @@ def _words(task: _Task, folder: Path) -> list[str]:
 
 
 def _run(command: list[str], limit: float, name: str, question: str = "", environment: dict[str, str] | None = None) -> str:
-    """Output of a process, which is ended with all its children when its time is up."""
+    """Output of a process that may use so many seconds of the processor; it is ended with all its children when they are used up."""
+    # By way of a process that limits itself and becomes the command: a limit set between fork and exec may hang where there are threads.
+    limited = [sys.executable, "-P", "-c", _LIMITED, str(max(1, round(limit))), *command] if os.name == "posix" else command
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, start_new_session=True, env={**os.environ, **(environment or {})}, **pipes) as process:
+    with subprocess.Popen(limited, text=True, start_new_session=True, env={**os.environ, **(environment or {})}, **pipes) as process:
         try:
-            answer, complaint = process.communicate(question, timeout=limit)
+            answer, complaint = process.communicate(question, timeout=CLOCK * limit)
         except subprocess.TimeoutExpired:
-            raise _Stopped(f"{name} found nothing within {limit:g} s: give the pixel scale or the pointing, or more time") from None
+            raise _Stopped(f"{name} did not end within {CLOCK * limit:g} s by the clock") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     output: str = answer
+    if os.name == "posix" and process.returncode in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
+        raise _Stopped(f"{name} found nothing within {limit:g} s of the processor ([solve] blind_time_limit)")
     if process.returncode != 0:
         line = (complaint.strip().splitlines() or [""])[-1]
         raise _Stopped(f"{name} ended with code {process.returncode}: {line}")
     return output
 
+
+#: Limits its own processor time (the children of the command have the limit, too) and becomes the command.
+_LIMITED = """
+import os, resource, sys
+limit = int(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 _ASK = {"astrometry": _package, "solve-field": _program}
 
