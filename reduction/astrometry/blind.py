@@ -28,7 +28,7 @@ import reduction
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.kernels.arrays import FloatArray
 
-__all__ = ["DEFAULT_INDEX_DIR", "SOLVERS", "BlindResult", "solve_blind"]
+__all__ = ["DEFAULT_INDEX_DIR", "SOLVERS", "BlindResult", "index_files", "solve_blind", "unavailable"]
 
 
 DEFAULT_INDEX_DIR = Path("/usr/share/astrometry")  # where Debian's astrometry-data-* packages put them
@@ -117,11 +117,10 @@ def solve_blind(
     -------
     BlindResult
     """
-    files = sorted(Path(index_dir).glob("index-*.fits"))
-    if not files:
-        return BlindResult(
-            None, f"no index files in {index_dir}: install Debian's astrometry-data-tycho2, or name the directory that holds them"
-        )
+    why_not = unavailable(index_dir, solvers)
+    if why_not:
+        return BlindResult(None, why_not)
+    files = index_files(index_dir)
     good = np.flatnonzero(np.isfinite(det_x) & np.isfinite(det_y) & np.isfinite(det_flux))
     if len(good) < MIN_STARS:
         return BlindResult(None, f"{len(good)} stars detected, at least {MIN_STARS} are needed")
@@ -142,8 +141,25 @@ def solve_blind(
             continue
         if fields is not None:
             return BlindResult(_from_fields(fields, size), solver=name)
-        reasons.append(f"{name} matches the {len(task.stars)} brightest stars with nothing in {len(files)} index files of {index_dir}")
+        reasons.append(f"{name} finds the {len(task.stars)} brightest detections in none of {len(files)} index files of {index_dir}")
     return BlindResult(None, "; ".join(reasons))
+
+
+def index_files(index_dir: Path | str) -> list[Path]:
+    """The index files of a directory, sorted."""
+    return sorted(Path(index_dir).glob("index-*.fits"))
+
+
+def unavailable(index_dir: Path | str, solvers: tuple[str, ...] = SOLVERS) -> str:
+    """Why no frame at all can be solved blindly, with what to do; empty where one can."""
+    if not index_files(index_dir):
+        return f"no index files in {index_dir}: install Debian's astrometry-data-tycho2, or name the directory that holds them"
+    missing = [_MISSING[name] for name in solvers if not _installed(name)]
+    return "; ".join(missing) if len(missing) == len(solvers) else ""
+
+
+def _installed(name: str) -> bool:
+    return shutil.which(name) is not None if name == "solve-field" else importlib.util.find_spec(name) is not None
 
 
 def _spread(stars: FloatArray, size: tuple[int, int]) -> FloatArray:
@@ -161,8 +177,8 @@ def _spread(stars: FloatArray, size: tuple[int, int]) -> FloatArray:
 
 def _package(task: _Task) -> dict[str, float] | None:
     """Ask the package astrometry, in a Python of its own."""
-    if importlib.util.find_spec("astrometry") is None:
-        raise _Stopped("the package astrometry is not installed: pip install 'starledger[blind]'")
+    if not _installed("astrometry"):
+        raise _Stopped(_MISSING["astrometry"])
     question = {"stars": task.stars.tolist(), "files": [str(path) for path in task.files], "scale": task.scale, "place": task.place}
     # the child imports this very package, wherever the parent was started
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -175,8 +191,8 @@ def _package(task: _Task) -> dict[str, float] | None:
 
 def _program(task: _Task) -> dict[str, float] | None:
     """Ask solve-field, by way of a list of stars in a folder of its own."""
-    if shutil.which("solve-field") is None:
-        raise _Stopped("solve-field is not installed: install Debian's astrometry.net")
+    if not _installed("solve-field"):
+        raise _Stopped(_MISSING["solve-field"])
     with tempfile.TemporaryDirectory(prefix="starledger-") as name:
         folder = Path(name)
         # FITS pixels count from 1
@@ -247,6 +263,10 @@ resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 
+_MISSING = {
+    "astrometry": "the package astrometry is not installed: pip install 'starledger[blind]'",
+    "solve-field": "solve-field is not installed: install Debian's astrometry.net",
+}
 _ASK = {"astrometry": _package, "solve-field": _program}
 
 

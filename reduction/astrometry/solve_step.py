@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import AlgorithmFailed, FrameUnusable
 from db.tables import Classification, DetectionSummary, Exposure, FirstSolution, Frame, Source
-from reduction.astrometry.blind import DEFAULT_INDEX_DIR
+from reduction.astrometry.blind import DEFAULT_INDEX_DIR, unavailable
 from reduction.astrometry.channels import OtherChannels
 from reduction.astrometry.detections import detections_of, stars_of
 from reduction.astrometry.diagnosis import failure
@@ -127,7 +127,8 @@ def _solved(context: Context, frame: Frame, lead: Frame, unit: Unit[None], p: So
             raise
         tried = dict.fromkeys(error.message for error in (*unit.tries, failed) if error.message)
         place = search if search.blind else _from_header(work)
-        raise failure(context, lead, used, unit.label, "; ".join(tried), n_catalogue=_number(work, place), indexed=indexed) from None
+        known = {"n_catalogue": _number(work, place), "indexed": indexed, "unknown": _unknown(work)}
+        raise failure(context, lead, used, unit.label, "; ".join(tried), **known) from None
 
 
 @dataclass(frozen=True)
@@ -211,14 +212,25 @@ def _from_header(work: _Work) -> Search:
 
 def _missing(work: _Work) -> str:
     """Which of what a search from the header needs it does not say."""
-    known = {"a pointing": work.exposure.pointing_ra is not None, "a pixel scale": work.scale is not None}
-    missing = " and ".join(name for name, there in known.items() if not there)
-    return f"the header has no WCS, and {missing} is known from neither header nor configuration"
+    missing = [what for what in _unknown(work) if what != "index files"]
+    return f"the header has no WCS, and {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not known"
+
+
+def _unknown(work: _Work) -> tuple[str, ...]:
+    """What would help to place the frame and is not there."""
+    there = {
+        "pointing": work.exposure.pointing_ra is not None,
+        "pixel scale": work.scale is not None,
+        "index files": not unavailable(work.p.index_folder),
+    }
+    return tuple(what for what, known in there.items() if not known)
 
 
 def _blindly(work: _Work, frame: Frame, before: int) -> Search:
     """A blind search, where this is the frame of its pointing that has the turn; `before` others had it."""
     _require_catalogue(work)
+    if why_not := unavailable(work.p.index_folder):
+        return Search([], None, 0.0, f"blind: {why_not}")
     order = leaders(work.context, work.frame)
     turn = order[min(before, len(order) - 1)]
     if turn != frame.frame_id:

@@ -165,13 +165,13 @@ def _first_accepted(
     if refused:
         raise AlgorithmFailed(
             f"a plate solution was found and is not to be believed: {'; '.join(refused)}",
-            hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
+            hint="check the pointing, the pixel scale and the catalogue's area",
             code="solve.refused",
         )
     raise AlgorithmFailed(
         f"no plate solution from {', '.join(map(name_of, starts)) or 'nothing'}: "
         f"{len(lists.x)} detections do not fit {len(lists.ra)} catalogue stars",
-        hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
+        hint="check the pointing, the pixel scale and the catalogue's area",
         code="solve.no_start",
     )
 

@@ -148,7 +148,7 @@ def confirmed_starts(lists: StarLists, starts: Sequence[Start | tuple[str, Start
     if len(lists.x) < MIN_MATCHED:
         raise FrameUnusable(
             f"{len(lists.x)} stars detected, at least {MIN_MATCHED} are needed for a plate solution",
-            hint="look at the frame: clouds, a closed shutter or a wrong focus",
+            hint="too short an exposure, clouds, a closed shutter? Otherwise lower the detection threshold",
             code="solve.few_stars",
         )
     for entry in starts:

@@ -164,9 +164,7 @@ def test_only_stars_are_counted() -> None:
         ("import time; time.sleep(60)", 1.0, "did not end within 1 s by the clock"),
     ],
 )
-def test_a_blind_search_is_stopped_and_says_so(
-    body: str, clock: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_blind_search_is_stopped_and_says_so(body: str, clock: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what it takes of the processor, so that a busy machine solves what an idle one does."""
     (tmp_path / "index-1.fits").touch()
     x = np.linspace(0.0, 9.0, 20)

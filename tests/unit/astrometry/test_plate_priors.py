@@ -1,4 +1,4 @@
-"""What a header or a neighbour says beforehand counts: few stars are enough where they lie as it says, and wrong fields are still refused."""
+"""What a header or a neighbour says beforehand counts: few stars are enough where it has them, and wrong fields are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def stars(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
     return gnomonic_inverse(*rng.uniform(-half, half, (2, 9 * n)), *CENTRE)
 
 
-def frame(rng: np.random.Generator, truth: PlateSolution, sky: tuple[FloatArray, FloatArray], n_false: int) -> tuple[FloatArray, FloatArray]:
+def frame(
+    rng: np.random.Generator, truth: PlateSolution, sky: tuple[FloatArray, FloatArray], n_false: int
+) -> tuple[FloatArray, FloatArray]:
     """Detections, the stars first, as bright stars are; and so many that are none, as hot pixels are."""
     x, y = truth.project(*sky)
     on = truth.inside(x, y)

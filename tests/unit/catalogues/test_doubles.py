@@ -12,7 +12,7 @@ from reduction.catalogues.doubles import without_doubles
 ARCSEC = 1.0 / 3600.0
 
 
-@pytest.mark.parametrize("band", [band for band in BANDS])
+@pytest.mark.parametrize("band", list(BANDS))
 def test_every_band_is_taken_under_its_own_name(band: str) -> None:
     found = recognise(["ra", "dec", band], {} if "-" not in band else {band: band}, "here")
     assert {what: column for what, column in found.items() if what in BANDS} == {band: band}
