@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -127,7 +128,7 @@ def _solved(context: Context, frame: Frame, lead: Frame, unit: Unit[None], p: So
             raise
         tried = dict.fromkeys(error.message for error in (*unit.tries, failed) if error.message)
         place = search if search.blind else _from_header(work)
-        known = {"n_catalogue": _number(work, place), "indexed": indexed, "unknown": _unknown(work)}
+        known: dict[str, Any] = {"n_catalogue": _number(work, place), "indexed": indexed, "unknown": _unknown(work)}
         raise failure(context, lead, used, unit.label, "; ".join(tried), **known) from None
 
 

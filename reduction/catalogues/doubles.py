@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 
 __all__ = ["without_doubles"]
 
+T = TypeVar("T", bound=np.generic)
 #: Rows this close (arcsec) are one star where nothing speaks against it.
 RADIUS = 1.0
 #: A magnitude that differs by more speaks against it: two stars close together.
@@ -76,7 +78,7 @@ def _joined(stars: Stars, order: IntArray, first: BoolArray) -> Stars:
     kept = order[first]
     rows = np.sort(kept)
 
-    def filled(column: npt.NDArray[np.generic], known: BoolArray) -> npt.NDArray[np.generic]:
+    def filled(column: npt.NDArray[T], known: BoolArray) -> npt.NDArray[T]:
         """The first known value of each group, else its first row's."""
         result = column.copy()
         later = np.flatnonzero(~first & known[order])[::-1]

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from db.errors import FrameUnusable
 
@@ -25,7 +24,7 @@ MOST_PIXELS = 200_000_000
 """Pixels of a raw frame: the largest sensors have 151 million."""
 
 #: How packed files begin, and what unpacks them.
-_PACKERS: tuple[tuple[bytes, str, Callable[[io.BytesIO], IO[bytes]]], ...] = (
+_PACKERS: tuple[tuple[bytes, str, Callable[[io.BytesIO], gzip.GzipFile | bz2.BZ2File]], ...] = (
     (b"\x1f\x8b", "gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
     (b"BZh", "bzip2", bz2.BZ2File),
 )
@@ -122,7 +121,7 @@ def decompressed(contents: bytes, path: str | Path) -> bytes:
     return contents
 
 
-def _unpacked(contents: bytes, kind: str, opener: Callable[[io.BytesIO], IO[bytes]], path: str | Path) -> bytes:
+def _unpacked(contents: bytes, kind: str, opener: Callable[[io.BytesIO], gzip.GzipFile | bz2.BZ2File], path: str | Path) -> bytes:
     found = io.BytesIO()
     try:
         with opener(io.BytesIO(contents)) as stream:

@@ -327,7 +327,7 @@ def _dwindled(n_pair: int, n_inside: int, radius: float) -> AlgorithmFailed:
 
 def _result(settled: _Settled, n_det: int, limit: float, ranked: bool) -> PlateFit:
     fit = settled.fit
-    size = {"n_det": n_det, "n_cat": settled.n_inside, "n_term": len(fit.solution.coeff_x)}
+    size: dict[str, Any] = {"n_det": n_det, "n_cat": settled.n_inside, "n_term": len(fit.solution.coeff_x)}
     how: dict[str, Any] = {"area": float(fit.solution.nx * fit.solution.ny), "limit": limit, "rank": settled.det if ranked else None}
     return PlateFit(
         solution=fit.solution,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,12 @@ def stars(n: int, *, snr: float = 50.0, ratio: float = 1.0, theta: float = 0.3) 
     return Detections(**value)
 
 
+def shapeless(n_star: int, n: int) -> Detections:
+    """Stars, and what is none."""
+    found = stars(n)
+    return replace(found, fwhm=np.where(np.arange(n) < n_star, 3.0, np.nan))
+
+
 @pytest.mark.parametrize(
     ("found", "facts", "code", "words"),
     [
@@ -141,6 +147,22 @@ def stars(n: int, *, snr: float = 50.0, ratio: float = 1.0, theta: float = 0.3) 
         (stars(8), FrameFacts(sky=900.0, noise=9.0, unevenness=0.3, n_catalogue=70), "frame.clouds", "uneven by 30 %"),
         (stars(50), FrameFacts(n_catalogue=60), "solve.no_start", "no plate solution: pointing"),
         (stars(50, snr=4.0), FrameFacts(), "frame.few_stars", "0 stars"),
+        # of what is known nothing is asked for, and hits are no clouds
+        (stars(50), FrameFacts(n_catalogue=60), "solve.no_start", "check the pointing, the pixel scale, the catalogue's area"),
+        (
+            stars(50),
+            FrameFacts(unknown=("pixel scale",)),
+            "solve.no_start",
+            "the pointing, the catalogue's area and its depth, or give pixel_scale",
+        ),
+        (stars(50), FrameFacts(unknown=("index files",)), "solve.no_start", "or give index_folder under [solve]"),
+        (shapeless(14, 43), FrameFacts(n_catalogue=60), "solve.no_start", "14 stars with S/N above 10 among 43 detections"),
+        (
+            shapeless(2, 60),
+            FrameFacts(unevenness=0.3, n_catalogue=70),
+            "frame.few_stars",
+            "of 60 detections with S/N above 10, 58 lack a star's shape",
+        ),
     ],
 )
 def test_failures_are_named(found: Detections, facts: FrameFacts, code: str, words: str) -> None:
