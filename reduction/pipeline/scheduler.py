@@ -159,7 +159,12 @@ def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, 
             raise ArchiveUnavailable(
                 str(error.strerror), where=str(files), hint="free some space and run again; nothing done is lost", code="archive.disk"
             ) from error
-        return AlgorithmFailed(f"{type(error).__name__}: {error}", where=_label(unit), code=f"{step.name}.os")
+        return AlgorithmFailed(
+            f"{type(error).__name__}: {error}",
+            where=_label(unit),
+            hint="look at the disk, the network and the rights, then run with --retry",
+            code=f"{step.name}.os",
+        )
     except Exception as error:
         if isinstance(error, sa.exc.DBAPIError) and is_the_archives(error):
             raise

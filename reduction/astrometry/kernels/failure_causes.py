@@ -137,9 +137,7 @@ def _catalogue(_: Detections, n_star: int, facts: FrameFacts) -> AlgorithmFailed
     ra, dec = facts.indexed or (np.nan, np.nan)
     found = f"the index files put the frame at {ra:.4f} {dec:+.4f}, " if facts.indexed is not None else ""
     if facts.n_catalogue == 0:
-        message = (
-            f"{found}{'where ' if found else ''}the catalogue has no star{'' if found else ' where the frame points'}"
-        )
+        message = f"{found}{'where ' if found else ''}the catalogue has no star{'' if found else ' where the frame points'}"
     else:
         message = f"{found}and the catalogue's {facts.n_catalogue} stars there do not fit its {n_star} stars"
     return AlgorithmFailed(

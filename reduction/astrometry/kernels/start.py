@@ -117,7 +117,11 @@ def solution_from_wcs(pixel_to_sky: PixelToSky, size: tuple[int, int], order: in
     tangent = (float(centre[0][0]), float(centre[1][0]))
     finite = np.isfinite(gnomonic(ra, dec, *tangent)[0])
     if np.count_nonzero(finite) < x.size // 2:
-        raise AlgorithmFailed("the WCS given as a start has no sky position on most of the frame", code="solve.wcs")
+        raise AlgorithmFailed(
+            "the WCS given as a start has no sky position on most of the frame",
+            hint="take it out of the header, or mend it",
+            code="solve.wcs",
+        )
     weight = np.ones(np.count_nonzero(finite))
     return fit_plate(ra[finite], dec[finite], x[finite], y[finite], weight, tangent=tangent, order=order, size=size).solution
 
