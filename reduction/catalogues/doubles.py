@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from reduction.astrometry.kernels.wcs import unit_vectors
 from reduction.catalogues.columns import Stars
+from reduction.catalogues.kernels.colours import fit_magnitude
 from reduction.kernels.arrays import BoolArray, FloatArray, IntArray
 
 __all__ = ["without_doubles"]
@@ -20,8 +21,8 @@ __all__ = ["without_doubles"]
 T = TypeVar("T", bound=np.generic)
 #: Rows this close (arcsec) are one star where nothing speaks against it.
 RADIUS = 1.0
-#: A magnitude that differs by more speaks against it: two stars close together.
-SAME_MAG = 0.5
+#: A magnitude that differs by more speaks against it: two stars close together. Between bands there are colours.
+SAME_MAG, SAME_MAG_BETWEEN_BANDS = 0.5, 1.0
 
 
 def without_doubles(stars: Stars) -> tuple[Stars, int, int]:
@@ -60,8 +61,14 @@ def _contradicted(stars: Stars, one: IntArray, two: IntArray) -> BoolArray:
     wrong = (stars.gaia[one] > 0) & (stars.gaia[two] > 0) & (stars.gaia[one] != stars.gaia[two])
     for names in stars.names.values():
         wrong |= (names[one] != "") & (names[two] != "") & (names[one] != names[two])
-    for band in stars.magnitudes().values():
-        wrong |= np.abs(band[one] - band[two]) > SAME_MAG  # NaN is no contradiction
+    magnitudes, common = stars.magnitudes(), np.zeros(len(one), dtype=bool)
+    for band in magnitudes.values():
+        apart = np.abs(band[one] - band[two])
+        common |= np.isfinite(apart)
+        wrong |= apart > SAME_MAG  # NaN is no contradiction
+    if magnitudes:
+        mag = fit_magnitude(magnitudes)
+        wrong |= ~common & (np.abs(mag[one] - mag[two]) > SAME_MAG_BETWEEN_BANDS)
     return np.asarray(wrong, dtype=bool)
 
 

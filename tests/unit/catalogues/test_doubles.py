@@ -52,7 +52,7 @@ def test_a_star_that_is_there_twice_is_one() -> None:
 
 @pytest.mark.parametrize(
     "told",
-    [{"V": [9.0, 12.0]}, {"tyc": ["1-2-1", "1-2-2"]}, {"gaia": [128, 256]}],
+    [{"V": [9.0, 12.0]}, {"V": [8.0, np.nan], "VT": [np.nan, 11.2]}, {"tyc": ["1-2-1", "1-2-2"]}, {"gaia": [128, 256]}],
 )
 def test_two_stars_close_together_stay_two(told: dict[str, list[float]]) -> None:
     found = stars(ra=[10.0, 10.0 + 0.4 * ARCSEC], dec=[0.0, 0.0], **told)
