@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+import starledger
 from db.errors import AlgorithmFailed
+from reduction.astrometry import solve_file
 from reduction.astrometry.kernels import start
 from reduction.astrometry.kernels.acceptance import MAX_LOG_CHANCE, judge, max_log_chance
 from reduction.astrometry.kernels.plate import PlateFit, solve
@@ -122,3 +127,15 @@ def test_a_wcs_is_read_whatever_it_calls_its_unit(unit: str | None, axes: tuple[
     )
     assert search is not None and search.centre is not None
     assert search.centre == pytest.approx((expected.ra.deg, expected.dec.deg), abs=1e-6)
+
+
+@pytest.mark.realdata
+def test_frames_of_a_space_telescope_are_solved_from_their_headers(
+    night_files: Callable[[str], list[Path]], shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight Tycho stars, a thousand hot pixels, and a WCS in "degrees" that is right to 1.3 pixel."""
+    monkeypatch.setattr(solve_file, "blindly", None)  # nobody asks for it
+    for found in starledger.solve(night_files("neossat")[:3], catalogues=shared_data / "catalogues" / "neossat_lmc.ecsv"):
+        assert found.solution is not None, found.error
+        fit = found.solution.fit
+        assert fit.method == "header" and fit.n_matched >= 7 and np.hypot(fit.rms_x, fit.rms_y) < 0.5
