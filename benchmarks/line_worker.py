@@ -73,6 +73,9 @@ class Watch:
         if error is not None:
             self.failures.append(f"{step.name}: {error}")
 
+    def again(self, _step: Step, _chance: str, _units: int) -> None:
+        """Units are worked once more."""
+
     def end(self, step: Step, tally: Tally) -> None:
         """A step has ended."""
         row = {"step": step.name, "per": step.per, "seconds": time.process_time() - self.last, "memory": largest_memory()}

@@ -42,6 +42,8 @@ class _Closed:
             raise error
         self.nights.append(int(unit.key))
 
+    def again(self, step: Step, chance: str, units: int) -> None: ...
+
     def end(self, step: Step, _tally: Tally) -> None: ...
 
 

@@ -136,8 +136,8 @@ def _step_section(step: Step) -> str:
         f"Works per {step.per}; version {step.version}" + (f"; after {', '.join(step.after)}." if step.after else "."),
         f"Reads {_links(step.reads)}; writes {_links(step.writes)}.",
     ]
-    if step.second_chance:
-        facts.append("What fails is tried once more when all else is done, leaning on its neighbours.")
+    if step.chances:
+        facts.append(f"What fails is tried again when all else is done: {'; '.join(step.chances)}.")
     parameters = _table(("parameter", "default", "allowed", "unit", "meaning"), rows) if rows else "No parameters."
     return "\n\n".join((f"## {step.name}", step.summary, " ".join(facts), parameters))
 

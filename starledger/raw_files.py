@@ -96,7 +96,7 @@ def header(paths: Paths, *, config: AnyPath | None = None) -> Iterator[HeaderFac
     found = expand(given)
     if not found:
         raise NothingToDo(
-            "no raw file", where=", ".join(map(str, given)), hint="TIFF and PNG files have to be named themselves", code="header.nothing"
+            "no raw file", where=", ".join(map(str, given)), hint="name files of frames, or a folder that holds some", code="header.nothing"
         )
     return (_header_facts(path, known) for path in found)
 

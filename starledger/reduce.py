@@ -147,10 +147,14 @@ def reduce(
 
 
 def exit_code(tallies: Sequence[Tally]) -> int:
-    """0 when all is done, 1 when some units failed (also in earlier runs), 2 when a step found no usable file or frame at all."""
+    """0 when all is done, 1 when some units failed (also in earlier runs), 2 when none of the files or frames came through.
+
+    Of several steps, frames that the plate solution of some stands for have come through, whatever a later step could not do with them.
+    """
     failed = [tally for tally in tallies if tally.failed]
     hopeless = [tally for tally in failed if STEPS[tally.step].per in ("file", "frame") and not tally.done + tally.before]
-    return 2 if hopeless else 1 if failed else 0
+    solved = any(tally.step == "solve" and tally.done + tally.before for tally in tallies)
+    return 2 if hopeless and not solved else 1 if failed else 0
 
 
 def status(archive: Archive) -> list[StepStatus]:
@@ -239,7 +243,7 @@ def check_inputs(paths: Sequence[Path], catalogues: Sequence[Path], files: Path)
 def _no_frames(paths: Sequence[Path], ignored: int = 0) -> NothingToDo:
     others = f"; {ignored} other files were passed over" if ignored else ""
     return NothingToDo(
-        f"no raw frames (FITS, also .gz and .fz, or a camera's own format){others}",
+        f"no raw frames (FITS, also .gz, .bz2 and .fz, a camera's own format, TIFF or PNG){others}",
         where=", ".join(str(path) for path in paths),
         hint="name the folder that holds the raw frames",
         code="input.empty",

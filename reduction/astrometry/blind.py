@@ -28,7 +28,7 @@ import reduction
 from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.kernels.arrays import FloatArray
 
-__all__ = ["DEFAULT_INDEX_DIR", "SOLVERS", "BlindResult", "solve_blind"]
+__all__ = ["DEFAULT_INDEX_DIR", "SOLVERS", "BlindResult", "index_files", "solve_blind", "unavailable"]
 
 
 DEFAULT_INDEX_DIR = Path("/usr/share/astrometry")  # where Debian's astrometry-data-* packages put them
@@ -37,7 +37,8 @@ ROOT = Path(reduction.__file__).resolve().parent.parent  # the folder that holds
 MAX_STARS = 120
 CELLS = 6  # along the longer side: of a long list, stars are taken in turn from so many cells, lest one cluster has them all
 MIN_STARS = 6
-TIME_LIMIT = 60.0  # second
+TIME_LIMIT = 60.0  # second of the processor: how busy the machine is changes no result
+CLOCK = 20.0  # times as long by the clock, a solver that waits for something else is ended
 FIELD_WIDTH = (0.1, 120.0)  # degree; sought without a hint of the scale
 
 
@@ -110,17 +111,16 @@ def solve_blind(
     solvers : tuple of str
         Which of `SOLVERS` to ask, in this order; one that is not installed is passed over.
     time_limit : float
-        Seconds that each solver may take.
+        Seconds of the processor that each solver may take.
 
     Returns
     -------
     BlindResult
     """
-    files = sorted(Path(index_dir).glob("index-*.fits"))
-    if not files:
-        return BlindResult(
-            None, f"no index files in {index_dir}: install Debian's astrometry-data-tycho2, or name the directory that holds them"
-        )
+    why_not = unavailable(index_dir, solvers)
+    if why_not:
+        return BlindResult(None, why_not)
+    files = index_files(index_dir)
     good = np.flatnonzero(np.isfinite(det_x) & np.isfinite(det_y) & np.isfinite(det_flux))
     if len(good) < MIN_STARS:
         return BlindResult(None, f"{len(good)} stars detected, at least {MIN_STARS} are needed")
@@ -141,8 +141,25 @@ def solve_blind(
             continue
         if fields is not None:
             return BlindResult(_from_fields(fields, size), solver=name)
-        reasons.append(f"{name} matches the {len(task.stars)} brightest stars with nothing in {len(files)} index files of {index_dir}")
+        reasons.append(f"{name} finds the {len(task.stars)} brightest detections in none of {len(files)} index files of {index_dir}")
     return BlindResult(None, "; ".join(reasons))
+
+
+def index_files(index_dir: Path | str) -> list[Path]:
+    """The index files of a directory, sorted."""
+    return sorted(Path(index_dir).glob("index-*.fits"))
+
+
+def unavailable(index_dir: Path | str, solvers: tuple[str, ...] = SOLVERS) -> str:
+    """Why no frame at all can be solved blindly, with what to do; empty where one can."""
+    if not index_files(index_dir):
+        return f"no index files in {index_dir}: install Debian's astrometry-data-tycho2, or name the directory that holds them"
+    missing = [_MISSING[name] for name in solvers if not _installed(name)]
+    return "; ".join(missing) if len(missing) == len(solvers) else ""
+
+
+def _installed(name: str) -> bool:
+    return shutil.which(name) is not None if name == "solve-field" else importlib.util.find_spec(name) is not None
 
 
 def _spread(stars: FloatArray, size: tuple[int, int]) -> FloatArray:
@@ -160,8 +177,8 @@ def _spread(stars: FloatArray, size: tuple[int, int]) -> FloatArray:
 
 def _package(task: _Task) -> dict[str, float] | None:
     """Ask the package astrometry, in a Python of its own."""
-    if importlib.util.find_spec("astrometry") is None:
-        raise _Stopped("the package astrometry is not installed: pip install 'starledger[blind]'")
+    if not _installed("astrometry"):
+        raise _Stopped(_MISSING["astrometry"])
     question = {"stars": task.stars.tolist(), "files": [str(path) for path in task.files], "scale": task.scale, "place": task.place}
     # the child imports this very package, wherever the parent was started
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -174,8 +191,8 @@ def _package(task: _Task) -> dict[str, float] | None:
 
 def _program(task: _Task) -> dict[str, float] | None:
     """Ask solve-field, by way of a list of stars in a folder of its own."""
-    if shutil.which("solve-field") is None:
-        raise _Stopped("solve-field is not installed: install Debian's astrometry.net")
+    if not _installed("solve-field"):
+        raise _Stopped(_MISSING["solve-field"])
     with tempfile.TemporaryDirectory(prefix="starledger-") as name:
         folder = Path(name)
         # FITS pixels count from 1
@@ -215,23 +232,41 @@ def _words(task: _Task, folder: Path) -> list[str]:
 
 
 def _run(command: list[str], limit: float, name: str, question: str = "", environment: dict[str, str] | None = None) -> str:
-    """Output of a process, which is ended with all its children when its time is up."""
+    """Output of a process that may use so many seconds of the processor; it is ended with all its children when they are used up."""
+    # By way of a process that limits itself and becomes the command: a limit set between fork and exec may hang where there are threads.
+    limited = [sys.executable, "-P", "-c", _LIMITED, str(max(1, round(limit))), *command] if os.name == "posix" else command
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, start_new_session=True, env={**os.environ, **(environment or {})}, **pipes) as process:
+    with subprocess.Popen(limited, text=True, start_new_session=True, env={**os.environ, **(environment or {})}, **pipes) as process:
         try:
-            answer, complaint = process.communicate(question, timeout=limit)
+            answer, complaint = process.communicate(question, timeout=CLOCK * limit)
         except subprocess.TimeoutExpired:
-            raise _Stopped(f"{name} found nothing within {limit:g} s: give the pixel scale or the pointing, or more time") from None
+            raise _Stopped(f"{name} did not end within {CLOCK * limit:g} s by the clock") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     output: str = answer
+    if os.name == "posix" and process.returncode in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
+        raise _Stopped(f"{name} found nothing within {limit:g} s of the processor ([solve] blind_time_limit)")
     if process.returncode != 0:
         line = (complaint.strip().splitlines() or [""])[-1]
         raise _Stopped(f"{name} ended with code {process.returncode}: {line}")
     return output
 
 
+#: Limits its own processor time (the children of the command have the limit, too) and becomes the command.
+_LIMITED = """
+import os, resource, sys
+limit = int(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+_MISSING = {
+    "astrometry": "the package astrometry is not installed: pip install 'starledger[blind]'",
+    "solve-field": "solve-field is not installed: install Debian's astrometry.net",
+}
 _ASK = {"astrometry": _package, "solve-field": _program}
 
 

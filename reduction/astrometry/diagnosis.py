@@ -48,6 +48,7 @@ def failure(
     *,
     n_catalogue: int | None = None,
     indexed: tuple[float, float] | None = None,
+    unknown: tuple[str, ...] = (),
 ) -> FrameUnusable | AlgorithmFailed:
     """The error to raise for a frame without a plate solution, named for its cause.
 
@@ -65,11 +66,13 @@ def failure(
         Catalogue stars where the frame is thought to be.
     indexed : (float, float), optional
         RA, Dec (deg) that a blind solution gave.
+    unknown : tuple of str
+        What could place the frame and is not known, as in `FrameFacts`.
     """
     planes = calibrated_planes(context, frame.frame_id)
     facts = sky_facts(planes["SCI"], planes["VAR"], planes["MASK"])
     stars, sky = _usual(context.session, frame)
-    facts = replace(facts, usual_stars=stars, usual_sky=sky, n_catalogue=n_catalogue, indexed=indexed)
+    facts = replace(facts, usual_stars=stars, usual_sky=sky, n_catalogue=n_catalogue, indexed=indexed, unknown=unknown)
     return diagnose(found, facts, tried=tried, where=where)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,18 +108,30 @@ def _header_wcs(header: Mapping[str, Any], channel: Channel) -> PixelToSky | Non
     if "CTYPE1" not in header or "CRVAL1" not in header:
         return None
     x0, y0, step = channel.x0, channel.y0, channel.step
+
+    def to_sky(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        sky = wcs.pixel_to_world(x0 + step * x, y0 + step * y).icrs
+        return sky.ra.deg, sky.dec.deg
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         try:
-            wcs = WCS(header, naxis=2)
-            centre = wcs.pixel_to_world_values(x0 + step * (channel.nx - 1) / 2, y0 + step * (channel.ny - 1) / 2)
-        except (WcsError, ValueError, KeyError):
+            # not WCS(header, naxis=2), which refuses units that it would else have mended, such as "degrees"
+            wcs = WCS(_with_units(header)).celestial
+            if not wcs.has_celestial:
+                return None
+            centre = to_sky(np.array([(channel.nx - 1) / 2]), np.array([(channel.ny - 1) / 2]))
+        except (WcsError, ValueError, KeyError, AssertionError):  # the last: tables of distortions that are not in this header
             return None
-    if not wcs.has_celestial or not np.all(np.isfinite(centre)):
-        return None
+    return to_sky if np.all(np.isfinite(centre)) else None
 
-    def to_sky(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        ra, dec = wcs.all_pix2world(x0 + step * x, y0 + step * y, 0)
-        return ra, dec
 
-    return to_sky
+def _with_units(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The header with the standard's unit of celestial axes where it writes another word for it."""
+    words = {key: header[key] for key in ("CUNIT1", "CUNIT2") if str(header.get(key, "")).strip().lower().startswith("deg")}
+    if not words:
+        return header
+    mended = copy(header)
+    for key in words:
+        mended[key] = "deg"  # type: ignore[index]
+    return mended

@@ -16,12 +16,17 @@ from db.keys import next_id
 from db.path_text import escaped
 from db.tables import Catalogue, Source, SourceLink, SourceMagnitude, SourceName, Task
 from reduction.astrometry.kernels.wcs import unit_vectors
-from reduction.catalogues.columns import recognise, stars_of
+from reduction.catalogues.columns import BANDS, left_aside, recognise, stars_of
+from reduction.catalogues.doubles import RADIUS, without_doubles
 from reduction.catalogues.intake import circle_of, take_in
 from reduction.catalogues.tables import catalogue_bytes, read_table, require_catalogue
 from reduction.pipeline.declaration import Context, Output, Rows, Unit, parameter, step
 
 __all__ = ["CatalogueParameters", "catalogue"]
+
+
+#: Columns left aside that are named; the rest are counted.
+_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def _plan(context: Context, _: CatalogueParameters) -> list[Unit[None]]:
     "catalogue",
     plan=_plan,
     parameters=CatalogueParameters,
-    version=2,
+    version=3,
     writes=(Catalogue, Source, SourceLink, SourceMagnitude, SourceName),
 )
 def catalogue(context: Context, unit: Unit[None], p: CatalogueParameters) -> Output:
@@ -60,7 +65,7 @@ def catalogue(context: Context, unit: Unit[None], p: CatalogueParameters) -> Out
     if len(table) == 0:
         raise ConfigurationError("no rows", where=str(path), hint="give a catalogue with at least one star", code="catalogue.empty")
     found = recognise(table.colnames, context.settings.get("catalogue_columns", {}), str(path))
-    stars = stars_of(table, found, p.epoch, str(path))
+    stars, n_joined, n_close = without_doubles(stars_of(table, found, p.epoch, str(path)))
     session = context.session
     catalogue_id = session.execute(sa.select(Catalogue.catalogue_id).where(Catalogue.sha256 == unit.key)).scalar()
     catalogue_id = catalogue_id or next_id(session, Catalogue.catalogue_id)
@@ -79,8 +84,24 @@ def catalogue(context: Context, unit: Unit[None], p: CatalogueParameters) -> Out
         "epoch": float(np.median(stars.epoch)),
         "columns": json.dumps(found, sort_keys=True),
     }
-    linked = f", {taken.n_linked} known from the frames" if taken.n_linked else ""
-    return Output(rows=[Rows(Catalogue, row, upsert=True)], finish=taken.write, remark=f"{taken.n} stars, {taken.n_new} new{linked}")
+    said = [f"{taken.n} stars, {taken.n_new} new"]
+    if taken.n_linked:
+        said.append(f"{taken.n_linked} known from the frames")
+    if n_joined:
+        said.append(f"{n_joined} rows joined with another of the same star")
+    if n_close:
+        said.append(f"{n_close} pairs within {RADIUS:g} arcsec kept as two stars")
+    said.append(f"magnitudes: {', '.join(f'{found[band]} as {_said(band)}' for band in BANDS if band in found) or 'none'}")
+    aside = left_aside(table, found)
+    if aside:
+        more = f" and {len(aside) - _LISTED} more" if len(aside) > _LISTED else ""
+        said.append(f"left aside: {', '.join(aside[:_LISTED])}{more} ([catalogue_columns] says what columns are)")
+    return Output(rows=[Rows(Catalogue, row, upsert=True)], finish=taken.write, remark="; ".join(said))
+
+
+def _said(band: str) -> str:
+    """A band with its system, for people."""
+    return f"{BANDS[band][1]} {band}"
 
 
 def _earlier(session: Session, key: str) -> int | None:

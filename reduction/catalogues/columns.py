@@ -15,7 +15,7 @@ from db.errors import ConfigurationError
 from reduction.astrometry.kernels.wcs import apply_proper_motion
 from reduction.kernels.arrays import FloatArray, IntArray
 
-__all__ = ["BANDS", "EPOCH", "NAMES", "Stars", "recognise", "require_quantities", "stars_of"]
+__all__ = ["BANDS", "EPOCH", "NAMES", "Stars", "left_aside", "recognise", "require_quantities", "stars_of"]
 
 
 #: Julian year that the archive keeps positions at.
@@ -38,7 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 #: Band or colour -> column names and system.
 BANDS: dict[str, tuple[tuple[str, ...], str]] = {
-    "G": (("g", "phot_g_mean_mag", "g_mag", "gaia_g"), "Gaia"),
+    "G": (("phot_g_mean_mag", "g_mag", "gaia_g"), "Gaia"),
     "BP": (("bp", "phot_bp_mean_mag", "bpmag"), "Gaia"),
     "RP": (("rp", "phot_rp_mean_mag", "rpmag"), "Gaia"),
     "B": (("b", "bmag"), "Johnson"),
@@ -55,8 +55,9 @@ BANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "B-V": (("bv", "b-v", "b_v"), "Johnson"),
     "BP-RP": (("bp_rp",), "Gaia"),
 }
-#: Names that differ from another only by capitals are matched as they are written: ATLAS-REFCAT2 has both.
-_EXACT: dict[str, tuple[str, ...]] = {"G": ("Gmag",), "g": ("gmag",)}
+#: Names that differ from another's only by capitals are matched as they are written: ATLAS-REFCAT2 has both; R and I are no Sloan bands.
+_EXACT: dict[str, tuple[str, ...]] = {"G": ("G", "Gmag"), "g": ("g", "gmag"), "r": ("r",), "i": ("i",), "z": ("z",)}
+_SLOAN = ("r", "i", "z")
 _PREFIX = {"tyc": "TYC", "hip": "HIP"}
 #: The three parts of a Tycho number, as VizieR has them.
 _TYCHO = ("TYC1", "TYC2", "TYC3")
@@ -145,6 +146,8 @@ def recognise(columns: Iterable[str], mapping: Mapping[str, str], where: str) ->
     """
     names = list(columns)
     known = {**NAMES, **{band: (*_EXACT.get(band, ()), *usual) for band, (usual, _) in BANDS.items()}}
+    if {"bp", "rp"} & set(names) and not {"G", *_SLOAN} & set(names):
+        known["G"] = (*known["G"], "g")  # Gaia's three in small letters
     require_quantities(mapping, "[catalogue_columns]")
     found: dict[str, str] = {}
     for what, usual in known.items():
@@ -171,6 +174,20 @@ def recognise(columns: Iterable[str], mapping: Mapping[str, str], where: str) ->
     return found
 
 
+def left_aside(table: Table, found: Mapping[str, str]) -> list[str]:
+    """The columns of numbers that nothing is taken from, in the order of the table.
+
+    Parameters
+    ----------
+    table : Table
+    found : mapping
+        Which column is what, as `recognise` says.
+    """
+    ratios = {column.replace("_mag", "_flux_over_error") for column in found.values() if column.startswith("phot_")}
+    used = {*found.values(), *ratios, *(_TYCHO if set(_TYCHO) <= set(table.colnames) else ())}
+    return [name for name in table.colnames if name not in used and np.ma.asarray(table[name]).dtype.kind in "iuf"]
+
+
 def _find(names: list[str], wanted: tuple[str, ...]) -> str | None:
     """The first of the wanted names that is there: as it is written, else whatever its capitals, unless another differs by those alone."""
     exact = [name for name in wanted if name in names]
@@ -181,7 +198,7 @@ def _find(names: list[str], wanted: tuple[str, ...]) -> str | None:
         lower.setdefault(name.lower(), []).append(name)
     twins = {name for usual in _EXACT.values() for name in usual}
     for name in wanted:
-        alike = [other for other in lower.get(name.lower(), ()) if name not in twins or other not in twins]
+        alike = [other for other in lower.get(name.lower(), ()) if name not in twins or (other not in twins and len(other) > 1)]
         if len(alike) == 1:
             return alike[0]
     return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +23,13 @@ MOST_BYTES = 800_000_000
 MOST_PIXELS = 200_000_000
 """Pixels of a raw frame: the largest sensors have 151 million."""
 
-_GZIP = b"\x1f\x8b"
+#: How packed files begin, and what unpacks them.
+_PACKERS: tuple[tuple[bytes, str, Callable[[io.BytesIO], gzip.GzipFile | bz2.BZ2File]], ...] = (
+    (b"\x1f\x8b", "gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
+    (b"BZh", "bzip2", bz2.BZ2File),
+)
+#: The same, for who only asks.
+PACKED = tuple(start for start, _, _ in _PACKERS)
 _PIECE = 2**20
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
 
@@ -101,31 +108,36 @@ def too_large(met: str, allowed: str, path: str | Path) -> FrameUnusable:
 
 
 def decompressed(contents: bytes, path: str | Path) -> bytes:
-    """The bytes themselves, or what they hold where they start as gzip does, whatever the file's name.
+    """The bytes themselves, or what they hold where they start as gzip or bzip2 does, whatever the file's name.
 
     Raises
     ------
     FrameUnusable
         For a stream that is damaged (``frame.truncated``), holds nothing, or holds too much: it is given up at `MOST_BYTES`.
     """
-    if not contents.startswith(_GZIP):
-        return contents
+    for start, kind, opener in _PACKERS:
+        if contents.startswith(start):
+            return _unpacked(contents, kind, opener, path)
+    return contents
+
+
+def _unpacked(contents: bytes, kind: str, opener: Callable[[io.BytesIO], gzip.GzipFile | bz2.BZ2File], path: str | Path) -> bytes:
     found = io.BytesIO()
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(contents)) as stream:
+        with opener(io.BytesIO(contents)) as stream:
             while piece := stream.read(_PIECE):
                 found.write(piece)
                 if found.tell() > MOST_BYTES:
-                    raise too_large(f"more than {MOST_BYTES} bytes in {len(contents)} of gzip", f"{MOST_BYTES} bytes", path)
-    except (EOFError, zlib.error, OSError) as error:
+                    raise too_large(f"more than {MOST_BYTES} bytes in {len(contents)} of {kind}", f"{MOST_BYTES} bytes", path)
+    except (EOFError, zlib.error, OSError, ValueError) as error:
         raise FrameUnusable(
-            f"the gzip stream is cut short or damaged ({one_line(error)})",
+            f"the {kind} stream is cut short or damaged ({one_line(error)})",
             where=str(path),
             hint="copy the file again from its source",
             code="frame.truncated",
         ) from error
     if not found.tell():
-        raise FrameUnusable("a gzip file of nothing", where=str(path), hint="copy it again from its source", code="frame.empty")
+        raise FrameUnusable(f"a {kind} file of nothing", where=str(path), hint="copy it again from its source", code="frame.empty")
     return found.getvalue()
 
 

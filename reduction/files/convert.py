@@ -26,7 +26,7 @@ from astropy.io import fits
 
 from db.errors import ConfigurationError, FrameUnusable
 from reduction.files import fits as fits_files
-from reduction.files.contents import open_regular
+from reduction.files.contents import PACKED, open_regular
 from reduction.files.exif import state_offset
 from reduction.files.fits import STRUCTURE, RawImage
 from reduction.files.product import Written, write_atomically
@@ -88,7 +88,7 @@ def format_of(path: str | Path) -> str:
     except FrameUnusable:
         head = b""
     name = path.name.lower()
-    if head.startswith((b"SIMPLE  =", b"\x1f\x8b")) or is_fits_name(name):
+    if head.startswith((b"SIMPLE  =", *PACKED)) or is_fits_name(name):
         return "fits"
     if head.startswith(b"\x89PNG\r\n\x1a\n") or name.endswith(PICTURE_SUFFIXES):
         return "picture"

@@ -104,7 +104,7 @@ def read_raw(path: str | Path) -> RawImage:
     Parameters
     ----------
     path : path
-        Plain, gzipped or tile-compressed FITS file.
+        Plain, gzipped, bzipped or tile-compressed FITS file.
 
     Returns
     -------
@@ -208,7 +208,7 @@ def _images_left_out(parts: list[Part], index: int) -> int:
 
 
 def _contents(path: Path) -> bytes:
-    """Return the bytes of a file, decompressed when they start as gzip does, whatever its name."""
+    """Return the bytes of a file, decompressed when they start as gzip or bzip2 does, whatever its name."""
     raw = decompressed(read_bytes(path), path)
     if not raw.startswith(b"SIMPLE  ="):
         raise FrameUnusable(

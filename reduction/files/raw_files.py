@@ -16,7 +16,7 @@ from db.errors import ConfigurationError
 __all__ = ["CAMERA_SUFFIXES", "FITS_SUFFIXES", "PICTURE_SUFFIXES", "RawFiles", "find_raw_files", "is_fits_name", "is_raw_name"]
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
-"""Suffixes of FITS files, compared without case; each may carry ``.fz`` or ``.gz`` behind it."""
+"""Suffixes of FITS files, compared without case; each may carry ``.fz``, ``.gz`` or ``.bz2`` behind it."""
 
 CAMERA_SUFFIXES = (
     *(".3fr", ".arw", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc"),
@@ -35,12 +35,10 @@ class RawFiles(list[Path]):
 
 
 def is_fits_name(name: str) -> bool:
-    """Whether a file name has a FITS suffix, in any case, with or without .fz or .gz behind it."""
+    """Whether a file name has a FITS suffix, in any case, with or without .fz, .gz or .bz2 behind it."""
     stem = name.lower()
-    if stem.endswith((".fz", ".gz")):
-        # A bare "frame.fz" is FITS by convention (fpack); a bare "notes.gz" is not.
-        return stem.endswith(".fz") or stem[:-3].endswith(FITS_SUFFIXES)
-    return stem.endswith(FITS_SUFFIXES)
+    # A bare "frame.fz" is FITS by convention (fpack); a bare "notes.gz" is not.
+    return stem.endswith(".fz") or stem.removesuffix(".gz").removesuffix(".bz2").endswith(FITS_SUFFIXES)
 
 
 def is_raw_name(name: str) -> bool:
@@ -54,7 +52,8 @@ def is_raw_name(name: str) -> bool:
 def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path] = ()) -> RawFiles:
     """Raw files (`is_raw_name`) among `paths` and, recursively, below the folders among them.
 
-    TIFF and PNG files in a folder are plots and previews more often than frames: they have to be named themselves.
+    TIFF and PNG files beside other frames are plots and previews: they count where a folder among `paths` holds no other frames at
+    all, nor do the folders in it; else they have to be named themselves.
 
     Parameters
     ----------
@@ -81,15 +80,25 @@ def find_raw_files(paths: Iterable[str | Path], *, exclude: Iterable[str | Path]
         root = Path(entry)
         if not os.path.lexists(root):
             raise ConfigurationError("no such file or folder", where=str(entry), hint="check the path", code="configuration.path")
-        for path in _walk(root, barred):
-            named = path == root.absolute()
-            if is_raw_name(path.name) and (named or not path.name.lower().endswith(PICTURE_SUFFIXES)):
-                found.add(path)
-            else:
-                ignored += 1
+        raw, other = _told_apart(_walk(root, barred))
+        pictures = {path for path in raw if path.name.lower().endswith(PICTURE_SUFFIXES)}
+        frames = raw - pictures or pictures
+        found |= frames
+        ignored += other + len(raw - frames)
     files = RawFiles(sorted(found))
     files.ignored = ignored
     return files
+
+
+def _told_apart(paths: Iterable[Path]) -> tuple[set[Path], int]:
+    """Those with the name of a raw file, and the number of the others."""
+    raw, other = set(), 0
+    for path in paths:
+        if is_raw_name(path.name):
+            raw.add(path)
+        else:
+            other += 1
+    return raw, other
 
 
 def _real(path: str | Path) -> Path:

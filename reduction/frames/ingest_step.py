@@ -28,6 +28,7 @@ from reduction.frames.evidence import evidence_text
 from reduction.frames.kernels.bayer import Channel, channels_of, pattern_at
 from reduction.frames.kernels.classification import frame_statistics
 from reduction.frames.kernels.times import barycentric, night_number
+from reduction.frames.stated_maximum import with_stated_maximum
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import definitions_from, identify
 from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Step, Unit, canonical, step
@@ -92,7 +93,7 @@ def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
     "ingest",
     plan=_plan,
     products=(Kind("raw"),),
-    version=3,
+    version=4,
     parameters=IngestParameters,
     writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
 )
@@ -106,6 +107,7 @@ def ingest(context: Context, unit: Unit[None], _: IngestParameters) -> Output:
     found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out, damaged=raw.damaged)
     ny, nx = raw.data.shape
     section = found.trim or (0, nx, 0, ny)
+    found = with_stated_maximum(found, raw)
     size, mtime_ns = _size_and_time(path)
     exposure = {
         "sha256": unit.key,

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from sqlalchemy.orm import Session
 
+from db.errors import StarledgerError
 from db.tables import Base
 from reduction.pipeline.inputs import Input, InputTask, Said, Worked
 from reduction.pipeline.order import STEPS, Line
@@ -80,8 +81,8 @@ class Unit(Generic[P]):
         Its file, where it works on one.
     payload : P
         What the plan found out for the body; None for most steps.
-    second : bool
-        Tried once more after all others: it may lean on its neighbours.
+    tries : tuple of StarledgerError
+        How it failed so far in this run, one for each of the step's chances that it had: see `step`.
     provisional : bool
         Its night is open: what comes of it holds until it is made of the whole night.
     """
@@ -94,7 +95,7 @@ class Unit(Generic[P]):
     night_id: int | None = None
     path: str | None = None
     payload: P = None  # type: ignore[assignment]
-    second: bool = False
+    tries: tuple[StarledgerError, ...] = ()
     provisional: bool = False
 
     def has(self, role: str) -> bool:
@@ -282,7 +283,7 @@ class Step:
     clears: tuple[type[Base], ...] = ()
     moves: tuple[type[Base], ...] = ()
     together: bool = False
-    second_chance: bool = False
+    chances: tuple[str, ...] = ()
     complete: bool = False
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None
     provisional: Provisional | None = None
@@ -397,7 +398,7 @@ def step(
     clears: tuple[type[Base], ...] = (),
     moves: tuple[type[Base], ...] = (),
     together: bool = False,
-    second_chance: bool = False,
+    chances: tuple[str, ...] = (),
     complete: bool = False,
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None,
     provisional: Provisional | None = None,
@@ -430,8 +431,9 @@ def step(
         Another step writes them, and this one takes their rows to another table: rows that come once more make its units pending.
     together : bool
         The body takes all pending units at once and returns a dict by unit key.
-    second_chance : bool
-        Units that failed are worked once more when all others are done: they may then lean on their neighbours.
+    chances : tuple of str
+        Units that failed are worked once more for each of these, when all others have had the chance before it, so that they may
+        lean on what is done; `Unit.tries` tells the body which it is, and the last failure counts. Each names what is tried, for people.
     complete : bool
         The plan names all that there ought to be: what was made of units that it no longer names is superseded.
     failed : callable (session, unit) -> rows, optional
@@ -456,7 +458,7 @@ def step(
                 clears=clears,
                 moves=moves,
                 together=together,
-                second_chance=second_chance,
+                chances=chances,
                 complete=complete,
                 failed=failed,
                 provisional=provisional,

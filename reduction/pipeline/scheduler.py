@@ -48,6 +48,9 @@ class Reporter(Protocol):
     def advance(self, step: Step, unit: Unit[Any], error: StarledgerError | None) -> None:
         """A unit is done or has failed."""
 
+    def again(self, step: Step, chance: str, units: int) -> None:
+        """Units that failed are worked once more, in another way."""
+
     def end(self, step: Step, _tally: Tally) -> None:
         """A step has ended."""
 
@@ -56,6 +59,8 @@ class _Silent:
     def begin(self, step: Step, pending: int) -> None: ...
 
     def advance(self, step: Step, unit: Unit[Any], error: StarledgerError | None) -> None: ...
+
+    def again(self, step: Step, chance: str, units: int) -> None: ...
 
     def end(self, step: Step, tally: Tally) -> None: ...
 
@@ -154,7 +159,12 @@ def _work(engine: Engine, files: Path, settings: Mapping[str, Any], step: Step, 
             raise ArchiveUnavailable(
                 str(error.strerror), where=str(files), hint="free some space and run again; nothing done is lost", code="archive.disk"
             ) from error
-        return AlgorithmFailed(f"{type(error).__name__}: {error}", where=_label(unit), code=f"{step.name}.os")
+        return AlgorithmFailed(
+            f"{type(error).__name__}: {error}",
+            where=_label(unit),
+            hint="look at the disk, the network and the rights, then run with --retry",
+            code=f"{step.name}.os",
+        )
     except Exception as error:
         if isinstance(error, sa.exc.DBAPIError) and is_the_archives(error):
             raise
@@ -309,17 +319,23 @@ class Runner:
             results = {unit.key: answer for unit in units} if isinstance(answer, StarledgerError) else answer
             yield [(unit, input_hash, results[unit.key]) for unit, input_hash in pending]
             return
-        held: list[tuple[Unit[Any], str]] = []
-        first: dict[str, StarledgerError] = {}
-        for batch in self._one_by_one(step, pending, parameters):
-            failed = {unit.key: result for unit, _, result in batch if step.second_chance and isinstance(result, StarledgerError)}
-            first |= failed
-            held += [(dataclasses.replace(unit, second=True), input_hash) for unit, input_hash, _ in batch if unit.key in failed]
-            if len(failed) < len(batch):
-                yield [item for item in batch if item[0].key not in failed]
-        for batch in self._one_by_one(step, held, parameters):
-            # that a neighbour did not help either says less than what was the matter in the first place
-            yield [(unit, key, first[unit.key] if isinstance(result, StarledgerError) else result) for unit, key, result in batch]
+        left = pending
+        for chance in step.chances:
+            again: list[tuple[Unit[Any], str]] = []
+            for batch in self._one_by_one(step, left, parameters):
+                done: list[_Result] = []
+                for unit, input_hash, result in batch:
+                    if isinstance(result, StarledgerError):
+                        again.append((dataclasses.replace(unit, tries=(*unit.tries, result)), input_hash))
+                    else:
+                        done.append((unit, input_hash, result))
+                if done:
+                    yield done
+            left = again
+            if not left:
+                return
+            self.reporter.again(step, chance, len(left))
+        yield from self._one_by_one(step, left, parameters)
 
     def _one_by_one(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[list[_Result]]:
         if step.in_pool and self.jobs > 1 and len(pending) > 1:

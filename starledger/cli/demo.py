@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,11 +58,17 @@ def _table(comparison: Comparison) -> Table:
     for name in ("injected", "recovered", "error", "off by"):
         table.add_column(name, justify="right")
     for row in comparison.rows:
-        judged = f"{100 * row.error:+.2f} %" if row.judged else ""
+        judged = _number(100 * row.error, "{:+.2f} %", "not found") if row.judged else ""
         style = "red" if row.judged and not row.passed else None
         label = f"{row.name}: {row.quantity} ({row.unit})" if row.unit else f"{row.name}: {row.quantity}"
-        table.add_row(cell(label), f"{row.injected:.6f}", f"{row.recovered:.6f}", f"{row.recovered_err:.6f}", judged, style=style)
+        found, error = _number(row.recovered, "{:.6f}", "-"), _number(row.recovered_err, "{:.6f}", "-")
+        table.add_row(cell(label), f"{row.injected:.6f}", found, error, judged, style=style)
     return table
+
+
+def _number(value: float, form: str, otherwise: str) -> str:
+    """A number for people; what stands in its place where there is none."""
+    return form.format(value) if math.isfinite(value) else otherwise
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
@@ -19,10 +20,12 @@ __all__ = ["ProgressReporter", "summary_table"]
 
 #: Failures of one step that are printed one by one; the rest are counted.
 _PRINTED = 10
+#: Seconds between two lines that say, where there is no terminal, how far a step is: a log of a night keeps to a few pages.
+_QUIET = 5.0
 
 
 class ProgressReporter:
-    """Progress bars on a terminal, a line per step elsewhere; failures as they come, one line each."""
+    """Progress bars on a terminal, elsewhere a line for each step with work and for units as they come; failures one line each."""
 
     def __init__(self, console: Screen) -> None:
         self.console = console
@@ -38,6 +41,8 @@ class ProgressReporter:
         )
         self._task: TaskID | None = None
         self._failed: Counter[str] = Counter()
+        self._left = 0
+        self._said = time.monotonic()
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -47,20 +52,30 @@ class ProgressReporter:
         self.progress.stop()
 
     def begin(self, step: Step, pending: int) -> None:
-        """Announce a step; on a terminal its bar appears when there is work."""
-        if not self.console.is_terminal:
+        """Announce a step that has work."""
+        self._left, self._said = pending, time.monotonic()
+        if pending and not self.console.is_terminal:
             self.console.say(f"{step.name}: {pending} to do")
         self._task = self.progress.add_task(step.name, total=pending) if pending else None
 
     def advance(self, step: Step, unit: Unit[Any], error: StarledgerError | None) -> None:
-        """Move the bar; print a failure."""
+        """Move the bar, or say how far it is; print a failure."""
+        self._left -= 1
         if self._task is not None:
             self.progress.advance(self._task)
+        if error is None and self._left > 0 and not self.console.is_terminal and time.monotonic() - self._said > _QUIET:
+            self._said = time.monotonic()
+            self.console.say(f"{step.name}: {unit.label} done, {self._left} still to do")
         if error is not None:
             self._failed[step.name] += 1
             if self._failed[step.name] <= _PRINTED:
                 where = "" if unit.label in str(error) else f"{unit.label}: "
                 self.console.say(where + str(error), label=step.name)
+
+    def again(self, step: Step, chance: str, units: int) -> None:
+        """Say that units are tried once more, which may take a while."""
+        self._said = time.monotonic()
+        self.console.say(f"{step.name}: {chance}, {units} still to do")
 
     def end(self, step: Step, _tally: Tally) -> None:
         """Take the bar away."""
@@ -72,12 +87,14 @@ class ProgressReporter:
 
 
 def summary_table(tallies: Sequence[Tally]) -> Table:
-    """One row a step: done now, done before, failed, seconds."""
+    """One row a step that had or has work: done now, done before, failed, seconds."""
     table = Table(box=None, pad_edge=False)
     table.add_column("step")
     for name in ("done", "before", "failed", "seconds"):
         table.add_column(name, justify="right")
     for tally in tallies:
+        if not (tally.done or tally.before or tally.failed):
+            continue
         failed = f"[red]{len(tally.failed)}[/red]" if tally.failed else "0"
         table.add_row(tally.step, str(tally.done), str(tally.before), failed, f"{tally.seconds:.1f}")
     return table

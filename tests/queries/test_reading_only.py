@@ -232,8 +232,9 @@ def test_a_role_that_could_write_is_no_reader(served: SmallArchive, role: str) -
         starledger.grant(owner, str(served.engine.url.username))
     with served.engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} NOINHERIT IN ROLE pg_write_all_data")
-    with pytest.raises(ConfigurationError, match=r"may write to \w+, as a member of pg_write_all_data"):
+    with pytest.raises(ConfigurationError, match=r"may write to \w+, as a member of pg_write_all_data") as met:
         starledger.grant(owner, role)
+    assert met.value.code == "grant.writer"
     for wrong in ("", "public", "pg_read_all_data", "a" * 64, "a\n", "\x1b[2J"):
         with pytest.raises(ConfigurationError, match="no name for a reader"):
             starledger.grant(owner, wrong)

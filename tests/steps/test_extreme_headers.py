@@ -100,4 +100,6 @@ def test_rows_that_cannot_be_written_are_their_units_failure(
     refused = 0 if value == "a\0b" and archive_url.startswith("sqlite") else 1  # SQLite keeps any character
     assert (tally.done, len(tally.failed)) == (3 - refused, refused)
     assert all("0001" in message and "rows refused" in message and message.isprintable() for message in tally.failed.values())
+    codes = work.sql("SELECT error_code FROM task WHERE status = 'failed'")
+    assert codes == [("STEP.rows".replace("STEP", "ingest"),)] * refused
     assert work.sql("SELECT count(*) FROM frame") == [(3 - refused,)]

@@ -9,13 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from mini_night import Night, Work
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, gaussian_filter
 
+from db.errors import StarledgerError
+from reduction.astrometry import solve_step
+from reduction.astrometry.kernels.start import Pointing
+from reduction.astrometry.search import Search, StarImages
+from reduction.frames.kernels.bayer import Channel
+from reduction.pipeline.declaration import Step, Unit
+from reduction.pipeline.order import STEPS
+from reduction.pipeline.scheduler import Tally
+
 Image = NDArray[np.float64]
+SOLVED = list(STEPS)[: list(STEPS).index("solve") + 1]
 
 
 def write_like(original: Path, target: Path, pixels: Image, minutes: float) -> None:
@@ -78,6 +89,70 @@ def test_the_wrong_catalogue(night: Night, tmp_path: Path) -> None:
     message = next(iter(tallies["solve"].failed.values()))
     assert "no plate solution" in message and "catalogue stars" in message and "the catalogue's area" in message
     assert work.sql("SELECT count(*) FROM first_solution") == [(0,)]
+
+
+def test_without_a_catalogue_nobody_is_told_that_it_is_the_wrong_one(night: Night, tmp_path: Path) -> None:
+    raw = night.link(tmp_path / "raw", [*night.calibration(), *night.objects()[:2]])
+    work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    tallies = {tally.step: tally for tally in work.tallies([raw], catalogues=[], steps=SOLVED)}
+    messages = list(tallies["solve"].failed.values())
+    assert len(messages) == 2 and all("has no catalogue" in message and "--catalogue FILE" in message for message in messages)
+    assert {code for code, _ in failures(work).values()} == {"solve.no_catalogue"}
+
+
+class Listener:
+    """Who is told how the work goes: what stood in the archive when frames were tried once more."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.chances: list[tuple[str, int, int]] = []
+
+    def begin(self, step: Step, pending: int) -> None: ...
+
+    def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None: ...
+
+    def again(self, step: Step, chance: str, units: int) -> None:
+        self.chances.append((chance, units, self.work.sql("SELECT count(*) FROM first_solution")[0][0]))
+
+    def end(self, step: Step, tally: Tally) -> None: ...
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_frame_of_a_pointing_is_solved_blindly(known: bool, night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where that finds nothing, one more, not all of them; what was solved stands in the archive before others are tried once more."""
+    raw, frames = tmp_path / "raw", night.objects()[:5]
+    raw.mkdir()
+    for path in [*night.calibration(), frames[0]]:
+        shutil.copy(path, raw / path.name)
+    for path in frames[1:]:
+        unplaced(path, raw / path.name)
+    header = fits.getheader(frames[0])
+    centre = SkyCoord(header["RA"], header["DEC"], unit="deg")
+    asked = []
+
+    def search(stars: StarImages, channel: Channel, scale: float, *_: object) -> Search:
+        asked.append(len(stars.x))
+        if not known:
+            return Search([], None, 0.0, "blind: nothing matches")
+        start = ("blind", Pointing(centre.ra.deg, centre.dec.deg, scale))
+        return Search([start], (centre.ra.deg, centre.dec.deg), 1.0, blind=True)
+
+    monkeypatch.setattr(solve_step, "blindly", search)
+    monkeypatch.setattr(solve_step, "unavailable", lambda _: "")
+    work = Work(f"sqlite:///{tmp_path / 'a.db'}", tmp_path / "files")
+    # the frame that its header places is no help
+    monkeypatch.setattr(solve_step, "from_header", lambda *_, **__: None)
+    listener = Listener(work)
+    tallies = {tally.step: tally for tally in work.tallies([raw], steps=SOLVED, reporter=listener)}
+    starts = dict(work.sql("SELECT start, count(*) FROM first_solution GROUP BY start"))
+    names = [name for name, _, _ in listener.chances]
+    if known:
+        assert len(asked) == 1 and starts == {"blind": 1, "neighbour": 4}
+        assert listener.chances[-1] == (names[0], 4, 1)  # recorded before the others follow
+    else:
+        assert len(asked) == 2 and starts == {} and len(tallies["solve"].failed) == 5
+        words = ("blind: nothing matches", "was tried, which shows the same stars")
+        assert all(any(some in said for some in words) for said in tallies["solve"].failed.values())
 
 
 def unplaced(original: Path, target: Path) -> None:

@@ -184,6 +184,7 @@ def test_a_service_that_holds_too_much_in_the_smallest_piece_fails_the_piece(eng
     with serving(table, max_rows=1) as service:
         tally = run(engine, service.url, sky=[f"{RA} {DEC} 0.01"])
     assert any("lower [fetch] faintest" in message for message in tally.failed.values())
+    assert "fetch.truncated" in column(engine, "SELECT error_code FROM task WHERE status = 'failed'")
     assert column(engine, "SELECT count(*) FROM source") == [0]
 
 

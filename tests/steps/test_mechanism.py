@@ -80,6 +80,8 @@ class _Spy:
 
     def advance(self, step: Step, unit: Unit, error: StarledgerError | None) -> None: ...
 
+    def again(self, step: Step, chance: str, units: int) -> None: ...
+
     def end(self, step: Step, tally: Tally) -> None:
         self._step = ""
 

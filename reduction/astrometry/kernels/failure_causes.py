@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from db.errors import AlgorithmFailed, FrameUnusable
+from db.flags import Flag
 from reduction.astrometry.kernels.detection import Detections
 from reduction.astrometry.kernels.start import MIN_MATCHED
 from reduction.astrometry.kernels.trailing import trailing
@@ -36,6 +37,8 @@ class FrameFacts:
         Medians over like frames (same set-up, field and exposure) of `count_stars` and of `sky`.
     n_catalogue : int or None
         Catalogue stars where the frame is thought to be.
+    unknown : tuple of str
+        What could place the frame and is not known: "pointing", "pixel scale", "index files".
     indexed : (float, float) or None
         RA, Dec (degree) of the frame's middle that a search in index files or a header solution confirmed by
         them gave: the stars are known, so it is not they who are at fault.
@@ -48,6 +51,7 @@ class FrameFacts:
     usual_sky: float = float("nan")
     n_catalogue: int | None = None
     indexed: tuple[float, float] | None = None
+    unknown: tuple[str, ...] = ()
 
 
 def count_stars(found: Detections) -> int:
@@ -82,18 +86,28 @@ def diagnose(found: Detections, facts: FrameFacts, *, tried: str, where: str = "
     for no cause.
     """
     n_star = count_stars(found)
-    for ask in (_dark, _trailed, _catalogue, _clouds, _few):
+    for ask in (_dark, _trailed, _catalogue, _hit, _clouds, _few):
         error = ask(found, n_star, facts)
         if error is not None:
             break
     else:
         error = AlgorithmFailed(
-            f"{n_star} stars, and no plate solution: {tried}",
-            hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
+            f"{n_star} stars with S/N above {STAR_SNR:.0f} among {len(found)} detections, and no plate solution: {tried}",
+            hint=_advice(facts),
             code="solve.no_start",
         )
     error.where = where
     return error
+
+
+def _advice(facts: FrameFacts) -> str:
+    """What would help: what is there is to be checked, what is not is to be given."""
+    known = [f"the {what}" for what in ("pointing", "pixel scale") if what not in facts.unknown]
+    given = {"pointing": "ra and dec", "pixel scale": "pixel_scale", "index files": "index_folder"}
+    where = {"pointing": "default", "pixel scale": "default", "index files": "solve"}
+    missing = [f"{given[what]} under [{where[what]}]" for what in facts.unknown]
+    check = f"check {', '.join([*known, ''])}the catalogue's area and its depth" if known else "check the catalogue's area and its depth"
+    return check + (f", or give {' and '.join(missing)} in --config" if missing else "")
 
 
 def _dark(_: Detections, n_star: int, facts: FrameFacts) -> FrameUnusable | None:
@@ -147,6 +161,19 @@ def _clouds(_: Detections, n_star: int, facts: FrameFacts) -> FrameUnusable | No
         f"clouds: {n_star} stars of {expected}" + (f", under {' and '.join(signs)}" if signs else ""),
         hint="use another frame",
         code="frame.clouds",
+    )
+
+
+def _hit(found: Detections, n_star: int, __: FrameFacts) -> FrameUnusable | None:
+    bright = found.snr > STAR_SNR
+    spoiled = bright & (~np.isfinite(found.fwhm) | ((found.flags & int(Flag.COSMIC)) != 0))
+    n_hit, n_bright = int(np.count_nonzero(spoiled)), int(np.count_nonzero(bright))
+    if n_star >= MIN_MATCHED or n_bright < 2 * MIN_MATCHED or n_hit < 0.5 * n_bright:
+        return None
+    return FrameUnusable(
+        f"{n_star} stars: of {n_bright} detections with S/N above {STAR_SNR:.0f}, {n_hit} lack a star's shape or are hit by cosmic rays",
+        hint="hot pixels: give darks, or see [calibrate] for how cosmic rays are told",
+        code="frame.few_stars",
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from db.errors import AlgorithmFailed
-from reduction.astrometry.kernels.acceptance import Acceptance, judge
+from reduction.astrometry.kernels.acceptance import MAX_LOG_CHANCE, Acceptance, judge
 from reduction.astrometry.kernels.plate_fit import (
     PolynomialFit,
     fit_plate,
@@ -149,9 +150,9 @@ def _first_accepted(
 ) -> PlateFit:
     """The first start that leads to a solution that passes the test."""
     refused = []
-    for guess, method in confirmed_starts(lists, starts):
+    for guess, method, limit in confirmed_starts(lists, starts):
         try:
-            fit = refine(guess, lists.x, lists.y, lists.ra, lists.dec, order=order, clip=clip, det_err=error)
+            fit = refine(guess, lists.x, lists.y, lists.ra, lists.dec, order=order, clip=clip, det_err=error, limit=limit, ranked=True)
         except AlgorithmFailed as failure:
             refused.append(f"{method}: {failure.message}")
             continue
@@ -164,13 +165,13 @@ def _first_accepted(
     if refused:
         raise AlgorithmFailed(
             f"a plate solution was found and is not to be believed: {'; '.join(refused)}",
-            hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
+            hint="check the pointing, the pixel scale and the catalogue's area",
             code="solve.refused",
         )
     raise AlgorithmFailed(
         f"no plate solution from {', '.join(map(name_of, starts)) or 'nothing'}: "
         f"{len(lists.x)} detections do not fit {len(lists.ra)} catalogue stars",
-        hint="check the pointing, the pixel scale and the catalogue's area, or give index files for blind solving",
+        hint="check the pointing, the pixel scale and the catalogue's area",
         code="solve.no_start",
     )
 
@@ -187,6 +188,8 @@ def refine(
     radius: float | None = None,
     weight: FloatArray | None = None,
     det_err: FloatArray | None = None,
+    limit: float = MAX_LOG_CHANCE,
+    ranked: bool = False,
 ) -> PlateFit:
     """Refit a solution that is good to a few pixel.
 
@@ -208,6 +211,10 @@ def refine(
     det_err : float64, shape (n,), optional
         1-sigma errors of the detections per axis (pixel). Together with a floor that the residuals tell they make
         weights, which multiply `weight`: see `position_weights`.
+    limit : float
+        Largest log10 of the chance that is believed: see `reduction.astrometry.kernels.acceptance.max_log_chance`.
+    ranked : bool
+        The detections are given brightest first, which counts in the acceptance.
 
     Returns
     -------
@@ -235,7 +242,7 @@ def refine(
         sample = _settle(stars, near[:: len(near) // SAMPLE], solution, solution.centre, reach, (first, order), clip)
         solution, reach, first = sample.fit.solution, sample.radius, sample.fit.solution.order
     settled = _settle(stars, near, solution, solution.centre, reach, (first, order), clip)
-    return _result(replace(settled, fit=_best_order(settled)), len(det_x))
+    return _result(replace(settled, fit=_best_order(settled)), len(det_x), limit, ranked)
 
 
 @dataclass(frozen=True)
@@ -318,10 +325,10 @@ def _dwindled(n_pair: int, n_inside: int, radius: float) -> AlgorithmFailed:
     )
 
 
-def _result(settled: _Settled, n_det: int) -> PlateFit:
+def _result(settled: _Settled, n_det: int, limit: float, ranked: bool) -> PlateFit:
     fit = settled.fit
-    size = {"n_det": n_det, "n_cat": settled.n_inside, "n_term": len(fit.solution.coeff_x)}
-    area = float(fit.solution.nx * fit.solution.ny)
+    size: dict[str, Any] = {"n_det": n_det, "n_cat": settled.n_inside, "n_term": len(fit.solution.coeff_x)}
+    how: dict[str, Any] = {"area": float(fit.solution.nx * fit.solution.ny), "limit": limit, "rank": settled.det if ranked else None}
     return PlateFit(
         solution=fit.solution,
         det_index=settled.det,
@@ -335,6 +342,6 @@ def _result(settled: _Settled, n_det: int) -> PlateFit:
         n_matched=len(settled.cat),
         n_catalogue_in_frame=settled.n_inside,
         radius=settled.radius,
-        acceptance=judge(np.hypot(fit.loo_x, fit.loo_y), radius=settled.radius, area=area, **size),
+        acceptance=judge(np.hypot(fit.loo_x, fit.loo_y), radius=settled.radius, **size, **how),
         method="refine",
     )

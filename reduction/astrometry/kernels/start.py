@@ -1,31 +1,32 @@
 """First guess of a plate solution: which star is which.
 
 A guess may come from a WCS, from a neighbouring frame, or from a rough pointing and pixel
-scale. Whatever its origin, it counts only once many more stars agree with it than chance allows.
+scale. Whatever its origin, it counts only once many more stars agree with it than chance allows; how many more follows
+from how many hypotheses were tried, and these are few where the stars lie about where they were said to be beforehand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import pdtrc
 
 from db.errors import AlgorithmFailed, FrameUnusable
+from reduction.astrometry.kernels.acceptance import LOG_PATTERNS, max_log_chance
 from reduction.astrometry.kernels.plate_fit import fit_plate, highest_order, match_positions
 from reduction.astrometry.kernels.triangles import Similarity, match_triangles
 from reduction.astrometry.kernels.wcs import PlateSolution, gnomonic, gnomonic_inverse
 from reduction.kernels.arrays import FloatArray
 
-__all__ = ["Pointing", "Start", "StarLists", "confirmed_starts", "name_of", "solution_from_wcs"]
+__all__ = ["Confirmed", "Pointing", "Start", "StarLists", "confirmed_starts", "name_of", "solution_from_wcs"]
 
 PixelToSky: TypeAlias = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 MIN_MATCHED = 6
-MAX_CHANCE = 1e-10
 SCALE_DRIFT = 0.05  # between frames of one camera, or from a header's WCS to the truth
 SCALE_EDGE = 0.01
 LIST_LENGTHS = (16, 28, 44)  # brightest detections tried by the pattern match, one after the other
@@ -73,6 +74,24 @@ class StarLists:
         return float(np.hypot(*self.size))
 
 
+class Confirmed(NamedTuple):
+    """A start that the stars confirm.
+
+    Attributes
+    ----------
+    solution : PlateSolution
+        Good to a few pixel.
+    method : str
+        How it was come by.
+    limit : float
+        Largest log10 of the chance that is believed of what is made of it: see `max_log_chance`.
+    """
+
+    solution: PlateSolution
+    method: str
+    limit: float
+
+
 def solution_from_wcs(pixel_to_sky: PixelToSky, size: tuple[int, int], order: int = 4) -> PlateSolution:
     """Plate solution that follows a pixel-to-sky function, such as a header's WCS.
 
@@ -98,12 +117,16 @@ def solution_from_wcs(pixel_to_sky: PixelToSky, size: tuple[int, int], order: in
     tangent = (float(centre[0][0]), float(centre[1][0]))
     finite = np.isfinite(gnomonic(ra, dec, *tangent)[0])
     if np.count_nonzero(finite) < x.size // 2:
-        raise AlgorithmFailed("the WCS given as a start has no sky position on most of the frame", code="solve.wcs")
+        raise AlgorithmFailed(
+            "the WCS given as a start has no sky position on most of the frame",
+            hint="take it out of the header, or mend it",
+            code="solve.wcs",
+        )
     weight = np.ones(np.count_nonzero(finite))
     return fit_plate(ra[finite], dec[finite], x[finite], y[finite], weight, tangent=tangent, order=order, size=size).solution
 
 
-def confirmed_starts(lists: StarLists, starts: Sequence[Start | tuple[str, Start]]) -> Iterator[tuple[PlateSolution, str]]:
+def confirmed_starts(lists: StarLists, starts: Sequence[Start | tuple[str, Start]]) -> Iterator[Confirmed]:
     """The starts, in the order given, that the stars confirm.
 
     Parameters
@@ -115,13 +138,11 @@ def confirmed_starts(lists: StarLists, starts: Sequence[Start | tuple[str, Start
 
     Yields
     ------
-    solution : PlateSolution
-        Of order 1 to 3, good to a few pixel over the frame; its scale within the tolerance of a pointing, or
-        within 5 % of the scale of a solution or WCS.
-    method : str
-        The name given with the start, else ``neighbour`` (a `PlateSolution`), ``header`` (a
-        function) or ``pointing``. ``+pattern`` is added where a solution was too far off and only
-        its centre and scale were used.
+    Confirmed
+        `solution` is of order 1 to 3; its scale within the tolerance of a pointing, or within 5 % of the scale of a
+        solution or WCS. `method` is the name given with the start, else ``neighbour`` (a `PlateSolution`), ``header`` (a
+        function) or ``pointing``; ``+pattern`` is added where a solution was too far off and only its centre and
+        scale were used. `limit` is the looser, the less the stars had to be moved from where the start has them.
 
     Raises
     ------
@@ -131,7 +152,7 @@ def confirmed_starts(lists: StarLists, starts: Sequence[Start | tuple[str, Start
     if len(lists.x) < MIN_MATCHED:
         raise FrameUnusable(
             f"{len(lists.x)} stars detected, at least {MIN_MATCHED} are needed for a plate solution",
-            hint="look at the frame: clouds, a closed shutter or a wrong focus",
+            hint="too short an exposure, clouds, a closed shutter? Otherwise lower the detection threshold",
             code="solve.few_stars",
         )
     for entry in starts:
@@ -142,7 +163,7 @@ def confirmed_starts(lists: StarLists, starts: Sequence[Start | tuple[str, Start
             suffix, found = _from_guess(lists, start)
             name += suffix
         if found is not None:
-            yield found, name
+            yield Confirmed(found[0], name, found[1])
 
 
 def name_of(start: Start | tuple[str, Start]) -> str:
@@ -154,22 +175,22 @@ def name_of(start: Start | tuple[str, Start]) -> str:
     return "neighbour" if isinstance(start, PlateSolution) else "header"
 
 
-def _from_guess(lists: StarLists, start: PlateSolution | PixelToSky) -> tuple[str, PlateSolution | None]:
+def _from_guess(lists: StarLists, start: PlateSolution | PixelToSky) -> tuple[str, tuple[PlateSolution, float] | None]:
     """From a solution or a WCS; where it is too far off, from its centre and scale."""
     try:
         guess = start if isinstance(start, PlateSolution) else solution_from_wcs(start, lists.size)
     except AlgorithmFailed:
         return "", None
     found = _from_solution(lists, guess)
-    if found is not None and not _same_scale(found, guess.scale, SCALE_DRIFT):
+    if found is not None and not _same_scale(found[0], guess.scale, SCALE_DRIFT):
         found = None
     if found is None and np.isfinite([*guess.centre, guess.scale]).all():
         return "+pattern", _from_pointing(lists, Pointing(*guess.centre, guess.scale))
     return "", found
 
 
-def _from_solution(lists: StarLists, guess: PlateSolution) -> PlateSolution | None:
-    """Correct `guess` by the offset most star pairs agree on."""
+def _from_solution(lists: StarLists, guess: PlateSolution) -> tuple[PlateSolution, float] | None:
+    """Correct `guess` by the offset most star pairs agree on; with the limit of its chance."""
     px, py = guess.project(lists.ra, lists.dec)
     near = np.flatnonzero(guess.inside(px, py, margin=-0.15 * lists.diagonal))
     near = near[:150]
@@ -189,10 +210,11 @@ def _from_solution(lists: StarLists, guess: PlateSolution) -> PlateSolution | No
         votes = tree.query_ball_point(offsets, radius, return_length=True)
         best = int(np.argmax(votes))
         shift = offsets[tree.query_ball_point(offsets[best], radius)].mean(axis=0)
-        moved = _shifted(guess, shift)
-        found = _confirm(lists, moved, 2.0 * radius)
+        # every offset as small might have been the one
+        limit = max_log_chance(np.log10(1.0 + float(shift @ shift) / _last_radius(lists) ** 2))
+        found = _confirm(lists, _shifted(guess, shift), 2.0 * radius, limit)
         if found is not None:
-            return found
+            return found, limit
     return None
 
 
@@ -202,8 +224,8 @@ def _shifted(solution: PlateSolution, shift: FloatArray) -> PlateSolution:
     return PlateSolution(solution.ra0, solution.dec0, solution.order, coeff_x, coeff_y, solution.nx, solution.ny)
 
 
-def _from_pointing(lists: StarLists, pointing: Pointing) -> PlateSolution | None:
-    """Match triangles of the brightest stars against those of the catalogue around the pointing."""
+def _from_pointing(lists: StarLists, pointing: Pointing) -> tuple[PlateSolution, float] | None:
+    """Match triangles of the brightest stars against those of the catalogue around the pointing; with the limit of the chance."""
     degree = pointing.scale / 3600.0
     xi, eta = gnomonic(lists.ra, lists.dec, pointing.ra, pointing.dec)
     reach = (0.5 + pointing.offset) * lists.diagonal * degree * (1.0 + pointing.scale_tolerance)
@@ -222,12 +244,21 @@ def _from_pointing(lists: StarLists, pointing: Pointing) -> PlateSolution | None
         )
         for candidate in candidates:
             guess = _linear(candidate, pointing, degree, lists.size)
-            found = _confirm(lists, guess, 0.012 * lists.diagonal)
+            limit = max_log_chance(_log_patterns(guess, pointing, lists.diagonal))
+            found = _confirm(lists, guess, 0.012 * lists.diagonal, limit)
             if found is not None and _same_scale(found, pointing.scale, pointing.scale_tolerance):
-                return found
+                return found, limit
         if length >= len(lists.x):
             return None
     return None
+
+
+def _log_patterns(guess: PlateSolution, pointing: Pointing, diagonal: float) -> float:
+    """log10 of the number of patterns tried that are as near the pointing as the guess."""
+    off = np.hypot(guess.coeff_x[0] - (guess.nx - 1) / 2.0, guess.coeff_y[0] - (guess.ny - 1) / 2.0)
+    # a pointing is not known to less than a hundredth of the frame
+    share = max(float(off), 0.01 * diagonal) / (max(pointing.offset, 0.01) * diagonal)
+    return LOG_PATTERNS + 2.0 * float(np.log10(min(share, 1.0)))
 
 
 def _same_scale(solution: PlateSolution, scale: float, tolerance: float) -> bool:
@@ -243,11 +274,16 @@ def _linear(similarity: Similarity, pointing: Pointing, degree: float, size: tup
     return PlateSolution(pointing.ra, pointing.dec, 1, coeff_x, coeff_y, *size)
 
 
-def _confirm(lists: StarLists, guess: PlateSolution, radius: float) -> PlateSolution | None:
-    """Refit `guess` to ever closer pairs; None unless far more agree than by chance."""
+def _last_radius(lists: StarLists) -> float:
+    """Match radius (pixel) at which a start is confirmed or not."""
+    return max(2.0, 0.002 * lists.diagonal)
+
+
+def _confirm(lists: StarLists, guess: PlateSolution, radius: float, limit: float) -> PlateSolution | None:
+    """Refit `guess` to ever closer pairs; None unless far more agree than by chance, of which the log10 is at most `limit`."""
     solution = guess
     lists = _near(lists, guess)
-    last = max(2.0, 0.002 * lists.diagonal)
+    last = _last_radius(lists)
     for step in range(8):
         px, py = solution.project(lists.ra, lists.dec)
         inside = np.flatnonzero(solution.inside(px, py))
@@ -264,7 +300,7 @@ def _confirm(lists: StarLists, guess: PlateSolution, radius: float) -> PlateSolu
         fit = fit_plate(*pairs, np.ones(len(cat)), tangent=_middle(solution), order=order, size=lists.size)
         expected = len(inside) * n_det * np.pi * radius**2 / (lists.size[0] * lists.size[1])
         solution = fit.solution
-        if radius <= last and pdtrc(len(cat) - 4, expected) < MAX_CHANCE:
+        if radius <= last and pdtrc(len(cat) - 4, expected) < 10.0**limit:
             return solution
         radius = max(last, min(0.7 * radius, 5.0 * fit.sigma))
     return None

@@ -221,7 +221,7 @@ def fit_shape_map(
     if len(stars.weight) < STARS_PER_TERM:
         raise AlgorithmFailed(
             f"{len(stars.weight)} of {len(x)} stars have a usable shape, at least {STARS_PER_TERM} are needed for a shape map",
-            hint="look at the frame for clouds, trails or a crowded field",
+            hint="too few bright stars in the field, or hot pixels and cosmic rays spoil them; photometry does without",
             code="shape.few_stars",
         )
     fits = _orders(stars, size, max_order)

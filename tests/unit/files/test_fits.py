@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import os
@@ -14,6 +15,8 @@ import pytest
 from astropy.io import fits
 
 from db.errors import ConfigurationError, FrameUnusable
+from reduction.files import contents as contents_module
+from reduction.files import convert
 from reduction.files.fits import read_header, read_raw, sha256_of
 from reduction.files.product import TEMPORARY_PREFIX, read_image, write_image
 from reduction.files.raw_files import find_raw_files, is_fits_name, is_raw_name
@@ -63,11 +66,40 @@ def test_camera_files_are_found_in_any_case(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.TIF", "a.tiff", "a.PNG"])
-def test_pictures_in_a_folder_are_passed_over_and_taken_by_name(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).touch()
+def test_pictures_count_where_a_folder_holds_no_other_frames(tmp_path: Path, name: str) -> None:
+    (tmp_path / "deep").mkdir()
+    picture = tmp_path / "deep" / name
+    picture.touch()
     found = find_raw_files([tmp_path])
-    assert (found, found.ignored) == ([], 1)
-    assert find_raw_files([tmp_path / name]) == [tmp_path / name]
+    assert (found, found.ignored) == ([picture], 0)
+    (tmp_path / "a.fits").touch()
+    found = find_raw_files([tmp_path])  # beside frames it is a plot
+    assert (found, found.ignored) == ([tmp_path / "a.fits"], 1)
+    assert find_raw_files([tmp_path, picture]) == [tmp_path / "a.fits", picture]
+
+
+def test_bzip2_is_taken_as_gzip_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = save(tmp_path / "a.fits", fits.PrimaryHDU(RAMP))
+    packed = tmp_path / "b.fit.BZ2"
+    packed.write_bytes(bz2.compress(plain.read_bytes()))
+    assert is_fits_name(packed.name) and packed in find_raw_files([tmp_path]) and not is_fits_name("notes.bz2")
+    np.testing.assert_array_equal(read_raw(packed).data, RAMP)
+    np.testing.assert_array_equal(convert.read_raw(packed.rename(tmp_path / "c")).data, RAMP)  # by what it begins with
+    bad = tmp_path / "bad.fits.bz2"
+    for contents, code in (
+        (bz2.compress(plain.read_bytes())[:-20], "frame.truncated"),
+        (bz2.compress(plain.read_bytes()).replace(b"1AY", b"2AY"), "frame.truncated"),
+        (bz2.compress(b""), "frame.empty"),
+    ):
+        bad.write_bytes(contents)
+        with pytest.raises(FrameUnusable) as caught:
+            read_raw(bad)
+        assert caught.value.code == code and "bzip2" in str(caught.value) and str(bad) in str(caught.value)
+    monkeypatch.setattr(contents_module, "MOST_BYTES", 4000)
+    bad.write_bytes(bz2.compress(bytes(10_000)))
+    with pytest.raises(FrameUnusable, match="more than 4000 bytes") as caught:
+        read_raw(bad)
+    assert caught.value.code == "frame.too_large"
 
 
 @pytest.mark.parametrize("name", ["IMG_1.JPG", "a.jpeg", "a.xmp", "a.thm", "a.mp4", "cr2", "a.gif", "a.tif.txt"])

@@ -185,8 +185,9 @@ def test_a_profile_that_changes_with_the_distance_from_the_axis_is_found() -> No
 def test_too_few_stars_are_said() -> None:
     x, y = np.array([50.0, 150.0]), np.array([60.0, 160.0])
     sky = render(x, y, np.array([1e5, 1e5]), fwhm=2.5)
-    with pytest.raises(AlgorithmFailed, match="2 stars show the profile, at least 4"):
+    with pytest.raises(AlgorithmFailed, match="2 stars show the profile, at least 4") as met:
         fitted(sky, 2.5)
+    assert met.value.code == "psf.few_stars"
 
 
 def test_a_frame_without_a_source_or_a_good_pixel_has_too_few() -> None:

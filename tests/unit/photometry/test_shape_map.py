@@ -199,8 +199,9 @@ def test_useless_stars_are_left_out_and_too_few_are_refused() -> None:
     s[:100] = 0.5 * np.hypot(d[:100], k[:100])
     found = fit_shape_map(x, y, s, d, k, snr, size=SIZE)
     assert found.n_star == 198
-    with pytest.raises(AlgorithmFailed, match="2 of 104 stars have a usable shape, at least 5 are needed"):
+    with pytest.raises(AlgorithmFailed, match="2 of 104 stars have a usable shape, at least 5 are needed") as met:
         fit_shape_map(*(value[:104] for value in (x, y, s, d, k, snr)), size=SIZE)
+    assert met.value.code == "shape.few_stars"
 
 
 def measured(x: np.ndarray, y: np.ndarray, snr: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
