@@ -58,7 +58,7 @@ def gain(reader: HeaderReader) -> float | None:
     chosen: Candidate | None = None
     result: float | None = None
     for candidate in reader.candidates("gain"):
-        size = _electrons(reader, candidate)
+        size = _electrons(reader, candidate, noted=chosen is None)
         if size is None or not FACTS["gain"].allows(size):
             if size is not None or number(candidate.value) is None:
                 reader.not_used("gain", candidate, size)
@@ -78,7 +78,7 @@ def gain(reader: HeaderReader) -> float | None:
     return result / reader.step
 
 
-def _electrons(reader: HeaderReader, candidate: Candidate) -> float | None:
+def _electrons(reader: HeaderReader, candidate: Candidate, *, noted: bool) -> float | None:
     """Electron/ADU of a candidate; None for what is no number, or the position of a knob."""
     remark = remark_of(reader.header, candidate.keyword, candidate.place) if candidate.keyword else ""
     unit = reader.definition.units.get("gain")
@@ -89,12 +89,11 @@ def _electrons(reader: HeaderReader, candidate: Candidate) -> float | None:
     electrons = unit is not None or _ELECTRONS.search(remark)
     if size is None or candidate.keyword != "GAIN" or electrons:
         return size
-    if _KNOB_REMARK.search(remark):
-        reader.note(f"GAIN = {size:g} is a setting of the camera ('{remark}'), not electron/ADU: not used")
-    elif size >= _KNOB and size == int(size):
-        reader.note(f"GAIN = {size:g} looks like a setting of the camera, not electron/ADU: not used")
-    else:
+    said = f"is a setting of the camera ('{remark}')" if _KNOB_REMARK.search(remark) else "looks like a setting of the camera"
+    if not _KNOB_REMARK.search(remark) and (size < _KNOB or size != int(size)):
         return size
+    if noted:
+        reader.note(f"GAIN = {size:g} {said}, not electron/ADU: not used")
     return None
 
 

@@ -20,7 +20,7 @@ LARGEST_OFFSET = 14.0
 _AHEAD = ("TZOFFSET", "UTOFFSET", "UTCOFFS", "UTCOFFSE", "UTC_OFFS", "UTC-OFFS", "GMTOFFS", "GMT_OFFS", "TZ_OFFS")
 #: Zones, of which some write the hours behind UTC: a number alone is not understood.
 _ZONES = ("TIMEZONE", "TIME-ZON", "TIMEZON", "TZ", "ZONE")
-_WEST = re.compile(r"\bwest|UTC?\s*(-|minus)\s*local|behind|local\s*to\s*UTC?|to (get|obtain) UTC?", re.IGNORECASE)
+_WEST = re.compile(r"\bwest|UTC?\s*(-|minus)\s*local|behind|local(\s*time)?\s*to\s*UTC?|to (get|obtain) UTC?", re.IGNORECASE)
 _EAST = re.compile(r"\beast|local\s*(time)?\s*(-|minus)\s*UTC?|ahead|from UTC?|UTC?\s*to\s*local", re.IGNORECASE)
 _ZONE = re.compile(r"(?:UTC?|GMT)?\s*([+-])\s*(\d{1,2})(?::?(\d{2}))?(?:\.(\d+))?\s*h?", re.IGNORECASE)
 #: Local clocks, with or without a date.

@@ -47,7 +47,7 @@ _PLAIN_WORDS = re.compile(
 #: Facts whose degrees are no unit of their own, as every number of theirs is in some.
 _IN_DEGREES = ("longitude", "ccd_temperature", "set_temperature")
 _IN_BRACKETS = re.compile(r"\[([^\]]*)\]|\(([^)]*)\)")
-_BEHIND_IN = re.compile(r"\bin ([a-zA-Z°]{1,2})\b(?! )|\bin ([a-zA-Z°]{1,2})$")
+_BEHIND_IN = re.compile(r"\bin ((?:deg(?:rees?)?\.? )?[a-zA-Z°]{1,2})(?=[,.;:)]|$)")
 #: What of a bracket is no unit: how the digits stand, directions, binning, time scales, equinoxes.
 _NO_UNIT = re.compile(
     r"[+-]?\b(hh?|mm?|ss?|dd?|hms|dms)([: .].*)?$|\b(binned|unbinned|pix(el)?s?|north|south|east|west|[nsew])\b|\biso\b.*",
@@ -122,7 +122,7 @@ def unit_of(fact: str, remark: str) -> tuple[str | None, str | None]:
         if number == 0 and remark.startswith("[") and _is_unit(word, per) and not (fact in _IN_DEGREES and word.lower().startswith("deg")):
             unknown = text.strip()
     plain, per = _without_pixel(_IN_BRACKETS.sub(" ", remark))
-    words = [plain.strip(" .,:"), *(first or second for first, second in _BEHIND_IN.findall(plain)), *_words(plain)]
+    words = [plain.strip(" .,:"), *_BEHIND_IN.findall(plain.strip()), *_words(plain)]
     found = {unit for word in words if (unit := unit_word(fact, word)) is not None}
     if per and fact == "pixel_scale":
         return None, unknown or plain.strip()
