@@ -12,42 +12,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import date, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 import erfa
 
-from db.decimal_comma import with_point
 from db.errors import FrameUnusable
 from reduction.headers.definition import InstrumentDefinition, TimeRule
 from reduction.headers.local_clock import LARGEST_OFFSET, stated_offset
 from reduction.headers.name_time import time_in_name
 from reduction.headers.reader import quoted
-from reduction.headers.remarks import moment, remark_of, unit_of, zone
+from reduction.headers.remarks import moment, remark_of, zone
 from reduction.headers.values import all_values, digits_of, number, text
+from reduction.headers.written_times import CLOCK, FIRST_YEAR, LAST_YEAR, day_number, from_date, from_days, split_date
 
 __all__ = ["ExposureTime", "exposure_time"]
 
-_DATE = re.compile(r"^\s*(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T\s]+(.+))?$")
-_OLD_DATE = re.compile(r"^\s*(\d{1,2})/(\d{1,2})/(\d{2})\s*$")
-_DAY_FIRST = re.compile(r"^\s*(\d{1,2})([/.])(\d{1,2})\2(\d{4})(?:[T\s]+(.+))?$")
-_CLOCK = re.compile(
-    r"^\s*(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:[.,](\d*))?)?\s*([AP]M)?\s*(Z|UTC?|GMT|[+-]\d{2}(?::?\d{2})?)?\s*$", re.IGNORECASE
-)
 _DAY = 86400.0
-_MOST_DIGITS = 12  # before the point of a day number
 _MJD_ZERO = 2400000.5
-_J2000_DAY = 2451544.5  # JD of 2000-01-01T00:00
 _GPS_TO_TAI = 19.0
 _LOCAL = "local"
 _SCALES = {"tai": "tai", "tt": "tt", "tdt": "tt", "et": "tt", "tdb": "tt", "tcb": "tcb", "gps": "gps", "local": _LOCAL, "lt": _LOCAL}
-# Photographic plates have times too; before and after these years, which numbers of nights reach, a date is a clock that was never set.
-_FIRST_YEAR, _LAST_YEAR = 1911, 2088
 _FIRST_DAY, _LAST_DAY = 2451544.5 - 32700.0, 2451544.5 + 32700.0  # JD: the night's number has 16 bits
 _ROUNDING = 1e-3  # s: what a day number loses when it is written with eight decimals
-_HOUR, _MONTHS = 3600.0, 12
+_HOUR = 3600.0
 #: Times that nearly everybody writes. Where the definition does not read them, they still may not be far from the one it does.
 _WITNESSES = (
     TimeRule("date", "UT-OBS"),
@@ -93,17 +82,6 @@ class ExposureTime:
     notes: tuple[str, ...]
     zeros: int = 0
     zone: float | None = None
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A time as written, not yet UTC: two-part JD, half a step of its last digit in s, zeros behind the second, offset behind it in h."""
-
-    jd1: float
-    jd2: float
-    sigma: float
-    zeros: int = 0
-    zoned: float | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +137,7 @@ def exposure_time(header: Mapping[str, Any], definition: InstrumentDefinition, e
     mid2 = best.jd2 + (seconds + best.to_mid * exptime) / _DAY
     if not _FIRST_DAY < best.jd1 + mid2 < _LAST_DAY:
         raise FrameUnusable(
-            f"{best.keyword} is JD {best.jd1 + mid2:g}, allowed are the years {_FIRST_YEAR} to {_LAST_YEAR}",
+            f"{best.keyword} is JD {best.jd1 + mid2:g}, allowed are the years {FIRST_YEAR} to {LAST_YEAR}",
             where=where,
             hint="correct the header, or give date_obs under [override] in --config",
             code="frame.no_time",
@@ -193,13 +171,13 @@ def _no_time(header: Mapping[str, Any], definition: InstrumentDefinition, local:
     there = [f"{word} = {quoted(header[word])}" for word in words if text(header.get(word)) is not None]
     if there:
         return FrameUnusable(
-            f"{' and '.join(there)} cannot be read as date and time of day, from {_FIRST_YEAR} to {_LAST_YEAR}",
+            f"{' and '.join(there)} cannot be read as date and time of day, from {FIRST_YEAR} to {LAST_YEAR}",
             where=where,
             hint="correct the header, or give date_obs or date_from_name = PATTERN under [override] in --config",
             code="frame.no_time",
         )
     return FrameUnusable(
-        f"no time of exposure from {_FIRST_YEAR} to {_LAST_YEAR} under {tried}",
+        f"no time of exposure from {FIRST_YEAR} to {LAST_YEAR} under {tried}",
         where=where,
         hint="name the keyword under [[instrument.times]], or give date_from_name = PATTERN or date_obs under [default], in --config",
         code="frame.no_time",
@@ -295,9 +273,9 @@ def _doubts(
 def _readable(header: Mapping[str, Any], keyword: str, forms: set[str], word: str) -> bool:
     """Whether a keyword that gave no time says something all the same: a date without time of day, a whole day, a local clock."""
     if forms == {"date"}:
-        split = _split_date(word)
-        return split is not None and (split[3] is None or _CLOCK.match(split[3]) is not None)
-    digits = _digits(digits_of(header, keyword))
+        split = split_date(word)
+        return split is not None and (split[3] is None or CLOCK.match(split[3]) is not None)
+    digits = day_number(digits_of(header, keyword))
     return digits is not None and digits == digits.to_integral_value()
 
 
@@ -343,9 +321,9 @@ def _candidate(header: Mapping[str, Any], rule: TimeRule, definition: Instrument
     remark = remark_of(header, rule.clock or rule.keyword)
     scale = "utc" if _says_utc(rule) else _scale(header)
     if rule.form == "date":
-        written = _from_date(header, rule)
+        written = from_date(header, rule.keyword, rule.clock)
     else:
-        written = _from_days(digits_of(header, rule.keyword), _MJD_ZERO if rule.form == "mjd" else 0.0)
+        written = from_days(digits_of(header, rule.keyword), _MJD_ZERO if rule.form == "mjd" else 0.0)
     if written is None:
         return None
     jd2, at = written.jd2, rule.at or moment(remark) or "start"
@@ -403,106 +381,3 @@ def _to_utc(jd1: float, jd2: float, scale: str) -> tuple[float, float]:
         jd1, jd2 = erfa.tttai(jd1, jd2)
     utc1, utc2 = erfa.taiutc(jd1, jd2)
     return float(utc1), float(utc2)
-
-
-def _digits(written: str) -> Decimal | None:
-    """A day number with all its digits: "58107.0650", "5.810706529E+04", "58107,065"."""
-    try:
-        found = Decimal(with_point(written).upper().replace("D", "E"))
-    except InvalidOperation:
-        return None
-    return found if found.is_finite() and found.adjusted() < _MOST_DIGITS else None
-
-
-def _from_days(written: str, zero: float) -> _Written | None:
-    """Day number as written; whole and fractional part are kept apart so that no digit is lost."""
-    found = _digits(written)
-    if found is None or found < 0:
-        return None
-    exponent = int(found.as_tuple().exponent)
-    if exponent >= 0 or not _plausible(zero + int(found)):
-        return None
-    return _Written(zero + int(found), float(found - int(found)), 0.5 * 10.0**exponent * _DAY)
-
-
-def _plausible(jd: float) -> bool:
-    return 2451544.5 + (_FIRST_YEAR - 2000) * 365.25 < jd < 2451544.5 + (_LAST_YEAR + 1 - 2000) * 365.25
-
-
-def _from_date(header: Mapping[str, Any], rule: TimeRule) -> _Written | None:
-    date = _split_date(header[rule.keyword])
-    if date is None:
-        return None
-    year, month, day, clock = date
-    if rule.clock is not None:
-        # A date with its own time of day may be local: joining it with a clock in UT could be a day off.
-        if clock is not None or header.get(rule.clock) is None:
-            return None
-        seconds = _seconds_of_day(header, rule.clock)
-        if seconds is not None and _FIRST_YEAR <= year <= _LAST_YEAR:
-            return _at_second(year, month, day, *seconds)
-        clock = str(header[rule.clock])
-        joined = _split_date(clock)
-        clock = joined[3] if joined is not None else clock
-    found = _CLOCK.match(clock) if clock is not None else None
-    if found is None or not _FIRST_YEAR <= year <= _LAST_YEAR:
-        return None
-    return _julian(year, month, day, found)
-
-
-def _seconds_of_day(header: Mapping[str, Any], keyword: str) -> tuple[float, float] | None:
-    """A time of day that is a number, whose unit its remark says, in s, and half a step of its last digit."""
-    value, (unit, _) = number(header.get(keyword)), unit_of("exptime", remark_of(header, keyword))
-    step = {"s": 1.0, "hour": _HOUR}.get(unit or "")
-    digits = _digits(digits_of(header, keyword)) if value is not None and step is not None else None
-    if value is None or step is None or digits is None or not 0.0 <= value * step < _DAY:
-        return None
-    return value * step, 0.5 * step * 10.0 ** min(int(digits.as_tuple().exponent), 0)
-
-
-def _at_second(year: int, month: int, day: int, second: float, sigma: float) -> _Written | None:
-    try:
-        midnight = datetime(year, month, day)
-    except ValueError:
-        return None
-    return _Written(_J2000_DAY + (midnight - datetime(2000, 1, 1)).days, second / _DAY, sigma)
-
-
-def _split_date(value: Any) -> tuple[int, int, int, str | None] | None:
-    """Year, month, day and the time of day behind them. Of two numbers up to 12 before a year nobody knows which is the month."""
-    found = _DATE.match(str(value))
-    if found is not None:
-        return int(found.group(1)), int(found.group(3)), int(found.group(4)), found.group(5)
-    found = _DAY_FIRST.match(str(value))
-    if found is not None:
-        first, sign, second, year, clock = found.groups()
-        day, month = (int(second), int(first)) if int(second) > _MONTHS else (int(first), int(second))
-        return (int(year), month, day, clock) if sign == "." or day > _MONTHS or day == month else None
-    found = _OLD_DATE.match(str(value))
-    # The two-digit years of the old FITS form DD/MM/YY are all of the 20th century (FITS standard 4.0, 9.1.3).
-    return None if found is None else (1900 + int(found.group(3)), int(found.group(2)), int(found.group(1)), None)
-
-
-def _julian(year: int, month: int, day: int, clock: re.Match[str]) -> _Written | None:
-    hours, minutes, seconds, fraction, half, zone = clock.groups()
-    second = int(seconds or 0) + float(f"0.{fraction or 0}")
-    hour = int(hours) if half is None else int(hours) % 12 + (12 if half.upper() == "PM" else 0)
-    if second >= 61.0 or hour > 24 or int(minutes) > 59:
-        return None
-    try:
-        minute = datetime(year, month, day) + timedelta(hours=hour, minutes=int(minutes)) - _zone(zone)
-    except ValueError:
-        return None
-    # erfa's UTC days keep leap seconds (a quasi-JD); it only doubts dates far ahead, which is no reason to stop.
-    jd1, jd2, _ = erfa.ufunc.dtf2d(b"UTC", minute.year, minute.month, minute.day, minute.hour, minute.minute, second)
-    step = 60.0 if seconds is None else 10.0 ** -len(fraction or "")
-    zeros = len(fraction) if fraction and not fraction.strip("0") else 0
-    return _Written(float(jd1), float(jd2), step / 2, zeros, None if zone is None else _zone(zone) / timedelta(hours=1))
-
-
-def _zone(zone: str | None) -> timedelta:
-    if zone is None or zone[0] not in "+-":
-        return timedelta()
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    size = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-    return -size if zone[0] == "-" else size
