@@ -44,7 +44,6 @@ _STRIPS = ("OVERSCAN", "TRIM")
 _YES = {"t", "y", "true", "yes"}
 _CALSTAT = {"B": "bias", "D": "dark", "F": "flat"}
 _ELECTRONS = re.compile(r"\be(lectrons?|-|/)", re.IGNORECASE)
-_PER_ELECTRON = re.compile(r"\b(adu|dn|counts?)\s*(/|per)\s*(photo)?e(lectrons?|-|\b)", re.IGNORECASE)
 _KNOB_REMARK = re.compile(r"\b(settings?|knob|iso|db|percent|index|value)\b|%|\b0?\.1 ?db", re.IGNORECASE)
 _KNOB = 10.0  # electron/ADU; whole numbers from here on are positions of a knob
 
@@ -81,18 +80,13 @@ def gain(reader: HeaderReader) -> float | None:
 def _electrons(reader: HeaderReader, candidate: Candidate, *, noted: bool) -> float | None:
     """Electron/ADU of a candidate; None for what is no number, or the position of a knob."""
     remark = remark_of(reader.header, candidate.keyword, candidate.place) if candidate.keyword else ""
-    unit = reader.definition.units.get("gain")
-    if unit is None and _PER_ELECTRON.search(remark):
-        size = number(candidate.value)
-        return 1.0 / size if size else None
-    size = reader.size("gain", candidate)
-    electrons = unit is not None or _ELECTRONS.search(remark)
-    if size is None or candidate.keyword != "GAIN" or electrons:
-        return size
-    said = f"is a setting of the camera ('{remark}')" if _KNOB_REMARK.search(remark) else "looks like a setting of the camera"
-    if not _KNOB_REMARK.search(remark) and (size < _KNOB or size != int(size)):
+    electrons = reader.definition.units.get("gain") is not None or _ELECTRONS.search(remark) is not None
+    by_remark = candidate.keyword == "GAIN" and not electrons and _KNOB_REMARK.search(remark) is not None
+    size = number(candidate.value) if by_remark else reader.size("gain", candidate)
+    if size is None or candidate.keyword != "GAIN" or electrons or (not by_remark and (size < _KNOB or size != int(size))):
         return size
     if noted:
+        said = f"is a setting of the camera ('{remark}')" if by_remark else "looks like a setting of the camera"
         reader.note(f"GAIN = {size:g} {said}, not electron/ADU: not used")
     return None
 

@@ -124,10 +124,10 @@ _LIST = (
         written={"m": _same, "km": _times(1e3), "feet": _times(0.3048)},
     ),
     FactKind(
-        "ra", "angle", "deg", "right ascension pointed at", 0.0, 360.0, agree=3.0,
+        "ra", "angle", "deg", "right ascension pointed at", 0.0, 360.0, agree=1.0,
         written={"degree": _same, "hour": _times(15.0), "radian": _times(_RADIAN)},
     ),
-    FactKind("dec", "angle", "deg", "declination pointed at", -90.0, 90.0, written=_ANGLES, agree=3.0),
+    FactKind("dec", "angle", "deg", "declination pointed at", -90.0, 90.0, written=_ANGLES, agree=1.0),
     FactKind("orientation", "number", "deg", "position angle of the camera", -720.0, 720.0, written=_ANGLES, agree=None),
     FactKind(
         "pixel_scale", "number", "arcsec", "sky on a pixel as stored, that is after binning", 1e-4, 3600.0, above_zero=True,

@@ -424,7 +424,9 @@ def _pointing(reader: HeaderReader) -> tuple[float | None, float | None]:
     reader.sources["ra"], reader.sources["dec"] = reader.source_of("ra", ra_from), reader.source_of("dec", dec_from)
     for other_from, other_ra, _, other_dec in true[1:]:
         apart = _separation(ra, dec, other_ra, other_dec)
-        if None not in (ra_from.keyword, other_from.keyword) and apart > (FACTS["ra"].agree or 0.0):
+        # The reference point of a WCS may lie anywhere in the frame.
+        stated = None not in (ra_from.keyword, other_from.keyword) and "CRVAL1" not in (ra_from.keyword, other_from.keyword)
+        if stated and apart > (FACTS["ra"].agree or 0.0):
             reader.note(
                 f"{other_from.source} = {quoted(other_from.value)} is {apart:.1f} deg from {ra_from.source} = {quoted(ra_from.value)}, "
                 "which is used for the pointing"

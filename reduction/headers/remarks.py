@@ -34,6 +34,8 @@ _SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"f|°f|deg\.? ?f|degrees? f|(deg(rees?)? )?fahrenheit", ("fahrenheit",)),
     (r"(e-?|electrons?)( ?rms)?( ?(/|per) ?(pix|pixel))?", ("electron",)),
     (r"(adus?|dn|counts?)( ?(/|per) ?(pix|pixel))?", ("ADU",)),
+    (r"(photo-?)?e(lectrons?|-)?\s*(/|per)\s*(adus?|dn|counts?|a/d units?)", ("electron/ADU",)),
+    (r"(adus?|dn|counts?)\s*(/|per)\s*(photo-?)?e(lectrons?|-)?", ("ADU/electron",)),
     (r"e", ("east",)),
     (r"w", ("west",)),
 )
