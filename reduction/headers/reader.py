@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from db.decimal_comma import ambiguous_comma
@@ -21,6 +22,7 @@ OVERRIDE, DEFAULT = "[override]", "[default]"
 _ALWAYS_DEGREES = ("CRVAL1", "CRVAL2")
 _HOURS = 24.0  # of a circle
 _LONGEST_QUOTE = 60
+_SIDE_BEFORE = re.compile(r"^\s*([NSEW])\s*(\d.*?)\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ class HeaderReader:
         """Number of a candidate in the unit of its fact, whatever its limits; None where there is none."""
         if candidate.keyword is None:
             return number(candidate.value)
+        if FACTS[fact].form == "angle" and isinstance(candidate.value, str):
+            # "W110 57 00" is "110 57 00 W".
+            candidate = replace(candidate, value=_SIDE_BEFORE.sub(r"\2 \1", candidate.value))
         plain, behind = number_and_unit(candidate.value)
         if plain is None:
             return self._sexagesimal(fact, candidate) if FACTS[fact].form == "angle" else None

@@ -61,7 +61,7 @@ _PER = re.compile(r"(/|\bper\b)\s*(mm|micron|um|deg|arcsec|s|sec|min|hour|h)\b",
 
 _SIDES = {"east": "east", "e": "east", "west": "west", "w": "west", "north": "north", "n": "north", "south": "south", "s": "south"}
 _SIGNED = re.compile(
-    r"(?:\b(positive|negative)\b|([+-])(?:ve)?)\s*(?:is\s+|=\s*|to\s+(?:the\s+)?)?(east|west|north|south|[ewns])\b"
+    r"(?:\b(positive|negative)\b|(?<![A-Za-z])([+-])(?:ve)?)\s*(?:is\s+|=\s*|to\s+(?:the\s+)?)?(east|west|north|south|[ewns])\b"
     r"|\b(east|west|north|south|[ewns])(?:ward)?\s*(?:is\s+|=\s*)?(?:(positive|negative|pos\b|neg\b)|([+-])(?=[\s,)\]]|$))",
     re.IGNORECASE,
 )
@@ -70,7 +70,7 @@ _OPPOSITE = {"east": "west", "west": "east", "north": "south", "south": "north"}
 
 _MOMENTS = {
     "start": re.compile(r"\b(start(s|ed|ing)?|beg(in|ins|an|un|inning)|open(s|ed|ing)?|commence\w*)\b", re.IGNORECASE),
-    "mid": re.compile(r"\b(mid|mid[- ]?(dle|point|time|exp\w*)|cent(er|re|ral) of|average\w*|avg|mean time)\b", re.IGNORECASE),
+    "mid": re.compile(r"\b(mid|mid[- ]?(dle|point|time|exp\w*)|cent(er|re|ral) of|average\w*|avg)\b", re.IGNORECASE),
     "end": re.compile(r"\b(end|ends|ended|ending|finish\w*|stop(s|ped)?|clos(e|es|ed|ing)|grabbed|complet(e|ed|ion))\b", re.IGNORECASE),
 }
 _NOT_LOCAL = re.compile(r"sidereal|\blst\b", re.IGNORECASE)
@@ -181,7 +181,7 @@ def zone(remark: str) -> tuple[str | None, float | None]:
     if offset is not None:
         sign, hours, minutes = offset.groups()
         size = int(hours) + int(minutes or 0) / 60.0
-        return "local", -size if sign == "-" else size
+        return ("local", -size if sign == "-" else size) if size else ("utc", None)
     universal, local = _UTC.search(remark) is not None, _LOCAL.search(remark) is not None
     if universal == local:
         return None, None

@@ -206,6 +206,7 @@ def test_hours_and_radians_of_pointings(cards: Cards, value: tuple[float, float]
         (110.25, "[degrees West]", -110.25), (-110.25, "degrees, negative west", -110.25), (110.25, "[deg East]", 110.25),
         ("110:15:00", "+W", -110.25), ("110:15:00", "east positive", 110.25), (110.25, "(+=East) (deg)", 110.25),
         (110.25, "longitude of the site", 110.25), ("110:15:00 E", "positive west", 110.25),
+        ("W110 15 00", "", -110.25), ("W 110.25", "[deg]", -110.25), (110.25, "W-E, degrees", 110.25),
     ],
 )  # fmt: skip
 def test_the_side_that_counts_positive_is_heeded(value: Any, remark: str, east: float) -> None:
