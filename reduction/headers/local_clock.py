@@ -8,7 +8,7 @@ from typing import Any
 
 import erfa
 
-from reduction.headers.remarks import remark_of, unit_of
+from reduction.headers.remarks import ZONE_NAMES, remark_of, unit_of
 from reduction.headers.values import number, sexagesimal, text
 
 __all__ = ["LARGEST_OFFSET", "clock_longitude", "stated_offset"]
@@ -40,6 +40,8 @@ def stated_offset(header: Mapping[str, Any]) -> tuple[float, str] | None:
         word = text(header.get(keyword))
         if word is None:
             continue
+        if word in ZONE_NAMES:
+            return float(ZONE_NAMES[word]), keyword
         remark = remark_of(header, keyword)
         west, east = _WEST.search(remark) is not None, _EAST.search(remark) is not None
         found = _ZONE.fullmatch(word)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from reduction.headers.fact_list import FACTS
 
-__all__ = ["direction", "moment", "remark_of", "unit_of", "unit_word", "zone"]
+__all__ = ["ZONE_NAMES", "direction", "moment", "remark_of", "unit_of", "unit_word", "zone"]
 
 #: Ways to write a unit, each whole: names of units as in ``FACTS[...].written``, of which a fact knows one at most.
 _SPELLINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -76,6 +77,11 @@ _MOMENTS = {
 _NOT_LOCAL = re.compile(r"sidereal|\blst\b", re.IGNORECASE)
 _LOCAL = re.compile(r"\blocal\b|\bLT\b|\blocaltime\b", re.IGNORECASE)
 _UTC = re.compile(r"\b(UTC?|GMT|universal)\b", re.IGNORECASE)
+#: Names of time zones that mean one thing, in capitals, and their hours ahead of UTC: neither IST nor CST does.
+ZONE_NAMES: Mapping[str, float] = MappingProxyType(
+    {"HST": -10, "PST": -8, "PDT": -7, "MST": -7, "MDT": -6, "EST": -5, "EDT": -4, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3,
+     "SAST": 2, "JST": 9, "AWST": 8, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13}
+)  # fmt: skip
 _OFFSET = re.compile(r"\b(?:UTC?|GMT)\s*([+-])\s*(\d{1,2})(?::?(\d{2}))?\b", re.IGNORECASE)
 
 
@@ -182,6 +188,9 @@ def zone(remark: str) -> tuple[str | None, float | None]:
         sign, hours, minutes = offset.groups()
         size = int(hours) + int(minutes or 0) / 60.0
         return ("local", -size if sign == "-" else size) if size else ("utc", None)
+    named = {word for word in re.findall(r"\b[A-Z]{3,4}\b", remark) if word in ZONE_NAMES}
+    if len(named) == 1 and _UTC.search(remark) is None:
+        return "local", ZONE_NAMES[named.pop()]
     universal, local = _UTC.search(remark) is not None, _LOCAL.search(remark) is not None
     if universal == local:
         return None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ CLOCK = re.compile(
 """A time of day, perhaps with its offset from UTC."""
 _DAY, _HOUR, _MONTHS = 86400.0, 3600.0, 12
 _MOST_DIGITS = 12  # of a day number, on each side of its point
+_FLOAT = 5e-5  # s: what a Julian date of one float is true to
 _J2000_DAY = 2451544.5  # JD of 2000-01-01T00:00
 
 
@@ -73,7 +75,11 @@ def from_days(written: str, zero: float) -> Written | None:
     exponent = int(found.as_tuple().exponent)
     if exponent >= 0 or not _plausible(zero + int(found)):
         return None
-    return Written(zero + int(found), float(found - int(found)), 0.5 * 10.0 ** max(exponent, -_MOST_DIGITS) * _DAY)
+    fraction, sigma = float(found - int(found)), 0.5 * 10.0 ** max(exponent, -_MOST_DIGITS) * _DAY
+    second, known = (fraction + zero % 1.0) * _DAY, max(sigma, _FLOAT)
+    # A whole second, to all the digits there are, may be chance as zeros may be behind one.
+    zeros = math.floor(-math.log10(2.0 * known)) if known < 0.05 and abs(second - round(second)) <= 1.05 * known else 0
+    return Written(zero + int(found), fraction, sigma, zeros)
 
 
 def _plausible(jd: float) -> bool:

@@ -234,7 +234,7 @@ def test_a_unit_that_is_not_understood_is_noted() -> None:
     ("remark", "moment", "shift"),
     [
         ("UTC start of exposure", "start", 0), ("mid-exposure, UT", "mid", -5), ("Time at end of exposure", "end", -10),
-        ("[UTC] shutter closed", "end", -10), ("date of observation", "start", 0), ("start; see DATE-END", "start", 0),
+        ("[UTC] shutter closed", "end", -10), ("date of observation", "start", 0), ("start; see DATE-END", "start", 0), ("Greenwich mean time", "start", 0),
     ],
 )  # fmt: skip
 def test_the_moment_in_the_remark_is_heeded(remark: str, moment: str, shift: int) -> None:
@@ -252,6 +252,8 @@ def test_local_time_in_the_remark_is_heeded() -> None:
         of(local, ("TZOFFSET", -7)),
         of(local, ("TIMEZONE", 7, "hours west of Greenwich")),
         of(("DATE-OBS", "2020-01-02T03:04:05.5", "UTC-7")),
+        of(("DATE-OBS", "2020-01-02T03:04:05.5", "start of exposure, MST")),
+        of(local, ("TIMEZONE", "MST")),
     ):
         assert start(found) == datetime(2020, 1, 2, 10, 4, 5, 500000, tzinfo=UTC) and found.night_longitude == -105.0
     assert of(("DATE-OBS", "2020-01-02T03:04:05.5", "local sidereal time is under LST")).time_source.startswith("DATE-OBS (start, UTC)")
@@ -350,6 +352,23 @@ def test_day_numbers_with_an_exponent(written: str) -> None:
     found = facts(header, identify(header), SHAPE)
     assert abs((start(found) - datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)).total_seconds()) < 1e-3
     assert found.time_sigma == pytest.approx(0.5e-8 * 86400)
+
+
+@pytest.mark.parametrize(
+    ("card", "zeros"),
+    [
+        (("DATE-OBS", "2020-01-02T03:04:05.000"), 3),
+        (("DATE-OBS", "2020-01-02T03:04:05.010"), 0),
+        (("DATE-OBS", "2020-01-02T03:04:05"), 0),
+        (("MJD-OBS", 58850.12783565), 3),
+        (("MJD-OBS", 58850.12783), 0),
+        (("MJD-OBS", 58850.12784011), 0),
+        (("JD", 2458850.6278356481), 4),
+    ],
+)
+def test_a_whole_second_is_known_as_one(card: tuple[Any, ...], zeros: int) -> None:
+    cards = (card,) if card[0] == "DATE-OBS" else (("DATE-OBS", "n/a"), card)
+    assert of(*cards).time_zeros == zeros
 
 
 @pytest.mark.parametrize(
