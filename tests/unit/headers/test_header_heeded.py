@@ -234,7 +234,8 @@ def test_a_unit_that_is_not_understood_is_noted() -> None:
     ("remark", "moment", "shift"),
     [
         ("UTC start of exposure", "start", 0), ("mid-exposure, UT", "mid", -5), ("Time at end of exposure", "end", -10),
-        ("[UTC] shutter closed", "end", -10), ("date of observation", "start", 0), ("start; see DATE-END", "start", 0), ("Greenwich mean time", "start", 0),
+        ("[UTC] shutter closed", "end", -10), ("date of observation", "start", 0), ("start; see DATE-END", "start", 0),
+        ("Greenwich mean time", "start", 0),
     ],
 )  # fmt: skip
 def test_the_moment_in_the_remark_is_heeded(remark: str, moment: str, shift: int) -> None:
