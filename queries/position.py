@@ -22,6 +22,12 @@ _SEXAGESIMAL = {
 __all__ = ["is_position", "parse_position"]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+#: A comma between digits, before the end of a number or its unit; "10,5," has another behind it, which parts.
+_DECIMAL = re.compile(r"(\d),(\d+(?:[eE][+-]?\d+)?[^\d,:.]*,?)$")
+_ENDS = re.compile(r"^[^,]*\d,\d+,$")
+#: Without a blank, and with more commas than one: nobody can tell which part.
+_AMBIGUOUS = re.compile(r"\s*[-+−]?\d+(,[-+−]?\d+){3,}\s*")
+_PARTING = re.compile(r",\s")
 #: Only these can stand in a position: a name has other letters.
 _POSITION = re.compile(r"[-+0-9.,:;\seEhHmMsSdD°'\"′″ʰᵐˢ−]+")
 
@@ -36,14 +42,18 @@ def parse_position(text: str) -> tuple[float, float]:
 
     Two plain numbers are degrees; anything with minutes is hours and
     degrees: "31.0427 46.6879", "02:04:10.2 +46:41:16", "02 04 10.2 +46 41 16",
-    "2h04m10.2s +46d41m16s".
+    "2h04m10.2s +46d41m16s". A comma within a number is a decimal one where
+    blanks or semicolons part the numbers, as in "31,0427 46,6879"; a single
+    one, or one beside a blank, parts right ascension and declination.
 
     Raises
     ------
     ConfigurationError
-        When it cannot be read, or lies beyond 360 or 90 degrees.
+        When it cannot be read, may mean two things as "10,5,20,5", or lies beyond 360 or 90 degrees.
     """
     fields = _fields(text)
+    if _AMBIGUOUS.fullmatch(text) or (len(fields) == 4 and len(_PARTING.findall(text)) > 1):
+        raise _unreadable(text, "its commas may be decimal or between numbers")
     if not is_position(text):
         raise _unreadable(text, "not two coordinates")
     half = len(fields) // 2
@@ -74,7 +84,13 @@ def _angle(text: str, angle: str, unit: str) -> float:
 
 
 def _fields(text: str) -> list[str]:
-    return text.replace("−", "-").replace(",", " ").replace(";", " ").split()
+    """Numbers of a position, with a decimal point."""
+    plain = text.replace("−", "-").strip()
+    words = plain.replace(";", " ").split()
+    if len(words) > 1 or ";" in plain:
+        # Parted by something else already: a comma between two digits is a decimal one, unless a word has several.
+        plain = " ".join(_DECIMAL.sub(r"\1.\2", word) if word.count(",") <= 1 or _ENDS.search(word) else word for word in words)
+    return plain.replace(",", " ").replace(";", " ").split()
 
 
 def _unreadable(text: str, reason: str) -> ConfigurationError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
+from db.decimal_comma import with_point
 from db.errors import ConfigurationError, FrameUnusable
 from db.tables import Target
 from queries import targets
@@ -183,7 +184,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, Known]]:
 
 def _known(row: dict[str, str | None], where: str) -> Known:
     try:
-        numbers = [float(str(row[name])) if (row.get(name) or "").strip() else None for name in _NUMBERS]
+        numbers = [float(with_point(str(row[name]))) if (row.get(name) or "").strip() else None for name in _NUMBERS]
     except ValueError as error:
         raise ConfigurationError(str(error), where=where, hint="give numbers, or nothing", code="target.file") from error
     try:

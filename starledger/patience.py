@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextvars import ContextVar
 
+from db.decimal_comma import with_point
 from db.errors import ConfigurationError
 
 __all__ = ["patience", "waiting"]
@@ -26,7 +27,7 @@ def patience() -> float:
         return chosen
     given = os.environ.get("STARLEDGER_WAIT") or "60"
     try:
-        seconds = float(given)
+        seconds = float(with_point(given))
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):

@@ -188,10 +188,12 @@ def _mended_card(lines: list[bytes]) -> tuple[list[bytes], str]:
 def _as_text(image: str) -> fits.Card:
     """What can be read of a card, as a text."""
     keyword = image[:8].strip().upper()
-    text = image[8:_CARD].lstrip("= ").split("/")[0].strip().strip("'\"").strip().replace("'", "")[:60]
+    value, _, remark = image[8:_CARD].lstrip("= ").partition("/")
+    text = value.strip().strip("'\"").strip().replace("'", "")[:60]
     if keyword == "CONTINUE" or not keyword.replace("-", "").replace("_", "").isalnum():
         return fits.Card("COMMENT", text)
-    return fits.Card(keyword, text)
+    # The unit may stand in the remark; what does not fit behind the text goes.
+    return fits.Card(keyword, text, remark.strip()[: max(0, _CARD - len(str(fits.Card(keyword, text)).rstrip()) - 3)])
 
 
 def _part(cards: Mapping[str, str], data: int, number: int, path: Path) -> Part:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from reduction.frames.kernels.bayer import Channel, channels_of, pattern_at
 from reduction.frames.kernels.classification import frame_statistics
 from reduction.frames.kernels.times import barycentric, night_number
 from reduction.frames.stated_maximum import with_stated_maximum
+from reduction.frames.together import Together, told_together
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import definitions_from, identify
 from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Step, Unit, canonical, step
@@ -49,7 +50,7 @@ class IngestParameters:
     """Nothing to set: instrument definitions say what headers mean."""
 
 
-def _plan(context: Context, _: IngestParameters) -> list[Unit[None]]:
+def _plan(context: Context, _: IngestParameters) -> list[Unit[Together]]:
     """Files given or known that are not taken in as they would be now; one whose size and time have not changed is not hashed again."""
     definitions = canonical({name: context.settings.get(name) for name in ("instrument", "default", "override")})
     columns = (Exposure.sha256, Exposure.path, Exposure.size, Exposure.mtime_ns)
@@ -68,7 +69,7 @@ def _plan(context: Context, _: IngestParameters) -> list[Unit[None]]:
             key = _key_of_path(path)  # reading it will fail again in the body, and be recorded there
         if key not in done:
             paths.setdefault(key, str(path))
-    return [Unit(key, Path(path).name, facts=definitions, path=path) for key, path in paths.items()]
+    return told_together(context, [Unit(key, Path(path).name, facts=definitions, path=path) for key, path in paths.items()])
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
@@ -97,7 +98,7 @@ def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
     parameters=IngestParameters,
     writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
 )
-def ingest(context: Context, unit: Unit[None], _: IngestParameters) -> Output:
+def ingest(context: Context, unit: Unit[Together], _: IngestParameters) -> Output:
     """Take in raw files: camera formats become FITS; header facts, exact times, geometry and pixel statistics."""
     path = Path(str(unit.path))
     require_raw(path, unit.key)  # its key was its hash when this was planned
@@ -105,6 +106,7 @@ def ingest(context: Context, unit: Unit[None], _: IngestParameters) -> Output:
     _require_pixels(raw, path)
     definition = identify(raw.header, definitions_from(context.settings))
     found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out, damaged=raw.damaged)
+    found = _with_set(found, unit.payload)
     ny, nx = raw.data.shape
     section = found.trim or (0, nx, 0, ny)
     found = with_stated_maximum(found, raw)
@@ -153,6 +155,13 @@ def _as_fits(context: Context, raw: RawImage, path: Path, sha256: str) -> NewFil
     return NewFile("raw", name, written.sha256, written.size)
 
 
+def _with_set(found: Facts, told: Together) -> Facts:
+    """Facts of a file with what only its set says."""
+    longitude = found.night_longitude if found.night_longitude is not None else told.longitude
+    sigma = max(found.time_sigma, told.time_sigma)
+    return replace(found, night_longitude=longitude, time_sigma=sigma, notes=(*found.notes, *told.notes))
+
+
 def _exposure_facts(found: Facts) -> dict[str, Any]:
     return {
         "object_name": found.object,
@@ -182,7 +191,7 @@ def _time_and_place(found: Facts) -> dict[str, Any]:
     columns = {name: float(getattr(g, name)[0]) for name in ("jd_utc", "jd_tdb", "bx", "by", "bz", "zx", "zy", "zz", "moon_illumination")}
     columns |= {"sun_altitude": float(g.sun_alt[0]), "moon_altitude": float(g.moon_alt[0])}
     columns |= {"moon_ra": float(g.moon_ra[0]), "moon_dec": float(g.moon_dec[0])}
-    night = int(night_number(columns["jd_utc"], np.nan if found.longitude is None else found.longitude))
+    night = int(night_number(columns["jd_utc"], found.night_longitude))
     return {**columns, "night_id": night, "time_source": found.time_source, "time_sigma": found.time_sigma}
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reduction.headers.fact_list import BAYER_PATTERNS, FACTS, PER_STEP
-from reduction.headers.reader import OVERRIDE, Candidate, HeaderReader
-from reduction.headers.values import denied, number, section, text, truth
+from reduction.headers.filters import BEHIND, filters_in_light
+from reduction.headers.reader import DEFAULT, OVERRIDE, Candidate, HeaderReader
+from reduction.headers.remarks import remark_of
+from reduction.headers.values import denied, number, number_and_unit, section, text, truth
 
 __all__ = [
     "Section",
@@ -18,6 +20,8 @@ __all__ = [
     "gain",
     "gain_setting",
     "has_wcs",
+    "in_adu",
+    "in_electrons",
     "pixel_scale",
     "sections",
     "stored_pattern",
@@ -39,6 +43,8 @@ _OVERSCAN_WORDS = re.compile(r"overscan|trim|subtract|correct|remov|done", re.IG
 _STRIPS = ("OVERSCAN", "TRIM")
 _YES = {"t", "y", "true", "yes"}
 _CALSTAT = {"B": "bias", "D": "dark", "F": "flat"}
+_ELECTRONS = re.compile(r"\be(lectrons?|-|/)", re.IGNORECASE)
+_KNOB_REMARK = re.compile(r"\b(settings?|knob|iso|db|percent|index|value)\b|%|\b0?\.1 ?db", re.IGNORECASE)
 _KNOB = 10.0  # electron/ADU; whole numbers from here on are positions of a knob
 
 
@@ -48,26 +54,67 @@ def gain(reader: HeaderReader) -> float | None:
     Amateur cameras write the position of the gain knob under GAIN: it is not used unless a unit says electrons, the definition
     gives its unit, or it cannot be a knob. One for a step of the converter is divided by the step between the stored values.
     """
-    comments = getattr(reader.header, "comments", None)
+    chosen: Candidate | None = None
+    result: float | None = None
     for candidate in reader.candidates("gain"):
-        size = reader.size("gain", candidate)
+        size = _electrons(reader, candidate, noted=chosen is None)
         if size is None or not FACTS["gain"].allows(size):
+            if size is not None or number(candidate.value) is None:
+                reader.not_used("gain", candidate, size)
             continue
-        comment = str(comments[candidate.keyword]) if candidate.keyword and comments is not None else ""
-        unit = reader.definition.units.get("gain")
-        electrons = unit is not None or re.search(r"\be(lectron|-|/)", comment, re.IGNORECASE)
-        if candidate.keyword == "GAIN" and size >= _KNOB and size == int(size) and not electrons:
-            reader.notes.append(f"GAIN = {size:g} looks like a setting of the camera, not electron/ADU: not used")
-            continue
-        reader.sources["gain"] = reader.source_of("gain", candidate)
-        if unit == PER_STEP and candidate.keyword is not None and reader.step > 1.0:
-            reader.notes.append(
-                f"{candidate.keyword} = {size:g} is for a step of the converter, and values are stored in steps of {reader.step:g} ADU: "
-                f"the gain is {size / reader.step:g} electron/ADU"
-            )
-            return size / reader.step
+        if chosen is None or result is None:
+            chosen, result = candidate, size
+            reader.sources["gain"] = reader.source_of("gain", candidate)
+        elif FACTS["gain"].disagree(result, size):
+            reader.disagreement("gain", chosen, candidate)
+    stepped = chosen is not None and chosen.keyword is not None and reader.definition.units.get("gain") == PER_STEP and reader.step > 1.0
+    if chosen is None or result is None or not stepped:
+        return result
+    reader.note(
+        f"{chosen.keyword} = {result:g} is for a step of the converter, and values are stored in steps of {reader.step:g} ADU: "
+        f"the gain is {result / reader.step:g} electron/ADU"
+    )
+    return result / reader.step
+
+
+def _electrons(reader: HeaderReader, candidate: Candidate, *, noted: bool) -> float | None:
+    """Electron/ADU of a candidate; None for what is no number, or the position of a knob."""
+    remark = remark_of(reader.header, candidate.keyword, candidate.place) if candidate.keyword else ""
+    electrons = reader.definition.units.get("gain") is not None or _ELECTRONS.search(remark) is not None
+    by_remark = candidate.keyword == "GAIN" and not electrons and _KNOB_REMARK.search(remark) is not None
+    size = number(candidate.value) if by_remark else reader.size("gain", candidate)
+    if size is None or candidate.keyword != "GAIN" or electrons or (not by_remark and (size < _KNOB or size != int(size))):
         return size
+    if noted:
+        said = f"is a setting of the camera ('{remark}')" if by_remark else "looks like a setting of the camera"
+        reader.note(f"GAIN = {size:g} {said}, not electron/ADU: not used")
     return None
+
+
+def in_electrons(reader: HeaderReader, electrons_per_adu: float | None) -> float | None:
+    """Read noise in electron; one that the remark gives in ADU is multiplied by the gain, and is unknown without."""
+    return _by_gain(reader, "read_noise", "ADU", electrons_per_adu)
+
+
+def in_adu(reader: HeaderReader, electrons_per_adu: float | None) -> float | None:
+    """White level in ADU; one that the remark gives in electrons is divided by the gain, and is unknown without."""
+    return _by_gain(reader, "saturation", "electron", None if electrons_per_adu is None else 1.0 / electrons_per_adu)
+
+
+def _by_gain(reader: HeaderReader, fact: str, other: str, factor: float | None) -> float | None:
+    value = reader.number(fact)
+    source = reader.sources.get(fact, "")
+    candidate = next((c for c in reader.candidates(fact) if c.keyword is not None and source.split(" (")[0] == c.keyword), None)
+    if value is None or candidate is None or reader.unit(fact, candidate, number_and_unit(candidate.value)[1]) != other:
+        return value
+    reader.note(
+        f"{candidate.keyword} = {value:g} is in {other}"
+        + (": not used, as the gain is not known" if factor is None else f": {value * factor:g} {FACTS[fact].unit}, by the gain")
+    )
+    if factor is None:
+        del reader.sources[fact]
+        return None
+    return value * factor
 
 
 def gain_setting(reader: HeaderReader) -> float | None:
@@ -92,23 +139,35 @@ def gain_setting(reader: HeaderReader) -> float | None:
 
 def binning(reader: HeaderReader) -> tuple[int, int]:
     """(x, y): from one keyword such as ``2x2`` or ``1 1``, else from one for each axis, else 1."""
-    pair = re.fullmatch(r"\s*(\d+)\s*[xX*, ]\s*(\d+)\s*", reader.text("binning") or "")
+    pair = re.fullmatch(r"\s*(\d+)\s*[xX*, ]\s*(\d+)\s*", reader.text("binning", same=_same_binning) or "")
+    each = reader.number("binning_x"), reader.number("binning_y")
     if pair is not None and all(FACTS["binning_x"].allows(float(part)) for part in pair.groups()):
-        return int(pair.group(1)), int(pair.group(2))
+        both = int(pair.group(1)), int(pair.group(2))
+        if each[0] is not None and (int(each[0]), int(each[1] or each[0])) != both:
+            said = f"{reader.sources['binning_x']} = {each[0]:g}"
+            reader.note(f"{said} disagrees with {reader.sources['binning']} = {both[0]}x{both[1]}, which is used for binning")
+        return both
     single = number(next((c.value for c in reader.candidates("binning")), None))
-    x = reader.number("binning_x") or (single if single is not None and FACTS["binning_x"].allows(single) else 1.0)
-    y = reader.number("binning_y") or x
+    x = each[0] or (single if single is not None and FACTS["binning_x"].allows(single) else 1.0)
+    y = each[1] or x
     if "binning_x" in reader.sources:
         reader.sources["binning"] = reader.sources["binning_x"]
     return int(x), int(y)
 
 
+def _same_binning(one: str, other: str) -> bool:
+    return re.findall(r"\d+", one) == re.findall(r"\d+", other)
+
+
 def pixel_scale(reader: HeaderReader, binned: int) -> float | None:
     """Arcsec/pixel as stated, else of the header's WCS, else of pixel size and focal length; `binned` is the binning in x."""
     stated = reader.number("pixel_scale")
-    if stated is not None:
-        return stated
     scale = _wcs_scale(reader.header)
+    if stated is not None:
+        if scale is not None and reader.sources["pixel_scale"] not in (OVERRIDE, DEFAULT) and FACTS["pixel_scale"].disagree(stated, scale):
+            said = f"{reader.sources['pixel_scale']} = {stated:.4g} arcsec"
+            reader.note(f"the header's WCS has {scale:.4g} arcsec/pixel, and disagrees with {said}, which is used for pixel_scale")
+        return stated
     if scale is not None and FACTS["pixel_scale"].allows(scale):
         reader.sources["pixel_scale"] = "the header's WCS"
         return scale
@@ -155,7 +214,7 @@ def sections(reader: HeaderReader) -> tuple[Section | None, Section | None]:
     if trim is None and overscan is not None:
         trim = _beside(overscan, reader.shape)
         reader.sources["trim"] = f"beside {reader.sources['overscan']}"
-        reader.notes.append(f"no section for the part with sky: taken is what lies beside {reader.sources['overscan']}")
+        reader.note(f"no section for the part with sky: taken is what lies beside {reader.sources['overscan']}")
     if overscan is not None and _strip_done(reader, "overscan_done"):
         del reader.sources["overscan"]
         overscan = None
@@ -203,7 +262,7 @@ def _section(reader: HeaderReader, fact: str) -> Section | None:
             return found
         size = f"{reader.shape[1]}x{reader.shape[0]}"
         name = candidate.keyword or fact
-        reader.notes.append(f"{name} = {text(candidate.value)} does not lie within the {size} image: not used")
+        reader.note(f"{name} = {text(candidate.value)} does not lie within the {size} image: not used")
     return None
 
 
@@ -227,16 +286,19 @@ def bayer_and_filter(reader: HeaderReader) -> tuple[str | None, str | None]:
 
     The pattern is None for a monochrome sensor, an already debayered image, and what is no Bayer pattern.
     """
-    passband = reader.text("filter")
+    filters = filters_in_light(reader)
     pattern = _pattern(reader)
-    if passband is not None and passband.upper() in BAYER_PATTERNS:
+    mosaic = next((name for name in filters if name.upper() in BAYER_PATTERNS), None)
+    if mosaic is not None:
         if pattern is None and "bayer" not in reader.definition.override:
-            pattern = _as_stored(reader, passband.upper())
+            pattern = _as_stored(reader, mosaic.upper())
             reader.sources["bayer"] = reader.sources["filter"]
-        passband = None
-        del reader.sources["filter"]
+        filters = tuple(name for name in filters if name != mosaic)
+        if not filters:
+            del reader.sources["filter"]
+    passband = BEHIND.join(filters) or None
     if pattern is not None and any(_DEBAYERED.search(line) for line in _history(reader.header)):
-        reader.notes.append("HISTORY says that the Bayer mosaic was resolved: taken as one channel")
+        reader.note("HISTORY says that the Bayer mosaic was resolved: taken as one channel")
         pattern = None
     if pattern is None:
         reader.sources.pop("bayer", None)
@@ -253,7 +315,7 @@ def _pattern(reader: HeaderReader) -> str | None:
             reader.sources["bayer"] = candidate.source
             return letters if candidate.keyword is None else _as_stored(reader, letters)
         if len(letters) == _XTRANS_LENGTH:
-            reader.notes.append(f"{candidate.source} is an X-Trans mosaic, which is not separated into channels")
+            reader.note(f"{candidate.source} is an X-Trans mosaic, which is not separated into channels")
             return None
     return None
 
@@ -263,7 +325,7 @@ def _as_stored(reader: HeaderReader, pattern: str) -> str:
     for keyword in ("XORGSUBF", "YORGSUBF"):
         start = number(reader.header.get(keyword))
         if start is not None and int(start) % 2:
-            reader.notes.append(f"{keyword} = {start:g} is odd: check the Bayer pattern, which may begin one pixel later")
+            reader.note(f"{keyword} = {start:g} is odd: check the Bayer pattern, which may begin one pixel later")
     bottom_up = (reader.text("row_order") or "").upper().replace("_", "-") == "BOTTOM-UP"
     return stored_pattern(pattern, int(x), int(y), reader.shape[0], bottom_up=bottom_up)
 

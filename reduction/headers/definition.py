@@ -21,10 +21,11 @@ class TimeRule:
         Keyword of the date or day number.
     clock : str or None
         Keyword of the time of day, for a date without one.
-    at : str
-        ``start``, ``mid`` or ``end`` of the exposure.
-    zone : str
-        ``utc``, or ``local`` for a clock whose offset from UTC stands under `zone_keyword` or in the setting ``utc_offset``.
+    at : str or None
+        ``start``, ``mid`` or ``end`` of the exposure; when None what the card's remark says, else its start.
+    zone : str or None
+        ``utc``, or ``local`` for a clock whose offset from UTC stands under `zone_keyword` or in the setting ``utc_offset``; when
+        None what the card's remark says, else UTC.
         An offset written behind the time itself always counts.
     zone_keyword : str or None
         Keyword of that offset in hours, positive east of Greenwich.
@@ -35,8 +36,8 @@ class TimeRule:
     form: str
     keyword: str
     clock: str | None = None
-    at: str = "start"
-    zone: str = "utc"
+    at: str | None = None
+    zone: str | None = None
     zone_keyword: str | None = None
     remark: str | None = None
 

@@ -33,8 +33,8 @@ _FORMS: Mapping[str, tuple[type, str]] = {
 }
 _TIME_KEYS = {"date", "mjd", "jd", "clock", "at", "zone", "zone_keyword", "remark"}
 _TIME_FORMS = ("date", "mjd", "jd")
-_AT = ("start", "mid", "end")
-_ZONES = ("utc", "local")
+_AT = (None, "start", "mid", "end")
+_ZONES = (None, "utc", "local")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d*)?)?(Z|[+-]\d{2}:?\d{2})?$")
 _J2000_JD = 2451544.5  # 2000-01-01T00:00
 _LARGEST_OFFSET = 14.0  # hours; no time zone is farther from UTC
@@ -164,7 +164,7 @@ def _time_rule(rule: Any, where: str) -> TimeRule:
     if not isinstance(rule, dict):
         raise wrong_key(where, "times", repr(rule), "give [[instrument.times]] tables")
     forms = [form for form in _TIME_FORMS if isinstance(rule.get(form), str)]
-    at, zone = rule.get("at", "start"), rule.get("zone", "utc")
+    at, zone = rule.get("at"), rule.get("zone")
     texts = all(isinstance(value, str) for value in rule.values())
     if len(forms) != 1 or at not in _AT or zone not in _ZONES or set(rule) - _TIME_KEYS or not texts:
         allowed = (

@@ -18,6 +18,7 @@ BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 PER_STEP = "electron/step"
 _NO_LIMIT = float("inf")
 _KELVIN = 273.15
+_RADIAN = 57.29577951308232  # degrees
 #: Where the unit is not stated: no detector is as warm as 100 degrees Celsius, or as cold as 100 kelvin and still above zero Celsius.
 _CERTAINLY_KELVIN = 100.0
 
@@ -44,6 +45,10 @@ class FactKind:
         Units that ``[units]`` may name, the usual one first, and how each becomes `unit`.
     given : bool
         It may stand in ``[default]`` and ``[override]``.
+    agree : float or None
+        How far two keywords may be apart, in `unit`, before a note says that they disagree; None where they name different things.
+    agree_part : float
+        The same, as a part of the value.
     """
 
     name: str
@@ -55,6 +60,8 @@ class FactKind:
     above_zero: bool = False
     written: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
     given: bool = True
+    agree: float | None = 0.0
+    agree_part: float = 0.0
 
     def allows(self, value: float) -> bool:
         """Whether a number is a possible value."""
@@ -64,6 +71,10 @@ class FactKind:
     def range(self) -> str:
         """Its limits, for people."""
         return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
+
+    def disagree(self, one: float, other: float) -> bool:
+        """Whether two numbers for it cannot both be meant."""
+        return self.agree is not None and abs(one - other) > max(self.agree, self.agree_part * max(abs(one), abs(other))) * (1 + 1e-9)
 
 
 def _times(factor: float) -> Callable[[float], float]:
@@ -79,6 +90,10 @@ def _from_kelvin(value: float) -> float:
     return value - _KELVIN if value > 0 else float("nan")
 
 
+def _from_fahrenheit(value: float) -> float:
+    return (value - 32.0) / 1.8
+
+
 def _inverse(value: float) -> float:
     return 1.0 / value if value else float("nan")
 
@@ -87,54 +102,72 @@ def _same(value: float) -> float:
     return value
 
 
-_SECONDS = {"s": _same, "ms": _times(1e-3), "us": _times(1e-6), "min": _times(60.0)}
+_SECONDS = {"s": _same, "ms": _times(1e-3), "us": _times(1e-6), "min": _times(60.0), "hour": _times(3600.0), "day": _times(86400.0)}
 _LENGTHS = {"micron": _same, "mm": _times(1e3), "m": _times(1e6)}
-_TEMPERATURES = {"auto": _kelvin_if_high, "celsius": _same, "kelvin": _from_kelvin}
+_TEMPERATURES = {"auto": _kelvin_if_high, "celsius": _same, "kelvin": _from_kelvin, "fahrenheit": _from_fahrenheit}
+_ANGLES = {"degree": _same, "radian": _times(_RADIAN)}
 
 _LIST = (
     FactKind("imagetyp", "text", "", "type of the frame as the observer wrote it; `image_types` says what it means"),
-    FactKind("exptime", "number", "s", "exposure time", 0.0, 1e6, written=_SECONDS),
+    FactKind("exptime", "number", "s", "exposure time", 0.0, 1e6, written=_SECONDS, agree=2e-3, agree_part=1e-3),
     FactKind("object", "text", "", "what was observed"),
     FactKind("filter", "text", "", "filter"),
-    FactKind("telescope", "text", "", "telescope"),
-    FactKind("site_name", "text", "", "name of the site"),
-    FactKind("latitude", "angle", "deg", "geodetic latitude of the site", low=-90.0, high=90.0),
+    FactKind("telescope", "text", "", "telescope", agree=None),
+    FactKind("site_name", "text", "", "name of the site", agree=None),
+    FactKind("latitude", "angle", "deg", "geodetic latitude of the site", -90.0, 90.0, written=_ANGLES, agree=0.01),
     FactKind(
-        "longitude", "angle", "deg", "longitude of the site, east positive", -360.0, 360.0, written={"east": _same, "west": _times(-1.0)}
+        "longitude", "angle", "deg", "longitude of the site, east positive", -360.0, 360.0, agree=0.01,
+        written={"east": _same, "west": _times(-1.0), "radian": _times(_RADIAN)},
     ),
     FactKind(
-        "height", "number", "m", "height of the site", -500.0, 9000.0, written={"m": _same, "km": _times(1e3), "feet": _times(0.3048)}
+        "height", "number", "m", "height of the site", -500.0, 9000.0, agree=50.0,
+        written={"m": _same, "km": _times(1e3), "feet": _times(0.3048)},
     ),
-    FactKind("ra", "angle", "deg", "right ascension pointed at", 0.0, 360.0, written={"degree": _same, "hour": _times(15.0)}),
-    FactKind("dec", "angle", "deg", "declination pointed at", low=-90.0, high=90.0),
-    FactKind("orientation", "number", "deg", "position angle of the camera", -720.0, 720.0),
+    FactKind(
+        "ra", "angle", "deg", "right ascension pointed at", 0.0, 360.0, agree=1.0,
+        written={"degree": _same, "hour": _times(15.0), "radian": _times(_RADIAN)},
+    ),
+    FactKind("dec", "angle", "deg", "declination pointed at", -90.0, 90.0, written=_ANGLES, agree=1.0),
+    FactKind("orientation", "number", "deg", "position angle of the camera", -720.0, 720.0, written=_ANGLES, agree=None),
     FactKind(
         "pixel_scale", "number", "arcsec", "sky on a pixel as stored, that is after binning", 1e-4, 3600.0, above_zero=True,
-        written={"arcsec": _same, "deg": _times(3600.0)},
+        agree_part=0.05,
+        written={"arcsec": _same, "arcmin": _times(60.0), "deg": _times(3600.0), "radian": _times(3600.0 * _RADIAN)},
     ),
-    FactKind("pixel_size", "number", "micron", "size of a pixel as stored, after binning", 0.01, 1e5, above_zero=True, written=_LENGTHS),
+    FactKind("pixel_size", "number", "micron", "size of a pixel as stored, after binning", 0.01, 1e5, above_zero=True,
+        written=_LENGTHS, agree_part=0.02,
+    ),
     FactKind("unbinned_pixel_size", "number", "micron", "size of a pixel of the chip, before binning", 0.01, 1e5, above_zero=True,
-        written=_LENGTHS,
+        written=_LENGTHS, agree_part=0.02,
     ),
-    FactKind("focal_length", "number", "mm", "focal length", 0.1, 1e7, above_zero=True, written={"mm": _same, "m": _times(1e3)}),
-    FactKind("aperture", "number", "", "f-number: focal length over diameter", 0.1, 1e4, above_zero=True),
-    FactKind("lens", "text", "", "lens"),
-    FactKind("camera_serial", "text", "", "serial number of the camera"),
+    FactKind(
+        "focal_length", "number", "mm", "focal length", 0.1, 1e7, above_zero=True, agree_part=0.05,
+        written={"mm": _same, "cm": _times(10.0), "m": _times(1e3), "inch": _times(25.4)},
+    ),
+    FactKind("aperture", "number", "", "f-number: focal length over diameter", 0.1, 1e4, above_zero=True, agree_part=0.05),
+    FactKind("lens", "text", "", "lens", agree=None),
+    FactKind("camera_serial", "text", "", "serial number of the camera", agree=None),
     FactKind("binning", "text", "", "binning of both axes, such as `2x2`", given=False),
     FactKind("binning_x", "number", "pixel", "pixels of the chip in a stored one, along x", 1.0, 128.0),
     FactKind("binning_y", "number", "pixel", "the same along y", 1.0, 128.0),
     FactKind(
-        "gain", "number", "electron/ADU", "electrons a stored unit stands for", 1e-6, 1e6, above_zero=True,
+        "gain", "number", "electron/ADU", "electrons a stored unit stands for", 1e-6, 1e6, above_zero=True, agree_part=0.02,
         written={"electron/ADU": _same, "ADU/electron": _inverse, PER_STEP: _same},
     ),
-    FactKind("read_noise", "number", "electron", "read noise", 1e-6, 1e6, above_zero=True),
-    FactKind("saturation", "number", "ADU", "white level: pixels at or above it are saturated", 1e-6, 1e10, above_zero=True),
+    FactKind(
+        "read_noise", "number", "electron", "read noise", 1e-6, 1e6, above_zero=True, agree_part=0.05,
+        written={"electron": _same, "ADU": _same},
+    ),
+    FactKind(
+        "saturation", "number", "ADU", "white level: pixels at or above it are saturated", 1e-6, 1e10, above_zero=True, agree_part=0.1,
+        written={"ADU": _same, "electron": _same},
+    ),
     FactKind("black_level", "number", "ADU", "black level the camera adds", 0.0, 1e10),
-    FactKind("gain_setting", "number", "", "position of the gain knob, or ISO speed", 0.0, 1e8),
+    FactKind("gain_setting", "number", "", "position of the gain knob, or ISO speed", 0.0, 1e8, agree=None),
     FactKind("offset_setting", "number", "", "position of the offset knob", 0.0, 1e8),
-    FactKind("read_mode", "text", "", "read-out mode"),
-    FactKind("ccd_temperature", "number", "deg C", "temperature of the detector", -_KELVIN, 100.0, written=_TEMPERATURES),
-    FactKind("set_temperature", "number", "deg C", "temperature the cooler was set to", -_KELVIN, 100.0, written=_TEMPERATURES),
+    FactKind("read_mode", "text", "", "read-out mode", agree=None),
+    FactKind("ccd_temperature", "number", "deg C", "temperature of the detector", -_KELVIN, 100.0, written=_TEMPERATURES, agree=2.0),
+    FactKind("set_temperature", "number", "deg C", "temperature the cooler was set to", -_KELVIN, 100.0, written=_TEMPERATURES, agree=1.0),
     FactKind("trim", "section", "pixel", "the part with sky"),
     FactKind("overscan", "section", "pixel", "the part without light"),
     FactKind("bayer", "text", "", "Bayer pattern, with its offsets and row order; given, that at pixel (0, 0) as stored, or `none`"),

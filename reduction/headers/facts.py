@@ -12,17 +12,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from time import time as clock
 from typing import Any
+
+import erfa
 
 from db.errors import FrameUnusable
 from reduction.headers import camera_facts as camera
 from reduction.headers.camera_facts import Section
 from reduction.headers.exposure_times import ExposureTime, exposure_time
 from reduction.headers.fact_list import FACTS
+from reduction.headers.filters import BEHIND
 from reduction.headers.instrument import InstrumentDefinition, identify, load_definitions
-from reduction.headers.missing import missing_facts
-from reduction.headers.reader import HeaderReader
+from reduction.headers.local_clock import clock_longitude
+from reduction.headers.missing import missing_facts, written_under
+from reduction.headers.reader import Candidate, HeaderReader, quoted
 from reduction.headers.values import text
 
 __all__ = ["Facts", "facts", "identify", "InstrumentDefinition", "load_definitions", "Place", "place", "Section"]
@@ -52,6 +58,10 @@ class Facts:
         Keyword and rule chosen.
     time_sigma : float
         Uncertainty of the time in s.
+    time_zeros : int
+        Digits behind the second of the time, when all of them are zero; else 0.
+    night_longitude : float or None
+        Degrees east by which the night is told: the site's, else 15 for every hour that its clock is ahead of UTC.
     site_name : str or None
     latitude, longitude, height : float or None
         Degrees, degrees east, metres; all None or none (an unknown height is 0).
@@ -105,6 +115,8 @@ class Facts:
     mid_jd2: float
     time_source: str
     time_sigma: float
+    time_zeros: int
+    night_longitude: float | None
     site_name: str | None
     latitude: float | None
     longitude: float | None
@@ -136,6 +148,8 @@ class Facts:
     sources: Mapping[str, str]
 
 
+_J2000_JD, _UNIX_JD = 2451544.5, 2440587.5  # 2000-01-01T00:00 and 1970-01-01T00:00
+_FIRST_CCD = 2447892.5  # 1990-01-01T00:00
 #: Light of a shorter exposure (s) is no measurement.
 _SHORTEST = 1e-9
 #: Damaged cards that a note names.
@@ -185,26 +199,30 @@ def facts(
     """
     reader = HeaderReader(header, definition, shape, quantum)
     if left_out:
-        reader.notes.append(f"the file holds {left_out + 1} images, of which only the first is read: split it to use the others")
+        reader.note(f"the file holds {left_out + 1} images, of which only the first is read: split it to use the others")
     if damaged:
         names = ", ".join(damaged[:_MOST_NAMED]) + (f" and {len(damaged) - _MOST_NAMED} more" if len(damaged) > _MOST_NAMED else "")
-        reader.notes.append(f"damaged cards, of which only what is legible was read: {names}")
+        reader.note(f"damaged cards, of which only what is legible was read: {names}")
     exptime = _exptime(reader, str(path))
     time = exposure_time(header, definition, exptime, where=str(path))
-    reader.notes.extend(time.notes)
+    for doubt in time.notes:
+        reader.note(doubt)
+    _unlikely_year(reader, time)
     named = _names(reader)
+    place = _where(reader)
     known = {
         "exptime": exptime,
         **named,
         **_when(time),
-        **_where(reader),
+        **place,
+        "night_longitude": _night_longitude(reader, time, place["longitude"]),
         **_camera(reader),
         "blocked": _blocked(definition, named["filter"]),
         "calibrated": camera.calibrated(reader),
         "has_wcs": camera.has_wcs(header),
         "orientation": reader.number("orientation"),
     }
-    missing = missing_facts(known, definition)
+    missing = missing_facts(known, definition, header)
     return Facts(definition=definition.name, notes=tuple(reader.notes), missing=missing, sources=reader.sources, **known)
 
 
@@ -232,31 +250,41 @@ def place(header: Mapping[str, Any], definition: InstrumentDefinition, shape: tu
     ra, dec = _pointing(reader)
     bayer, _ = camera.bayer_and_filter(reader)
     trim, _ = camera.sections(reader)
-    return Place(ra, dec, camera.pixel_scale(reader, camera.binning(reader)[0]), reader.number("saturation"), bayer, trim)
+    return Place(ra, dec, camera.pixel_scale(reader, camera.binning(reader)[0]), camera.in_adu(reader, camera.gain(reader)), bayer, trim)
 
 
 def _exptime(reader: HeaderReader, where: str) -> float:
-    value = reader.number("exptime", allowed=math.isfinite)
-    if value is None:
-        tried = ", ".join(reader.definition.keywords.get("exptime", ()))
+    value = reader.number("exptime", allowed=_is_exposure)
+    if value is not None:
+        return value
+    keywords = reader.definition.keywords.get("exptime", ())
+    there = written_under(reader.header, keywords)
+    said = " and ".join(there)
+    if _declared(reader.definition, reader.text("imagetyp")) == "bias":
+        # A read-out without an exposure: cameras write -1, nothing or a blank for its time.
+        reader.note(f"a bias whose exposure time is {f'not to be had from {said}' if there else 'not in the header'}: taken as 0 s")
+        return 0.0
+    if not there:
         raise FrameUnusable(
-            f"no exposure time in the header (looked for {tried})",
+            f"no exposure time in the header (looked for {', '.join(keywords)})",
             where=where,
             hint="name its keyword under [instrument.keywords] or give exptime under [default] in --config",
             code="frame.no_exptime",
         )
-    if not FACTS["exptime"].allows(value) or 0 < value < _SHORTEST:
-        raise FrameUnusable(
-            f"exposure time {value:g} s, allowed {FACTS['exptime'].range}",
-            where=where,
-            hint="correct the header, or set exptime under [override] in --config",
-            code="frame.bad_exptime",
-        )
-    return value
+    raise FrameUnusable(
+        f"{said} is no exposure time, allowed {FACTS['exptime'].range}",
+        where=where,
+        hint="correct the header, or set exptime under [override] in --config",
+        code="frame.bad_exptime",
+    )
+
+
+def _is_exposure(value: float) -> bool:
+    return FACTS["exptime"].allows(value) and (value == 0.0 or value >= _SHORTEST)
 
 
 def _names(reader: HeaderReader) -> dict[str, Any]:
-    imagetyp = reader.text("imagetyp")
+    imagetyp = reader.text("imagetyp", same=partial(_same_type, reader.definition))
     bayer, passband = camera.bayer_and_filter(reader)
     names = {
         "instrument": _label(reader),
@@ -269,9 +297,15 @@ def _names(reader: HeaderReader) -> dict[str, Any]:
     for fact, longest in _LONGEST.items():
         name = names[fact]
         if name is not None and len(name) > longest:
-            reader.notes.append(f"{fact} = {name} is cut to {longest} characters")
+            reader.note(f"{fact} = {name} is cut to {longest} characters")
             names[fact] = name[:longest].rstrip()
     return names
+
+
+def _same_type(definition: InstrumentDefinition, one: str, other: str) -> bool:
+    """Whether two words for a type may be one; a word that means none, such as the number of a frame, contradicts nothing."""
+    kinds = {_declared(definition, one), _declared(definition, other)}
+    return len(kinds - {None}) <= 1
 
 
 def _label(reader: HeaderReader) -> str:
@@ -286,7 +320,8 @@ def _declared(definition: InstrumentDefinition, imagetyp: str | None) -> str | N
 
 
 def _blocked(definition: InstrumentDefinition, passband: str | None) -> bool:
-    return passband is not None and any(fnmatchcase(passband.upper(), pattern.upper()) for pattern in definition.blocked)
+    names = [] if passband is None else passband.upper().split(BEHIND)
+    return any(fnmatchcase(name, pattern.upper()) for name in names for pattern in definition.blocked)
 
 
 def _when(time: ExposureTime) -> dict[str, Any]:
@@ -297,7 +332,32 @@ def _when(time: ExposureTime) -> dict[str, Any]:
         "mid_jd2": time.mid_jd2,
         "time_source": time.source,
         "time_sigma": time.sigma,
+        "time_zeros": time.zeros,
     }
+
+
+def _unlikely_year(reader: HeaderReader, time: ExposureTime) -> None:
+    """Note a date before CCDs were on telescopes, or that has not come yet: a clock that was never set writes such."""
+    jd = time.start_jd1 + time.start_jd2
+    if jd < _FIRST_CCD:
+        reader.note(f"{time.source} is of the year {int(2000 + (jd - _J2000_JD) // 365.25)}, before 1990: check the camera's clock")
+    elif jd > _UNIX_JD + clock() / 86400.0 + 1.0:
+        reader.note(f"{time.source} is of the year {int(2000 + (jd - _J2000_JD) // 365.25)}, in the future: check the camera's clock")
+
+
+def _night_longitude(reader: HeaderReader, time: ExposureTime, longitude: float | None) -> float | None:
+    """Longitude that the night goes by. A clock on UTC, as "Z" behind the time or an offset of 0 say, tells of no place."""
+    if longitude is not None:
+        reader.sources["night_longitude"] = reader.sources["longitude"]
+        return longitude
+    jd = time.start_jd1 + time.start_jd2
+    settings = (reader.definition.override.get("utc_offset"), time.zone, reader.definition.default.get("utc_offset"))
+    offset = next((value for value in settings if value), None)
+    by_clock = (15.0 * offset, f"UTC{offset:+g}, the offset of the clock") if offset else clock_longitude(reader.header, jd)
+    if by_clock is None:
+        return None
+    reader.sources["night_longitude"] = by_clock[1]
+    return by_clock[0]
 
 
 def _camera(reader: HeaderReader) -> dict[str, Any]:
@@ -305,12 +365,14 @@ def _camera(reader: HeaderReader) -> dict[str, Any]:
     trim, overscan = camera.sections(reader)
     # The order counts: what GAIN means depends on where the gain was found.
     electrons = camera.gain(reader)
-    numbers = ("read_noise", "saturation", "black_level", "offset_setting", "aperture")
+    numbers = ("black_level", "offset_setting", "aperture")
     return {
         "binning": binning,
         "pixel_scale": camera.pixel_scale(reader, binning[0]),
         "gain": electrons,
         "gain_setting": camera.gain_setting(reader),
+        "read_noise": camera.in_electrons(reader, electrons),
+        "saturation": camera.in_adu(reader, electrons),
         **{fact: reader.number(fact) for fact in numbers},
         **{fact: _rounded(reader.number(fact)) for fact in ("ccd_temperature", "set_temperature")},
         "trim": trim,
@@ -334,9 +396,9 @@ def _site(reader: HeaderReader) -> tuple[float | None, float | None, float | Non
     zero = latitude == 0.0 and longitude == 0.0
     if latitude is None or longitude is None or zero:
         if zero:
-            reader.notes.append("latitude and longitude are both zero: taken as unknown")
+            reader.note("latitude and longitude are both zero: taken as unknown")
         elif latitude is not None or longitude is not None:
-            reader.notes.append("half a site: the header has only one of latitude and longitude")
+            reader.note("half a site: the header has only one of latitude and longitude")
         for fact in ("latitude", "longitude"):
             reader.sources.pop(fact, None)
         return None, None, None
@@ -346,21 +408,47 @@ def _site(reader: HeaderReader) -> tuple[float | None, float | None, float | Non
 
 
 def _pointing(reader: HeaderReader) -> tuple[float | None, float | None]:
-    """First pair of keywords that holds a position; (0, 0) is what programs write that have no telescope."""
-    right = [(c, value) for c in reader.candidates("ra") if (value := reader.size("ra", c)) is not None and abs(value) <= 360.0]
-    declinations = [(c, value) for c in reader.candidates("dec") if (value := reader.size("dec", c)) is not None and abs(value) <= 90.0]
-    zero = False
-    for ra_from, ra in right:
-        partners = [pair for pair in declinations if _place(reader, "dec", pair[0]) == _place(reader, "ra", ra_from)] or declinations[:1]
-        for dec_from, dec in partners:
-            if ra == 0.0 and dec == 0.0:
-                zero = True
-                continue
-            reader.sources["ra"], reader.sources["dec"] = reader.source_of("ra", ra_from), reader.source_of("dec", dec_from)
-            return ra % 360.0, dec
-    if zero:
-        reader.notes.append("RA and Dec are both zero: taken as unknown")
-    return None, None
+    """First pair of keywords that holds a position; (0, 0) is what programs write that have no telescope. Others far off are noted."""
+    right, declinations = _angles(reader, "ra", 360.0), _angles(reader, "dec", 90.0)
+    pairs = [
+        (ra_from, ra, dec_from, dec)
+        for ra_from, ra in right
+        for dec_from, dec in [p for p in declinations if _place(reader, "dec", p[0]) == _place(reader, "ra", ra_from)] or declinations[:1]
+    ]
+    true = [pair for pair in pairs if pair[1] != 0.0 or pair[3] != 0.0]
+    if not true:
+        if pairs:
+            reader.note("RA and Dec are both zero: taken as unknown")
+        return None, None
+    ra_from, ra, dec_from, dec = true[0]
+    reader.sources["ra"], reader.sources["dec"] = reader.source_of("ra", ra_from), reader.source_of("dec", dec_from)
+    for other_from, other_ra, _, other_dec in true[1:]:
+        apart = _separation(ra, dec, other_ra, other_dec)
+        # The reference point of a WCS may lie anywhere in the frame.
+        stated = None not in (ra_from.keyword, other_from.keyword) and "CRVAL1" not in (ra_from.keyword, other_from.keyword)
+        if stated and apart > (FACTS["ra"].agree or 0.0):
+            reader.note(
+                f"{other_from.source} = {quoted(other_from.value)} is {apart:.1f} deg from {ra_from.source} = {quoted(ra_from.value)}, "
+                "which is used for the pointing"
+            )
+    return ra % 360.0, dec
+
+
+def _angles(reader: HeaderReader, fact: str, most: float) -> list[tuple[Candidate, float]]:
+    found = []
+    for candidate in reader.candidates(fact):
+        value = reader.size(fact, candidate)
+        if value is not None and abs(value) <= most:
+            found.append((candidate, value))
+        else:
+            reader.not_used(fact, candidate, value)
+    return found
+
+
+def _separation(ra: float, dec: float, other_ra: float, other_dec: float) -> float:
+    """Degrees between two directions."""
+    angles = (math.radians(value) for value in (ra, dec, other_ra, other_dec))
+    return math.degrees(float(erfa.seps(*angles)))
 
 
 def _place(reader: HeaderReader, fact: str, candidate: Any) -> int | str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reduction.headers.definition import InstrumentDefinition
+from reduction.headers.reader import quoted
+from reduction.headers.values import text
 
-__all__ = ["missing_facts"]
+__all__ = ["missing_facts", "written_under"]
 
 _SHARP = 0.5  # s: whole seconds are what many cameras write, and do
 _NAMED = 6  # keywords that a line names; generic definitions have three times as many
@@ -30,7 +32,12 @@ _PARTS = {
 }
 
 
-def missing_facts(known: Mapping[str, Any], definition: InstrumentDefinition) -> tuple[str, ...]:
+def written_under(header: Mapping[str, Any], keywords: Sequence[str]) -> list[str]:
+    """What stands under some keywords, as ``KEYWORD = value``; placeholders and blanks are nothing."""
+    return [f"{keyword} = {quoted(header[keyword])}" for keyword in dict.fromkeys(keywords) if text(header.get(keyword)) is not None]
+
+
+def missing_facts(known: Mapping[str, Any], definition: InstrumentDefinition, header: Mapping[str, Any]) -> tuple[str, ...]:
     """One line for each fact that neither the header nor a setting gives.
 
     Parameters
@@ -39,6 +46,8 @@ def missing_facts(known: Mapping[str, Any], definition: InstrumentDefinition) ->
         Facts by the names of `reduction.headers.facts.Facts`.
     definition : InstrumentDefinition
         Its keywords are named as those that were looked for.
+    header : mapping
+        FITS header: what stands under them and does not give the fact is quoted.
 
     Returns
     -------
@@ -53,7 +62,7 @@ def missing_facts(known: Mapping[str, Any], definition: InstrumentDefinition) ->
         *(("filter",) if known["bayer"] else ()),
         *(("pixel_scale", "pointing") if known["has_wcs"] else ()),
     }
-    lines = [_line(fact, definition) for fact in _HINTS if values[fact] is None and fact not in unneeded]
+    lines = [_line(fact, definition, header) for fact in _HINTS if values[fact] is None and fact not in unneeded]
     if known["time_sigma"] > _SHARP:
         source, sigma = known["time_source"], known["time_sigma"]
         hint = "name a better keyword under [[instrument.times]], or give time_sigma under [override], in --config"
@@ -61,11 +70,13 @@ def missing_facts(known: Mapping[str, Any], definition: InstrumentDefinition) ->
     return tuple(lines)
 
 
-def _line(fact: str, definition: InstrumentDefinition) -> str:
+def _line(fact: str, definition: InstrumentDefinition, header: Mapping[str, Any]) -> str:
     parts = _PARTS.get(fact, (fact,))
+    keywords = [keyword for part in parts for keyword in definition.keywords.get(part, ())]
     looked = [definition.expressions[part] for part in parts if part in definition.expressions]
-    looked += [keyword for part in parts for keyword in definition.keywords.get(part, ())]
-    looked = list(dict.fromkeys(looked))
+    looked = list(dict.fromkeys([*looked, *keywords]))
     more = f" and {len(looked) - _NAMED} more" if len(looked) > _NAMED else ""
     where = f"looked for {', '.join(looked[:_NAMED])}{more}" if looked else "no keyword of it is known"
-    return f"{fact.replace('_', ' ')} is not in the header ({where}): {_HINTS[fact]}"
+    there = written_under(header, keywords)[:_NAMED]
+    said = f"not known, as {' and '.join(there)} cannot be used for it" if there else "not in the header"
+    return f"{fact.replace('_', ' ')} is {said} ({where}): {_HINTS[fact]}"

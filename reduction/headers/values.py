@@ -13,17 +13,26 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["denied", "digits_of", "number", "number_and_unit", "section", "sexagesimal", "text", "truth"]
+from db.decimal_comma import with_point
+
+__all__ = ["all_values", "denied", "digits_of", "number", "number_and_unit", "section", "sexagesimal", "text", "truth"]
 
 _UNKNOWN = {"", "-", "none", "n/a", "na", "nan", "null", "unknown", "undefined", "undef", "no data"}
 _PLACEHOLDERS = {"telescope", "observatory", "instrument"}
-_NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)\s*([a-zA-Z%\"°/-]*)\s*$")
-_SEXAGESIMAL = re.compile(r"^\s*([+-]?)\s*(\d{1,3})[:\s hHdD°]+(\d{1,2})(?:[:\s mM']+(\d{1,2}(?:\.\d*)?))?\s*[sS\"]?\s*([NSEWnsew]?)\s*$")
+_NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)\s*([a-zA-Z%\"°/-]*(?: [a-zA-Z/-]+)*)\s*$")
+#: What a number with a decimal comma begins with.
+_WITH_COMMA = re.compile(r"^\s*([+-]?[\d.]*,[\d.,]*\d(?:[eEdD][+-]?\d+)?)")
+_SEXAGESIMAL = re.compile(
+    r"^\s*([+-]?)\s*(\d{1,3})[:\s hHdD°]+(\d{1,2}(?:[.,]\d+(?=[\s mM']*[NSEWnsew]?\s*$))?)(?:[:\s mM']+(\d{1,2}(?:[.,]\d*)?))?"
+    r"\s*[sSmM'\"]?\s*([NSEWnsew]?)\s*$"
+)
 #: "Flat no. 3" is a name.
 _DENIED = re.compile(
     r"\b(no(?![-.#\s]*\d)|not|never|without|false|off|omit(ted|ting)?|skip(ped|ping|s)?|disabled|failed|missing|pending)\b|n't\b",
     re.IGNORECASE,
 )
+#: "hh:mm:ss.ss" says how a value would be written.
+_FORM = re.compile(r"[+-]?(h{1,2}|d{1,3}|y{2,4})[:\s-]+m{1,2}([:\s-]+[sd]{1,2}(\.s*)?.*)?", re.IGNORECASE)
 _SECTION = re.compile(r"^\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*$")
 
 
@@ -32,7 +41,15 @@ def text(value: Any) -> str | None:
     if value is None or isinstance(value, bool):
         return None
     word = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
-    return None if word.lower() in _UNKNOWN | _PLACEHOLDERS or word.startswith("<astropy") else word
+    return None if word.lower() in _UNKNOWN | _PLACEHOLDERS or _FORM.fullmatch(word) or word.startswith("<astropy") else word
+
+
+def all_values(header: Mapping[str, Any], keyword: str) -> list[Any]:
+    """Values of a keyword, of every card in the order of the header; more than one where it stands several times."""
+    if header.get(keyword) is None:
+        return []
+    count = getattr(header, "count", None)
+    return [header[keyword]] if count is None else [header[keyword, place] for place in range(count(keyword))]  # type: ignore[index]
 
 
 def number(value: Any) -> float | None:
@@ -41,14 +58,19 @@ def number(value: Any) -> float | None:
         return None
     if isinstance(value, (int, float)):
         return float(value) if abs(value) <= sys.float_info.max else None
-    found = _NUMBER.match(str(value))
+    found = _number_match(str(value))
     size = float(found.group(1).upper().replace("D", "E")) if found else math.inf
     return size if math.isfinite(size) else None
 
 
+def _number_match(value: str) -> re.Match[str] | None:
+    """The number of a text and its unit; a decimal comma is one where it can be nothing else."""
+    return _NUMBER.match(_WITH_COMMA.sub(lambda found: with_point(found.group(1)), value))
+
+
 def number_and_unit(value: Any) -> tuple[float | None, str]:
     """Return a finite number and what stands behind it ("500 ms"); the unit is empty for a plain number."""
-    found = _NUMBER.match(value) if isinstance(value, str) else None
+    found = _number_match(value) if isinstance(value, str) else None
     return number(value), "" if found is None else found.group(2)
 
 
@@ -57,10 +79,10 @@ def sexagesimal(value: Any) -> float | None:
     found = _SEXAGESIMAL.match(str(value)) if isinstance(value, str) else None
     if found is None:
         return None
-    sign, whole, minutes, seconds, letter = found.groups()
-    if int(minutes) >= 60 or float(seconds or 0) > 60:
+    sign, whole, minutes, seconds, letter = (part.replace(",", ".") if part else part for part in found.groups())
+    if float(minutes) >= 60 or float(seconds or 0) > 60:
         return None
-    size = int(whole) + int(minutes) / 60 + float(seconds or 0) / 3600
+    size = int(whole) + float(minutes) / 60 + float(seconds or 0) / 3600
     return -size if sign == "-" or letter.upper() in ("S", "W") else size
 
 

@@ -76,9 +76,9 @@ def nights_over(session: Session, nights: Collection[int], at: dt.datetime) -> s
     at : datetime
         The present, UTC, without a zone.
     """
-    # The westernmost observatory is the last; an unknown one counts as Greenwich, as it did when the night got its number.
+    # The westernmost observatory is the last; an unknown one may be anywhere, and its noon come as late as at the date line.
     query = (
-        sa.select(Frame.night_id, sa.func.min(sa.func.coalesce(Observatory.longitude, 0.0)))
+        sa.select(Frame.night_id, sa.func.min(sa.func.coalesce(Observatory.longitude, -180.0)))
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
         .join(Observatory, Observatory.observatory_id == Exposure.observatory_id, isouter=True)
         .where(Frame.night_id.in_(nights))

@@ -101,6 +101,7 @@ def _rows(found: Facts) -> Iterator[_Row]:
     yield ("start", _moment(found.start_jd1, found.start_jd2), "UTC", found.time_source)
     yield ("middle", _moment(found.mid_jd1, found.mid_jd2), "UTC", found.time_source)
     yield ("time_sigma", _text(found.time_sigma), "s", "")
+    yield ("night_longitude", _text(found.night_longitude), "deg", found.sources.get("night_longitude", "the frames together"))
     for name, kind in FACTS.items():
         if hasattr(found, name):
             yield (name, _text(getattr(found, name)), kind.unit, found.sources.get(name, ""))

@@ -28,8 +28,8 @@ def write(path: Path, text: str) -> Path:
 
 def test_the_built_in_definitions() -> None:
     names = [definition.name for definition in builtin_definitions()]
-    writers = ["asiair", "camera_raw", "ekos", "lco", "liverpool", "lt_skycamt", "maxim_dl", "microobservatory", "nina", "panoptes"]
-    assert names == [*writers, "sgp", "sharpcap", "tircam2", "generic"]
+    writers = ["asiair", "camera_raw", "ekos", "eso", "lco", "liverpool", "lt_skycamt", "maxim_dl", "microobservatory", "nina"]
+    assert names == [*writers, "panoptes", "sgp", "sharpcap", "tircam2", "generic"]
     assert load_definitions() == builtin_definitions()
     assert all(definition.keywords["exptime"] and definition.times and definition.description for definition in builtin_definitions())
 
