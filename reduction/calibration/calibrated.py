@@ -103,9 +103,12 @@ def calibrated_pixels(
 
 def zero_level(context: Context, frame: Frame, masters: Mapping[str, int]) -> float:
     """Level without light (ADU) where no master holds it."""
-    state = context.session.get_one(Exposure, frame.exposure_id).calibration_state.split()
-    if "bias" in masters or zero_is_gone(state):
+    exposure = context.session.get_one(Exposure, frame.exposure_id)
+    if "bias" in masters:
         return 0.0
+    if zero_is_gone(exposure.calibration_state.split()):
+        # What took it off may have left a pedestal, so that no value is below 0.
+        return exposure.black_level or 0.0
     return detector_of(context.session, frame).zero_level
 
 

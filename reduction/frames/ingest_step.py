@@ -92,7 +92,7 @@ def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
     "ingest",
     plan=_plan,
     products=(Kind("raw"),),
-    version=3,
+    version=4,
     parameters=IngestParameters,
     writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
 )

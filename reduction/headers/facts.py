@@ -305,13 +305,14 @@ def _camera(reader: HeaderReader) -> dict[str, Any]:
     trim, overscan = camera.sections(reader)
     # The order counts: what GAIN means depends on where the gain was found.
     electrons = camera.gain(reader)
-    numbers = ("read_noise", "saturation", "black_level", "offset_setting", "aperture")
+    numbers = ("read_noise", "saturation", "offset_setting", "aperture")
     return {
         "binning": binning,
         "pixel_scale": camera.pixel_scale(reader, binning[0]),
         "gain": electrons,
         "gain_setting": camera.gain_setting(reader),
         **{fact: reader.number(fact) for fact in numbers},
+        "black_level": camera.black_level(reader, camera.calibrated(reader)),
         **{fact: _rounded(reader.number(fact)) for fact in ("ccd_temperature", "set_temperature")},
         "trim": trim,
         "overscan": overscan,

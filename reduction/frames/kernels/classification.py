@@ -154,7 +154,10 @@ class _Frames:
     def _like_the_sky(self) -> BoolArray:
         """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
         clouds = np.where(np.isfinite(self.rate_ratio), self.rate_ratio < limit.CLOUDS, ~(self.deep & self.steady))
-        return np.asarray(~self.twilight & ((clouds & self.as_stars) | (~self.short & (clouds | ~(self.measured & self.deep)))))
+        # A lamp has no stars, however few.
+        peaks = self.night_time & (self.stars >= limit.SOME_STARS)
+        faint = clouds | peaks | ~(self.measured & self.deep)
+        return np.asarray(~self.twilight & (((clouds | peaks) & self.as_stars) | (~self.short & faint)))
 
     def _sky_flat(self) -> BoolArray:
         """High S/N and sky colour, or, on a monochrome sensor, the level and the Sun's altitude; or a lamp."""

@@ -167,8 +167,8 @@ class Night:
         black = [level for level in levels if level is not None and np.isfinite(level)]
         if black:
             return Zero(float(np.median(black)), 0.1 * float(np.median(self.noise)), "the black level in the header")
-        unlit = faint & self._unlit(starry)
-        if np.count_nonzero(unlit) >= 2:
+        unlit = self._unlit()
+        if unlit.any():
             return self._from(unlit, "frames of an even level where those with stars show the shape of the sky")
         if faint.any():
             faint &= self.level <= self.level[faint].min() + 0.2 * float(np.median(self.noise[faint]))
@@ -176,17 +176,20 @@ class Night:
                 return self._from(faint, "a level that does not grow with the exposure")
         return Zero(None, 0.0, "nothing")
 
-    def _unlit(self, starry: BoolArray) -> BoolArray:
+    def _unlit(self) -> BoolArray:
         """Frames darker than those with stars, which hold next to nothing of the shape in which these are brighter.
 
         The light of the sky falls off to the corners as the optics have it; the level of a closed frame does not. So the light in a frame
         is measured without a zero level.
         """
-        found = np.zeros(self.level.size, dtype=bool)
+        found, shaped = np.zeros(self.level.size, dtype=bool), self.usable & ~self.zeroed & ~np.isnan(self.boxes).any(axis=(1, 2))
+        many, few = (shaped & ~self.shut & (self.stars >= least) for least in (limit.MANY_STARS, limit.FEW_STARS))
+        starry = many if many.any() else few
         if not starry.any():
             return found
         sky = np.median(self.boxes[self._spread(starry)], axis=0)
-        quiet = self.usable & ~self.zeroed & ~self.called_light & (self.stars <= 1) & (self.level < self.level[starry].min() - self.noise)
+        quiet = shaped & ~self.no_time & ~self.spotted & (self.stars < limit.SOME_STARS)
+        quiet &= self.level < self.level[starry].min() - self.noise
         for index in np.flatnonzero(quiet):
             light = sky - self.boxes[index]
             mean = float(light.mean())
