@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
-
 from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable

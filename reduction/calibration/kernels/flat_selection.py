@@ -197,13 +197,15 @@ def _shape_reasons(flats: Sequence[FlatStatistics], max_structure: float, max_cu
     ratio = np.clip(ratio, *np.percentile(ratio, [2, 98], axis=1)[:, :, None])
     curved = ratio - (plane @ np.linalg.lstsq(plane, ratio.T, rcond=None)[0]).T
     reasons = [""] * len(flats)
+    weight = np.array([flat.signal_to_noise**2 for flat in flats])
     error = np.array([flat.cell_error for flat in flats])
     # The median of the set has its noise, too.
     error = np.hypot(error, 1.25 * float(np.median(error)) / math.sqrt(len(flats)))
     for name, residual, least in (("another shape", ratio - 1.0, max_structure), ("clouds", curved, max_curved)):
         rms = np.subtract(*np.percentile(residual, [95, 5], axis=1)) / 3.29
         found = np.sqrt(np.maximum(rms**2 - error**2, 0.0))
-        limit = np.maximum(max(least, 3.5 * float(np.median(found))), error * (50.0 / len(places)) ** 0.25)
+        typical = float(_weighted_median(found[:, None], weight)[0])
+        limit = np.maximum(max(least, 3.5 * typical), error * (50.0 / len(places)) ** 0.25)
         for k in np.flatnonzero(found > limit):
             reasons[k] = reasons[k] or f"{name}: differs from the set's shape by {found[k]:.2%} rms, at most {limit[k]:.2%}"
     return reasons

@@ -27,7 +27,15 @@ _SAME = 0.5
 
 
 def hit_fraction(plane: Plane, hits: NDArray[np.bool_]) -> float:
-    """Part of the usable pixels that are marked; 0 where none is usable."""
+    """Part of the usable pixels that are marked; 0 where none is usable.
+
+    Parameters
+    ----------
+    plane : Plane
+        Whose mask says what is usable.
+    hits : bool, shape (ny, nx)
+        Marked pixels.
+    """
     usable = int(np.count_nonzero(plane.mask == 0))
     return float(np.count_nonzero(hits & (plane.mask == 0))) / usable if usable else 0.0
 
@@ -98,7 +106,9 @@ def mark_hot_or_hit(plane: Plane, hits: NDArray[np.bool_], others: Sequence[Plan
         return _marked(noisy, left & again & ~alone, alone), text
     # One frame alone cannot tell a hot pixel from a hit: what still stands out of the pattern is bad either way.
     believed = left if hit_fraction(plane, left) <= MOST_HIT else np.zeros_like(left)
-    return _marked(noisy, np.zeros_like(left), believed), f"{doubt}: a pattern of hot pixels, perhaps; no other frame shows it, no dark either"
+    return _marked(
+        noisy, np.zeros_like(left), believed
+    ), f"{doubt}: a pattern of hot pixels, perhaps; no other frame shows it, no dark either"
 
 
 def _with_pattern(plane: Plane) -> NDArray[np.float32]:

@@ -140,7 +140,7 @@ class _Frames:
         # A single frame that bright is not believed to be closed.
         by_type = self.dark | self.measured | ~self.deep | self.steady
         # Faint light with a few peaks may be no dark current, whatever its shape.
-        by_pixels = self.dark & ((self.light_by == "level") | (self.stars < limit.SOME_STARS))
+        by_pixels = self.dark & ((self.light_by == "level") | ((self.stars < limit.SOME_STARS) & ~self.called_object))
         few = ~self.starry & np.where(self.called_closed, by_type, by_pixels)
         return np.asarray(self.blocked | (~self.lit & (self.night.shut | (few & ~self.no_time))))
 
@@ -154,9 +154,9 @@ class _Frames:
     def _like_the_sky(self) -> BoolArray:
         """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
         clouds = np.where(np.isfinite(self.rate_ratio), self.rate_ratio < limit.CLOUDS, ~(self.deep & self.steady))
-        # A lamp has no stars, however few.
+        # A lamp has no stars, however few, and what takes long beside it at night is no lamp.
         peaks = self.night_time & (self.stars >= limit.SOME_STARS)
-        faint = clouds | peaks | ~(self.measured & self.deep)
+        faint = clouds | peaks | ~(self.measured & self.deep) | (self.night_time & (self.rate_ratio < limit.LAMP))
         return np.asarray(~self.twilight & (((clouds | peaks) & self.as_stars) | (~self.short & faint)))
 
     def _sky_flat(self) -> BoolArray:
@@ -230,7 +230,12 @@ def _type_rules(f: _Frames) -> list[_Rule]:
         _Rule(lit & f.spotted, "object", "a bright spot on hardly any sky", 0.99, 0.6),
         # Light and hardly a star
         _Rule(timeless_flat, "flat", "{lit}", 0.8),
-        _Rule(lit & f.no_time & ~few_stars, "other", "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open", 0.6),
+        _Rule(
+            lit & f.no_time & ~few_stars,
+            "other",
+            "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open",
+            0.6,
+        ),
         _Rule(flat & f.like_the_sky, "other", "no star, and no brighter than the night sky of that exposure: clouds", 0.6),
         _Rule(flat & faint, "other", "{lit}, {signal_to_noise:.1f} times the noise: too faint to tell", 0.6),
         _Rule(flat, "flat", "{lit}", 0.99),

@@ -127,7 +127,8 @@ class Night:
         # Nothing lies much above the darkest of them; one may be a failed read-out, so that it needs company.
         ordered = np.sort(self.level[lone])
         darkest = ordered[min(1, ordered.size - 1)] if ordered.size >= 3 else ordered.min(initial=np.inf)
-        by_level = ~self.zeroed & ((self.level > faintest + 0.2 * self.noise) | (self.level > darkest + limit.CLEAR * self.noise))
+        quiet = float(self.noise[lone].min(initial=np.inf))
+        by_level = ~self.zeroed & ((self.level > faintest + 0.2 * self.noise) | (self.level > darkest + limit.CLEAR * quiet))
         by_type = self.called_light & ((self.stars >= limit.FEW_STARS) | (self.level > faintest - 0.2 * self.noise))
         # Defects make many peaks on frames that are called closed, and darker than what was exposed.
         longer = self.level[self.usable & ~self.no_time].min(initial=np.inf)
@@ -143,7 +144,9 @@ class Night:
 
     def _take_zero(self) -> None:
         self.zero = self._zero()
-        self.excess = np.where(self.zeroed, self.level - self.pedestal, self.level - (np.nan if self.zero.level is None else self.zero.level))
+        self.excess = np.where(
+            self.zeroed, self.level - self.pedestal, self.level - (np.nan if self.zero.level is None else self.zero.level)
+        )
         self.tolerance = np.maximum(5.0 * self.zero.scatter, 0.1 * self.noise)
 
     def _zero(self) -> Zero:
@@ -209,7 +212,7 @@ class Night:
         dark = self.excess <= self.tolerance
         called = self.called_closed & (self.exptime < limit.INSTANT)
         # Where there is no light there are no stars: what looks like one in a frame of that kind is a defect in all frames.
-        closed = self.usable & (self.shut | (dark & (called | (self.stars < limit.FEW_STARS))))
+        closed = self.usable & (self.shut | (dark & ~self.spotted & (called | (self.stars < limit.FEW_STARS))))
         dark_frames = self._spread(closed)
         times = [(time, self.usable & (self.exptime == time)) for time in np.unique(self.exptime)]
         counts = self.stars.copy()
@@ -228,7 +231,7 @@ class Night:
         return counts
 
     def _other_time(self, index: int) -> BoolArray:
-        """Frames whose level has grown with their exposure time, as light does; where it has not, the time is wrong, or the scene another."""
+        """Frames whose level has grown with the exposure time, as light does; else the time is wrong, or the scene another."""
         longer = np.where(self.exptime > self.exptime[index], self.level, self.level[index])
         shorter = np.where(self.exptime > self.exptime[index], self.level[index], self.level)
         light = np.where(np.isfinite(self.excess), shorter - self.level + self.excess, 0.0)
@@ -361,7 +364,8 @@ class Night:
                 slope, error = _slope(self.lights[index], shape, 0.01 * self.noise[index])
                 if 0.5 < slope / excess < 1.7 and 0.5 * excess > 5.0 * error:
                     verdicts.add(1)
-                elif abs(slope) < 0.3 * excess and 0.3 * excess > 3.0 * error:
+                elif abs(slope) < 0.3 * excess and 0.3 * excess > 3.0 * error and slope < max(0.1 * excess, 5.0 * error):
+                    # On a warm detector a tenth of the level may be the sky, and shows.
                     verdicts.add(-1)
             found[index] = verdicts.pop() if len(verdicts) == 1 else 0
         return found
