@@ -117,7 +117,7 @@ def _with_pattern(plane: Plane) -> NDArray[np.float32]:
     if prepared is None:
         return plane.variance
     data, variance, bad = prepared
-    excess = max(mad_scatter(data[~bad], GAUSSIAN_MAD) ** 2 - float(np.median(variance[~bad])), 0.0)
+    excess = max(mad_scatter(data[~bad].astype(np.float64), GAUSSIAN_MAD) ** 2 - float(np.median(variance[~bad])), 0.0)
     return np.where(bad, plane.variance, plane.variance + np.float32(excess))
 
 

@@ -140,7 +140,9 @@ class _Frames:
         # A single frame that bright is not believed to be closed.
         by_type = self.dark | self.measured | ~self.deep | self.steady
         # Faint light with a few peaks may be no dark current, whatever its shape.
-        by_pixels = self.dark & ((self.light_by == "level") | ((self.stars < limit.SOME_STARS) & ~self.called_object))
+        # Nor need what is called an object frame, where no other of the exposure time is like it.
+        like = self.night.repeated(np.maximum(0.1 * self.noise, limit.STEADY * self.excess), ~self.called_object)[0] >= 2
+        by_pixels = self.dark & ((self.light_by == "level") | ((self.stars < limit.SOME_STARS) & (like | ~self.called_object)))
         few = ~self.starry & np.where(self.called_closed, by_type, by_pixels)
         return np.asarray(self.blocked | (~self.lit & (self.night.shut | (few & ~self.no_time))))
 

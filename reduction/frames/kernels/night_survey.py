@@ -218,13 +218,13 @@ class Night:
         counts = self.stars.copy()
         for index in (index for index, entry in enumerate(self.statistics) if len(entry.peaks)):
             defect = self._shown(index, dark_frames) > 0
-            own = np.count_nonzero(self.usable & (self.exptime == self.exptime[index]))
+            own = int(np.count_nonzero(self.usable & (self.exptime == self.exptime[index])))
             for time, which in times:
                 longer, shorter = max(time, self.exptime[index]), min(time, self.exptime[index])
                 if shorter > 0 and longer >= limit.LONGER * shorter:
                     frames = self._spread(which & self._other_time(index))
                     # One frame whose exposure time is wrong shows the stars of all others: it needs company where they have it.
-                    if len(frames) >= min(2, (own + 1) // 2):
+                    if len(frames) >= (1 if own <= 2 else 2):
                         # Half of the frames of another exposure time show it, and not brighter in the longer exposure.
                         defect |= self._shown(index, frames, longer / shorter) >= max(1.0, 0.5 * len(frames))
             counts[index] -= np.count_nonzero(defect)
@@ -264,11 +264,11 @@ class Night:
         found = self._ordered(which, self.noise)
         return [int(found[place]) for place in np.linspace(0, found.size - 1, min(found.size, limit.WITNESSES)).round().astype(int)]
 
-    def repeated(self, within: FloatArray) -> tuple[IntArray, IntArray]:
-        """How many other frames of the same exposure time have each frame's level to so many ADU, and how many there are."""
+    def repeated(self, within: FloatArray, among: BoolArray | None = None) -> tuple[IntArray, IntArray]:
+        """How many other frames (`among` some) of the same exposure time have each frame's level to so many ADU, and how many there are."""
         same, of = np.zeros(self.level.size, dtype=np.int64), np.zeros(self.level.size, dtype=np.int64)
         for index in range(self.level.size):
-            peers = self.usable & (self.exptime == self.exptime[index])
+            peers = self.usable & (self.exptime == self.exptime[index]) & (True if among is None else among)
             peers[index] = False
             same[index] = np.count_nonzero(np.abs(self.level[peers] - self.level[index]) <= within[index])
             of[index] = np.count_nonzero(peers)
