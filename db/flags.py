@@ -26,7 +26,7 @@ class Mask(IntFlag):
 MASK_TEXT: dict[Mask, str] = {
     Mask.NO_DATA: "pixel has no value: outside the trim section, NaN, or without a valid master pixel",
     Mask.SATURATED: "raw value at or above the saturation level",
-    Mask.HOT: "hot in the master dark",
+    Mask.HOT: "hot in the master dark, or on all frames of the night where there is none",
     Mask.DEAD: "response in the master flat too low to correct",
     Mask.COSMIC: "hit by a cosmic ray",
     Mask.BLEED: "charge trail that leaves a saturated pixel",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from db.errors import FrameUnusable
 from db.flags import Mask
 from db.tables import CalibratedFrame, Exposure, Frame, MasterChoice
 from reduction.calibration.calibrated import object_pixels, zero_level
@@ -39,7 +40,7 @@ class CalibrateParameters:
     "calibrate",
     inputs=(Own("classify"), OfNight("detector"), Masters("bias", kinds=_KINDS), Said((MasterChoice,))),
     products=(Kind("calibrated", passing=True),),
-    version=4,
+    version=5,
     parameters=CalibrateParameters,
     writes=(CalibratedFrame,),
 )
@@ -50,17 +51,24 @@ def calibrate(context: Context, unit: Unit[Mapping[str, Chosen] | None], p: Cali
     chosen = unit.payload or {}
     masters = {kind: master.master_id for kind, master in chosen.items()}
     scale = chosen["dark"].scale if "dark" in chosen else None
-    plane = object_pixels(context, frame, masters, scale or 1.0)
+    if frame.exptime == 0:
+        raise FrameUnusable(
+            "the frame shows light, and its exposure time is 0 s: no magnitude follows from it",
+            where=unit.label,
+            hint="correct the header, or give exptime under [override] in --config",
+            code="frame.bad_exptime",
+        )
+    plane, doubtful = object_pixels(context, frame, masters, scale or 1.0)
     dark_has_zero = "dark" in chosen and chosen["dark"].bias_master_id is None
     zero = 0.0 if dark_has_zero else zero_level(context, frame, masters)
     done = exposure.calibration_state.split()
     missing = [kind for kind in _KINDS if kind not in masters and kind not in done]
     if "bias" in missing and (dark_has_zero or zero_is_gone(done)):
         missing.remove("bias")
-    remark = f"no master {', '.join(missing)}" if missing else None
+    remarks = [f"no master {', '.join(missing)}"] if missing else []
     if _below_zero(plane):
-        doubt = "the sky is below the zero level: was it taken off before? CALSTAT in the header would say so"
-        remark = f"{remark}; {doubt}" if remark else doubt
+        remarks.append("the sky is below the zero level: was it taken off before? CALSTAT in the header would say so")
+    remark = "; ".join([*remarks, *([doubtful] if doubtful else [])]) or None
     row = {
         "frame_id": frame.frame_id,
         **{f"{kind}_master_id": masters.get(kind) for kind in _KINDS},

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from db.errors import FrameUnusable
 from db.flags import Mask
-from db.tables import CalibratedFrame, Exposure, Frame, Master, Product
+from db.tables import CalibratedFrame, Classification, Exposure, Frame, Master, Product
 from reduction.calibration.detectors import detector_of
 from reduction.calibration.kernels.calibration import Plane, calibrate
 from reduction.calibration.kernels.cosmic_rays import cosmic_rays
+from reduction.calibration.kernels.hot_or_hit import MOST_HIT, hit_fraction, mark_hot_or_hit
 from reduction.calibration.master_choice import master_plane, zero_is_gone
 from reduction.calibration.raw_frame import raw_frame
 from reduction.files.product import read_calibrated
@@ -23,6 +26,10 @@ from reduction.pipeline.declaration import Context
 from reduction.pipeline.unchanged import product_file
 
 __all__ = ["MasterPlanes", "calibrated_pixels", "calibrated_planes", "object_pixels", "zero_level"]
+
+
+#: Frames that are asked whether what looks like a cosmic ray is on them as well.
+_N_ALIKE = 4
 
 
 class MasterPlanes:
@@ -103,19 +110,41 @@ def calibrated_pixels(
 
 def zero_level(context: Context, frame: Frame, masters: Mapping[str, int]) -> float:
     """Level without light (ADU) where no master holds it."""
-    state = context.session.get_one(Exposure, frame.exposure_id).calibration_state.split()
-    if "bias" in masters or zero_is_gone(state):
+    exposure = context.session.get_one(Exposure, frame.exposure_id)
+    if "bias" in masters:
         return 0.0
+    if zero_is_gone(exposure.calibration_state.split()):
+        # What took it off may have left a pedestal, so that no value is below 0.
+        return exposure.black_level or 0.0
     return detector_of(context.session, frame).zero_level
 
 
-def object_pixels(context: Context, frame: Frame, masters: Mapping[str, int], dark_scale: float) -> Plane:
-    """An object frame calibrated, with cosmic rays marked."""
-    found = calibrated_pixels(context, frame, masters, dark_scale=dark_scale)
+def object_pixels(context: Context, frame: Frame, masters: Mapping[str, int], dark_scale: float) -> tuple[Plane, str | None]:
+    """An object frame calibrated, with cosmic rays marked, and what is doubtful about these."""
+    planes = MasterPlanes(context)
+    found = calibrated_pixels(context, frame, masters, dark_scale=dark_scale, planes=planes)
     threshold = context.parameters("calibrate").cosmic
-    if threshold > 0:
-        found.mask[cosmic_rays(found, threshold=threshold)] |= np.uint8(int(Mask.COSMIC))
-    return found
+    if threshold <= 0:
+        return found, None
+    hits = cosmic_rays(found, threshold=threshold)
+    if hit_fraction(found, hits) <= MOST_HIT:
+        found.mask[hits] |= np.uint8(int(Mask.COSMIC))
+        return found, None
+    others = []
+    for other in _frames_alike(context.session, frame):
+        try:
+            others.append(calibrated_pixels(context, other, masters, dark_scale=dark_scale, planes=planes))
+        except FrameUnusable:
+            continue  # its own task says so
+    return mark_hot_or_hit(found, hits, others, threshold=threshold)
+
+
+def _frames_alike(session: Session, frame: Frame) -> list[Frame]:
+    """The object frames of the set-up, channel, night and exposure time that are nearest in time; evidence for a frame, and no input."""
+    query = sa.select(Frame).join(Classification, Classification.frame_id == Frame.frame_id)
+    alike = [getattr(Frame, name) == getattr(frame, name) for name in ("setup_id", "channel", "night_id", "exptime", "nx", "ny")]
+    query = query.where(*alike, Classification.type == "object", Frame.frame_id != frame.frame_id)
+    return list(session.execute(query.order_by(sa.func.abs(Frame.jd_utc - frame.jd_utc), Frame.frame_id).limit(_N_ALIKE)).scalars())
 
 
 def calibrated_planes(context: Context, frame_id: int) -> dict[str, npt.NDArray[Any]]:
@@ -130,6 +159,6 @@ def calibrated_planes(context: Context, frame_id: int) -> dict[str, npt.NDArray[
     if row.product_id is None:
         masters = {"bias": row.bias_master_id, "dark": row.dark_master_id, "flat": row.flat_master_id}
         used = {kind: master_id for kind, master_id in masters.items() if master_id is not None}
-        plane = object_pixels(context, context.session.get_one(Frame, frame_id), used, row.dark_scale or 1.0)
+        plane, _ = object_pixels(context, context.session.get_one(Frame, frame_id), used, row.dark_scale or 1.0)
         return {"SCI": plane.value, "VAR": plane.variance, "MASK": plane.mask}
     return read_calibrated(product_file(context, context.session.get_one(Product, row.product_id).path))

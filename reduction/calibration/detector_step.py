@@ -298,7 +298,7 @@ def _zero(frames: _Frames, kept: dict[int, RawFrame], transfer: PhotonTransfer) 
     if biases:
         return {"zero_level": float(np.mean([bias.mean(dtype=float) for bias in biases])), "zero_level_source": "bias frames"}
     if any("bias" in exposure.calibration_state.split() for _, exposure, _ in frames):
-        return {"zero_level": 0.0, "zero_level_source": "taken off by the observatory"}
+        return {"zero_level": _given(frames, "black_level") or 0.0, "zero_level_source": "taken off by the observatory"}
     black = _given(frames, "black_level")
     if black is not None:
         return {"zero_level": black, "zero_level_source": "given"}

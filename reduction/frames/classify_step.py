@@ -30,7 +30,7 @@ class ClassifyParameters:
     # The frames of its night are evidence for a frame, not inputs: one that comes later makes no old frame pending.
     inputs=(OfFile("ingest"), Corrections((TypeCorrection,))),
     types=None,
-    version=2,
+    version=3,
     parameters=ClassifyParameters,
     writes=(Classification,),
     together=True,

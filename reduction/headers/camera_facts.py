@@ -15,6 +15,7 @@ from reduction.headers.values import denied, number, number_and_unit, section, t
 __all__ = [
     "Section",
     "bayer_and_filter",
+    "black_level",
     "binning",
     "calibrated",
     "gain",
@@ -274,6 +275,25 @@ def calibrated(reader: HeaderReader) -> tuple[str, ...]:
     clauses = [clause for line in _history(reader.header) for clause in _CLAUSES.split(line) if not denied(clause)]
     done |= {kind for kind, words in _DONE_WORDS.items() if any(words.search(clause) for clause in clauses)}
     return tuple(kind for kind in ("bias", "dark", "flat") if kind in done)
+
+
+def black_level(reader: HeaderReader, done: tuple[str, ...]) -> float | None:
+    """Level without light, ADU, of the file as it is.
+
+    PEDESTAL is what has to be added for a level of 0 (SBIG, MaxIm DL: below 0) or was added to stay above it (PixInsight: above 0, on
+    calibrated frames).  A camera's own black level is gone once bias or dark were taken off.
+    """
+    value = reader.number("black_level")
+    if "black_level" in reader.definition.override:
+        return value
+    pedestal, gone = number(reader.header.get("PEDESTAL")), not {"bias", "dark"}.isdisjoint(done)
+    if pedestal is not None and (pedestal < 0 or (pedestal > 0 and gone)) and FACTS["black_level"].allows(abs(pedestal)):
+        reader.sources["black_level"] = "PEDESTAL"
+        return abs(pedestal)
+    if gone and value is not None:
+        del reader.sources["black_level"]
+        return None
+    return value
 
 
 def _history(header: Mapping[str, Any]) -> list[str]:

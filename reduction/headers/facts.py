@@ -365,7 +365,7 @@ def _camera(reader: HeaderReader) -> dict[str, Any]:
     trim, overscan = camera.sections(reader)
     # The order counts: what GAIN means depends on where the gain was found.
     electrons = camera.gain(reader)
-    numbers = ("black_level", "offset_setting", "aperture")
+    numbers = ("offset_setting", "aperture")
     return {
         "binning": binning,
         "pixel_scale": camera.pixel_scale(reader, binning[0]),
@@ -374,6 +374,7 @@ def _camera(reader: HeaderReader) -> dict[str, Any]:
         "read_noise": camera.in_electrons(reader, electrons),
         "saturation": camera.in_adu(reader, electrons),
         **{fact: reader.number(fact) for fact in numbers},
+        "black_level": camera.black_level(reader, camera.calibrated(reader)),
         **{fact: _rounded(reader.number(fact)) for fact in ("ccd_temperature", "set_temperature")},
         "trim": trim,
         "overscan": overscan,

@@ -16,6 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from db.errors import AlgorithmFailed
 from db.fetch import fetch_arrays
 from db.tables import (
     N_FOLD,
@@ -169,7 +170,7 @@ def _is_fitted_to(session: Session, reference_id: int) -> bool:
         Said((Annotation, KeptFrame, ReferenceRequest)),
         OpenNights(),
     ),
-    version=6,
+    version=7,
     parameters=MagnitudeFitParameters,
     writes=(MagfitSolution, MagfitMap, NightMagnitude, NightChange, NightNoise, FrameVerdict, BestSlot, MagfitReference),
     failed=_without,
@@ -201,6 +202,14 @@ def magnitude_fit(context: Context, unit: Unit[_Night], p: MagnitudeFitParameter
         ]
         rows += _new_slots(session, night.reference_id, _Stars(points.source_id, points.fold, points.fit_mag))
     n_fitted = int(np.count_nonzero(fitted))
+    if n_fitted == 0:
+        n_point = int(points.frame.size)
+        raise AlgorithmFailed(
+            f"none of {len(frames)} frames has enough stars to be fitted: {n_point} measurements are fit for it",
+            where=unit.label,
+            hint="see the remarks of step calibrate and the flags of the measurements: saturated, bad pixels, cosmic rays?",
+            code="magfit.no_fit",
+        )
     remarks.append(None if n_fitted == len(frames) else f"{len(frames) - n_fitted} of {len(frames)} frames have too few stars to be fitted")
     return Output(
         rows=rows,

@@ -24,6 +24,8 @@ __all__ = ["ShapesParameters", "shapes"]
 
 #: A detection with one of these does not show the shape of a star.
 _SPOILED = int(Flag.SATURATED | Flag.EDGE | Flag.BAD_PIXEL | Flag.COSMIC | Flag.BLENDED)
+#: Pixels of the detector, not of the sky, have spoiled it.
+_MARKED = int(Flag.BAD_PIXEL | Flag.COSMIC)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,15 @@ def shapes(context: Context, unit: Unit[None], p: ShapesParameters) -> Output:
     try:
         fitted = fit_shape_map(x, y, s, d, k, snr[good], size=(frame.nx, frame.ny), mag=mag[good], colour=colour[good], max_order=p.order)
     except AlgorithmFailed as error:
-        raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
+        marked = int(np.count_nonzero(found["flags"] & _MARKED))
+        if 2 * marked <= len(found["flags"]):
+            raise AlgorithmFailed(error.message, where=unit.label, hint=error.hint, code=error.code) from error
+        raise AlgorithmFailed(
+            f"{error.message}: {marked} of {len(found['flags'])} detections touch pixels that are bad, hot, or called cosmic rays",
+            where=unit.label,
+            hint="a warm detector without darks? take darks, or see the remark of step calibrate",
+            code=error.code,
+        ) from error
     middle = fitted.evaluate((frame.nx - 1) / 2.0, (frame.ny - 1) / 2.0)
     row = {
         "frame_id": frame.frame_id,

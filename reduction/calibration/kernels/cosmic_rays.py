@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from reduction.calibration.kernels.calibration import Plane
 
-__all__ = ["cosmic_rays", "star_sharpness"]
+__all__ = ["cosmic_rays", "prepare", "star_sharpness"]
 
 # Sharpness assumed where a frame shows too few stars: that of FWHM 1.2 pixels.
 _SHARPEST = 3.8
@@ -148,8 +148,22 @@ def _grow(
     return out
 
 
-def _prepare(plane: Plane) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] | None:
-    """Image without its sky, variance, and pixels without a value of their own; None where there is no other."""
+def prepare(plane: Plane) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] | None:
+    """Image without its sky, variance, and pixels without a value of their own; None where there is no other.
+
+    Parameters
+    ----------
+    plane : Plane
+        Calibrated image, ADU, with variance and mask.
+
+    Returns
+    -------
+    data : float32, shape (ny, nx)
+        ADU; 0 where bad.
+    variance : float32, shape (ny, nx)
+        ADU**2; the middle one where bad.
+    bad : bool, shape (ny, nx)
+    """
     bad = (plane.mask != 0) | ~np.isfinite(plane.value) | ~(plane.variance > 0)
     if bad.all():
         return None
@@ -243,7 +257,7 @@ def star_sharpness(plane: Plane) -> float:
         Of the sharper of row, column and diagonals, ``1 / s**2`` for a Gaussian of standard deviation s (pixel): 2.5 for FWHM 1.5, 1.1 for
         2.2, 0.35 for 4.  With fewer than 8 peaks of 20 standard deviations whose neighbours are seen as well, 3.8 (FWHM 1.2).
     """
-    prepared = _prepare(plane)
+    prepared = prepare(plane)
     return _SHARPEST if prepared is None else _sharpness(*prepared)
 
 
@@ -274,7 +288,7 @@ def cosmic_rays(plane: Plane, *, threshold: float = 5.0, sharpness: float | None
     where they are sharper than the stars with half that certainty, or not brighter than the hit.  A hit that adds less to
     a pixel than a star has there is not found.
     """
-    prepared = _prepare(plane)
+    prepared = prepare(plane)
     if prepared is None or min(plane.value.shape) < 9:
         return np.zeros(plane.value.shape, dtype=np.bool_)
     data, variance, bad = prepared

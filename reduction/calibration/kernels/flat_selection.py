@@ -23,6 +23,8 @@ __all__ = ["FlatStatistics", "flat_reasons", "flat_statistics"]
 _N_CELL, _PER_CELL = 16, 1024
 # A cell counts when at least this part of its pixels has a value.
 _ENOUGH = 0.2
+# A flat with less than this part of the light of the brightest but one is no measure of the others.
+_FAINT = 0.05
 # Pairs of neighbouring pixels that a flat's noise is measured from.
 _N_PAIR = 20_000
 
@@ -122,7 +124,8 @@ def flat_reasons(
     min_signal_to_noise : float
         Least S/N of a pixel of one flat, whatever the others have.
     min_relative : float
-        Least S/N in units of the median of the set.
+        Least S/N in units of the median of the set, of those flats that have a twentieth of the light of the brightest but one: however
+        many faint frames there are, they are not what a flat is.
     max_saturated : float
         Largest fraction of saturated pixels.
     max_level : float
@@ -148,20 +151,22 @@ def flat_reasons(
     snr = np.array([s.signal_to_noise for s in statistics])
     kept = [k for k, reason in enumerate(reasons) if not reason]
     if kept:
-        least = min_relative * float(np.median(snr[kept]))
+        level = np.array([statistics[k].level for k in kept])
+        judges = snr[kept][level >= _FAINT * np.sort(level)[-min(2, level.size)]]
+        least = min_relative * float(np.median(judges))
         for k in kept:
             if snr[k] < least:
                 reasons[k] = f"too faint: S/N {snr[k]:.1f} a pixel, at least {least:.1f} ({min_relative:.0%} of the set's)"
-    judges: tuple[Callable[[list[int]], list[str]], ...] = (
+    tests: tuple[Callable[[list[int]], list[str]], ...] = (
         lambda which: _shape_reasons([statistics[k] for k in which], max_structure, max_curved),
         lambda which: _noise_reasons([statistics[k] for k in which], max_excess_noise),
         lambda which: _trend_reasons(np.array([statistics[k].level for k in which]), _part(time, which), _part(exptime, which), max_jump),
     )
     # Once more, since a bad flat may have hidden behind a worse one.
-    for judge in 2 * judges:
+    for test in 2 * tests:
         kept = [k for k, reason in enumerate(reasons) if not reason]
         if len(kept) >= 3:
-            for k, reason in zip(kept, judge(kept), strict=True):
+            for k, reason in zip(kept, test(kept), strict=True):
                 reasons[k] = reason
     return reasons
 
@@ -192,13 +197,15 @@ def _shape_reasons(flats: Sequence[FlatStatistics], max_structure: float, max_cu
     ratio = np.clip(ratio, *np.percentile(ratio, [2, 98], axis=1)[:, :, None])
     curved = ratio - (plane @ np.linalg.lstsq(plane, ratio.T, rcond=None)[0]).T
     reasons = [""] * len(flats)
+    weight = np.array([flat.signal_to_noise**2 for flat in flats])
     error = np.array([flat.cell_error for flat in flats])
     # The median of the set has its noise, too.
     error = np.hypot(error, 1.25 * float(np.median(error)) / math.sqrt(len(flats)))
     for name, residual, least in (("another shape", ratio - 1.0, max_structure), ("clouds", curved, max_curved)):
         rms = np.subtract(*np.percentile(residual, [95, 5], axis=1)) / 3.29
         found = np.sqrt(np.maximum(rms**2 - error**2, 0.0))
-        limit = np.maximum(max(least, 3.5 * float(np.median(found))), error * (50.0 / len(places)) ** 0.25)
+        typical = float(_weighted_median(found[:, None], weight)[0])
+        limit = np.maximum(max(least, 3.5 * typical), error * (50.0 / len(places)) ** 0.25)
         for k in np.flatnonzero(found > limit):
             reasons[k] = reasons[k] or f"{name}: differs from the set's shape by {found[k]:.2%} rms, at most {limit[k]:.2%}"
     return reasons
@@ -208,12 +215,22 @@ def _shape_ratios(flats: Sequence[FlatStatistics]) -> tuple[FloatArray, FloatArr
     """Cells of each flat over the median of the set, (n, k), and where they are, (k, 2)."""
     cube = np.stack([flat.cells for flat in flats])
     known = np.isfinite(cube).all(axis=0)
-    middle = np.median(cube[:, known], axis=0)
+    middle = _weighted_median(cube[:, known], np.array([flat.signal_to_noise**2 for flat in flats]))
     bright = middle > 0.05 * float(np.median(middle)) if middle.size else np.zeros(0, np.bool_)
     ratio = cube[:, known][:, bright] / middle[bright]
     return np.asarray(ratio / np.median(ratio, axis=1, keepdims=True) if ratio.size else ratio, np.float64), np.argwhere(known)[
         bright
     ].astype(float)
+
+
+def _weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:
+    """Median over the first axis of values that count by their weight; that of `numpy` where they count the same."""
+    order = np.argsort(values, axis=0)
+    ordered, share = np.take_along_axis(values, order, axis=0), weight[order] / weight.sum()
+    middle = np.cumsum(share, axis=0) - 0.5 * share
+    above = np.clip(np.sum(middle < 0.5, axis=0), 1, len(values) - 1)[None]
+    (low, high), (before, after) = ([np.take_along_axis(a, k, axis=0)[0] for k in (above - 1, above)] for a in (ordered, middle))
+    return np.asarray(low + np.clip((0.5 - before) / (after - before), 0.0, 1.0) * (high - low), np.float64)
 
 
 def _noise_reasons(flats: Sequence[FlatStatistics], limit: float) -> list[str]:

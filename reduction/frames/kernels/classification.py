@@ -90,16 +90,19 @@ class _Frames:
         self.called_closed = self._called("bias") | self._called("dark")
         self.blocked = np.array([header.blocked for header in night.headers], dtype=bool)
         # The exposure, the Sun
-        self.no_time, self.short, self.seconds = self.exptime == 0, self.exptime <= limit.FLAT_LENGTH, np.maximum(self.exptime, 1e-3)
+        self.no_time, self.short = night.no_time, self.exptime <= limit.FLAT_LENGTH
+        # Light that came in no time had some that nobody knows.
+        self.seconds = np.where(self.no_time & ~night.shut, np.nan, np.maximum(self.exptime, 1e-3))
         self.twilight, self.night_time = night.sun > limit.TWILIGHT, night.sun <= limit.TWILIGHT
         # Stars
         self.starry, self.many = self.stars >= limit.FEW_STARS, self.stars >= limit.MANY_STARS
         self.as_stars = np.array([bool((night.shining & night.as_long(time)).any()) for time in self.exptime], dtype=bool)
+        self.spotted = night.spotted & ~self.called_closed & ~self.blocked
         # The level; without a zero level the light over the noise is a least
         self.measured = np.isfinite(self.excess)
         self.signal_to_noise = night.above / night.noise
         self.deep = night.above >= limit.DEEP * (night.top - np.maximum(0.0, night.base))
-        self.rate_ratio = self.excess / self.seconds / (night.sky_rates.max(initial=0.0) or np.nan)
+        self.rate_ratio = self.excess / self.seconds / (night.brightest_sky or np.nan)
         alike = np.where(self.measured, np.maximum(0.05 * self.excess, 2.0 * night.zero.scatter), self.noise)
         self.steady = night.repeated(alike)[0] >= 2
         self.smooth = night.smooth
@@ -137,9 +140,11 @@ class _Frames:
         # A single frame that bright is not believed to be closed.
         by_type = self.dark | self.measured | ~self.deep | self.steady
         # Faint light with a few peaks may be no dark current, whatever its shape.
-        by_pixels = self.dark & ((self.light_by == "level") | (self.stars < limit.SOME_STARS))
+        # Nor need what is called an object frame, where no other of the exposure time is like it.
+        like = self.night.repeated(np.maximum(0.1 * self.noise, limit.STEADY * self.excess), ~self.called_object)[0] >= 2
+        by_pixels = self.dark & ((self.light_by == "level") | ((self.stars < limit.SOME_STARS) & (like | ~self.called_object)))
         few = ~self.starry & np.where(self.called_closed, by_type, by_pixels)
-        return np.asarray(self.blocked | (~self.lit & (self.no_time | few)))
+        return np.asarray(self.blocked | (~self.lit & (self.night.shut | (few & ~self.no_time))))
 
     def _starry_flat(self) -> BoolArray:
         """A flat at twilight sees the brightest stars; an object frame does not see that much sky."""
@@ -151,7 +156,10 @@ class _Frames:
     def _like_the_sky(self) -> BoolArray:
         """What clouds give at night: no brighter than they can be in an exposure of frames with stars, or faint in a long one."""
         clouds = np.where(np.isfinite(self.rate_ratio), self.rate_ratio < limit.CLOUDS, ~(self.deep & self.steady))
-        return np.asarray(~self.twilight & ((clouds & self.as_stars) | (~self.short & (clouds | ~(self.measured & self.deep)))))
+        # A lamp has no stars, however few, and what takes long beside it at night is no lamp.
+        peaks = self.night_time & (self.stars >= limit.SOME_STARS)
+        faint = clouds | peaks | ~(self.measured & self.deep) | (self.night_time & (self.rate_ratio < limit.LAMP))
+        return np.asarray(~self.twilight & (((clouds | peaks) & self.as_stars) | (~self.short & faint)))
 
     def _sky_flat(self) -> BoolArray:
         """High S/N and sky colour, or, on a monochrome sensor, the level and the Sun's altitude; or a lamp."""
@@ -175,6 +183,7 @@ def _light_rules(f: _Frames) -> list[_Rule]:
     same, of = night.repeated(np.maximum(np.maximum(3.0 * zero.scatter, limit.STEADY * excess), 0.02 * noise))
     as_dark = (excess < 0.5 * noise) | (same >= np.maximum(2, 0.6 * of))
     return [
+        _Rule(open_ & f.spotted, True, "spot"),
         _Rule(alone & f.starry, True, "stars"),
         _Rule(alone & (level - night.floor > limit.CLEAR * noise), True, "level"),
         _Rule(alone & (level > night.faintest_with_stars + 0.2 * noise), True, "brighter than frames with stars"),
@@ -202,6 +211,8 @@ def _type_rules(f: _Frames) -> list[_Rule]:
     faint = f.measured & (f.signal_to_noise < 0.5 * limit.USABLE)
     as_stars = lit & f.uncalled & (f.stars > 0) & f.as_stars
     few_stars = f.called_object & (f.stars > 0)
+    some_stars = lit & f.uncalled & (f.stars >= limit.SOME_STARS) & f.night_time & ~f.short
+    timeless_flat = flat & f.no_time & f.deep & f.smooth & ~f.night_time & (f.signal_to_noise >= limit.USABLE)
     return [
         # Nothing that could be judged
         _Rule(f.constant, "other", "{value}: nothing was exposed or read out", 0.99),
@@ -212,14 +223,21 @@ def _type_rules(f: _Frames) -> list[_Rule]:
         _Rule(closed & f.blocked, "closed", "exposure of {exptime:g} s behind a blocked filter", 0.99, 0.9),
         _Rule(closed & f.no_time, "closed", "exposure of {exptime:g} s", 0.99, 0.9),
         _Rule(closed, "closed", "called closed, exposure of {exptime:g} s; nothing to compare its level with", 0.8),
-        _Rule(f.no_time, "other", "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open", 0.6),
         # Stars
         _Rule(starry & f.dark & (f.many | f.called_object), "object", "{stars} stars on hardly any sky", 0.99, 0.6),
         _Rule(starry & f.dark, "other", "{stars} star-like peaks and no light above the zero level", 0.6),
         _Rule(starry & f.called_flat & f.starry_flat, "flat", "a bright twilight sky, though with {stars} stars", 0.8),
         _Rule(uncalled_flat, "flat", "a twilight sky {rate_ratio:.0f} times the night's, though with {stars} stars", 0.6),
         _Rule(starry, "object", "{stars} stars", 0.99, 0.9),
+        _Rule(lit & f.spotted, "object", "a bright spot on hardly any sky", 0.99, 0.6),
         # Light and hardly a star
+        _Rule(timeless_flat, "flat", "{lit}", 0.8),
+        _Rule(
+            lit & f.no_time & ~few_stars,
+            "other",
+            "light in an exposure of 0 s: the exposure time is wrong, or the shutter stayed open",
+            0.6,
+        ),
         _Rule(flat & f.like_the_sky, "other", "no star, and no brighter than the night sky of that exposure: clouds", 0.6),
         _Rule(flat & faint, "other", "{lit}, {signal_to_noise:.1f} times the noise: too faint to tell", 0.6),
         _Rule(flat, "flat", "{lit}", 0.99),
@@ -227,6 +245,7 @@ def _type_rules(f: _Frames) -> list[_Rule]:
         _Rule(lit & f.sky_flat & f.twilight, "flat", "bright and smooth, without stars; {ground}", 0.9),
         _Rule(lit & f.sky_flat, "flat", "bright and smooth, without stars; {ground}", 0.6),
         _Rule(as_stars, "object", "{stars} stars, in an exposure as long as those of other frames with stars", 0.6),
+        _Rule(some_stars, "object", "{stars} stars in a long exposure at night", 0.6),
         _Rule(lit, "other", "open, without stars, and no bright twilight sky (clouds, or a closed dome?)", 0.6),
         # The pixels do not show whether there is light: the declared type decides, with care
         _Rule(f.called_flat & f.deep & ~f.measured & ~f.like_the_sky, "flat", "hardly a star; no zero level to compare with", 0.8),
@@ -263,14 +282,18 @@ def classify_set(
     """
     if len(statistics) != len(headers):
         raise ValueError(f"{len(statistics)} statistics and {len(headers)} headers; one of each is needed for an exposure")
-    night = Night(statistics, headers)
+    night, pixels, said = Night(statistics, headers), list(statistics), list(headers)
     if neighbours and (night.zero.level is None or night.zero.declared is not None):
-        beside, said = zip(*neighbours, strict=True)
-        night = Night([*statistics, *beside], [*headers, *said])
+        pixels += [entry for entry, _ in neighbours]
+        said += [header for _, header in neighbours]
+        night = Night(pixels, said)
     frames = _Frames(night, trusted=True)
     fits = _fits(frames)[: len(statistics)]
     trusted = bool(np.count_nonzero(fits == 0) <= max(1, limit.TRUST * np.count_nonzero(np.isfinite(fits))))
-    frames = frames if trusted else _Frames(night, trusted=False)
+    if not trusted:
+        # Without declared types among the exposed frames nothing changes but what these said against an exposure time.
+        night = Night(pixels, said, trusted=False) if night.called_light.any() else night
+        frames = _Frames(night, trusted=False)
     return [_classified(frames, index, rule, trusted) for index, rule in enumerate(_first(_type_rules(frames))[: len(statistics)])]
 
 
@@ -311,6 +334,9 @@ def _classified(f: _Frames, index: int, rule: _Rule, trusted: bool) -> Classific
         confidence = min(confidence, 0.6) if kind != "other" else confidence
     # By what the level shows, and by the header
     before = {*(("bias", "flat") if f.normalised[index] else ("bias",) if f.night.zeroed[index] else ()), *header.calibrated}
+    if kind in ("object", "flat") and f.no_time[index]:
+        reason += "; its exposure time of 0 s is wrong"
+        confidence = min(confidence, 0.9)
     calibrated = tuple(step for step in ("bias", "dark", "flat") if step in before)
     if calibrated and kind in ("object", "flat"):
         reason += f"; already corrected for {', '.join(calibrated)}"
@@ -341,7 +367,7 @@ def _evidence(f: _Frames, index: int) -> dict[str, Any]:
         "signal_to_noise": f.signal_to_noise[index] if f.measured[index] else None,
         "temporal_noise": f.noise[index],
         "star_like_peaks": entry.n_peaks,
-        "zero": 0.0 if zeroed else night.zero.level,
+        "zero": night.pedestal[index] if zeroed else night.zero.level,
         "zero_from": "the bias taken off before" if zeroed else night.zero.source,
         "sky_colour": f.sky_coloured[index] if coloured else None,
         "sky_by": "Bayer channels" if coloured else "level" if np.isnan(sun) else "level and Sun's altitude",

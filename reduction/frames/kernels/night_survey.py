@@ -47,20 +47,28 @@ class Night:
         Level without light or, where it is unknown, the faintest level of the set if there are several; the level above it.
     excess, tolerance : float64, shape (n,)
         Level above the zero level, NaN where that is unknown, and how much of it means nothing.
+    shut : bool, shape (n,)
+        No light can have come in: the filter is blocked, or there was no time, and nothing in the pixels says otherwise.
+    spotted : bool, shape (n,)
+        A bright spot on next to no light: a planet, say, or a lone star.
+    trusted : bool
+        Whether a declared flat or object frame may contradict an exposure time.
     """
 
-    def __init__(self, statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence]) -> None:
+    def __init__(self, statistics: Sequence[FrameStatistics], headers: Sequence[HeaderEvidence], *, trusted: bool = True) -> None:
         self.statistics, self.headers = statistics, headers
         self.level = np.array([entry.level for entry in statistics], dtype=np.float64)
         self.exptime = np.array([header.exptime for header in headers], dtype=np.float64)
         self.sun = np.array([header.sun_altitude for header in headers], dtype=np.float64)  # None becomes NaN
         self.usable = np.array([not entry.constant for entry in statistics], dtype=bool)
         self.called_closed = np.array([header.declared in ("bias", "dark") for header in headers], dtype=bool)
-        # A filter that lets nothing through is a fact; so is a shutter that had no time to open.
-        self.shut = np.array([header.blocked or header.exptime == 0 for header in headers], dtype=bool)
+        self.called_light = np.array([trusted and header.declared in ("flat", "object") for header in headers], dtype=bool)
         # The zero level was taken off before: the header says so, or pixels lie below zero.
         before = [not {"bias", "dark"}.isdisjoint(header.calibrated) for header in headers]
         self.zeroed = np.array(before, dtype=bool) | np.array([entry.negative > 0.05 for entry in statistics], dtype=bool)
+        # What is left of the zero level then, such as the pedestal that keeps values above 0.
+        black = [header.black_level if header.black_level is not None else 0.0 for header in headers]
+        self.pedestal = np.nan_to_num(np.where(self.zeroed, black, 0.0))
         none = np.full((limit.GRID, limit.GRID), np.nan)
         self.boxes = np.array([entry.boxes if entry.boxes.size else none for entry in statistics]).reshape(-1, *none.shape)
         self._trees = [spatial.cKDTree(entry.peaks) if len(entry.peaks) else None for entry in statistics]
@@ -69,14 +77,20 @@ class Night:
         self.noise = self._noises()
         # The zero level tells defects from stars, and their number where the zero level may lie: twice is enough.
         self.stars: IntArray = np.array([entry.n_peaks for entry in statistics], dtype=np.int64)
+        self.no_time = self.exptime == 0
+        # A filter that lets nothing through is a fact; an exposure time of 0 s is what somebody wrote.
+        blocked = np.array([header.blocked for header in headers], dtype=bool)
+        self.shut = blocked | (self.no_time & ~self._exposed())
+        self.spotted = self._spotted()
         self._take_zero()
         self.stars = self._stars()
         self._take_zero()
         self.shining = self.usable & (self.stars >= limit.FEW_STARS) & ~self.shut & ~(self.excess <= self.tolerance)
         several = self.usable.any() and float(np.nanmax(self.level[self.usable])) > 1.5 * self.floor
         base = self.zero.level if self.zero.level is not None else self.floor if several else 0.0
-        self.base = np.where(self.zeroed, 0.0, base)
+        self.base = np.where(self.zeroed, self.pedestal, base)
         self.above = self.level - self.base
+        self.spotted &= self.stars > 0
 
     def _top(self) -> float:
         """Greatest value that the camera can write: of 12, 14 or 16 bits, by its brightest pixel; 16 where it writes in larger steps."""
@@ -102,9 +116,37 @@ class Night:
             noise[index] = scatter[scatter > 0.1 * min(1.0, own[index])].min(initial=own[index])
         return np.maximum(noise, 1e-6)
 
+    def _exposed(self) -> BoolArray:
+        """Frames that show light whatever exposure time stands in their headers: by stars, by their level, by the declared type with these.
+
+        Many frames say 0 s that were exposed: a keyword was never filled in.
+        """
+        starry = self.usable & (self.stars >= limit.MANY_STARS)
+        faintest = self.level[starry].min(initial=np.inf)
+        lone = self.usable & self.no_time & ~self.zeroed & ~starry
+        # Nothing lies much above the darkest of them; one may be a failed read-out, so that it needs company.
+        ordered = np.sort(self.level[lone])
+        darkest = ordered[min(1, ordered.size - 1)] if ordered.size >= 3 else ordered.min(initial=np.inf)
+        quiet = float(self.noise[lone].min(initial=np.inf))
+        by_level = ~self.zeroed & ((self.level > faintest + 0.2 * self.noise) | (self.level > darkest + limit.CLEAR * quiet))
+        by_type = self.called_light & ((self.stars >= limit.FEW_STARS) | (self.level > faintest - 0.2 * self.noise))
+        # Defects make many peaks on frames that are called closed, and darker than what was exposed.
+        longer = self.level[self.usable & ~self.no_time].min(initial=np.inf)
+        defects = self.called_closed & (self.level < longer - limit.CLEAR * self.noise)
+        return np.asarray((starry & ~defects) | by_level | by_type)
+
+    def _spotted(self) -> BoolArray:
+        """Frames whose brightest star-like peak is all the light that they have, next to which nothing is."""
+        tallest = np.array([entry.heights.max(initial=0.0) for entry in self.statistics], dtype=np.float64)
+        floor = self.level[self.usable & ~self.zeroed].min(initial=np.inf)
+        above = np.where(self.zeroed, self.level - self.pedestal, self.level - floor)
+        return np.asarray(self.usable & (tallest > limit.SPOT * self.noise) & (tallest > limit.SPOT_SKY * above))
+
     def _take_zero(self) -> None:
         self.zero = self._zero()
-        self.excess = np.where(self.zeroed, self.level, self.level - (np.nan if self.zero.level is None else self.zero.level))
+        self.excess = np.where(
+            self.zeroed, self.level - self.pedestal, self.level - (np.nan if self.zero.level is None else self.zero.level)
+        )
         self.tolerance = np.maximum(5.0 * self.zero.scatter, 0.1 * self.noise)
 
     def _zero(self) -> Zero:
@@ -112,24 +154,54 @@ class Night:
         shut = self.usable & self.shut & ~self.zeroed
         if shut.any():
             return self._from(shut & (self.exptime == self.exptime[shut].min()), "exposures of 0 s or behind a blocked filter")
-        faint = self.usable & ~self.zeroed & (self.stars < limit.FEW_STARS) & (self.level < limit.DEEP * self.top)
+        faint = self.usable & ~self.zeroed & (self.stars < limit.FEW_STARS) & (self.level < limit.DEEP * self.top) & ~self.spotted
+        faint &= ~self.no_time
         dark = faint & ((self.exptime < limit.INSTANT) | self.called_closed)
         # What is no darker than a frame with stars can only be the sky.
         starry = self.usable & (self.stars >= limit.MANY_STARS) & ~self.shut
-        dark &= self.level <= self.level[starry].min(initial=np.inf) + 0.2 * self.noise
+        faintest = self.level[starry].min(initial=np.inf)
+        dark &= self.level <= faintest + np.where(self.called_light, -0.2, 0.2) * self.noise
         if dark.any():
             dark &= self.level <= self.level[dark].min() + max(1.0, 0.5 * float(np.median(self.noise[dark])))
             dark &= self.exptime == self.exptime[dark].min()
             short = bool((self.exptime[dark] < limit.INSTANT).all())
             return self._from(dark, "the shortest exposures") if short else self._from(dark, "frames called bias or dark", dark)
-        black = [header.black_level for header in self.headers if header.black_level is not None and np.isfinite(header.black_level)]
+        levels = [header.black_level for header, zeroed in zip(self.headers, self.zeroed, strict=True) if not zeroed]
+        black = [level for level in levels if level is not None and np.isfinite(level)]
         if black:
             return Zero(float(np.median(black)), 0.1 * float(np.median(self.noise)), "the black level in the header")
+        unlit = self._unlit()
+        if unlit.any():
+            return self._from(unlit, "frames of an even level where those with stars show the shape of the sky")
         if faint.any():
             faint &= self.level <= self.level[faint].min() + 0.2 * float(np.median(self.noise[faint]))
             if self.exptime[faint].max() >= 3.0 * self.exptime[faint].min() > 0:
                 return self._from(faint, "a level that does not grow with the exposure")
         return Zero(None, 0.0, "nothing")
+
+    def _unlit(self) -> BoolArray:
+        """Frames darker than those with stars, which hold next to nothing of the shape in which these are brighter.
+
+        The light of the sky falls off to the corners as the optics have it; the level of a closed frame does not. So the light in a frame
+        is measured without a zero level.
+        """
+        found, shaped = np.zeros(self.level.size, dtype=bool), self.usable & ~self.zeroed & ~np.isnan(self.boxes).any(axis=(1, 2))
+        many, few = (shaped & ~self.shut & (self.stars >= least) for least in (limit.MANY_STARS, limit.FEW_STARS))
+        starry = many if many.any() else few
+        if not starry.any():
+            return found
+        sky = np.median(self.boxes[self._spread(starry)], axis=0)
+        quiet = shaped & ~self.no_time & ~self.spotted & (self.stars < limit.SOME_STARS)
+        quiet &= self.level < self.level[starry].min() - self.noise
+        for index in np.flatnonzero(quiet):
+            light = sky - self.boxes[index]
+            mean = float(light.mean())
+            if not mean > 0:
+                continue
+            slope, error = _slope(self.boxes[index], light / mean, 0.01 * self.noise[index])
+            found[index] = abs(slope) < limit.UNLIT * mean and 3.0 * error < limit.UNLIT * mean
+        alike = np.abs(self.level[:, None] - self.level[found][None, :]) <= 0.2 * self.noise[:, None]
+        return np.asarray(found & (np.count_nonzero(alike, axis=1) >= 2))
 
     def _from(self, which: BoolArray, source: str, declared: BoolArray | None = None) -> Zero:
         scatter = max(mad_scatter(self.level[which], GAUSSIAN_MAD), 0.02 * float(np.median(self.noise[which])), 0.1)
@@ -140,19 +212,30 @@ class Night:
         dark = self.excess <= self.tolerance
         called = self.called_closed & (self.exptime < limit.INSTANT)
         # Where there is no light there are no stars: what looks like one in a frame of that kind is a defect in all frames.
-        closed = self.usable & (self.shut | (dark & (called | (self.stars < limit.FEW_STARS))))
+        closed = self.usable & (self.shut | (dark & ~self.spotted & (called | (self.stars < limit.FEW_STARS))))
         dark_frames = self._spread(closed)
-        times = [(time, self._spread(self.usable & (self.exptime == time))) for time in np.unique(self.exptime)]
+        times = [(time, self.usable & (self.exptime == time)) for time in np.unique(self.exptime)]
         counts = self.stars.copy()
         for index in (index for index, entry in enumerate(self.statistics) if len(entry.peaks)):
             defect = self._shown(index, dark_frames) > 0
-            for time, frames in times:
+            own = int(np.count_nonzero(self.usable & (self.exptime == self.exptime[index])))
+            for time, which in times:
                 longer, shorter = max(time, self.exptime[index]), min(time, self.exptime[index])
                 if shorter > 0 and longer >= limit.LONGER * shorter:
-                    # Half of the frames of another exposure time show it, and not brighter in the longer exposure.
-                    defect |= self._shown(index, frames, longer / shorter) >= max(1.0, 0.5 * len(frames))
+                    frames = self._spread(which & self._other_time(index))
+                    # One frame whose exposure time is wrong shows the stars of all others: it needs company where they have it.
+                    if len(frames) >= (1 if own <= 2 else 2):
+                        # Half of the frames of another exposure time show it, and not brighter in the longer exposure.
+                        defect |= self._shown(index, frames, longer / shorter) >= max(1.0, 0.5 * len(frames))
             counts[index] -= np.count_nonzero(defect)
         return counts
+
+    def _other_time(self, index: int) -> BoolArray:
+        """Frames whose level has grown with the exposure time, as light does; else the time is wrong, or the scene another."""
+        longer = np.where(self.exptime > self.exptime[index], self.level, self.level[index])
+        shorter = np.where(self.exptime > self.exptime[index], self.level[index], self.level)
+        light = np.where(np.isfinite(self.excess), shorter - self.level + self.excess, 0.0)
+        return np.asarray(self.called_closed | (longer - shorter > np.maximum(self.noise, 0.3 * light)))
 
     def _shown(self, index: int, witnesses: list[int], ratio: float | None = None) -> IntArray:
         """How many witnesses show each peak of a frame at the same pixel and, given a ratio of exposure times, not grown with it."""
@@ -181,11 +264,11 @@ class Night:
         found = self._ordered(which, self.noise)
         return [int(found[place]) for place in np.linspace(0, found.size - 1, min(found.size, limit.WITNESSES)).round().astype(int)]
 
-    def repeated(self, within: FloatArray) -> tuple[IntArray, IntArray]:
-        """How many other frames of the same exposure time have each frame's level to so many ADU, and how many there are."""
+    def repeated(self, within: FloatArray, among: BoolArray | None = None) -> tuple[IntArray, IntArray]:
+        """How many other frames (`among` some) of the same exposure time have each frame's level to so many ADU, and how many there are."""
         same, of = np.zeros(self.level.size, dtype=np.int64), np.zeros(self.level.size, dtype=np.int64)
         for index in range(self.level.size):
-            peers = self.usable & (self.exptime == self.exptime[index])
+            peers = self.usable & (self.exptime == self.exptime[index]) & (True if among is None else among)
             peers[index] = False
             same[index] = np.count_nonzero(np.abs(self.level[peers] - self.level[index]) <= within[index])
             of[index] = np.count_nonzero(peers)
@@ -198,8 +281,9 @@ class Night:
     @cached_property
     def skies(self) -> BoolArray:
         """Frames with many stars or, where there are none, with a few: their light is the night sky's."""
+        timed = ~self.no_time
         short_and_bright = (self.excess >= limit.DEEP * self.top) & (self.exptime <= limit.FLAT_LENGTH) & ~(self.sun <= limit.TWILIGHT)
-        found = self.shining & np.isfinite(self.excess) & ~(self.sun > limit.TWILIGHT) & ~short_and_bright
+        found = timed & self.shining & np.isfinite(self.excess) & ~(self.sun > limit.TWILIGHT) & ~short_and_bright
         many = found & (self.stars >= limit.MANY_STARS)
         return np.asarray(many if many.any() else found)
 
@@ -207,6 +291,14 @@ class Night:
     def sky_rates(self) -> FloatArray:
         """Excess per second of those frames, ADU/s."""
         return np.asarray((self.excess / np.maximum(self.exptime, 1e-3))[self.skies])
+
+    @property
+    def brightest_sky(self) -> float:
+        """Excess per second (ADU/s) of the brightest sky with stars or, where none shows any, of what was exposed long at night; else 0."""
+        if self.sky_rates.size:
+            return float(self.sky_rates.max())
+        long = self.usable & ~self.shut & (self.sun <= limit.TWILIGHT) & (self.exptime > limit.FLAT_LENGTH) & (self.excess > self.tolerance)
+        return float((self.excess[long] / self.exptime[long]).max(initial=0.0))
 
     @property
     def sky(self) -> FloatArray:
@@ -272,7 +364,8 @@ class Night:
                 slope, error = _slope(self.lights[index], shape, 0.01 * self.noise[index])
                 if 0.5 < slope / excess < 1.7 and 0.5 * excess > 5.0 * error:
                     verdicts.add(1)
-                elif abs(slope) < 0.3 * excess and 0.3 * excess > 3.0 * error:
+                elif abs(slope) < 0.3 * excess and 0.3 * excess > 3.0 * error and slope < max(0.1 * excess, 5.0 * error):
+                    # On a warm detector a tenth of the level may be the sky, and shows.
                     verdicts.add(-1)
             found[index] = verdicts.pop() if len(verdicts) == 1 else 0
         return found

@@ -41,12 +41,16 @@ SHAPED: Final = 3.0  # shows the shape of the light
 USABLE: Final = 10.0  # of a usable flat
 CLEAR: Final = 10.0  # no accident
 
+SPOT: Final = 300.0  # of a star-like peak: no particle and no defect is as bright and as round
+SPOT_SKY: Final = 30.0  # and so many times all other light: the sky of such a frame is no flat's
+
 # Light over the camera's range, over the sky's, over time
 DEEP: Final = 0.1  # of the range of the camera: dark current does not reach it, a flat does
 FAINT: Final = 0.3  # of the faintest sky with stars: less is no sky
 ABOVE_SKY: Final = 1.5  # of the faintest sky with stars: frames with stars hold dark current too, so that what is brighter is none
 ELECTRON_RATE: Final = 5.0  # electron/s a pixel at least: more than dark current
 FLOOD: Final = 50.0  # electron/s a pixel at least: more than a warm camera's dark current
+UNLIT: Final = 0.1  # of what frames with stars have more, by its shape: less is no light
 STEADY: Final = 0.01  # scatter of the excess of darks among themselves
 
 # Light per second over that of the brightest sky with stars

@@ -24,7 +24,7 @@ from reduction.calibration.kernels.flat import (
     star_mask,
     starlike,
 )
-from reduction.calibration.kernels.flat_selection import flat_reasons, flat_statistics
+from reduction.calibration.kernels.flat_selection import FlatStatistics, flat_reasons, flat_statistics
 from reduction.calibration.kernels.stack import MasterImage, stack_bands
 
 GAIN, READ_NOISE, SATURATION = 2.0, 4.0, 60_000.0
@@ -361,3 +361,31 @@ def test_tircam2_with_a_pedestal_and_no_darks(shared_data: Path) -> None:
     good = master.mask == 0
     assert good.mean() > 0.85
     assert np.median(np.sqrt(master.variance[good])) < 0.06
+
+
+@pytest.mark.parametrize("n_faint", [5, 50])
+def test_faint_frames_never_outvote_bright_flats(n_faint: int) -> None:
+    generator = np.random.default_rng(3)
+    y, x = np.indices((96, 112))
+    shape = 1 - 0.3 * ((x - 56) ** 2 + (y - 48) ** 2) / 56**2
+
+    def taken(light: np.ndarray | float) -> FlatStatistics:
+        value = generator.poisson(np.broadcast_to(light, y.shape)) + generator.normal(0, 4, y.shape)
+        return flat_statistics(Plane(value.astype(np.float32), (value.clip(1) + 16).astype(np.float32), np.zeros(y.shape, np.uint8)))
+
+    # A pedestal that nobody took off is even, and its S/N is not that of a dark frame.
+    statistics = [taken(103.0) for _ in range(n_faint)] + [taken(28000.0 * shape) for _ in range(2)]
+    reasons = flat_reasons(statistics)
+    assert all(reason.startswith("too faint") for reason in reasons[:n_faint])
+    assert reasons[n_faint:] == ["", ""]
+
+
+def test_the_shape_of_a_set_is_that_of_its_bright_flats() -> None:
+    generator = np.random.default_rng(4)
+    y, x = np.indices((96, 112))
+    shape, tilted = 1 - 0.3 * ((x - 56) ** 2 + (y - 48) ** 2) / 56**2, 1 + 0.3 * (x - 56) * (y - 48) / 56**2
+    light = [3000.0 * tilted] * 5 + [28000.0 * shape] * 2
+    planes = [(generator.poisson(each) + generator.normal(0, 4, y.shape)).astype(np.float32) for each in light]
+    reasons = flat_reasons([flat_statistics(Plane(value, value.clip(1) + 16, np.zeros(y.shape, np.uint8))) for value in planes])
+    assert reasons[5:] == ["", ""]
+    assert all(reason for reason in reasons[:5])

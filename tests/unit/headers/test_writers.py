@@ -388,7 +388,7 @@ WRITERS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "latitude": -(31 + 16 / 60 + 24 / 3600), "longitude": 149 + 3 / 60 + 52 / 3600, "height": 1165.0,
             "ra": 15 * (18 + 20 / 60 + 48.12 / 3600), "dec": -(16 + 10 / 60 + 58.8 / 3600), "pixel_scale": ARCSEC * 14.8 / 1425,
             "binning": (2, 2), "gain": 1.4700000286102295, "read_mode": "Monochrome", "ccd_temperature": -34.993802,
-            "set_temperature": -35.0, "aperture": 5.7, "calibrated": ("bias", "dark"),
+            "set_temperature": -35.0, "black_level": 100.0, "aperture": 5.7, "calibrated": ("bias", "dark"),
         },
     ),
     "nina": (
