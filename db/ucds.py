@@ -76,6 +76,8 @@ _PROVENANCE = {
     "position_from": "meta.bib",
     "rules": "meta.checksum",
     "original_sha256": "meta.checksum;meta.file",
+    "pixels_sha256": "meta.checksum",
+    "identity": "meta.id;instr",
     "path": "meta.ref.uri;meta.file",
     "reason": "meta.note",
     "remark": "meta.note",

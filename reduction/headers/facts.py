@@ -20,6 +20,7 @@ from reduction.headers import camera_facts as camera
 from reduction.headers.camera_facts import Section
 from reduction.headers.exposure_times import ExposureTime, exposure_time
 from reduction.headers.fact_list import FACTS
+from reduction.headers.identity import identity_facts
 from reduction.headers.instrument import InstrumentDefinition, identify, load_definitions
 from reduction.headers.missing import missing_facts
 from reduction.headers.reader import HeaderReader
@@ -88,6 +89,10 @@ class Facts:
         Facts that nobody gives, each one line that says where they were looked for and what to do.
     sources : mapping of str to str
         Fact to the keyword, expression, ``[override]`` or ``[default]`` it came from.
+    identity : mapping of str to object
+        Facts that tell one camera from another of its name, as far as they are known.
+    told_by : tuple of str
+        Those of them that the definition names: the others are noted where they differ.
     """
 
     definition: str
@@ -134,6 +139,8 @@ class Facts:
     notes: tuple[str, ...]
     missing: tuple[str, ...]
     sources: Mapping[str, str]
+    identity: Mapping[str, Any]
+    told_by: tuple[str, ...]
 
 
 #: Light of a shorter exposure (s) is no measurement.
@@ -203,7 +210,9 @@ def facts(
         "calibrated": camera.calibrated(reader),
         "has_wcs": camera.has_wcs(header),
         "orientation": reader.number("orientation"),
+        "told_by": definition.identity,
     }
+    known["identity"] = identity_facts(reader, (known["latitude"], known["longitude"]))
     missing = missing_facts(known, definition)
     return Facts(definition=definition.name, notes=tuple(reader.notes), missing=missing, sources=reader.sources, **known)
 

@@ -69,6 +69,7 @@ class Tally:
     before: int = 0  # by earlier runs
     failed: dict[str, str] = field(default_factory=dict)  # unit's key -> message, also of earlier runs
     seconds: float = 0.0
+    remarks: list[str] = field(default_factory=list)  # of what was done beside its units
 
 
 #: A unit, its input hash, and what came of it.
