@@ -30,6 +30,7 @@ __all__ = [
     "Context",
     "InputTask",
     "Kind",
+    "Later",
     "Move",
     "NewFile",
     "Output",
@@ -81,7 +82,7 @@ class Unit(Generic[P]):
     payload : P
         What the plan found out for the body; None for most steps.
     second : bool
-        Tried once more after all others: it may lean on its neighbours.
+        Worked once more after all others: it may lean on its neighbours.
     provisional : bool
         Its night is open: what comes of it holds until it is made of the whole night.
     """
@@ -165,6 +166,10 @@ class Output:
     summary: Mapping[str, Any] = field(default_factory=dict)  # what another result of the unit is compared with (`Provisional`), as JSON
     anew: bool = False  # in the place of its rows there may be some of another step
     measured_anew: tuple[int, ...] = ()  # frames that are worked once more by every step that leans on this one, though no hash says so
+
+
+class Later:
+    """What a body hands back of a unit that leans on the others of its step: it is worked again when all of them were (`Unit.second`)."""
 
 
 class UndeclaredError(RuntimeError):
@@ -283,6 +288,7 @@ class Step:
     moves: tuple[type[Base], ...] = ()
     together: bool = False
     second_chance: bool = False
+    repeats: bool = False
     complete: bool = False
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None
     provisional: Provisional | None = None
@@ -398,6 +404,7 @@ def step(
     moves: tuple[type[Base], ...] = (),
     together: bool = False,
     second_chance: bool = False,
+    repeats: bool = False,
     complete: bool = False,
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None,
     provisional: Provisional | None = None,
@@ -430,6 +437,8 @@ def step(
         Another step writes them, and this one takes their rows to another table: rows that come once more make its units pending.
     together : bool
         The body takes all pending units at once and returns a dict by unit key.
+    repeats : bool
+        What it made may make others of its own units pending, which are worked at once.
     second_chance : bool
         Units that failed are worked once more when all others are done: they may then lean on their neighbours.
     complete : bool
@@ -457,6 +466,7 @@ def step(
                 moves=moves,
                 together=together,
                 second_chance=second_chance,
+                repeats=repeats,
                 complete=complete,
                 failed=failed,
                 provisional=provisional,

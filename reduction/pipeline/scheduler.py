@@ -28,7 +28,7 @@ from db.engine import doubt, make_engine
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
 from db.interrupts import heed
 from db.whole import is_the_archives
-from reduction.pipeline.declaration import Context, Output, Step, UndeclaredError, Unit
+from reduction.pipeline.declaration import Context, Later, Output, Step, UndeclaredError, Unit
 from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import StepState, Survey, state_of
@@ -275,6 +275,10 @@ class Runner:
         _kept.clear()
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
+        if step.repeats and tally.done and self.frames is None and self.state(step).pending:
+            again = self._run_step(step)
+            again.done, again.before, again.seconds = again.done + tally.done, tally.before, again.seconds + tally.seconds
+            return again
         if (step.guarded or step.per == "file") and not state.settled and self.frames is None:
             with Session(self.engine) as session:
                 survey = self._surveyed(session)
@@ -313,14 +317,16 @@ class Runner:
         held: list[tuple[Unit[Any], str]] = []
         first: dict[str, StarledgerError] = {}
         for batch in self._one_by_one(step, pending, parameters):
-            failed = {unit.key: result for unit, _, result in batch if step.second_chance and isinstance(result, StarledgerError)}
-            first |= failed
-            held += [(dataclasses.replace(unit, second=True), input_hash) for unit, input_hash, _ in batch if unit.key in failed]
-            if len(failed) < len(batch):
-                yield [item for item in batch if item[0].key not in failed]
+            first |= {unit.key: result for unit, _, result in batch if step.second_chance and isinstance(result, StarledgerError)}
+            later = {unit.key for unit, _, result in batch if unit.key in first or isinstance(result, Later)}
+            held += [(dataclasses.replace(unit, second=True), input_hash) for unit, input_hash, _ in batch if unit.key in later]
+            if len(later) < len(batch):
+                yield [item for item in batch if item[0].key not in later]
         for batch in self._one_by_one(step, held, parameters):
             # that a neighbour did not help either says less than what was the matter in the first place
-            yield [(unit, key, first[unit.key] if isinstance(result, StarledgerError) else result) for unit, key, result in batch]
+            yield [
+                (unit, key, first.get(unit.key, result) if isinstance(result, StarledgerError) else result) for unit, key, result in batch
+            ]
 
     def _one_by_one(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[list[_Result]]:
         if step.in_pool and self.jobs > 1 and len(pending) > 1:
