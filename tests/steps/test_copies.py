@@ -185,7 +185,7 @@ def test_a_folder_that_was_renamed_and_given_again_is_the_same(work: Work, tmp_p
     ingest(work, frames_of(tmp_path / "old"))
     before = work.sql("SELECT exposure_id, sha256 FROM exposure ORDER BY exposure_id")
     (tmp_path / "old").rename(tmp_path / "new")
-    code, _, said = command("reduce", tmp_path / "new", "--archive", work.url, "--files", work.files, "--jobs", "1")
+    code, _, said = command("step", "ingest", tmp_path / "new", "--archive", work.url, "--files", work.files, "--jobs", "1")
     assert code == 0, said
     assert "3 raw files were found in another place than before: their paths are mended" in said
     assert work.sql("SELECT exposure_id, sha256 FROM exposure ORDER BY exposure_id") == before
