@@ -12,25 +12,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from mini_night import Work, command
-from raw_frames import camera
+from raw_frames import camera, object_frame, write_frame
 
 STEPS = ["ingest", "classify", "detector"]
-
-
-def write(path: Path, data: np.ndarray, second: float, kind: str = "Light Frame", **cards: Any) -> Path:
-    header = {"INSTRUME": "Camera", "IMAGETYP": kind, "EXPTIME": 60.0, "FILTER": "V", "DATE-OBS": f"2024-03-08T21:{second:06.3f}"}
-    hdu = fits.PrimaryHDU(data)
-    hdu.header["DATE-OBS"] = f"2024-03-08T21:{int(second // 60):02d}:{second % 60:06.3f}"
-    for word, value in {**header, **cards}.items():
-        if word != "DATE-OBS" or word in cards:
-            hdu.header[word] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hdu.writeto(path)
-    return path
-
-
-def object_frame(seed: int) -> np.ndarray:
-    return camera("object", seed).astype(np.uint16)
 
 
 @pytest.fixture
@@ -52,14 +36,14 @@ def exposures(work: Work) -> tuple[int, int, int]:
 
 def in_every_way(folder: Path, data: np.ndarray, second: float) -> Iterator[Path]:
     """One picture as files that differ in everything but the values of the pixels, and the time."""
-    plain = write(folder / "a.fits", data, second)
+    plain = write_frame(folder / "a.fits", data, second)
     zipped = folder / "b.fits.gz"
     zipped.write_bytes(gzip.compress(plain.read_bytes()))
     yield from (plain, zipped)
-    yield write(folder / "c.fits", data, second, OBSERVER="somebody")
-    yield write(folder / "d.fits", data.astype(np.float32), second)
-    yield write(folder / "e.fits", data.astype(np.int32), second)
-    yield write(folder / "f.fits", data.astype(np.float64), second)
+    yield write_frame(folder / "c.fits", data, second, OBSERVER="somebody")
+    yield write_frame(folder / "d.fits", data.astype(np.float32), second)
+    yield write_frame(folder / "e.fits", data.astype(np.int32), second)
+    yield write_frame(folder / "f.fits", data.astype(np.float64), second)
     header = fits.getheader(plain)
     for name, kind in (("g.fits.fz", "RICE_1"), ("h.fits.fz", "GZIP_2")):
         fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(data, header, compression_type=kind)]).writeto(folder / name)
@@ -103,7 +87,7 @@ def test_over_runs_too_and_after_a_relocation(work: Work, tmp_path: Path) -> Non
 def test_lossy_compression_makes_no_other_exposure(work: Work, tmp_path: Path, packed: dict[str, Any], first_is_packed: bool) -> None:
     data = object_frame(0).astype(np.float32) * np.float32(1.01)
     names = ("b.fits", "a.fits.fz") if first_is_packed else ("a.fits", "b.fits.fz")
-    plain = write(tmp_path / "raw" / names[0], data, 0.0)
+    plain = write_frame(tmp_path / "raw" / names[0], data, 0.0)
     compressed = fits.CompImageHDU(data, fits.getheader(plain), **packed)
     fits.HDUList([fits.PrimaryHDU(), compressed]).writeto(tmp_path / "raw" / names[1])
     assert not np.array_equal(fits.getdata(tmp_path / "raw" / names[1]), data)
@@ -113,8 +97,8 @@ def test_lossy_compression_makes_no_other_exposure(work: Work, tmp_path: Path, p
 
 def test_rounded_values_are_no_other_exposure(work: Work, tmp_path: Path) -> None:
     data = object_frame(0).astype(np.float32) * np.float32(1.37)
-    write(tmp_path / "raw" / "a.fits", data, 0.0)
-    write(tmp_path / "raw" / "b.fits", np.rint(data).astype(np.int16), 0.0)
+    write_frame(tmp_path / "raw" / "a.fits", data, 0.0)
+    write_frame(tmp_path / "raw" / "b.fits", np.rint(data).astype(np.int16), 0.0)
     ingest(work, tmp_path / "raw")
     assert exposures(work) == (1, 1, 1)
 
@@ -124,7 +108,7 @@ def test_other_pixels_at_one_time_are_two_exposures_and_noted(work: Work, tmp_pa
     pattern = np.random.default_rng(1).exponential(90.0, (64, 80))
     for k in range(4):
         noise = np.random.default_rng(10 + k).normal(1000.0, 5.0, pattern.shape)
-        write(tmp_path / "raw" / f"dark{k}.fits", (pattern + noise).astype(np.float32 if k % 2 else np.int16), 0.0, "Dark Frame")
+        write_frame(tmp_path / "raw" / f"dark{k}.fits", (pattern + noise).astype(np.float32 if k % 2 else np.int16), 0.0, "Dark Frame")
     ingest(work, tmp_path / "raw")
     assert exposures(work) == (4, 0, 4)
     notes = [note or "" for (note,) in work.sql("SELECT notes FROM exposure ORDER BY exposure_id")]
@@ -135,7 +119,7 @@ def test_other_pixels_at_one_time_are_two_exposures_and_noted(work: Work, tmp_pa
 
 def test_another_camera_at_one_time_is_nothing_to_note(work: Work, tmp_path: Path) -> None:
     for k in range(2):
-        write(tmp_path / "raw" / f"{k}.fits", object_frame(k), 0.0, INSTRUME=f"Camera {k}")
+        write_frame(tmp_path / "raw" / f"{k}.fits", object_frame(k), 0.0, INSTRUME=f"Camera {k}")
     ingest(work, tmp_path / "raw")
     assert exposures(work) == (2, 0, 2)
     assert all("same camera" not in (note or "") for (note,) in work.sql("SELECT notes FROM exposure"))
@@ -146,14 +130,14 @@ def test_saturated_frames_of_other_times_are_exposures_of_their_own(work: Work, 
     data = np.full((64, 80), 65535, np.uint16)
     data[3, 4] = 1000
     for k, second in enumerate((*seconds, seconds[0])):
-        write(tmp_path / "raw" / f"{k}.fits", data, second, EXPTIME=0.1, NUMBER=k)
+        write_frame(tmp_path / "raw" / f"{k}.fits", data, second, EXPTIME=0.1, NUMBER=k)
     ingest(work, tmp_path / "raw")
     assert exposures(work) == (2, 1, 2)
 
 
 def test_equal_pixels_of_other_times_are_two_exposures_and_noted(work: Work, tmp_path: Path) -> None:
     for k, second in enumerate((0.0, 300.0)):
-        write(tmp_path / "raw" / f"{k}.fits", object_frame(0), second)
+        write_frame(tmp_path / "raw" / f"{k}.fits", object_frame(0), second)
     ingest(work, tmp_path / "raw")
     assert exposures(work) == (2, 0, 2)
     assert "its pixels are those of 0.fits" in work.sql("SELECT notes FROM exposure ORDER BY exposure_id DESC")[0][0]
@@ -161,9 +145,9 @@ def test_equal_pixels_of_other_times_are_two_exposures_and_noted(work: Work, tmp
 
 def test_bias_frames_in_two_formats_do_not_make_the_read_noise_zero(work: Work, tmp_path: Path) -> None:
     for k in range(3):
-        plain = write(tmp_path / "raw" / f"bias{k}.fits", camera("bias", k).astype(np.uint16), 2.0 * k, "Bias Frame", EXPTIME=0.0)
+        plain = write_frame(tmp_path / "raw" / f"bias{k}.fits", camera("bias", k).astype(np.uint16), 2.0 * k, "Bias Frame", EXPTIME=0.0)
         plain.with_name(f"bias{k}.fits.gz").write_bytes(gzip.compress(plain.read_bytes()))
-        write(tmp_path / "raw" / f"flat{k}.fits", camera("flat", k).astype(np.uint16), 100.0 + 2.0 * k, "Flat Field", EXPTIME=3.0)
+        write_frame(tmp_path / "raw" / f"flat{k}.fits", camera("flat", k).astype(np.uint16), 100.0 + 2.0 * k, "Flat Field", EXPTIME=3.0)
         fits.HDUList(
             [
                 fits.PrimaryHDU(),
@@ -177,7 +161,7 @@ def test_bias_frames_in_two_formats_do_not_make_the_read_noise_zero(work: Work, 
 
 def frames_of(folder: Path, number: int = 3) -> Path:
     for k in range(number):
-        write(folder / f"{k}.fits", object_frame(k), 90.0 * k)
+        write_frame(folder / f"{k}.fits", object_frame(k), 90.0 * k)
     return folder
 
 
@@ -185,7 +169,7 @@ def test_a_folder_that_was_renamed_and_given_again_is_the_same(work: Work, tmp_p
     ingest(work, frames_of(tmp_path / "old"))
     before = work.sql("SELECT exposure_id, sha256 FROM exposure ORDER BY exposure_id")
     (tmp_path / "old").rename(tmp_path / "new")
-    code, _, said = command("step", "ingest", tmp_path / "new", "--archive", work.url, "--files", work.files, "--jobs", "1")
+    code, _, said = command("ingest", tmp_path / "new", "--archive", work.url, "--files", work.files, "--jobs", "1")
     assert code == 0, said
     assert "3 raw files were found in another place than before: their paths are mended" in said
     assert work.sql("SELECT exposure_id, sha256 FROM exposure ORDER BY exposure_id") == before
@@ -220,7 +204,7 @@ def test_the_same_bytes_given_twice_at_once_are_one_exposure_with_a_copy(work: W
 @pytest.mark.parametrize("damage", ["gone", "changed"])
 def test_where_the_first_file_is_lost_a_copy_serves(work: Work, tmp_path: Path, damage: str) -> None:
     for k in range(3):
-        plain = write(tmp_path / "raw" / f"{k}.fits", object_frame(k), 90.0 * k)
+        plain = write_frame(tmp_path / "raw" / f"{k}.fits", object_frame(k), 90.0 * k)
         plain.with_name(f"{k}.fits.gz").write_bytes(gzip.compress(plain.read_bytes()))
     ingest(work, tmp_path / "raw")
     for k in range(3):
