@@ -77,6 +77,7 @@ _PROVENANCE = {
     "rules": "meta.checksum",
     "original_sha256": "meta.checksum;meta.file",
     "pixels_sha256": "meta.checksum",
+    "copy_id": "meta.id",
     "identity": "meta.id;instr",
     "path": "meta.ref.uri;meta.file",
     "reason": "meta.note",

@@ -241,12 +241,16 @@ def _gain(context: Context, sources: _Sources, found: _Measured) -> dict[str, An
     """Given; else that of all nights of the set-up; else the least that the sky's noise allows, where its level is known; else 1."""
     if found.gain_given is not None:
         return {"gain": found.gain_given, "gain_err": None, "gain_source": "given", "gain_origin": Origin.GIVEN}
+    if sources.alone and found.measured:
+        gain, error, source = found.transfer.gain, found.transfer.gain_err, found.source
+        return {"gain": gain, "gain_err": error, "gain_source": source, "gain_origin": Origin.MEASURED}
     together = setup_gain(context.session, sources.where, {place: one.noise for place, one in context.kept.items()})
     if together is not None:
-        alone = found.measured and sources.alone
-        source = found.source if alone else "all nights of the set-up"
-        return {"gain": together.value, "gain_err": together.error, "gain_source": source, "gain_origin": Origin.MEASURED}
-    least = least_gain(found.sky.level - found.row["zero_level"], found.sky.variance) if found.zero_known else None
+        columns = {"gain": together.value, "gain_err": together.error, "gain_origin": Origin.MEASURED}
+        return {**columns, "gain_source": "all nights of the set-up"}
+    # Bias frames tell read noise by themselves: no light is counted for it.
+    dark = found.zero_known and found.bias_noise is None
+    least = least_gain(found.sky.level - found.row["zero_level"], found.sky.variance) if dark else None
     source = "assumed: the least with which light makes the sky's noise" if least else "assumed: noise and level do not tell it"
     return {"gain": least or 1.0, "gain_err": None, "gain_source": source, "gain_origin": Origin.ASSUMED}
 
@@ -255,19 +259,21 @@ def _noise(found: _Measured, row: Mapping[str, Any]) -> dict[str, Any]:
     """Read noise, and the zero level where that is where the sky's photon noise vanishes."""
     gain, level, variance = row["gain"], found.sky.level, found.sky.variance
     zero: dict[str, Any] = {}
-    told = found.measured if found.gain_given is not None else row["gain_origin"] == Origin.MEASURED
-    if told and not found.zero_known:
-        vanishes = found.transfer.zero_level if found.measured and found.gain_given is not None else level - gain * variance
-        if np.isfinite(vanishes):
-            zero = {"zero_level": float(vanishes), "zero_level_source": "where the sky's photon noise vanishes"}
+    own = found.measured and (found.gain_given is not None or gain == found.transfer.gain)
+    told = own if found.gain_given is not None else row["gain_origin"] == Origin.MEASURED
+    vanishes = float(found.transfer.zero_level if own else level - gain * variance)
+    if told and not found.zero_known and np.isfinite(vanishes):
+        zero = {"zero_level": vanishes, "zero_level_source": "where the sky's photon noise vanishes"}
     if found.read_noise_given is not None:
         return {**zero, "read_noise": found.read_noise_given, "read_noise_source": "given", "read_noise_origin": Origin.GIVEN}
     if found.bias_noise is not None:
         return {**zero, "read_noise": found.bias_noise * gain, "read_noise_source": "bias frames", "read_noise_origin": Origin.MEASURED}
     # The sky's own photons are counted by the gain; only what its noise has beyond them may be the camera's.
-    beyond = sky_read_noise(gain, level - zero.get("zero_level", row["zero_level"]), variance)
-    source = "in the zero level: only their sum is known" if zero else "upper limit from the sky"
-    return {**zero, "read_noise": beyond, "read_noise_source": source, "read_noise_origin": Origin.LIMIT}
+    if zero:
+        source = "in the zero level: only their sum is known"
+        return {**zero, "read_noise": 0.0, "read_noise_source": source, "read_noise_origin": Origin.LIMIT}
+    beyond = sky_read_noise(gain, level - row["zero_level"], variance)
+    return {"read_noise": beyond, "read_noise_source": "upper limit from the sky", "read_noise_origin": Origin.LIMIT}
 
 
 def _zero_is_known(frames: _Frames) -> bool:
