@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -47,6 +48,7 @@ from reduction.frames.known_files import known_files, size_and_time
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import definitions_from, identify
 from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Step, Unit, canonical, step
+from reduction.pipeline.inputs import Said
 from reduction.pipeline.pending import facts_sha256
 from reduction.pipeline.unchanged import raw_file, require_raw
 
@@ -97,13 +99,28 @@ def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
     return (Task.step == step.name, Task.status == "done", Task.is_stale == 0, *same)
 
 
+@dataclass(frozen=True, init=False)
+class _Copies(Said):
+    """Where further copies of raw files lie: whoever reads a raw file may read one of them, and the result is the same."""
+
+    ground: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__((ExposureCopy,))
+
+    def digest(self, session: Session, settings: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """Nothing: no result depends on them."""
+        return ""
+
+
 @step(
     "ingest",
     plan=_plan,
+    inputs=(_Copies(),),
     products=(Kind("raw"),),
     version=4,
     parameters=IngestParameters,
-    writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, ExposureCopy, Frame, ExposureStatistics),
+    writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
     clears=(Classification,),
 )
 def ingest(context: Context, unit: Unit[None], _: IngestParameters) -> Output:
