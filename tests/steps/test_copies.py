@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 from astropy.io import fits
 from mini_night import Work, command
 from raw_frames import camera, object_frame, write_frame
+
+from reduction.frames.copies import Twin
+from reduction.pipeline.order import STEPS as PIPELINE
 
 STEPS = ["ingest", "classify", "detector"]
 
@@ -219,3 +223,19 @@ def test_where_the_first_file_is_lost_a_copy_serves(work: Work, tmp_path: Path, 
     for k in range(3):
         (tmp_path / "raw" / f"{k}.fits.gz").unlink()
     assert command("verify", "--archive", work.url, "--files", work.files)[0] == 1
+
+
+def test_what_was_counted_twice_before_is_so_no_more(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that an earlier version took for exposures of their own: nothing stands of the frames of the second."""
+    files = list(in_every_way(tmp_path / "raw", object_frame(0), 0.0))[:3]
+    with monkeypatch.context() as earlier:
+        earlier.setattr("reduction.frames.ingest_step.twin_of", lambda *_: Twin())
+        ingest(work, *files, steps=[*STEPS, "calibrate"])
+        assert exposures(work) == (3, 0, 3)
+    monkeypatch.setitem(PIPELINE, "ingest", dataclasses.replace(PIPELINE["ingest"], version=PIPELINE["ingest"].version + 1))
+    ingest(work, steps=[*STEPS, "calibrate"])
+    assert exposures(work)[:2] == (1, 2)
+    first = work.sql("SELECT frame_id FROM frame JOIN exposure USING (exposure_id) WHERE duplicate_of IS NULL")
+    assert work.sql("SELECT frame_id FROM classification") == first
+    assert work.sql("SELECT frame_id FROM task WHERE step = 'calibrate' AND status = 'done'") == first
+    assert ingest(work, steps=[*STEPS, "calibrate"]).done == 0
