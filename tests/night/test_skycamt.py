@@ -49,7 +49,8 @@ def test_all_nights_have_one_gain_and_the_skys_noise_is_counted_once(skycamt: Wo
     gain, error = found[0][:2]
     assert 4.4 < gain < 5.1 and error < 0.05 * gain
     for _, _, _, read_noise, level, variance in found:
-        assert read_noise < 20.0
+        # All of the sky's noise would be 50 to 220 electrons; stars that drift between the frames that are left add some.
+        assert read_noise < 30.0
         if level is not None:
             assert level / gain + (read_noise / gain) ** 2 == pytest.approx(variance, rel=0.03)
 
