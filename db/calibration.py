@@ -35,6 +35,15 @@ class Detector(Base):
     gain_err: Mapped[float | None] = column(sa.Double, "electron/adu", "Error of the gain; NULL when given", null=True)
     gain_source: Mapped[str] = column(sa.String(64), "", "How the gain came about: 'given', or what it was measured from")
     gain_origin: Mapped[str] = column(sa.String(8), "", "'given', 'measured' or 'assumed'")
+    own_gain: Mapped[float | None] = column(sa.Double, "electron/adu", "Gain that this night alone measured; NULL: none", null=True)
+    own_gain_err: Mapped[float | None] = column(sa.Double, "electron/adu", "Error of that", null=True)
+    sky_level: Mapped[float | None] = column(
+        sa.Double, "adu", "Level of the sky of its pairs of frames; NULL: none were looked at", null=True
+    )
+    sky_variance: Mapped[float | None] = column(sa.Double, "adu2", "Noise variance of that sky, without quantisation", null=True)
+    gain_revision: Mapped[str | None] = column(
+        sa.String(16), "", "Gain of the set-up for which the night was made anew; NULL: as it was first made", null=True
+    )
     read_noise: Mapped[float] = column(sa.Double, "electron", "Read noise")
     read_noise_source: Mapped[str] = column(sa.String(64), "", "How the read noise came about")
     read_noise_origin: Mapped[str] = column(sa.String(8), "", "'given', 'measured' (from bias frames), or 'limit' (from the sky's noise)")

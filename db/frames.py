@@ -13,6 +13,7 @@ from db.path_text import PathText
 __all__ = [
     "Classification",
     "Exposure",
+    "ExposureCopy",
     "ExposureStatistics",
     "Field",
     "Frame",
@@ -49,6 +50,12 @@ class Instrument(Base):
     definition: Mapped[str] = column(sa.String(64), "", "Name of the definition that read its headers")
     nx: Mapped[int] = column(sa.Integer, "pixel", "Width of its raw frames")
     ny: Mapped[int] = column(sa.Integer, "pixel", "Height of its raw frames")
+    identity: Mapped[str | None] = column(
+        sa.Text,
+        "",
+        "JSON object: label, and the facts by which its definition tells cameras apart; NULL: none known",
+        null=True,
+    )
 
 
 class Setup(Base):
@@ -117,7 +124,13 @@ class Exposure(Base):
     """One raw file, known by its SHA-256."""
 
     __tablename__ = "exposure"
-    __table_args__ = (sa.UniqueConstraint("sha256"), sa.Index(None, "path"), {"comment": "Raw files"})
+    __table_args__ = (
+        sa.UniqueConstraint("sha256"),
+        sa.Index(None, "path"),
+        sa.Index(None, "pixels_sha256"),
+        sa.Index(None, "duplicate_of"),
+        {"comment": "Raw files"},
+    )
 
     exposure_id: Mapped[int] = key(sa.Integer, "Surrogate key")
     sha256: Mapped[str] = column(sa.String(64), "", "SHA-256 of the raw file")
@@ -156,6 +169,9 @@ class Exposure(Base):
     original_sha256: Mapped[str | None] = column(
         sa.String(64), "", "SHA-256 of the camera's file that this FITS file was converted from; NULL for an original", null=True
     )
+    pixels_sha256: Mapped[str | None] = column(
+        sa.String(64), "", "SHA-256 of the pixels' values, however the file stores them; NULL: not known yet", null=True
+    )
     duplicate_of: Mapped[int | None] = reference(
         "exposure.exposure_id", "The same exposure in another file, which has the frames; NULL for the only or first one", null=True
     )
@@ -165,6 +181,22 @@ class Exposure(Base):
     task_id: Mapped[int] = reference("task.task_id", "Task that took it in")
 
 
+class ExposureCopy(Base):
+    """A further place in which the bytes of a raw file lie."""
+
+    __tablename__ = "exposure_copy"
+    __table_args__ = (
+        sa.Index(None, "exposure_id"),
+        sa.Index(None, "path"),
+        {"comment": "Further places of raw files, byte for byte the same"},
+    )
+
+    copy_id: Mapped[int] = key(sa.Integer, "Surrogate key")
+    exposure_id: Mapped[int] = reference("exposure.exposure_id", "The raw file, which has SHA-256 and size")
+    path: Mapped[str] = column(PathText(), "", "Absolute path of the copy")
+    mtime_ns: Mapped[int] = column(sa.BigInteger, "ns", "Modification time of the copy")
+
+
 class Frame(Base):
     """One channel of one exposure: the unit of all reduction."""
 
@@ -172,6 +204,7 @@ class Frame(Base):
     __table_args__ = (
         sa.UniqueConstraint("exposure_id", "channel"),
         sa.Index(None, "night_id", "frame_id"),
+        sa.Index(None, "instrument_id", "jd_utc"),
         {"comment": "Frames: one channel of one exposure"},
     )
 

@@ -19,6 +19,7 @@ from db.catalogues import Catalogue, CatalogueCoverage, Source, SourceLink, Sour
 from db.frames import (
     Classification,
     Exposure,
+    ExposureCopy,
     ExposureStatistics,
     Field,
     Frame,
@@ -90,6 +91,7 @@ __all__ = [
     "Detector",
     "Distortion",
     "Exposure",
+    "ExposureCopy",
     "ExposureStatistics",
     "Field",
     "FirstSolution",

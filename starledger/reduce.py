@@ -24,6 +24,7 @@ from db.tables import Run, Task
 from reduction.catalogues.services import SERVICES
 from reduction.catalogues.tables import require_catalogue
 from reduction.files.raw_files import find_raw_files
+from reduction.frames.known_files import Settled, settle_paths
 from reduction.pipeline.declaration import Unit, read_parameters
 from reduction.pipeline.lost import sweep
 from reduction.pipeline.order import STEPS, Line
@@ -137,11 +138,17 @@ def reduce(
         sweep(engine, archive.files)
         _make_folder(archive.files)
         given: dict[str, Any] = {"catalogues": [str(path) for path in catalogues], "nights": list(nights)}
+        files = find_raw_files(paths, exclude=[archive.files])
+        settled = settle_paths(engine, files)
         given["paths"] = [str(path) for path in [*paths, *_failed_files(archive)]]
+        given["hashed"] = settled.hashed
         with _run_row(archive, settings, keep=config is not None) as (run_id, finish):
             how: dict[str, Any] = {"jobs": processes, "retry": retry, "reporter": reporter, "frames": frames}
             with Runner(engine, archive.files, {**settings, **given}, run_id, **how) as runner:
                 tallies = runner.run(steps)
+            # Of files with the same bytes that all were new, one was taken in; the others are known to be its copies only now.
+            doubles = settle_paths(engine, files, settled.hashed) if len(set(settled.hashed.values())) < len(settled.hashed) else Settled()
+            tallies[0].remarks += [*settled.remarks, *doubles.remarks]
             finish(exit_code(tallies))
     return tallies
 

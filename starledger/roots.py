@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from db.engine import reachable, sqlite_path
 from db.errors import ConfigurationError
 from db.keys import next_id
-from db.tables import Config, Exposure, Product
+from db.tables import Config, Exposure, ExposureCopy, Product
 from starledger.patience import patience
 
 if TYPE_CHECKING:
@@ -106,21 +108,42 @@ def relocate_raw_files(archive: Archive, old: Path, new: Path) -> int:
     """
     before, after = str(old.expanduser().absolute()), str(new.expanduser().absolute())
     with archive.only_writer(wait=patience()), reachable(archive.engine.url), archive.writer.begin() as connection:
-        rows = connection.execute(sa.select(Exposure.exposure_id, Exposure.path)).all()
-        moved = [(row.exposure_id, after + row.path[len(before) :]) for row in rows if Path(row.path).is_relative_to(before)]
-        if not moved:
+        rows = [*_moved(connection, before, after, copies=False), *_moved(connection, before, after, copies=True)]
+        if not rows:
             raise ConfigurationError("no raw file of the archive lies there", where=before, hint="check OLD", code="relocate.nothing")
-        missing = [path for _, path in moved if not Path(path).is_file()]
+        there = {one.picture for one in rows if Path(one.path).is_file()}
+        missing = [one.path for one in rows if one.picture not in there]
         if missing:
             raise ConfigurationError(
-                f"{len(missing)} of {len(moved)} files are not there",
+                f"{len(missing)} of {len(rows)} files are not there",
                 where=missing[0],
                 hint="check NEW; nothing was changed",
                 code="relocate.missing",
             )
-        for exposure_id, path in moved:
-            connection.execute(sa.update(Exposure).where(Exposure.exposure_id == exposure_id).values(path=path))
-    return len(moved)
+        for one in rows:
+            connection.execute(one.update.values(path=one.path))
+    return len(rows)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A file that was in the old folder: which picture it holds, its path in the new one, and the row that is to say so."""
+
+    picture: int
+    path: str
+    update: sa.Update
+
+
+def _moved(connection: Connection, before: str, after: str, *, copies: bool) -> Iterator[_Moved]:
+    picture = sa.func.coalesce(Exposure.duplicate_of, Exposure.exposure_id)
+    query = sa.select(Exposure.exposure_id, picture, Exposure.path)
+    if copies:
+        query = sa.select(ExposureCopy.copy_id, picture, ExposureCopy.path)
+        query = query.join(Exposure, Exposure.exposure_id == ExposureCopy.exposure_id)
+    for key, first, path in connection.execute(query).all():
+        if Path(path).is_relative_to(before):
+            mine = ExposureCopy.copy_id == key if copies else Exposure.exposure_id == key
+            yield _Moved(first, after + path[len(before) :], sa.update(ExposureCopy if copies else Exposure).where(mine))
 
 
 def _products(engine: Engine) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from db.engine import reachable
 from db.errors import ArchiveUnavailable, FrameUnusable
-from db.tables import Exposure, Product, Task
+from db.tables import Exposure, ExposureCopy, Product, Task
 from reduction.files.fits import sha256_of
 from reduction.pipeline.lost import make_again
 from starledger.patience import patience
@@ -57,6 +57,8 @@ class Verdict:
         Files that were looked at, and of how many the SHA-256 was compared.
     findings : tuple of Finding
         What is wrong.
+    served : tuple of Finding
+        Raw files that are lost, of which another file holds the picture and serves in their place.
     noted : bool
         Whether the archive knows which products to make again; not when it could not be written to.
     """
@@ -66,6 +68,7 @@ class Verdict:
     n_hashed: int
     findings: tuple[Finding, ...]
     noted: bool
+    served: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class _File:
     mtime_ns: int | None
     known: dt.datetime  # when the archive wrote it down, UTC
     remedy: str
+    exposure_id: int | None = None  # of a raw file: that which has the frames
 
 
 def verify(archive: Archive, *, full: bool = False, progress: Callable[[int, int], None] | None = None) -> Verdict:
@@ -85,29 +89,42 @@ def verify(archive: Archive, *, full: bool = False, progress: Callable[[int, int
     with reachable(archive.engine.url), archive.engine.connect() as connection:
         files = [*_raw_files(connection), *_products(connection, archive.files)]
     findings: list[Finding] = []
+    missed: list[tuple[_File, Finding]] = []
+    standing: dict[int | None, Path] = {}
     lost: list[str] = []
     n_hashed = 0
     for number, file in enumerate(files):
         what, hashed = _what_is_wrong(file, full=full)
         n_hashed += hashed
-        if what:
+        if not what:
+            standing.setdefault(file.exposure_id, file.path)
+        elif file.exposure_id is None:
             findings.append(Finding(str(file.path), file.kind, what, file.remedy))
-            lost += [file.name] if file.name else []
+            lost.append(file.name)
+        else:
+            missed.append((file, Finding(str(file.path), file.kind, what, file.remedy)))
         if progress is not None:
             progress(number + 1, len(files))
     n_product = sum(1 for file in files if file.name)
-    return Verdict(len(files) - n_product, n_product, n_hashed, tuple(findings), _note(archive, lost))
+    served = [
+        replace(one, remedy=f"{standing[file.exposure_id]} serves in its place") for file, one in missed if file.exposure_id in standing
+    ]
+    damaged = [one for file, one in missed if file.exposure_id not in standing]
+    return Verdict(len(files) - n_product, n_product, n_hashed, (*damaged, *findings), _note(archive, lost), tuple(served))
 
 
 def _raw_files(connection: Connection) -> Iterator[_File]:
-    query = (
-        sa.select(Exposure.path, Exposure.sha256, Exposure.size, Exposure.mtime_ns, Task.finished)
-        .join(Task, Task.task_id == Exposure.task_id)
-        .order_by(Exposure.exposure_id)
-    )
+    """Every raw file, and every copy of one, under the exposure that has the frames."""
     remedy = "bring it back from a copy; if it was moved: starledger relocate OLD NEW; if it was meant: starledger reduce FILE"
-    for row in connection.execute(query):
-        yield _File(Path(row.path), "raw file", "", row.sha256, row.size, row.mtime_ns, row.finished, remedy)
+    first = sa.func.coalesce(Exposure.duplicate_of, Exposure.exposure_id)
+    own = sa.select(first, Exposure.path, Exposure.sha256, Exposure.size, Exposure.mtime_ns, Task.finished)
+    own = own.join(Task, Task.task_id == Exposure.task_id).order_by(Exposure.exposure_id)
+    copies = sa.select(first, ExposureCopy.path, Exposure.sha256, Exposure.size, ExposureCopy.mtime_ns, Task.finished)
+    copies = copies.join(Exposure, Exposure.exposure_id == ExposureCopy.exposure_id)
+    copies = copies.join(Task, Task.task_id == Exposure.task_id).order_by(ExposureCopy.copy_id)
+    for query in (own, copies):
+        for exposure_id, path, sha256, size, mtime_ns, finished in connection.execute(query):
+            yield _File(Path(path), "raw file", "", sha256, size, mtime_ns, finished, remedy, exposure_id)
 
 
 def _products(connection: Connection, files: Path) -> Iterator[_File]:

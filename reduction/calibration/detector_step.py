@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,19 @@ import sqlalchemy as sa
 from db.calibration import Origin
 from db.errors import AlgorithmFailed, FrameUnusable
 from db.tables import Classification, Detector, Exposure, Frame
+from reduction.calibration.kernels.combined_gain import least_gain, sky_read_noise
 from reduction.calibration.kernels.detector import (
     PhotonTransfer,
     brightest,
-    pair_sample,
     pair_transfer,
     photon_transfer,
     saturation_level,
-    sky_sample,
 )
 from reduction.calibration.kernels.master_frames import robust_mean
+from reduction.calibration.night_sky import NightSky, night_sky
 from reduction.calibration.raw_frame import RawFrame, raw_frame
-from reduction.pipeline.declaration import Context, InputTask, Output, Provisional, Rows, Unit, canonical, parameter, step
+from reduction.calibration.setup_gain import NightNoise, revisions, setup_gain
+from reduction.pipeline.declaration import Context, InputTask, Later, Output, Provisional, Rows, Unit, canonical, parameter, step
 from reduction.pipeline.inputs import Members
 from reduction.pipeline.open_nights import OpenNights, open_nights
 from reduction.pipeline.plans import done_tasks, night_key
@@ -63,10 +64,12 @@ class DetectorParameters:
 
 @dataclass(frozen=True)
 class _Sources:
-    """The set-up, channel and night that is characterised, and the night whose bias frames are looked at."""
+    """The set-up, channel and night that is characterised, the night whose bias frames are looked at, and whether there are others."""
 
     where: _Where
     bias_night: int
+    alone: bool
+    revision: str | None
 
 
 def _plan(context: Context, p: DetectorParameters) -> list[Unit[_Sources]]:
@@ -94,16 +97,21 @@ def _plan(context: Context, p: DetectorParameters) -> list[Unit[_Sources]]:
         given.setdefault(where, set()).add(f"{row.gain} {row.read_noise} {row.saturation} {row.black_level}")
         if row.type in ("bias", "flat") and (task := sorts.get(str(row.frame_id))) is not None:
             (biases if row.type == "bias" else flats).setdefault(where, []).append(task)
+    n_night = Counter(where[:2] for where in given)
+    revised = revisions(context.session)
     units = []
     for where, stated in given.items():
         setup_id, channel, night_id = where
         nearest = _bias_night(where, biases)
         tasks = [*flats.get(where, ()), *biases.get((setup_id, channel, nearest), ())]
         label = f"set-up {setup_id}, night {night_id}" + (f", {channel}" if channel != "mono" else "")
-        payload = _Sources(where, nearest)
+        revision = revised.get(where) if night_id not in lasting else None
+        payload = _Sources(where, nearest, n_night[where[:2]] == 1, revision)
         if night_id in lasting and not (where in flats and biases):
             n = min(n_object[where], 2 * p.pairs)
             stated.add(f"of {2 ** (n.bit_length() - 1) if n else 0} frames")
+        if revision is not None:
+            stated.add(f"with the set-up's gain of {revision}")
         units.append(Unit(night_key(*where), label, tuple(tasks), "\n".join(sorted(stated)), night_id=night_id, payload=payload))
     return units
 
@@ -134,44 +142,139 @@ def _change(earlier: Mapping[str, Any], later: Mapping[str, Any], _: Path) -> fl
     plan=_plan,
     inputs=(Members("classify"), OpenNights()),
     provisional=Provisional("detector", _change),
-    version=4,
+    chances=("with what the nights of their set-up say together",),
+    repeats=True,
+    version=5,
     parameters=DetectorParameters,
     writes=(Detector,),
 )
-def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> Output:
+def detector(context: Context, unit: Unit[_Sources], p: DetectorParameters) -> Output | Later:
     """Gain, read noise, zero level and saturation: given, or measured from bias and flat pairs, or from the sky's noise."""
-    setup_id, channel, night_id = unit.payload.where
-    frames = _frames(context, unit.payload.where, unit.payload.bias_night)
+    place = Path(*map(str, unit.payload.where))
+    if place not in context.kept:
+        context.kept[place] = _measured(context, unit.payload, p)
+    # What the nights of a set-up say of its gain together does not depend on their order: each is looked at before one is settled.
+    found: _Measured = context.kept[place]
+    if found.gain_given is None and not unit.payload.alone and not unit.again:
+        return Later()
+    row = {**found.row, **_gain(context, unit.payload, found)}
+    row |= _noise(found, row)
+    summary = {name: row[name] for name in ("gain", "read_noise", "zero_level", "saturation", "linearity")}
+    remark = _doubt(found.gain_given, found.transfer, found.source) or found.transfer.reason or None
+    return Output(rows=[Rows(Detector, row, upsert=True)], remark=remark, summary=summary)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one night says, before its gain is settled.
+
+    Attributes
+    ----------
+    row : dict
+        Columns that do not depend on it.
+    gain_given, read_noise_given : float or None
+        By its headers.
+    transfer, source : PhotonTransfer and str
+        Photon noise of the night itself, and of what.
+    bias_noise : float or None
+        Noise of its bias frames, ADU.
+    sky : NightSky
+        Level and noise of its sky.
+    zero_known : bool
+        Whether the level without light follows from anything but the sky's noise.
+    """
+
+    row: dict[str, Any]
+    gain_given: float | None
+    read_noise_given: float | None
+    transfer: PhotonTransfer
+    source: str
+    bias_noise: float | None
+    sky: NightSky
+    zero_known: bool
+
+    @property
+    def measured(self) -> bool:
+        """Whether the night alone tells its gain."""
+        return bool(np.isfinite(self.transfer.gain)) and self.transfer.constrained
+
+    @property
+    def noise(self) -> NightNoise:
+        """What it says of the set-up's gain."""
+        row = self.row
+        return NightNoise(row["own_gain"], row["own_gain_err"], row["sky_level"], row["sky_variance"])
+
+
+def _measured(context: Context, sources: _Sources, p: DetectorParameters) -> _Measured:
+    setup_id, channel, night_id = sources.where
+    frames = _frames(context, sources.where, sources.bias_night)
     gain, read_noise = _given(frames, "gain"), _given(frames, "read_noise")
     from_sky = gain is None or not _zero_is_known(frames)
     looked_at = from_sky or _given(frames, "saturation") is None or (read_noise is None and not _of(frames, "bias"))
     kept = _read(context, frames, p.pairs if looked_at else 0)
     saturation, saturation_source = _saturation(frames, kept)
-    transfer, source = _transfer(frames, kept, from_sky)
-    measured = np.isfinite(transfer.gain) and transfer.constrained
-    fit_gain = gain if gain is not None else transfer.gain if measured else 1.0
+    sky = night_sky(_of(frames, "object"), kept)
+    zero = _zero(frames, kept)
+    transfer, source = _transfer(frames, kept, sky, from_sky=from_sky, zero_level=zero.level if zero.known else None)
+    own = np.isfinite(transfer.gain) and transfer.constrained and gain is None
     row = {
         "setup_id": setup_id,
         "channel": channel,
         "night_id": night_id,
-        "gain": fit_gain,
-        "gain_err": transfer.gain_err if gain is None and measured else None,
-        "gain_source": "given" if gain is not None else source if measured else "assumed: noise and level do not tell it",
-        "gain_origin": Origin.GIVEN if gain is not None else Origin.MEASURED if measured else Origin.ASSUMED,
-        "read_noise": read_noise if read_noise is not None else _dark_noise(frames, kept) * fit_gain,
-        "read_noise_source": "given" if read_noise is not None else "bias frames" if _of(frames, "bias") else "upper limit from the sky",
-        "read_noise_origin": Origin.GIVEN if read_noise is not None else Origin.MEASURED if _of(frames, "bias") else Origin.LIMIT,
-        **_zero(frames, kept, transfer),
+        "own_gain": transfer.gain if own else None,
+        "own_gain_err": transfer.gain_err if own else None,
+        "sky_level": sky.level if sky.of_pairs else None,
+        "sky_variance": sky.variance if sky.of_pairs else None,
+        "zero_level": zero.level,
+        "zero_level_source": zero.source,
         "saturation": saturation,
         "saturation_source": saturation_source,
         "linearity": canonical(list(p.linearity)) if p.linearity else None,
+        "gain_revision": sources.revision,
     }
-    if measured and gain is None and read_noise is None and not _of(frames, "bias"):
-        row["read_noise"] = transfer.read_noise
-        row["read_noise_source"] = "in the zero level: only their sum is known"
-    summary = {name: row[name] for name in ("gain", "read_noise", "zero_level", "saturation", "linearity")}
-    remark = _doubt(gain, transfer, source) or transfer.reason or None
-    return Output(rows=[Rows(Detector, row, upsert=True)], remark=remark, summary=summary)
+    bias_noise = _bias_noise(frames, kept) if read_noise is None else None
+    if read_noise is None and bias_noise is None and not np.isfinite(sky.variance):
+        raise AlgorithmFailed("no sky to measure noise on", hint="give gain and read_noise in the configuration", code="detector.no_sky")
+    return _Measured(row, gain, read_noise, transfer, source, bias_noise, sky, zero.known)
+
+
+def _gain(context: Context, sources: _Sources, found: _Measured) -> dict[str, Any]:
+    """Given; else that of all nights of the set-up; else the least that the sky's noise allows, where its level is known; else 1."""
+    if found.gain_given is not None:
+        return {"gain": found.gain_given, "gain_err": None, "gain_source": "given", "gain_origin": Origin.GIVEN}
+    if sources.alone and found.measured:
+        gain, error, source = found.transfer.gain, found.transfer.gain_err, found.source
+        return {"gain": gain, "gain_err": error, "gain_source": source, "gain_origin": Origin.MEASURED}
+    together = setup_gain(context.session, sources.where, {place: one.noise for place, one in context.kept.items()})
+    if together is not None:
+        columns = {"gain": together.value, "gain_err": together.error, "gain_origin": Origin.MEASURED}
+        return {**columns, "gain_source": "all nights of the set-up"}
+    # Bias frames tell read noise by themselves: no light is counted for it.
+    dark = found.zero_known and found.bias_noise is None
+    least = least_gain(found.sky.level - found.row["zero_level"], found.sky.variance) if dark else None
+    source = "assumed: the least with which light makes the sky's noise" if least else "assumed: noise and level do not tell it"
+    return {"gain": least or 1.0, "gain_err": None, "gain_source": source, "gain_origin": Origin.ASSUMED}
+
+
+def _noise(found: _Measured, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read noise, and the zero level where that is where the sky's photon noise vanishes."""
+    gain, level, variance = row["gain"], found.sky.level, found.sky.variance
+    zero: dict[str, Any] = {}
+    own = found.measured and (found.gain_given is not None or gain == found.transfer.gain)
+    told = own if found.gain_given is not None else row["gain_origin"] == Origin.MEASURED
+    vanishes = float(found.transfer.zero_level if own else level - gain * variance)
+    if told and not found.zero_known and np.isfinite(vanishes):
+        zero = {"zero_level": vanishes, "zero_level_source": "where the sky's photon noise vanishes"}
+    if found.read_noise_given is not None:
+        return {**zero, "read_noise": found.read_noise_given, "read_noise_source": "given", "read_noise_origin": Origin.GIVEN}
+    if found.bias_noise is not None:
+        return {**zero, "read_noise": found.bias_noise * gain, "read_noise_source": "bias frames", "read_noise_origin": Origin.MEASURED}
+    # The sky's own photons are counted by the gain; only what its noise has beyond them may be the camera's.
+    if zero:
+        source = "in the zero level: only their sum is known"
+        return {**zero, "read_noise": 0.0, "read_noise_source": source, "read_noise_origin": Origin.LIMIT}
+    beyond = sky_read_noise(gain, level - row["zero_level"], variance)
+    return {"read_noise": beyond, "read_noise_source": "upper limit from the sky", "read_noise_origin": Origin.LIMIT}
 
 
 def _zero_is_known(frames: _Frames) -> bool:
@@ -251,7 +354,9 @@ def _saturation(frames: _Frames, kept: dict[int, RawFrame]) -> tuple[float | Non
     return (found, "values pile up there") if found is not None else (None, "no pile-up at the top")
 
 
-def _transfer(frames: _Frames, kept: dict[int, RawFrame], from_sky: bool) -> tuple[PhotonTransfer, str]:
+def _transfer(
+    frames: _Frames, kept: dict[int, RawFrame], sky: NightSky, *, from_sky: bool, zero_level: float | None
+) -> tuple[PhotonTransfer, str]:
     """From bias and flat pairs, else from the noise of the sky where that is asked for."""
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
     flats = [kept[frame.frame_id].data for frame in _of(frames, "flat") if frame.frame_id in kept]
@@ -262,47 +367,37 @@ def _transfer(frames: _Frames, kept: dict[int, RawFrame], from_sky: bool) -> tup
             return transfer, "bias and flat pairs"
     if not from_sky:
         return PhotonTransfer(np.nan, np.nan, 0.0, np.nan, False, 0, ""), ""
-    samples = [
-        pair_sample(kept[a.frame_id].data, kept[b.frame_id].data)
-        for a, b in pairwise(_of(frames, "object"))
-        if a.frame_id in kept and b.frame_id in kept and a.exptime == b.exptime
-    ]
-    if not samples:
+    if not sky.of_pairs:
         return PhotonTransfer(np.nan, np.nan, 0.0, np.nan, False, 0, "no pairs of frames"), ""
-    level, variance, n = (np.concatenate([getattr(sample, name) for sample in samples]) for name in ("level", "variance", "n"))
-    zero = float(np.mean([bias.mean(dtype=float) for bias in biases])) if biases else _given(frames, "black_level")
+    level, variance, n = sky.samples
     error = variance * np.sqrt(2.0 / np.maximum(n, 2))
-    return photon_transfer(
-        level, variance, error, zero_level=zero, quantum=next(iter(kept.values())).quantum
-    ), "noise of the sky against its level"
+    return photon_transfer(level, variance, error, zero_level=zero_level, quantum=sky.quantum), "noise of the sky against its level"
 
 
-def _dark_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float:
-    """Noise (ADU) of frames without light, else of the darkest sky: an upper limit of the read noise."""
+def _bias_noise(frames: _Frames, kept: dict[int, RawFrame]) -> float | None:
+    """Noise (ADU) of frames without light, from the difference of two: the bias's own pattern is no noise."""
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
-    if len(biases) == 2:
-        # From their difference: the bias's own pattern is no noise.
-        return float(robust_mean(biases[0].astype(float) - biases[1])[1] / np.sqrt(2.0))
-    found = [sky_sample(raw.data).variance[0] for raw in list(kept.values())[:4]]
-    found = [value for value in found if np.isfinite(value)]
-    if not found:
-        raise AlgorithmFailed("no sky to measure noise on", hint="give gain and read_noise in the configuration", code="detector.no_sky")
-    return float(np.sqrt(min(found)))
+    return float(robust_mean(biases[0].astype(float) - biases[1])[1] / np.sqrt(2.0)) if len(biases) == 2 else None
 
 
-def _zero(frames: _Frames, kept: dict[int, RawFrame], transfer: PhotonTransfer) -> dict[str, object]:
-    """The level without light: overscan, bias frames, where photon noise vanishes, or the darkest pixels."""
+class _Zero(NamedTuple):
+    """The level without light, ADU; whether it is known by more than the darkest pixels."""
+
+    level: float
+    source: str
+    known: bool
+
+
+def _zero(frames: _Frames, kept: dict[int, RawFrame]) -> _Zero:
+    """From the overscan, bias frames or what the header says, else the darkest pixels."""
     if any(exposure.overscan is not None for _, exposure, _ in frames):
-        return {"zero_level": 0.0, "zero_level_source": "overscan"}
+        return _Zero(0.0, "overscan", True)
     biases = [kept[frame.frame_id].data for frame in _of(frames, "bias") if frame.frame_id in kept]
     if biases:
-        return {"zero_level": float(np.mean([bias.mean(dtype=float) for bias in biases])), "zero_level_source": "bias frames"}
+        return _Zero(float(np.mean([bias.mean(dtype=float) for bias in biases])), "bias frames", True)
     if any("bias" in exposure.calibration_state.split() for _, exposure, _ in frames):
-        return {"zero_level": _given(frames, "black_level") or 0.0, "zero_level_source": "taken off by the observatory"}
+        return _Zero(_given(frames, "black_level") or 0.0, "taken off by the observatory", True)
     black = _given(frames, "black_level")
     if black is not None:
-        return {"zero_level": black, "zero_level_source": "given"}
-    if transfer.constrained and np.isfinite(transfer.zero_level):
-        return {"zero_level": transfer.zero_level, "zero_level_source": "where the sky's photon noise vanishes"}
-    darkest = min(float(np.percentile(raw.data, 0.5)) for raw in kept.values())
-    return {"zero_level": darkest, "zero_level_source": "darkest pixels"}
+        return _Zero(black, "given", True)
+    return _Zero(min(float(np.percentile(raw.data, 0.5)) for raw in kept.values()), "darkest pixels", False)

@@ -54,7 +54,7 @@ def raw_path(context: Context, exposure: Exposure) -> Path:
         The file is gone, or is not what it was.
     """
     if exposure.product_id is None:
-        return raw_file(exposure)
+        return raw_file(context.session, exposure)
     return product_file(context, context.session.get_one(Product, exposure.product_id).path)
 
 

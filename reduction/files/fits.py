@@ -81,6 +81,8 @@ class RawImage:
         Further images of the file, as large or larger, that were not read.
     damaged : tuple of str
         Keywords of cards that could not be read.
+    lossy : bool
+        It was compressed by HCOMPRESS, which may lose digits otherwise than by rounding.
     """
 
     data: npt.NDArray[np.float32]
@@ -90,6 +92,7 @@ class RawImage:
     hdu: int
     left_out: int = 0
     damaged: tuple[str, ...] = ()
+    lossy: bool = False
 
 
 def read_header(path: str | Path) -> fits.Header:
@@ -128,12 +131,13 @@ def read_raw(path: str | Path) -> RawImage:
         with np.errstate(over="ignore"):  # what 32 bits cannot hold is not finite
             data = np.ascontiguousarray(values, dtype=np.float32)
         left_out = _images_left_out(file.parts, index)
+        lossy = isinstance(hdu, fits.CompImageHDU) and hdu.compression_type == "HCOMPRESS_1"
     if stored_integer and scale == 1.0:
         _require_exact(values, data, path)
     data = data.reshape(data.shape[-2:])
     whole = all_whole(data)
     quantum = value_step(data, scale if stored_integer else float(whole))
-    return RawImage(data, header, integer=whole, quantum=quantum, hdu=index, left_out=left_out, damaged=file.damaged)
+    return RawImage(data, header, whole, quantum, index, left_out, file.damaged, lossy)
 
 
 def all_whole(data: npt.NDArray[np.float32]) -> bool:

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,28 +20,45 @@ from sqlalchemy.orm import Session
 from db.errors import ConfigurationError, FrameUnusable
 from db.keys import next_id
 from db.path_text import escaped
-from db.tables import Exposure, ExposureStatistics, Frame, Instrument, Night, Observatory, Passband, Setup, Task
+from db.tables import (
+    Classification,
+    Exposure,
+    ExposureCopy,
+    ExposureStatistics,
+    Frame,
+    Instrument,
+    Night,
+    Observatory,
+    Passband,
+    Setup,
+    Task,
+)
 from reduction.files.contents import sha256_of
 from reduction.files.convert import format_of, original_sha256, read_raw, to_fits
 from reduction.files.fits import RawImage
 from reduction.files.raw_files import find_raw_files
+from reduction.frames.cameras import camera_of
+from reduction.frames.copies import Picture, twin_of
 from reduction.frames.evidence import evidence_text
 from reduction.frames.kernels.bayer import Channel, channels_of, pattern_at
 from reduction.frames.kernels.classification import frame_statistics
+from reduction.frames.kernels.same_pixels import is_featureless, pixels_sha256
 from reduction.frames.kernels.times import barycentric, night_number
+from reduction.frames.known_files import known_files, size_and_time
 from reduction.frames.stated_maximum import with_stated_maximum
 from reduction.frames.together import Together, told_together
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import definitions_from, identify
 from reduction.pipeline.declaration import Context, Kind, NewFile, Output, Rows, Step, Unit, canonical, step
+from reduction.pipeline.inputs import Said
 from reduction.pipeline.pending import facts_sha256
-from reduction.pipeline.unchanged import require_raw
+from reduction.pipeline.unchanged import raw_file, require_raw
 
 __all__ = ["IngestParameters", "ingest"]
 
 
-#: Length of the column task.unit, and the latest time of a file (ns) that a column of 64 bits holds.
-_KEY, _LATEST = 128, 2**63 - 1
+#: Length of the column task.unit.
+_KEY = 128
 #: What stays out of the names of products, and the longest part of one that is the file's own.
 _ODD, _STEM = re.compile(r"[^\w .+()-]"), 100
 
@@ -53,29 +71,22 @@ class IngestParameters:
 def _plan(context: Context, _: IngestParameters) -> list[Unit[Together]]:
     """Files given or known that are not taken in as they would be now; one whose size and time have not changed is not hashed again."""
     definitions = canonical({name: context.settings.get(name) for name in ("instrument", "default", "override")})
-    columns = (Exposure.sha256, Exposure.path, Exposure.size, Exposure.mtime_ns)
     settled = sa.select(Task.unit).where(*_as_now(context.step, definitions))
     again = sa.select(Exposure.sha256, Exposure.path).where(Exposure.sha256.not_in(settled))
     paths = {row.sha256: row.path for row in context.session.execute(again.order_by(Exposure.exposure_id))}
     given = find_raw_files(context.settings.get("paths", ()), exclude=[context.files])
-    known = context.session.execute(sa.select(*columns)).all() if given else []
-    unchanged = {(row.path, row.size, row.mtime_ns): row.sha256 for row in known}
+    unchanged = known_files(context.session) if given else {}
+    hashed = context.settings.get("hashed", {})
     done = set(context.session.execute(settled).scalars()) if given else set()
     for path in given:
         path = Path(os.path.normpath(path.absolute()))
         try:
-            key = unchanged.get((str(path), *_size_and_time(path))) or sha256_of(path)
+            key = unchanged.get((str(path), *size_and_time(path))) or hashed.get(str(path)) or sha256_of(path)
         except (OSError, FrameUnusable):
             key = _key_of_path(path)  # reading it will fail again in the body, and be recorded there
         if key not in done:
             paths.setdefault(key, str(path))
     return told_together(context, [Unit(key, Path(path).name, facts=definitions, path=path) for key, path in paths.items()])
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    """Bytes, and when the file was changed last (ns), by which an unchanged one is known; some systems keep times that no column holds."""
-    status = path.stat()
-    return status.st_size, max(-_LATEST, min(status.st_mtime_ns, _LATEST))
 
 
 def _key_of_path(path: Path) -> str:
@@ -90,19 +101,38 @@ def _as_now(step: Step, definitions: str) -> tuple[sa.ColumnElement[bool], ...]:
     return (Task.step == step.name, Task.status == "done", Task.is_stale == 0, *same)
 
 
+@dataclass(frozen=True, init=False)
+class _Copies(Said):
+    """Where further copies of raw files lie: whoever reads a raw file may read one of them, and the result is the same."""
+
+    ground: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__((ExposureCopy,))
+
+    def digest(self, session: Session, settings: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """Nothing: no result depends on them."""
+        return ""
+
+
 @step(
     "ingest",
     plan=_plan,
+    inputs=(_Copies(),),
     products=(Kind("raw"),),
     version=4,
     parameters=IngestParameters,
     writes=(Observatory, Instrument, Setup, Passband, Night, Exposure, Frame, ExposureStatistics),
+    clears=(Classification,),
 )
 def ingest(context: Context, unit: Unit[Together], _: IngestParameters) -> Output:
     """Take in raw files: camera formats become FITS; header facts, exact times, geometry and pixel statistics."""
     path = Path(str(unit.path))
-    require_raw(path, unit.key)  # its key was its hash when this was planned
-    raw = read_raw(path)
+    known = context.session.execute(sa.select(Exposure).where(Exposure.sha256 == unit.key)).scalar()
+    source = path if known is None else raw_file(context.session, known)
+    if known is None:
+        require_raw(path, unit.key)  # its key was its hash when this was planned
+    raw = read_raw(source)
     _require_pixels(raw, path)
     definition = identify(raw.header, definitions_from(context.settings))
     found = facts(raw.header, definition, raw.data.shape, path, quantum=raw.quantum, left_out=raw.left_out, damaged=raw.damaged)
@@ -110,7 +140,7 @@ def ingest(context: Context, unit: Unit[Together], _: IngestParameters) -> Outpu
     ny, nx = raw.data.shape
     section = found.trim or (0, nx, 0, ny)
     found = with_stated_maximum(found, raw)
-    size, mtime_ns = _size_and_time(path)
+    size, mtime_ns = size_and_time(path) if source == path or known is None else (known.size, known.mtime_ns)
     exposure = {
         "sha256": unit.key,
         "path": str(path),
@@ -118,14 +148,16 @@ def ingest(context: Context, unit: Unit[Together], _: IngestParameters) -> Outpu
         "mtime_ns": mtime_ns,
         "quantum": raw.quantum,
         "original_sha256": original_sha256(raw.header),
+        "pixels_sha256": pixels_sha256(raw.data),
         **_exposure_facts(found),
     }
     x0, x1, y0, y1 = section
     pattern = pattern_at(found.bayer, x0, y0) if found.bayer else None
     statistics = evidence_text(frame_statistics(raw.data[y0:y1, x0:x1], saturation=found.saturation, bayer=pattern), found)
     frame = {"exptime": found.exptime, **_time_and_place(found)}
-    file = None if format_of(path) == "fits" else _as_fits(context, raw, path, unit.key)
-    finish = partial(_rows, found, (ny, nx), exposure, frame, tuple(channels_of(found.bayer, section)), statistics)
+    file = None if format_of(source) == "fits" else _as_fits(context, raw, source, unit.key)
+    new = _New(found, (ny, nx), exposure, frame, tuple(channels_of(found.bayer, section)), statistics, is_featureless(raw.data))
+    finish = partial(_rows, new)
     return Output(finish=finish, file=file)
 
 
@@ -195,22 +227,43 @@ def _time_and_place(found: Facts) -> dict[str, Any]:
     return {**columns, "night_id": night, "time_source": found.time_source, "time_sigma": found.time_sigma}
 
 
-def _rows(
-    found: Facts,
-    shape: tuple[int, int],
-    exposure: dict[str, Any],
-    frame: dict[str, Any],
-    channels: tuple[Channel, ...],
-    statistics: str,
-    session: Session,
-    _task_id: int,
-) -> list[Rows]:
+@dataclass(frozen=True)
+class _New:
+    """What one file holds, before it has keys.
+
+    Attributes
+    ----------
+    found : Facts
+        Of its header.
+    shape : (int, int)
+        Height and width of the raw frame.
+    exposure, frame : dict
+        Columns that are known without keys.
+    channels : tuple of Channel
+        A frame each.
+    statistics : str
+        For sorting.
+    featureless : bool
+        Blank or saturated.
+    """
+
+    found: Facts
+    shape: tuple[int, int]
+    exposure: dict[str, Any]
+    frame: dict[str, Any]
+    channels: tuple[Channel, ...]
+    statistics: str
+    featureless: bool
+
+
+def _rows(new: _New, session: Session, _task_id: int) -> list[Rows]:
     """Rows of one file, with keys that only the writer can give."""
+    found, frame, exposure = new.found, new.frame, new.exposure
     night_id = frame["night_id"]
     evening = dt.date(2000, 1, 1) + dt.timedelta(days=night_id)
     rows = [Rows(Night, {"night_id": night_id, "evening": evening.isoformat()}, upsert=True)]
-    instrument_id, more = _key_of(session, Instrument, {"name": found.instrument, "nx": shape[1], "ny": shape[0]})
-    rows += [Rows(Instrument, {**columns, "definition": found.definition}, upsert=True) for columns in more]
+    camera = camera_of(session, found, new.shape)
+    rows += camera.rows
     observatory_id = None
     if found.latitude is not None and found.longitude is not None:
         site = {"name": found.site_name or "site in the header", "latitude": found.latitude, "longitude": found.longitude}
@@ -218,31 +271,36 @@ def _rows(
         rows += [Rows(Observatory, {**columns, "height": found.height or 0.0}, upsert=True) for columns in more]
     exposure_id = session.execute(sa.select(Exposure.exposure_id).where(Exposure.sha256 == exposure["sha256"])).scalar()
     exposure_id = exposure_id or next_id(session, Exposure.exposure_id)
-    keys = {"exposure_id": exposure_id, "instrument_id": instrument_id, "night_id": night_id}
-    twin = _twin(session, exposure_id, exposure)
-    rows.append(Rows(Exposure, {**exposure, **keys, "observatory_id": observatory_id, "duplicate_of": twin}, upsert=True))
-    if twin is not None:
-        return rows
-    setup_id, more = _key_of(session, Setup, {"instrument_id": instrument_id, **_setup(found)})
+    keys = {"exposure_id": exposure_id, "instrument_id": camera.instrument_id, "night_id": night_id}
+    twin = twin_of(session, exposure_id, _picture(new, camera.instrument_id))
+    notes = "; ".join(note for note in (exposure["notes"], camera.note, twin.note) if note) or None
+    more_keys = {"observatory_id": observatory_id, "duplicate_of": twin.exposure_id, "notes": notes}
+    rows.append(Rows(Exposure, {**exposure, **keys, **more_keys}, upsert=True))
+    if twin.exposure_id is not None:
+        return rows + _without_frames(session, exposure_id)
+    setup_id, more = _key_of(session, Setup, {"instrument_id": camera.instrument_id, **_setup(found)})
     rows += [Rows(Setup, columns, upsert=True) for columns in more]
-    rows += _frame_rows(session, found, {**frame, **keys, "setup_id": setup_id}, channels)
-    rows.append(Rows(ExposureStatistics, {"exposure_id": exposure_id, "statistics": statistics}, upsert=True))
+    rows += _frame_rows(session, found, {**frame, **keys, "setup_id": setup_id}, new.channels)
+    rows.append(Rows(ExposureStatistics, {"exposure_id": exposure_id, "statistics": new.statistics}, upsert=True))
     return rows
+
+
+def _picture(new: _New, instrument_id: int) -> Picture:
+    hashes = {name: new.exposure[name] for name in ("path", "sha256", "original_sha256", "pixels_sha256")}
+    times = {name: new.frame[name] for name in ("jd_utc", "time_sigma")}
+    return Picture(**hashes, **times, featureless=new.featureless, instrument_id=instrument_id)
+
+
+def _without_frames(session: Session, exposure_id: int) -> list[Rows]:
+    """Frames that were taken for an exposure of their own before are of no type, so that nothing is made of them any more."""
+    frames = list(session.execute(sa.select(Frame.frame_id).where(Frame.exposure_id == exposure_id)).scalars())
+    return [Rows(Classification, {}, replace={"frame_id": frames}, shared=True)] if frames else []
 
 
 def _setup(found: Facts) -> dict[str, Any]:
     x, y = found.binning
     settings = {"gain_setting": found.gain_setting, "offset_setting": found.offset_setting, "read_mode": found.read_mode}
     return {"binning_x": x, "binning_y": y, **settings}
-
-
-def _twin(session: Session, exposure_id: int, exposure: dict[str, Any]) -> int | None:
-    """An exposure that has frames already and is this one in another file: a camera's raw file, or a FITS file made from it."""
-    same = [Exposure.original_sha256 == exposure["sha256"]]
-    if exposure["original_sha256"] is not None:
-        same += [Exposure.sha256 == exposure["original_sha256"], Exposure.original_sha256 == exposure["original_sha256"]]
-    query = sa.select(Exposure.exposure_id).where(sa.or_(*same), Exposure.duplicate_of.is_(None), Exposure.exposure_id != exposure_id)
-    return session.execute(query.order_by(Exposure.exposure_id).limit(1)).scalar()
 
 
 def _frame_rows(session: Session, found: Facts, frame: dict[str, Any], channels: tuple[Channel, ...]) -> list[Rows]:

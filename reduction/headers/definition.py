@@ -70,6 +70,8 @@ class InstrumentDefinition:
     ----------
     name, description, label : str
         `label` makes the instrument's name, with header keywords in braces.
+    identity : tuple of str
+        Facts that tell one camera from another of the same name: where one of them differs, it is another instrument.
     match : mapping of str to tuple of str
         ``KEYWORD`` or ``KEYWORD|OTHER``: patterns of which one must fit the value of one of the keywords.
     expressions : mapping of str to str
@@ -93,6 +95,7 @@ class InstrumentDefinition:
     name: str
     description: str = ""
     label: str = ""
+    identity: tuple[str, ...] = ()
     match: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     expressions: Mapping[str, str] = field(default_factory=dict)
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

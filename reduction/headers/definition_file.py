@@ -12,6 +12,7 @@ from db.errors import ConfigurationError
 from reduction.headers.definition import Correction, InstrumentDefinition, TimeRule
 from reduction.headers.expressions import check_expression
 from reduction.headers.fact_list import BAYER_PATTERNS, FACTS, SETTINGS
+from reduction.headers.identity import IDENTITY_FACTS
 from reduction.headers.name_time import time_pattern
 
 __all__ = ["FRAME_KINDS", "TABLES", "checked_values", "definition_from_table", "wrong_key"]
@@ -20,14 +21,15 @@ __all__ = ["FRAME_KINDS", "TABLES", "checked_values", "definition_from_table", "
 FRAME_KINDS = ("bias", "dark", "flat", "object", "other")
 #: Keys of a definition.
 TABLES = (
-    "name", "like", "description", "label", "match", "expressions", "keywords", "units", "image_types", "blocked", "times", "corrections",
-    "default", "override",
+    "name", "like", "description", "label", "identity", "match", "expressions", "keywords", "units", "image_types", "blocked", "times",
+    "corrections", "default", "override",
 )  # fmt: skip
 _FORMS: Mapping[str, tuple[type, str]] = {
     "name": (str, "a text"),
     "like": (str, "the name of a built-in definition"),
     "description": (str, "a text"),
     "label": (str, "a text"),
+    "identity": (list, "a list of facts"),
     "times": (list, "[[instrument.times]] tables"),
     "corrections": (list, "[[instrument.corrections]] tables"),
 }
@@ -71,6 +73,7 @@ def definition_from_table(table: Mapping[str, Any], base: InstrumentDefinition, 
         name=table["name"],
         description=table.get("description", base.description if same else ""),
         label=table.get("label", base.label),
+        identity=_identity(table["identity"], where) if "identity" in table else base.identity,
         match={**(base.match if same else {}), **_match(table.get("match", {}), where)},
         # Keywords given for a fact are meant to be read: an inherited expression must not come before them.
         expressions={**{fact: text for fact, text in base.expressions.items() if fact not in keywords}, **expressions},
@@ -103,6 +106,12 @@ def _check_form(table: Mapping[str, Any], where: str) -> None:
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _identity(facts: Any, where: str) -> tuple[str, ...]:
+    if not _is_texts(facts) or not set(facts) <= set(IDENTITY_FACTS):
+        raise wrong_key(where, "identity", repr(facts), f"give a list of some of {', '.join(IDENTITY_FACTS)}")
+    return tuple(facts)
 
 
 def _match(table: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]]:

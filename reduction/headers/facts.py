@@ -25,6 +25,7 @@ from reduction.headers.camera_facts import Section
 from reduction.headers.exposure_times import ExposureTime, exposure_time
 from reduction.headers.fact_list import FACTS
 from reduction.headers.filters import BEHIND
+from reduction.headers.identity import identity_facts
 from reduction.headers.instrument import InstrumentDefinition, identify, load_definitions
 from reduction.headers.local_clock import clock_longitude
 from reduction.headers.missing import missing_facts, written_under
@@ -98,6 +99,10 @@ class Facts:
         Facts that nobody gives, each one line that says where they were looked for and what to do.
     sources : mapping of str to str
         Fact to the keyword, expression, ``[override]`` or ``[default]`` it came from.
+    identity : mapping of str to object
+        Facts that tell one camera from another of its name, as far as they are known.
+    told_by : tuple of str
+        Those of them that the definition names: the others are noted where they differ.
     """
 
     definition: str
@@ -146,6 +151,8 @@ class Facts:
     notes: tuple[str, ...]
     missing: tuple[str, ...]
     sources: Mapping[str, str]
+    identity: Mapping[str, Any]
+    told_by: tuple[str, ...]
 
 
 _J2000_JD, _UNIX_JD = 2451544.5, 2440587.5  # 2000-01-01T00:00 and 1970-01-01T00:00
@@ -221,7 +228,9 @@ def facts(
         "calibrated": camera.calibrated(reader),
         "has_wcs": camera.has_wcs(header),
         "orientation": reader.number("orientation"),
+        "told_by": definition.identity,
     }
+    known["identity"] = identity_facts(reader, (known["latitude"], known["longitude"]))
     missing = missing_facts(known, definition, header)
     return Facts(definition=definition.name, notes=tuple(reader.notes), missing=missing, sources=reader.sources, **known)
 

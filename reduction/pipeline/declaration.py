@@ -31,6 +31,7 @@ __all__ = [
     "Context",
     "InputTask",
     "Kind",
+    "Later",
     "Move",
     "NewFile",
     "Output",
@@ -83,6 +84,8 @@ class Unit(Generic[P]):
         What the plan found out for the body; None for most steps.
     tries : tuple of StarledgerError
         How it failed so far in this run, one for each of the step's chances that it had: see `step`.
+    again : int
+        How often it was worked before in this run.
     provisional : bool
         Its night is open: what comes of it holds until it is made of the whole night.
     """
@@ -96,6 +99,7 @@ class Unit(Generic[P]):
     path: str | None = None
     payload: P = None  # type: ignore[assignment]
     tries: tuple[StarledgerError, ...] = ()
+    again: int = 0
     provisional: bool = False
 
     def has(self, role: str) -> bool:
@@ -166,6 +170,10 @@ class Output:
     summary: Mapping[str, Any] = field(default_factory=dict)  # what another result of the unit is compared with (`Provisional`), as JSON
     anew: bool = False  # in the place of its rows there may be some of another step
     measured_anew: tuple[int, ...] = ()  # frames that are worked once more by every step that leans on this one, though no hash says so
+
+
+class Later:
+    """What a body hands back of a unit that leans on the others of its step: it is worked again when all of them were (`Unit.again`)."""
 
 
 class UndeclaredError(RuntimeError):
@@ -284,6 +292,7 @@ class Step:
     moves: tuple[type[Base], ...] = ()
     together: bool = False
     chances: tuple[str, ...] = ()
+    repeats: bool = False
     complete: bool = False
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None
     provisional: Provisional | None = None
@@ -399,6 +408,7 @@ def step(
     moves: tuple[type[Base], ...] = (),
     together: bool = False,
     chances: tuple[str, ...] = (),
+    repeats: bool = False,
     complete: bool = False,
     failed: Callable[[Session, Unit[Any]], list[Rows]] | None = None,
     provisional: Provisional | None = None,
@@ -432,8 +442,11 @@ def step(
     together : bool
         The body takes all pending units at once and returns a dict by unit key.
     chances : tuple of str
-        Units that failed are worked once more for each of these, when all others have had the chance before it, so that they may
-        lean on what is done; `Unit.tries` tells the body which it is, and the last failure counts. Each names what is tried, for people.
+        Units that failed, or for which `Later` came back, are worked once more for each of these, when all others have had the chance
+        before it, so that they may lean on what is done; `Unit.tries` tells the body which it is, and the last failure counts. Each
+        names what is tried, for people.
+    repeats : bool
+        What it made may make others of its own units pending, which are worked at once.
     complete : bool
         The plan names all that there ought to be: what was made of units that it no longer names is superseded.
     failed : callable (session, unit) -> rows, optional
@@ -459,6 +472,7 @@ def step(
                 moves=moves,
                 together=together,
                 chances=chances,
+                repeats=repeats,
                 complete=complete,
                 failed=failed,
                 provisional=provisional,

@@ -72,6 +72,8 @@ def frames_with_inputs(
     query = sa.select(Frame.frame_id, Frame.night_id, Frame.channel, Exposure.path, *columns).join(
         Exposure, Exposure.exposure_id == Frame.exposure_id
     )
+    # The frames of what turned out to be a further file of an exposure, which has frames of its own, are no longer worked.
+    query = query.where(Exposure.duplicate_of.is_(None))
     if step.types is not None:
         query = query.join(Classification, Classification.frame_id == Frame.frame_id).where(Classification.type.in_(step.types))
     for source, task in joined:

@@ -28,7 +28,7 @@ from db.engine import doubt, make_engine
 from db.errors import AlgorithmFailed, ArchiveUnavailable, ConfigurationError, StarledgerError
 from db.interrupts import heed
 from db.whole import is_the_archives
-from reduction.pipeline.declaration import Context, Output, Step, UndeclaredError, Unit
+from reduction.pipeline.declaration import Context, Later, Output, Step, UndeclaredError, Unit
 from reduction.pipeline.open_nights import tolerances
 from reduction.pipeline.order import STEPS
 from reduction.pipeline.pending import StepState, Survey, state_of
@@ -74,6 +74,7 @@ class Tally:
     before: int = 0  # by earlier runs
     failed: dict[str, str] = field(default_factory=dict)  # unit's key -> message, also of earlier runs
     seconds: float = 0.0
+    remarks: list[str] = field(default_factory=list)  # of what was done beside its units
 
 
 #: A unit, its input hash, and what came of it.
@@ -284,6 +285,10 @@ class Runner:
         _kept.clear()
         tally.seconds = time.perf_counter() - start
         self.reporter.end(step, tally)
+        if step.repeats and tally.done and self.frames is None and self.state(step).pending:
+            again = self._run_step(step)
+            again.done, again.before, again.seconds = again.done + tally.done, tally.before, again.seconds + tally.seconds
+            return again
         if (step.guarded or step.per == "file") and not state.settled and self.frames is None:
             with Session(self.engine) as session:
                 survey = self._surveyed(session)
@@ -325,8 +330,9 @@ class Runner:
             for batch in self._one_by_one(step, left, parameters):
                 done: list[_Result] = []
                 for unit, input_hash, result in batch:
-                    if isinstance(result, StarledgerError):
-                        again.append((dataclasses.replace(unit, tries=(*unit.tries, result)), input_hash))
+                    if isinstance(result, StarledgerError | Later):
+                        tries = unit.tries if isinstance(result, Later) else (*unit.tries, result)
+                        again.append((dataclasses.replace(unit, tries=tries, again=unit.again + 1), input_hash))
                     else:
                         done.append((unit, input_hash, result))
                 if done:

@@ -20,7 +20,7 @@ from db.engine import empty_log, is_sqlite
 from db.errors import StarledgerError
 from db.keys import next_id, now
 from db.storage import vacuum
-from db.tables import Base, Config, Frame, Lineage, Product, ProvisionalResult, RefusedFrame, StepCheck, Task
+from db.tables import Base, Config, Exposure, Frame, Lineage, Product, ProvisionalResult, RefusedFrame, StepCheck, Task
 from reduction.pipeline.declaration import Move, NewFile, Output, Rows, Step, Unit, canonical
 from reduction.pipeline.lost import forget, make_again
 from reduction.pipeline.open_nights import OpenNightParameters
@@ -103,7 +103,10 @@ class Writer:
             others = self._compared(connection, step, unit, task_id, output, others)
         if output.measured_anew:
             _measured_anew(connection, step, output.measured_anew)
-        _made_anew(connection, others, retired=[unit.frame_id] if output.retire and unit.frame_id is not None else [])
+        retired = [unit.frame_id] if output.retire and unit.frame_id is not None else []
+        if step.per == "file":
+            retired += _frames_of_duplicate(connection, unit.key)
+        _made_anew(connection, others, retired=retired)
         return removed
 
     def _compared(
@@ -353,6 +356,12 @@ def _measured_anew(connection: Connection, step: Step, frames: Sequence[int]) ->
         connection.execute(
             sa.update(Task).where(mine, Task.step.in_(names), Task.status.in_(["done", "failed"])).values(status="superseded")
         )
+
+
+def _frames_of_duplicate(connection: Connection, sha256: str) -> list[int]:
+    """Frames of a file that was an exposure of its own and turned out to be another file of one: nothing stands of them."""
+    query = sa.select(Frame.frame_id).join(Exposure, Exposure.exposure_id == Frame.exposure_id)
+    return list(connection.execute(query.where(Exposure.sha256 == sha256, Exposure.duplicate_of.is_not(None))).scalars())
 
 
 def _tasks_of(connection: Connection, step: str, unit: str) -> list[int]:

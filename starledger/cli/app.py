@@ -161,7 +161,7 @@ def run_steps(
             paths, steps=steps, catalogues=catalogues, fetch=fetch, config=config, jobs=jobs, retry=retry, reporter=reporter
         )
     screen(error=True).print(summary_table(tallies))
-    for remark in archive.remarks():
+    for remark in (*(remark for tally in tallies for remark in tally.remarks), *archive.remarks()):
         say(remark, style="dim", error=True)
     code = exit_code(tallies)
     if code:

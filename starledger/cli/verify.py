@@ -34,11 +34,12 @@ def verify(
         verdict = starledger.open(archive, files=files).verify(
             full=full, progress=lambda done, of: bar.update(task, completed=done, total=of)
         )
-    for one in verdict.findings:
+    for one in (*verdict.served, *verdict.findings):
         say(f"{one.kind} {one.path}: {one.what}; {one.remedy}")
     counts = f"{verdict.n_raw} raw files and {verdict.n_product} products, {verdict.n_hashed} of them hashed"
     if not verdict.findings:
-        say(f"{counts}: all are what they were")
+        served = f", but for {len(verdict.served)} of which copies serve" if verdict.served else ""
+        say(f"{counts}: all are what they were{served}")
         return
     say(f"{counts}: {len(verdict.findings)} are damaged or gone")
     if not verdict.noted:

@@ -41,6 +41,20 @@ def test_every_frame_is_solved_to_a_twentieth_of_a_pixel(skycamt: Work, night_fi
     assert (np.median(rms, axis=0) < 0.07).all() and rms.max() < 0.10
 
 
+def test_all_nights_have_one_gain_and_the_skys_noise_is_counted_once(skycamt: Work) -> None:
+    """Under skies of 540, 2,900 and 10,000 ADU; a night of a single frame cannot measure it."""
+    text = "SELECT gain, gain_err, gain_origin, read_noise, sky_level, sky_variance FROM detector ORDER BY night_id"
+    found = skycamt.sql(text)
+    assert len(found) == 3 and {row[2] for row in found} == {"measured"} and len({row[:2] for row in found}) == 1
+    gain, error = found[0][:2]
+    assert 4.4 < gain < 5.1 and error < 0.05 * gain
+    for _, _, _, read_noise, level, variance in found:
+        # All of the sky's noise would be 50 to 220 electrons; stars that drift between the frames that are left add some.
+        assert read_noise < 30.0
+        if level is not None:
+            assert level / gain + (read_noise / gain) ** 2 == pytest.approx(variance, rel=0.03)
+
+
 def test_bright_stars_miss_by_less(skycamt: Work) -> None:
     text = (
         "SELECT m.frame_id, m.dx, m.dy FROM detection_match m JOIN source_magnitude s ON s.source_id = m.source_id "

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Any
 
-__all__ = ["EXPTIME", "SHAPE", "camera", "mosaic"]
+import numpy as np
+from astropy.io import fits
+
+__all__ = ["EXPTIME", "SHAPE", "camera", "mosaic", "object_frame", "write_frame"]
 
 SHAPE = (192, 256)
 EXPTIME = {"bias": 0.0, "dark": 60.0, "flat": 3.0, "object": 60.0}
@@ -35,3 +39,20 @@ def mosaic(levels: dict[str, float], pattern: str = "RGGB", shape: tuple[int, in
     colours = np.array(list(pattern)).reshape(2, 2)[np.ix_(np.arange(shape[0]) % 2, np.arange(shape[1]) % 2)]
     light = np.select([colours == name for name in levels], list(levels.values()))
     return np.rint(2048 + np.random.default_rng(seed).normal(light, np.sqrt(light + 25.0))).astype(np.float32)
+
+
+def object_frame(seed: int) -> np.ndarray:
+    """An object frame of `camera`, 16 bits."""
+    return camera("object", seed).astype(np.uint16)
+
+
+def write_frame(path: Path, data: np.ndarray, second: float, kind: str = "Light Frame", **cards: Any) -> Path:
+    """Write a frame that was begun so many seconds after 21:00 UTC, with the usual cards and more."""
+    begun = f"2024-03-08T21:{int(second // 60):02d}:{second % 60:06.3f}"
+    hdu = fits.PrimaryHDU(data)
+    usual = {"INSTRUME": "Camera", "IMAGETYP": kind, "EXPTIME": 60.0, "FILTER": "V", "DATE-OBS": begun}
+    for word, value in {**usual, **cards}.items():
+        hdu.header[word] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hdu.writeto(path)
+    return path
