@@ -53,6 +53,8 @@ class FrameMaps:
 def frame_maps(session: Session, frame_ids: Sequence[int], names: Sequence[str]) -> FrameMaps:
     """The maps of frames, as polynomials of the fourth degree: exact for maps that are of no higher one.
 
+    A frame that has no shape map is as one whose stars have the same shape everywhere: the term says nothing of it.
+
     Parameters
     ----------
     session : Session
@@ -67,8 +69,8 @@ def frame_maps(session: Session, frame_ids: Sequence[int], names: Sequence[str])
     for k, frame_id in enumerate(frame_ids if names else ()):
         grid = grids[sizes[frame_id]]
         values = _values(session, frame_id, grid.x, grid.y, names)
-        for name, polynomial in polynomials.items():
-            polynomial[k] = grid.inverse @ (values[name] - values[name].mean())
+        for name in values:
+            polynomials[name][k] = grid.inverse @ (values[name] - values[name].mean())
     return FrameMaps(np.array(frame_ids, dtype=np.int64), polynomials)
 
 
@@ -97,10 +99,12 @@ class _Grid:
 
 
 def _values(session: Session, frame_id: int, x: FloatArray, y: FloatArray, names: Sequence[str]) -> dict[str, FloatArray]:
-    """The named maps of one frame at places on it (pixel)."""
+    """The named maps of one frame at places on it (pixel), of those that it has."""
     values: dict[str, FloatArray] = {}
-    if any(name.startswith("shape") for name in names):
-        values |= dict(zip(("shape_s", "shape_d", "shape_k"), shape_map_of(session, frame_id).logarithm(x, y), strict=True))
+    shapes = shape_map_of(session, frame_id) if any(name.startswith("shape") for name in names) else None
+    if shapes is not None:
+        three = zip(("shape_s", "shape_d", "shape_k"), shapes.logarithm(x, y), strict=True)
+        values |= {name: value for name, value in three if name in names}
     if "psf_peak" in names:
         profile, middle = psf_map_of(session, frame_id), np.zeros(1)
         peak = [profile.response(float(u), float(v), middle, middle)[0, 0] for u, v in zip(x, y, strict=True)]

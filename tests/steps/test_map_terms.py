@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from db.engine import make_engine
 from db.fitted_points import fitted_points, points_of_night
-from db.terms import MAP_TERMS, design
+from db.tables import ShapeMap
+from db.terms import MAP_TERMS, MAPS, design
 from reduction.lightcurves.map_terms import frame_maps
 from reduction.photometry.psf_model import psf_map_of
 from reduction.photometry.shape_model import shape_map_of
@@ -35,6 +36,21 @@ def test_polynomials_are_the_maps_less_their_mean(reduced: Work):
                 np.testing.assert_allclose(found, design(variables, MAP_TERMS) @ maps.polynomials[name][k], rtol=0, atol=1e-12)
         assert frame_maps(session, frames, []).rows(1) == []
     engine.dispose()
+
+
+def test_a_frame_without_a_shape_map_has_the_same_shapes_everywhere(reduced: Work):
+    engine = make_engine(reduced.url, writer=True)
+    with Session(engine) as session:
+        frames = list(session.scalars(sa.select(ShapeMap.frame_id).order_by(ShapeMap.frame_id)))
+        whole = frame_maps(session, frames, MAPS)
+        session.execute(sa.delete(ShapeMap).where(ShapeMap.frame_id == frames[1]))
+        maps = frame_maps(session, frames, MAPS)
+        session.rollback()
+    engine.dispose()
+    for name in MAPS:
+        expected = whole.polynomials[name].copy()
+        expected[1] *= name == "psf_peak"
+        np.testing.assert_array_equal(maps.polynomials[name], expected)
 
 
 def test_a_fit_with_maps_is_what_the_view_shows(reduced: Work, tmp_path: Path):
