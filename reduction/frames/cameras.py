@@ -16,7 +16,7 @@ from reduction.headers.facts import Facts
 from reduction.headers.identity import SITE, differing, in_words
 from reduction.pipeline.declaration import Rows, canonical
 
-__all__ = ["Camera", "camera_of"]
+__all__ = ["Camera", "camera_of", "may_be_of", "one_camera"]
 
 _SERIAL = "camera_serial"
 #: Length of the column instrument.name.
@@ -63,10 +63,22 @@ def camera_of(session: Session, found: Facts, shape: tuple[int, int]) -> Camera:
     return Camera(chosen[0], _filled_in(chosen[0], identity, found), _note(name, identity, found))
 
 
-def _instruments(session: Session, found: Facts, shape: tuple[int, int]) -> dict[int, tuple[str, dict[str, Any]]]:
+def one_camera(one: Facts, other: Facts) -> bool:
+    """Whether two headers may be of one camera, as far as they say: no fact that tells cameras apart differs."""
+    return one.instrument == other.instrument and not differing(other.identity, one.identity, _rule(other.identity, one))
+
+
+def may_be_of(session: Session, found: Facts) -> list[int]:
+    """instrument_id of the instruments, of whatever size of frame, that a header may be of."""
+    known = _instruments(session, found)
+    return [key for key, (_, identity) in known.items() if not differing(identity, found.identity, _rule(identity, found))]
+
+
+def _instruments(session: Session, found: Facts, shape: tuple[int, int] | None = None) -> dict[int, tuple[str, dict[str, Any]]]:
     """Instruments of the frame's label and size: name and identity, by key, the oldest first."""
-    query = sa.select(Instrument.instrument_id, Instrument.name, Instrument.identity)
-    query = query.where(Instrument.nx == shape[1], Instrument.ny == shape[0]).order_by(Instrument.instrument_id)
+    query = sa.select(Instrument.instrument_id, Instrument.name, Instrument.identity).order_by(Instrument.instrument_id)
+    if shape is not None:
+        query = query.where(Instrument.nx == shape[1], Instrument.ny == shape[0])
     listed = {row.instrument_id: (row.name, json.loads(row.identity) if row.identity else {}) for row in session.execute(query)}
     return {key: (name, identity) for key, (name, identity) in listed.items() if identity.get("label", name) == found.instrument}
 

@@ -19,10 +19,11 @@ from astropy.io import fits
 from sqlalchemy.orm import Session
 
 from db.errors import FrameUnusable
-from db.tables import Exposure, Frame, Instrument
+from db.tables import Exposure, Frame
 from reduction.files.contents import read_bytes
 from reduction.files.convert import format_of, read_header
 from reduction.files.exif import exif_header, read_exif
+from reduction.frames.cameras import may_be_of, one_camera
 from reduction.frames.kernels.night_change import night_change
 from reduction.headers.facts import Facts, facts
 from reduction.headers.instrument import InstrumentDefinition, definitions_from, identify
@@ -38,7 +39,7 @@ _UNREADABLE = (FrameUnusable, OSError, ValueError, ArithmeticError, LookupError,
 _AROUND = 1.5  # days to either side of new frames that those of the archive count
 _ENOUGH_ZEROS = 3  # all of them by chance: once in a thousand
 _WHOLE = 2e-4  # s; a Julian date of one float is true to 0.04 ms
-_SAME_START = 1e-3 / 86400.0  # days
+_SAME_START = 1.0 / 86400.0  # days; the same exposure in another file, whose time was rounded
 _DAY = 86400.0
 _START = {"start": -0.5, "mid": 0.0, "end": 0.5}
 _SOURCE = re.compile(r"(?P<keyword>.+) \((?P<at>start|mid|end), [^)]*\)(?!.*, clock)")
@@ -84,15 +85,20 @@ class _Shot:
 def told_together(context: Context, units: Sequence[Unit[Any]]) -> list[Unit[Any]]:
     """Units of ingest, each with a `Together` as its payload."""
     definitions = definitions_from(context.settings)
-    sets: dict[str, list[_Shot]] = {}
+    sets: list[tuple[Facts, list[_Shot]]] = []
     for unit in units:
         found = _facts(Path(str(unit.path)), definitions)
-        if found is not None:
-            sets.setdefault(found.instrument, []).append(_shot(unit.key, found))
+        if found is None:
+            continue
+        mine = next((shots for first, shots in sets if one_camera(first, found)), None)
+        if mine is None:
+            mine = []
+            sets.append((found, mine))
+        mine.append(_shot(unit.key, found))
     told: dict[str, Together] = {}
     taken = {unit.key for unit in units}
-    for instrument, new in sets.items():
-        told |= _of_set(new, _known(context.session, instrument, new, taken))
+    for first, new in sets:
+        told |= _of_set(new, _known(context.session, may_be_of(context.session, first), new, taken))
     return [replace(unit, payload=told.get(unit.key, Together())) for unit in units]
 
 
@@ -113,17 +119,19 @@ def _shot(key: str, found: Facts) -> _Shot:
     return _Shot(key, mid, found.exptime, found.time_source, found.time_sigma, found.time_zeros, unplaced)
 
 
-def _known(session: Session, instrument: str, new: Sequence[_Shot], taken: set[str]) -> list[_Shot]:
+def _known(session: Session, instruments: Sequence[int], new: Sequence[_Shot], taken: set[str]) -> list[_Shot]:
     """Exposures of the camera in the archive, of the days around the new ones, without those that are taken in again."""
-    if not new:
-        return []
     first, last = min(shot.mid for shot in new) - _AROUND, max(shot.mid for shot in new) + _AROUND
     query = (
         sa.select(Exposure.sha256, Exposure.observatory_id, Exposure.notes)
         .add_columns(Frame.jd_utc, Frame.exptime, Frame.time_source, Frame.time_sigma, Frame.night_id)
         .join(Exposure, Exposure.exposure_id == Frame.exposure_id)
-        .join(Instrument, Instrument.instrument_id == Frame.instrument_id)
-        .where(Instrument.name == instrument, Frame.jd_utc.between(first, last), Frame.channel.in_(("mono", "G1")))
+        .where(
+            Frame.instrument_id.in_(instruments),
+            Exposure.duplicate_of.is_(None),
+            Frame.jd_utc.between(first, last),
+            Frame.channel.in_(("mono", "G1")),
+        )
         .order_by(Frame.jd_utc, Frame.frame_id)
     )
     return [_archived(row) for row in session.execute(query) if row.sha256 not in taken]

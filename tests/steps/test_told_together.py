@@ -120,3 +120,18 @@ def test_an_exposure_longer_than_the_time_to_the_next_is_noted(archive_url: str,
     assert "units.exptime" in found[1]
     write(tmp_path / "fine", starts, TZOFFSET=-10.0, INSTRUME="other")
     assert "" in notes(ingest(archive_url, tmp_path, tmp_path / "fine"))
+
+
+def test_two_cameras_of_one_model_side_by_side_overlap_and_are_none(archive_url: str, tmp_path: Path) -> None:
+    """Each at its own pace: what the other begins meanwhile says nothing of an exposure's length."""
+    make_schema(archive_url)
+    for serial, offset in (("A1", 0), ("B2", 7)):
+        starts = [START + timedelta(seconds=70 * k + offset, milliseconds=250) for k in range(6)]
+        write(tmp_path / serial, starts, CAMSN=serial)
+    work = ingest(archive_url, tmp_path, tmp_path / "A1", tmp_path / "B2")
+    assert work.sql("SELECT count(DISTINCT instrument_id) FROM frame") == [(2,)]
+    assert not [note for note in notes(work) if "next exposure begins" in note]
+    # And one frame of each later, against what the archive has.
+    write(tmp_path / "later", [START + timedelta(seconds=70 * 6 + 7)], CAMSN="B2")
+    ingest(archive_url, tmp_path, tmp_path / "later")
+    assert not [note for note in notes(work) if "next exposure begins" in note]
