@@ -86,7 +86,7 @@ def mark_hot_or_hit(plane: Plane, hits: NDArray[np.bool_], others: Sequence[Plan
     doubt : str
         One sentence for the observer.
     """
-    doubt = f"{hit_fraction(plane, hits):.1%} of the pixels look like cosmic rays, more than {MOST_HIT:.0%} is not believed"
+    doubt = f"{100 * hit_fraction(plane, hits):.2g}% of the pixels look like cosmic rays, more than {MOST_HIT:.0%} is not believed"
     prepared = prepare(plane)
     if prepared is None:
         return plane, doubt
