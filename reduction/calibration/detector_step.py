@@ -233,9 +233,14 @@ def _measured(context: Context, sources: _Sources, p: DetectorParameters) -> _Me
         "gain_revision": sources.revision,
     }
     bias_noise = _bias_noise(frames, kept) if read_noise is None else None
-    if read_noise is None and bias_noise is None and not np.isfinite(sky.variance):
-        raise AlgorithmFailed("no sky to measure noise on", hint="give gain and read_noise in the configuration", code="detector.no_sky")
+    if read_noise is None and bias_noise is None:
+        _require_sky(sky)
     return _Measured(row, gain, read_noise, transfer, source, bias_noise, sky, zero.known)
+
+
+def _require_sky(sky: NightSky) -> None:
+    if not np.isfinite(sky.variance):
+        raise AlgorithmFailed("no sky to measure noise on", hint="give gain and read_noise in the configuration", code="detector.no_sky")
 
 
 def _gain(context: Context, sources: _Sources, found: _Measured) -> dict[str, Any]:

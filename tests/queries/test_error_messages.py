@@ -45,6 +45,7 @@ from reduction.astrometry.kernels.wcs import PlateSolution
 from reduction.calibration import detector_step
 from reduction.calibration.frame_sets import master_output
 from reduction.calibration.kernels.stack import MasterImage
+from reduction.calibration.night_sky import night_sky
 from reduction.catalogues.columns import recognise, stars_of
 from reduction.files.convert import convert_file, to_fits
 from reduction.files.fits import RawImage, read_raw
@@ -294,7 +295,9 @@ CAUSES: dict[str, Callable[[Place], object]] = {
     "frame.no_source": no_source,
     "config.slots": lambda _: tiny_apertures(),
     "detector.no_frame": lambda _: detector_step._read(None, [], 1),  # type: ignore[arg-type]
-    "detector.no_sky": lambda _: detector_step._dark_noise([], {}),
+    "detector.no_sky": lambda _: detector_step._require_sky(
+        night_sky([], {1: SimpleNamespace(data=np.full((64, 64), np.nan), quantum=1.0)})
+    ),  # type: ignore[dict-item]
     "distortion.few_frames": lambda _: distortion(
         SimpleNamespace(session=None), Unit("1/R/1", "night", payload=()), DistortionParameters()
     ),
