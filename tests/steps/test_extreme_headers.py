@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,10 @@ def test_rows_that_cannot_be_written_are_their_units_failure(
     for number in range(3):
         write(frames, number)
 
-    def spoiled(found: Any, shape: Any, exposure: dict[str, Any], *rest: Any) -> Any:
+    def spoiled(new: Any, *rest: Any) -> Any:
         name = "object_name" if isinstance(value, str) else "size"
-        return rows_of(found, shape, {**exposure, name: value} if "0001" in exposure["path"] else exposure, *rest)
+        odd = "0001" in new.exposure["path"]
+        return rows_of(replace(new, exposure={**new.exposure, name: value}) if odd else new, *rest)
 
     monkeypatch.setattr(ingest_step, "_rows", spoiled)
     work = Work(archive_url, tmp_path / "files")
