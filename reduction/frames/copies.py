@@ -20,6 +20,8 @@ __all__ = ["Picture", "Twin", "twin_of"]
 
 #: Times (s) that do not differ: of pixels that could be those of another exposure, and of those that could not.
 _SAME, _STATED = 0.05, 1.0
+#: Exposures of one camera at one time whose pixels are looked at. A clock that stands still gives a night's frames one time.
+_LOOKED_AT = 4
 _DAY = 86400.0
 
 
@@ -93,7 +95,14 @@ def twin_of(session: Session, exposure_id: int, picture: Picture) -> Twin:
             return Twin(row.exposure_id)
         if not picture.featureless:
             notes.append(f"its pixels are those of {Path(row.path).name}, whose time is another: taken as two exposures")
-    for row in session.execute(_at_the_time(exposure_id, picture)).all():
+    rows = session.execute(_at_the_time(exposure_id, picture).limit(_LOOKED_AT + 1)).all()
+    if len(rows) > _LOOKED_AT:
+        first = Path(rows[0].path).name
+        notes.append(
+            f"more than {_LOOKED_AT} exposures of the camera have its time, {first} first, with other pixels: taken as different ones"
+        )
+        rows = []
+    for row in rows:
         if _differ_as_compressed(session, row.exposure_id, picture):
             return Twin(row.exposure_id)
         notes.append(f"{Path(row.path).name} is of the same camera and time, with other pixels: taken as two exposures")

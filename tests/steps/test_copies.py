@@ -15,6 +15,8 @@ from astropy.io import fits
 from mini_night import Work, command
 from raw_frames import camera, object_frame, write_frame
 
+from reduction.files.convert import read_raw
+from reduction.frames import copies
 from reduction.frames.copies import Twin
 from reduction.pipeline.order import STEPS as PIPELINE
 
@@ -119,6 +121,19 @@ def test_other_pixels_at_one_time_are_two_exposures_and_noted(work: Work, tmp_pa
     assert "dark0.fits" not in notes[0] and all(
         "dark0.fits is of the same camera and time, with other pixels" in note for note in notes[1:]
     )
+
+
+def test_a_clock_that_stands_still_costs_no_more_than_a_few_looks(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame of a night beside each other one would be as many looks as the square of the night."""
+    looks: list[object] = []
+    monkeypatch.setattr(copies, "read_raw", lambda path: looks.append(path) or read_raw(path))
+    for k in range(14):
+        write_frame(tmp_path / "raw" / f"{k:02}.fits", object_frame(k), 0.0)
+    ingest(work, tmp_path / "raw")
+    assert exposures(work) == (14, 0, 14)
+    assert 0 < len(looks) <= 2 * (1 + 2 + 3 + 4)
+    (last,) = work.sql("SELECT notes FROM exposure WHERE path LIKE '%13.fits'")[0]
+    assert "more than 4 exposures of the camera have its time, 00.fits first" in last
 
 
 def test_another_camera_at_one_time_is_nothing_to_note(work: Work, tmp_path: Path) -> None:
