@@ -304,8 +304,10 @@ def test_the_real_dng_becomes_fits(shared_data: Path, tmp_path: Path, compressed
 
 def test_a_raw_file_that_is_gone_says_how_to_relocate(tmp_path: Path) -> None:
     path = tmp_path / "gone.fits"
-    row = SimpleNamespace(exposure_id=1, product_id=None, path=str(path))
-    context: Any = SimpleNamespace(session=SimpleNamespace(get_one=lambda *_: row), files=tmp_path)
+    known = {"duplicate_of": None, "instrument_id": 1, "sha256": "", "pixels_sha256": None}
+    row = SimpleNamespace(exposure_id=1, product_id=None, path=str(path), **known)
+    session = SimpleNamespace(get_one=lambda *_: row, scalars=lambda _: [])  # it has no copy
+    context: Any = SimpleNamespace(session=session, files=tmp_path)
     with pytest.raises(FrameUnusable, match=r"gone\.fits: raw file is gone; .*starledger relocate OLD NEW") as caught:
         raw_frame(context, 1, None)
     assert caught.value.code == "frame.file_missing"
