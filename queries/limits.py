@@ -9,8 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import regex
-
 from db.errors import ConfigurationError
 
 __all__ = ["TIMEOUT", "Clock", "timed_patterns", "too_long", "watched", "with_cancel"]
@@ -138,6 +136,7 @@ def watched(driver: Any, clock: Clock) -> Iterator[None]:
 @contextmanager
 def timed_patterns(driver: Any, clock: Clock) -> Iterator[None]:
     """For sqlite3: REGEXP is no code of SQLite's, which looks at no clock while it waits; a pattern that tries all ways has no end."""
+    import regex  # PostgreSQL needs none of it, nor does who asks for no statement
 
     def matches(pattern: object, value: object) -> bool | None:
         if pattern is None or value is None:
