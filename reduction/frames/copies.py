@@ -98,10 +98,8 @@ def twin_of(session: Session, exposure_id: int, picture: Picture) -> Twin:
     rows = session.execute(_at_the_time(exposure_id, picture).limit(_LOOKED_AT + 1)).all()
     if len(rows) > _LOOKED_AT:
         first = Path(rows[0].path).name
-        notes.append(
-            f"more than {_LOOKED_AT} exposures of the camera have its time, {first} first, with other pixels: taken as different ones"
-        )
-        rows = []
+        crowd = f"more than {_LOOKED_AT} exposures of the camera have its time, {first} first, with other pixels: taken as different ones"
+        return Twin(note=(notes or [crowd])[0])
     for row in rows:
         if _differ_as_compressed(session, row.exposure_id, picture):
             return Twin(row.exposure_id)
