@@ -340,7 +340,8 @@ class Runner:
             left = again
             if not left:
                 return
-            self.reporter.again(step, chance, len(left))
+            if any(unit.tries for unit, _ in left):  # that units lean on each other is nothing to tell
+                self.reporter.again(step, chance, len(left))
         yield from self._one_by_one(step, left, parameters)
 
     def _one_by_one(self, step: Step, pending: list[tuple[Unit[Any], str]], parameters: Any) -> Iterator[list[_Result]]:
